@@ -1,0 +1,153 @@
+//! The bus: how instances hear of each other's invalidations.
+//!
+//! The rest of the crate sees [`Bus`] and the [`BusEvent`]s it delivers, nothing of Redis.
+//! Delivery is at most once and may stop silently; the four round trips (publish, verify, journal,
+//! record) are what makes the protocol above it right.
+
+pub(crate) mod local;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::Error;
+use crate::metrics::Traffic;
+
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Events a subscriber's queue holds before the bus reports [`GapCause::Lagged`].
+/// At 100,000 messages a second this is 160 ms of an instance doing nothing else.
+pub(crate) const EVENT_QUEUE: usize = 16_384;
+
+/// Journal entries one [`Bus::journal`] call returns at most; the caller asks again for the rest.
+pub(crate) const JOURNAL_PAGE: usize = 512;
+
+/// Longest payload any instance publishes or accepts, in bytes.
+/// 1,024 packed keys take 8 KiB; the rest leaves room for many caches in one message.
+pub(crate) const MAX_PAYLOAD: usize = 64 * 1024;
+
+/// An event's place in its lane. Sequences of different epochs cannot be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) epoch: u64,
+    pub(crate) sequence: u64,
+}
+
+/// Names one write: the instance's id and a number of its own, big-endian.
+pub(crate) type IntentId = [u8; 16];
+
+/// A write that is about to commit, as Redis keeps it.
+#[derive(Clone, Debug)]
+pub(crate) struct Intent {
+    pub(crate) id: IntentId,
+    /// From now, by the server's clock.
+    pub(crate) deadline: Duration,
+    /// The event a peer publishes if this instance dies; its origin is nobody, so all apply it.
+    pub(crate) payload: Bytes,
+}
+
+/// The answer to a verification.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Verified {
+    pub(crate) head: Position,
+    /// The fleet knew this instance. `false` at the first beat and after it was removed for its silence.
+    pub(crate) known: bool,
+    /// Intents of dead members that this beat published on their behalf.
+    pub(crate) recovered: u32,
+}
+
+/// A page of the journal, oldest first, and the lane's head at the same moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Journal {
+    pub(crate) head: Position,
+    pub(crate) events: Vec<(u64, Bytes)>,
+}
+
+/// Why events may have been missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GapCause {
+    /// The connection that carries the subscription was lost.
+    Disconnected,
+    /// This side was too slow, and its queue dropped messages.
+    Lagged,
+}
+
+/// What the subscription delivers, in order.
+#[derive(Clone, Debug)]
+pub(crate) enum BusEvent {
+    /// A round trip has proven that every lane's channel is subscribed from here on.
+    Subscribed,
+    /// Messages may have been lost before this point.
+    Gap(GapCause),
+    /// A message on a lane's channel.
+    Message { lane: u32, position: Position, payload: Bytes },
+    /// Something on a lane's channel too short or too long to be a message.
+    Garbled { lane: u32 },
+}
+
+/// How to mend a subscription that does not deliver although the server has events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mend {
+    /// Subscribe again on the same connection.
+    Resubscribe,
+    /// Drop the connection and make a new one.
+    Reconnect,
+}
+
+/// What every bus needs to know of the instance it serves.
+#[derive(Clone, Debug)]
+pub(crate) struct BusConfig {
+    pub(crate) namespace: String,
+    pub(crate) instance: u64,
+    pub(crate) lanes: u32,
+    /// Events each lane's journal keeps; 0 keeps none.
+    pub(crate) journal: u32,
+    pub(crate) member_timeout: Duration,
+    pub(crate) traffic: Arc<Traffic>,
+}
+
+/// One instance's access to all lanes.
+///
+/// Every call ends within a bounded time by itself, with an error of kind `Bus` (try again),
+/// `Auth` or `Lanes` (an operator must act). Dropping a future never corrupts the bus, but what it
+/// asked for may still happen.
+pub(crate) trait Bus: Send + Sync + fmt::Debug {
+    /// Gives the event the lane's next sequence, journals it and delivers it to all subscribers,
+    /// the publisher included, in one atomic step; removes the intents in the same step.
+    fn publish(
+        &self,
+        lane: u32,
+        payload: Bytes,
+        clears: Vec<IntentId>,
+    ) -> BoxFuture<'_, Result<Position, Error>>;
+
+    /// Registers this instance as alive, publishes the open intents of members that are dead,
+    /// and returns the lane's head after that.
+    ///
+    /// Case 1: the lane has no counter, or its server is another incarnation than the one that
+    /// stored it: the lane begins a new epoch and its journal is deleted.
+    /// Case 2: the lane was set up for another number of lanes: error `Lanes`, nothing is changed.
+    fn verify(&self, lane: u32) -> BoxFuture<'_, Result<Verified, Error>>;
+
+    /// At most [`JOURNAL_PAGE`] events after `after`, and the head, read at one moment.
+    fn journal(&self, lane: u32, after: u64) -> BoxFuture<'_, Result<Journal, Error>>;
+
+    /// Records intents and registers this instance as alive; whether the fleet knew it, as in
+    /// [`Verified::known`].
+    fn record(&self, lane: u32, intents: Vec<Intent>) -> BoxFuture<'_, Result<bool, Error>>;
+
+    /// Asks for a subscription to be mended; returns at once, [`BusEvent::Subscribed`] follows.
+    fn mend(&self, how: Mend);
+
+    /// Whether the connection that carries commands is up, as far as anyone can tell.
+    fn connected(&self) -> bool;
+
+    /// Says goodbye in every lane (bounded) and closes the connections. Idempotent.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
