@@ -1,35 +1,237 @@
-//! TEMP: replaced by the metrics module.
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+//! Every metric: names, labels, help, and how they reach Prometheus.
+//!
+//! The crate counts into plain atomics; nothing is looked up by name while it works.
+//! Once a second an instance *folds*: it adds what was counted since the last fold
+//! to two recorders of the [`metrics`](::metrics) crate:
+//!
+//! - its own Prometheus recorder, which it never installs globally, for `metrics_text` and for the
+//!   listener at `UNSTALE_METRICS_ADDR` (feature `prometheus`);
+//! - whatever recorder the program has installed, even if it did so after the instance started.
+//!
+//! A program with a Prometheus recorder of its own should pass its builder through
+//! `set_buckets`; without buckets the exporter renders histograms as summaries.
+//!
+//! Several instances in a process share the program's series: counters add up, and so do amounts
+//! such as `unstale_entries`; an instance that closes takes its share back.
+//! Histograms hand over at most 1,000 samples a second each, thinned out in proportion, so their
+//! quantiles are right and their `_count` is no count of events: use the `_total` counters for that.
 
-/// What bytes on the wire are for; the label values of the byte counters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Publishing events (requests and acknowledgements).
-    Publish,
-    /// Events delivered by the subscription.
-    Deliver,
-    /// Verifications: the beat that also counts as membership.
-    Verify,
-    /// Reading the journal.
-    Repair,
-    /// Recording intents of writes.
-    Intent,
-    /// Connecting, authenticating, subscribing, loading scripts, goodbye.
-    Connect,
+mod cells;
+#[cfg(feature = "prometheus")]
+mod exporter;
+mod fold;
+mod hits;
+mod labels;
+mod series;
+#[cfg(all(test, feature = "prometheus"))]
+mod tests;
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ::metrics::{Label as Tag, Recorder};
+
+#[cfg(feature = "prometheus")]
+pub use exporter::set_buckets;
+pub use series::{Label, Series, SeriesKind, describe};
+
+pub(crate) use cells::{Counter, Family, Gauge, Histogram, InstanceInfo, Latest};
+#[cfg(feature = "prometheus")]
+pub(crate) use exporter::serve;
+pub(crate) use hits::Hits;
+pub(crate) use labels::{
+    Collapse, Dropped, Fence, From, Gap, Kind, LaneWait, Labels, Load, Mended, Miss, Op, Repair,
+    Verification, Write,
+};
+pub(crate) use series::{CacheMetrics, InstanceMetrics};
+
+use fold::{Fold, Seen};
+
+/// Installed recorders that an instance remembers having told.
+/// A program can install one; a second appears only where a thread has a local one (in tests).
+const MAX_RECORDERS: usize = 4;
+
+/// All metrics of one instance; its fields are those of [`InstanceMetrics`].
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    counted: InstanceMetrics,
+    state: Mutex<State>,
+    closed: AtomicBool,
+    #[cfg(feature = "prometheus")]
+    own: exporter::Own,
+}
+
+/// Everything that only folds and [`Metrics::cache`] touch, about once a second.
+#[derive(Debug, Default)]
+struct State {
+    caches: Vec<CacheScope>,
+    #[cfg(feature = "prometheus")]
+    own: Told,
+    installed: Vec<(usize, Told)>,
+}
+
+#[derive(Debug)]
+struct CacheScope {
+    /// The label `cache`.
+    tag: Tag,
+    counted: Arc<CacheMetrics>,
+}
+
+/// What one recorder has been told, by the instance and by each of its caches.
+#[derive(Debug, Default)]
+struct Told {
+    described: bool,
+    instance: Seen,
+    caches: Vec<Seen>,
+}
+
+/// The settings of a cache that dashboards and alerts need to know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CacheInfo {
+    pub(crate) ttl: Duration,
+    /// `None` is off.
+    pub(crate) max_staleness: Option<Duration>,
+    pub(crate) negative_ttl: Duration,
+    /// Entries.
+    pub(crate) capacity: u64,
+}
+
+impl Metrics {
+    pub(crate) fn new(info: InstanceInfo) -> Arc<Self> {
+        Arc::new(Self {
+            counted: InstanceMetrics {
+                verified_age: cells::PerLane::new(info.lanes),
+                settings: info,
+                ..InstanceMetrics::default()
+            },
+            state: Mutex::default(),
+            closed: AtomicBool::new(false),
+            #[cfg(feature = "prometheus")]
+            own: exporter::Own::new(),
+        })
+    }
+
+    /// The metrics of a cache; the same ones if its name is not new.
+    pub(crate) fn cache(&self, name: &str, info: CacheInfo) -> Arc<CacheMetrics> {
+        let caches = &mut self.state().caches;
+        let known = caches.iter().find(|cache| cache.tag.value() == name);
+        let counted = known.map_or_else(Arc::default, |cache| cache.counted.clone());
+        if known.is_none() {
+            let tag = Tag::new("cache", name.to_owned());
+            caches.push(CacheScope { tag, counted: Arc::clone(&counted) });
+        }
+        counted.ttl.set(info.ttl);
+        counted.max_staleness.set(info.max_staleness.unwrap_or_default());
+        counted.negative_ttl.set(info.negative_ttl);
+        counted.capacity.set(info.capacity);
+        counted
+    }
+
+    /// Where the bus counts its bytes.
+    pub(crate) fn traffic(&self) -> Arc<Traffic> {
+        Arc::new(Traffic {
+            sent: Arc::clone(&self.sent_bytes),
+            received: Arc::clone(&self.received_bytes),
+        })
+    }
+
+    /// Moves what was counted since the last fold into the own and the installed recorder.
+    /// Once a second, from one task.
+    pub(crate) fn fold(&self) {
+        #[cfg(feature = "prometheus")]
+        self.fold_own();
+        ::metrics::with_recorder(|recorder| self.fold_into(recorder));
+    }
+
+    /// Moves what `recorder` has not been told yet.
+    ///
+    /// A recorder is known by its address; one that is new gets everything since the start.
+    fn fold_into(&self, recorder: &dyn Recorder) {
+        let address = std::ptr::from_ref(recorder).addr();
+        let state = &mut *self.state();
+        let known = state.installed.iter().position(|(known, _)| *known == address);
+        let index = known.unwrap_or_else(|| {
+            if state.installed.len() == MAX_RECORDERS {
+                state.installed.remove(0);
+            }
+            state.installed.push((address, Told::default()));
+            state.installed.len() - 1
+        });
+        self.tell(&state.caches, &mut state.installed[index].1, recorder);
+    }
+
+    fn tell(&self, caches: &[CacheScope], told: &mut Told, recorder: &dyn Recorder) {
+        if !told.described {
+            describe().iter().for_each(|series| series.describe(recorder));
+            told.described = true;
+        }
+        let closed = self.closed.load(Relaxed);
+        self.counted.fold(&mut Fold::new(recorder, &mut told.instance, None, closed));
+        told.caches.resize_with(caches.len(), Seen::default);
+        for (cache, seen) in caches.iter().zip(&mut told.caches) {
+            cache.counted.fold(&mut Fold::new(recorder, seen, Some(&cache.tag), closed));
+        }
+    }
+
+    #[cfg(feature = "prometheus")]
+    fn fold_own(&self) {
+        let state = &mut *self.state();
+        self.tell(&state.caches, &mut state.own, self.own.recorder());
+        self.own.upkeep();
+    }
+
+    /// This instance's metrics, up to now, in Prometheus' text format.
+    #[cfg(feature = "prometheus")]
+    pub(crate) fn text(&self) -> String {
+        self.fold_own();
+        self.own.render()
+    }
+
+    /// Folds a last time and takes this instance's share of the gauges back. Idempotent; what is
+    /// counted afterwards (reads go on) is still folded if somebody calls [`fold`](Self::fold).
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Relaxed);
+        self.fold();
+    }
+
+    /// Counting goes on whatever panicked during a fold: at worst a few numbers are told twice.
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Deref for Metrics {
+    type Target = InstanceMetrics;
+
+    fn deref(&self) -> &InstanceMetrics {
+        &self.counted
+    }
+}
+
+impl Drop for Metrics {
+    /// An instance that was dropped without a shutdown leaves no phantom entries behind.
+    fn drop(&mut self) {
+        if !self.closed.load(Relaxed) {
+            self.close();
+        }
+    }
 }
 
 /// Bytes sent and received, by kind, protocol framing included.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
-    sent: [AtomicU64; 6],
-    received: [AtomicU64; 6],
+    sent: Arc<Family<Kind>>,
+    received: Arc<Family<Kind>>,
 }
 
 impl Traffic {
     pub(crate) fn sent(&self, kind: Kind, bytes: usize) {
-        self.sent[kind as usize].fetch_add(bytes as u64, Relaxed);
+        self.sent[kind].add(bytes as u64);
     }
+
     pub(crate) fn received(&self, kind: Kind, bytes: usize) {
-        self.received[kind as usize].fetch_add(bytes as u64, Relaxed);
+        self.received[kind].add(bytes as u64);
     }
 }

@@ -1,0 +1,138 @@
+//! Several keys, tags and caches that change together.
+
+use std::borrow::Borrow;
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::core::Target;
+use crate::instance::Lifeline;
+use crate::key::KeyRef;
+use crate::outbox::Item;
+use crate::writes::{self, Change};
+use crate::{Cache, Error, Key, WriteError};
+
+/// Keys, tags and caches that change together, in one database transaction say: one message for
+/// each lane. Begin with [`Instance::batch`](crate::Instance::batch).
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use unstale::{Instance, Settings};
+/// # let instance = Instance::start(Settings::default()).await?;
+/// # let users = instance.cache::<u64, String>("users").build()?;
+/// # let teams = instance.cache::<String, u64>("teams").build()?;
+/// # async fn transaction() -> Result<u32, std::io::Error> { Ok(2) }
+/// let rows = instance
+///     .batch()
+///     .key(&users, &7)
+///     .tag(&teams, "members-of-7")
+///     .write(transaction())
+///     .await?;
+/// # assert_eq!(rows, 2);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a batch does nothing until `invalidate` or `write`"]
+pub struct Batch {
+    lifeline: Arc<Lifeline>,
+    change: Change,
+    /// The first key that cannot be used; nothing is done then.
+    refused: Option<Error>,
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch").field("items", &self.change.parts.len()).finish_non_exhaustive()
+    }
+}
+
+impl Batch {
+    pub(crate) fn new(lifeline: Arc<Lifeline>) -> Self {
+        Self { lifeline, change: Change { parts: Vec::new() }, refused: None }
+    }
+
+    /// Adds a key. The cache must be of the instance that began the batch.
+    pub fn key<K, V, Q>(mut self, cache: &Cache<K, V>, key: &Q) -> Self
+    where
+        K: Key + Clone + Borrow<Q> + 'static,
+        V: Clone + Send + Sync + 'static,
+        Q: KeyRef<K> + ?Sized,
+    {
+        match cache.key_item(key) {
+            Ok(item) => self.add(cache, item),
+            Err(error) => {
+                self.refused.get_or_insert(error);
+                self
+            }
+        }
+    }
+
+    /// Adds a tag: every entry of the cache whose loader gave it.
+    pub fn tag<K, V>(self, cache: &Cache<K, V>, tag: &str) -> Self
+    where
+        K: Key + Clone + 'static,
+        V: Clone + Send + Sync + 'static,
+    {
+        let item = cache.tag_item(tag);
+        self.add(cache, item)
+    }
+
+    /// Adds every entry of a cache.
+    pub fn all<K, V>(self, cache: &Cache<K, V>) -> Self
+    where
+        K: Key + Clone + 'static,
+        V: Clone + Send + Sync + 'static,
+    {
+        let item = cache.cache_item();
+        self.add(cache, item)
+    }
+
+    fn add<K, V>(mut self, cache: &Cache<K, V>, item: Item) -> Self
+    where
+        K: Key + Clone + 'static,
+        V: Clone + Send + Sync + 'static,
+    {
+        self.change.parts.push((cache.0.clone() as Arc<dyn Target>, item));
+        self
+    }
+
+    /// As [`Cache::invalidate_many`](crate::Cache::invalidate_many), for all of the batch.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there: everything is dropped and queued at the first poll.
+    pub async fn invalidate(self) -> Result<(), Error> {
+        if let Some(error) = self.refused {
+            return Err(error);
+        }
+        let core = self.lifeline.core();
+        self.change.drop_local();
+        let queued = core.enqueue(&self.change.items(), None)?;
+        core.acknowledged(queued).await
+    }
+
+    /// As [`Cache::write`](crate::Cache::write), for all of the batch.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn write<T, E>(
+        self,
+        commit: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, WriteError<T, E>> {
+        match self.refused {
+            Some(error) => Err(WriteError::Refused(error)),
+            None => writes::write(self.lifeline.core(), self.change, commit).await,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The bus inside a process: what Redis does, without Redis.
+
+mod attached;
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) mod faults;
+pub(crate) mod lane;
+mod link;
+mod members;
+pub(crate) mod server;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+use self::attached::Attached;
+use self::lane::Published;
+use self::link::Link;
+use self::server::Server;
+use super::{Bus, BusConfig, BusEvent, MAX_PAYLOAD};
+
+/// Bytes before the payload of a message: epoch and sequence, as over Redis.
+const POSITION: usize = 16;
+
+/// The bus of instances that share one process.
+///
+/// Clones are the same bus: instances that were started on it hear each other's invalidations, as
+/// they would over Redis, and no server is involved. It is for tests, for demonstrations and for
+/// programs of a single process. Instances of different namespaces do not hear each other.
+///
+/// It keeps the whole protocol, journal, members and intents included, so that what is tested on it
+/// is what runs over Redis. With the feature `test-util` its connections can be cut, slowed down and
+/// made to lose messages: see the module `testing`.
+#[derive(Clone, Default)]
+pub struct LocalBus(Arc<Shared>);
+
+/// One lock for everything: a publish numbers, journals and delivers in one atomic step, as the
+/// script over Redis does. Nothing under it waits.
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Wakes the commands that wait for a fault to end.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// By namespace.
+    servers: BTreeMap<String, Server>,
+    /// By the order of attachment; those that are gone are missing.
+    links: BTreeMap<usize, Link>,
+    attached: usize,
+    /// The server's time counts from here. Read at the first attachment, within the runtime: its
+    /// clock may be a paused one.
+    started: Option<Instant>,
+}
+
+impl LocalBus {
+    /// Connects an instance; the first event is [`BusEvent::Subscribed`].
+    ///
+    /// Must be called within a runtime.
+    pub(crate) fn attach(&self, config: BusConfig) -> (Arc<dyn Bus>, mpsc::Receiver<BusEvent>) {
+        let mut state = self.0.lock();
+        state.started.get_or_insert_with(Instant::now);
+        let number = state.attached;
+        state.attached += 1;
+        let (mut link, receiver) = Link::new(number, &config, Arc::downgrade(&self.0));
+        link.subscribed();
+        state.links.insert(number, link);
+        drop(state);
+        (
+            Arc::new(Attached::new(self.clone(), number, config)),
+            receiver,
+        )
+    }
+}
+
+impl fmt::Debug for LocalBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.0.lock();
+        f.debug_struct("LocalBus")
+            .field("attached", &state.links.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // What the lock guards is changed by code that does not panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn now(&self) -> Duration {
+        self.started
+            .map_or(Duration::ZERO, |started| started.elapsed())
+    }
+
+    fn server(&mut self, namespace: &str) -> &mut Server {
+        if !self.servers.contains_key(namespace) {
+            self.servers.insert(namespace.to_owned(), Server::default());
+        }
+        self.servers
+            .get_mut(namespace)
+            .expect("it was just inserted where it was missing")
+    }
+
+    /// Hands an event to all subscribers of its namespace.
+    fn deliver(&mut self, namespace: &str, published: &Published) {
+        let Published {
+            lane,
+            position,
+            payload,
+        } = published.clone();
+        let bytes = payload.len() + POSITION;
+        let event = if payload.len() > MAX_PAYLOAD {
+            BusEvent::Garbled { lane }
+        } else {
+            BusEvent::Message {
+                lane,
+                position,
+                payload,
+            }
+        };
+        for link in self
+            .links
+            .values_mut()
+            .filter(|link| link.namespace == namespace)
+        {
+            link.deliver(event.clone(), bytes);
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! One instance's access to a local bus: commands, as they would run over a network.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::lane::Beat;
+use super::link::take_one;
+use super::{LocalBus, POSITION, State};
+use crate::bus::{BoxFuture, Bus, BusConfig, Intent, IntentId, Journal, Mend, Position, Verified};
+use crate::metrics::Kind;
+use crate::{Error, ErrorKind};
+
+/// How long a command without an answer is waited for; the same as over Redis.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// One instance's access to a [`LocalBus`].
+pub(super) struct Attached {
+    bus: LocalBus,
+    number: usize,
+    config: BusConfig,
+}
+
+/// Which commands a paused publisher stops.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Command {
+    Publish,
+    Other,
+}
+
+impl Attached {
+    pub(super) fn new(bus: LocalBus, number: usize, config: BusConfig) -> Self {
+        Self {
+            bus,
+            number,
+            config,
+        }
+    }
+
+    /// Runs a command on the server, or fails as it would over a network in the state it is in.
+    async fn command<T>(
+        &self,
+        command: Command,
+        run: impl FnOnce(&mut State) -> T + Send,
+    ) -> Result<T, Error> {
+        let deadline = Instant::now() + COMMAND_TIMEOUT;
+        loop {
+            // Registered before the state is looked at, so that no change falls in between.
+            let mut changed = std::pin::pin!(self.bus.0.changed.notified());
+            changed.as_mut().enable();
+            {
+                let mut state = self.bus.0.lock();
+                let Some(link) = state.links.get_mut(&self.number) else {
+                    return Err(Error::closed());
+                };
+                let conditions = &mut link.conditions;
+                let publish = command == Command::Publish;
+                let waits = conditions.silent || (publish && conditions.publish_paused);
+                if !waits && conditions.cut {
+                    return Err(unreachable_bus());
+                }
+                if !waits && publish && take_one(&mut conditions.fail_publishes) {
+                    return Err(Error::new(ErrorKind::Bus, "the bus refused the event"));
+                }
+                if !waits {
+                    return Ok(run(&mut state));
+                }
+            }
+            if timeout_at(deadline, changed).await.is_err() {
+                return Err(timed_out());
+            }
+        }
+    }
+
+    async fn publish_to(
+        &self,
+        lane: u32,
+        payload: Bytes,
+        clears: Vec<IntentId>,
+    ) -> Result<Position, Error> {
+        let deadline = Instant::now() + COMMAND_TIMEOUT;
+        self.config
+            .traffic
+            .sent(Kind::Publish, payload.len() + POSITION);
+        let BusConfig {
+            namespace, journal, ..
+        } = &self.config;
+        let publish = |state: &mut State| {
+            let now = state.now();
+            let server = state.server(namespace);
+            let published = server.publish(now, lane, *journal, payload, &clears);
+            state.deliver(namespace, &published);
+            let link = state.links.get_mut(&self.number);
+            let lost = link.is_some_and(|link| take_one(&mut link.conditions.lose_acks));
+            (published.position, lost)
+        };
+        match self.command(Command::Publish, publish).await? {
+            (position, false) => Ok(position),
+            (_, true) => {
+                sleep_until(deadline).await;
+                Err(timed_out())
+            }
+        }
+    }
+
+    async fn verify_lane(&self, lane: u32) -> Result<Verified, Error> {
+        let BusConfig {
+            namespace,
+            instance,
+            lanes,
+            journal,
+            member_timeout,
+            ..
+        } = &self.config;
+        let beat = Beat {
+            instance: *instance,
+            member_timeout: *member_timeout,
+            lanes: *lanes,
+            journal: *journal,
+        };
+        let verify = |state: &mut State| {
+            let now = state.now();
+            let mut published = Vec::new();
+            let verified = state
+                .server(namespace)
+                .verify(now, lane, &beat, &mut published);
+            for published in &published {
+                state.deliver(namespace, published);
+            }
+            verified
+        };
+        self.command(Command::Other, verify)
+            .await?
+            .map_err(|other| {
+                let message = format!(
+                    "the namespace was set up with {} lanes, this instance has {lanes}",
+                    other.0
+                );
+                Error::new(ErrorKind::Lanes, message)
+            })
+    }
+}
+
+impl Bus for Attached {
+    fn publish(
+        &self,
+        lane: u32,
+        payload: Bytes,
+        clears: Vec<IntentId>,
+    ) -> BoxFuture<'_, Result<Position, Error>> {
+        Box::pin(self.publish_to(lane, payload, clears))
+    }
+
+    fn verify(&self, lane: u32) -> BoxFuture<'_, Result<Verified, Error>> {
+        Box::pin(self.verify_lane(lane))
+    }
+
+    fn journal(&self, lane: u32, after: u64) -> BoxFuture<'_, Result<Journal, Error>> {
+        Box::pin(self.command(Command::Other, move |state| {
+            state.server(&self.config.namespace).journal(lane, after)
+        }))
+    }
+
+    fn record(&self, lane: u32, intents: Vec<Intent>) -> BoxFuture<'_, Result<bool, Error>> {
+        Box::pin(self.command(Command::Other, move |state| {
+            let now = state.now();
+            let BusConfig {
+                namespace,
+                instance,
+                ..
+            } = &self.config;
+            state
+                .server(namespace)
+                .record(now, lane, *instance, intents)
+        }))
+    }
+
+    fn mend(&self, how: Mend) {
+        if let Some(link) = self.bus.0.lock().links.get_mut(&self.number) {
+            link.mend(how);
+        }
+    }
+
+    fn connected(&self) -> bool {
+        self.bus
+            .0
+            .lock()
+            .links
+            .get(&self.number)
+            .is_some_and(|link| !link.conditions.cut)
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let mut state = self.bus.0.lock();
+            if let Some(link) = state.links.remove(&self.number)
+                && !link.conditions.cut
+                && !link.conditions.silent
+            {
+                state
+                    .server(&self.config.namespace)
+                    .goodbye(self.config.instance);
+            }
+            drop(state);
+            self.bus.0.changed.notify_waiters();
+        })
+    }
+}
+
+impl Drop for Attached {
+    /// Without a goodbye: whoever wants one closes. This is what a crash looks like.
+    fn drop(&mut self) {
+        self.bus.0.lock().links.remove(&self.number);
+    }
+}
+
+impl fmt::Debug for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalBus")
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}
+
+fn unreachable_bus() -> Error {
+    Error::new(ErrorKind::Bus, "the bus cannot be reached")
+}
+
+fn timed_out() -> Error {
+    Error::new(ErrorKind::Bus, "the bus did not answer in time")
+}

@@ -1,0 +1,185 @@
+//! What can go wrong with a local bus; `unstale::testing` is the face of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::lane::Lane;
+use super::link::{Conditions, Link};
+use super::server::Server;
+use super::{LocalBus, POSITION};
+use crate::bus::{BusEvent, MAX_PAYLOAD, Position};
+
+/// A fault that counts down.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Next {
+    FailPublish,
+    LoseAck,
+    Lose,
+    Garble,
+    Duplicate,
+}
+
+/// The order in which messages that were held are handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Kept,
+    Reversed,
+}
+
+impl Link {
+    fn cut(&mut self) {
+        if !self.conditions.cut {
+            self.conditions.cut = true;
+            self.disconnected();
+        }
+    }
+
+    fn heal(&mut self) {
+        self.conditions.silent = false;
+        if self.conditions.cut {
+            self.conditions.cut = false;
+            self.connect();
+        } else if self.conditions.broken {
+            self.reconnect();
+        }
+    }
+
+    /// The server went away and is back at once.
+    fn reconnect(&mut self) {
+        if self.conditions.silent {
+            self.conditions.broken = true;
+        } else if !self.conditions.cut {
+            self.disconnected();
+            self.connect();
+        }
+    }
+
+    /// A new connection subscribes anew.
+    fn connect(&mut self) {
+        self.conditions.unsubscribed = false;
+        self.subscribed();
+    }
+
+    fn release(&mut self, order: Order) {
+        let mut held = self.conditions.held.take().unwrap_or_default();
+        if order == Order::Reversed {
+            held.reverse();
+        }
+        for event in held {
+            self.send(event);
+        }
+    }
+
+    fn next(&mut self, what: Next, times: u32) {
+        let Conditions {
+            fail_publishes,
+            lose_acks,
+            lose,
+            garble,
+            duplicate,
+            ..
+        } = &mut self.conditions;
+        *match what {
+            Next::FailPublish => fail_publishes,
+            Next::LoseAck => lose_acks,
+            Next::Lose => lose,
+            Next::Garble => garble,
+            Next::Duplicate => duplicate,
+        } += times;
+    }
+}
+
+impl LocalBus {
+    /// How many instances were ever attached.
+    pub(crate) fn attached(&self) -> usize {
+        self.0.lock().attached
+    }
+
+    pub(crate) fn cut(&self, number: usize) {
+        self.with_link(number, Link::cut);
+    }
+
+    pub(crate) fn heal(&self, number: usize) {
+        self.with_link(number, Link::heal);
+    }
+
+    pub(crate) fn silence(&self, number: usize) {
+        self.with_link(number, |link| link.conditions.silent = true);
+    }
+
+    pub(crate) fn unsubscribe(&self, number: usize) {
+        self.with_link(number, |link| link.conditions.unsubscribed = true);
+    }
+
+    pub(crate) fn pause_publish(&self, number: usize, paused: bool) {
+        self.with_link(number, |link| link.conditions.publish_paused = paused);
+    }
+
+    pub(crate) fn next(&self, number: usize, what: Next, times: u32) {
+        self.with_link(number, |link| link.next(what, times));
+    }
+
+    pub(crate) fn delay(&self, number: usize, delay: Duration) {
+        self.with_link(number, |link| link.conditions.delay = delay);
+    }
+
+    pub(crate) fn hold(&self, number: usize) {
+        self.with_link(number, |link| {
+            link.conditions.held.get_or_insert_default();
+        });
+    }
+
+    pub(crate) fn release(&self, number: usize, order: Order) {
+        self.with_link(number, |link| link.release(order));
+    }
+
+    /// Changes the servers of all namespaces, unseen by any connection.
+    pub(crate) fn with_servers(&self, change: impl FnMut(&mut Server)) {
+        self.0.lock().servers.values_mut().for_each(change);
+    }
+
+    pub(crate) fn with_lanes(&self, mut change: impl FnMut(&mut Lane)) {
+        self.with_servers(|server| server.each_lane(&mut change));
+    }
+
+    /// All connections break, and come back at once.
+    pub(crate) fn reconnect_all(&self) {
+        self.0.lock().links.values_mut().for_each(Link::reconnect);
+    }
+
+    /// What a foreign writer puts on a lane's channel, in every namespace.
+    pub(crate) fn inject(&self, lane: u32, bytes: &Bytes) {
+        let event = match bytes.split_first_chunk::<POSITION>() {
+            Some((position, payload)) if payload.len() <= MAX_PAYLOAD => {
+                let (epoch, sequence) = position.split_at(POSITION / 2);
+                let position = Position {
+                    epoch: number(epoch),
+                    sequence: number(sequence),
+                };
+                BusEvent::Message {
+                    lane,
+                    position,
+                    payload: bytes.slice(POSITION..),
+                }
+            }
+            _ => BusEvent::Garbled { lane },
+        };
+        for link in self.0.lock().links.values_mut() {
+            link.deliver(event.clone(), bytes.len());
+        }
+    }
+
+    fn with_link(&self, number: usize, change: impl FnOnce(&mut Link)) {
+        if let Some(link) = self.0.lock().links.get_mut(&number) {
+            change(link);
+        }
+        self.0.changed.notify_waiters();
+    }
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
+}

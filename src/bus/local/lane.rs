@@ -1,0 +1,237 @@
+//! One lane as a server keeps it: counter, journal, members and intents.
+//!
+//! No I/O, no clock and no delivery: every call is given the server's time and returns what it
+//! published. It does exactly what the scripts over Redis do, so that tests and the simulator
+//! judge the same protocol.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::members::Members;
+use crate::bus::{Intent, IntentId, JOURNAL_PAGE, Journal, Position, Verified};
+
+/// What the server adds to its time to begin a sequence, in microseconds: sequences then look as
+/// they do over Redis, where they begin at the wall clock's microseconds (and need 51 bits).
+const FIRST_SEQUENCE: u64 = 1_750_000_000_000_000;
+
+/// An event as the lane's subscribers get it.
+#[derive(Clone, Debug)]
+pub(crate) struct Published {
+    pub(crate) lane: u32,
+    pub(crate) position: Position,
+    pub(crate) payload: Bytes,
+}
+
+/// The server of the moment: its time, which life of it this is, and how it draws epochs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) now: Duration,
+    pub(crate) run: u64,
+    /// What the next epoch will be; a fresh number at every call.
+    pub(crate) fresh_epoch: u64,
+}
+
+/// Who verifies, and what it wants the lane to be like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beat {
+    pub(crate) instance: u64,
+    pub(crate) member_timeout: Duration,
+    pub(crate) lanes: u32,
+    pub(crate) journal: u32,
+}
+
+/// The lane was set up for this other number of lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OtherLanes(pub(crate) u32);
+
+#[derive(Debug)]
+struct Counter {
+    epoch: u64,
+    sequence: u64,
+    /// What only a verification stores: the server's life and the number of lanes.
+    /// `None` until then: the counter was made by a publish.
+    checked: Option<Checked>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Checked {
+    run: u64,
+    lanes: u32,
+}
+
+/// One lane.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    number: u32,
+    counter: Option<Counter>,
+    journal: VecDeque<(u64, Bytes)>,
+    members: Members,
+}
+
+impl Lane {
+    pub(crate) fn new(number: u32) -> Self {
+        Self {
+            number,
+            counter: None,
+            journal: VecDeque::new(),
+            members: Members::default(),
+        }
+    }
+
+    /// Numbers an event, journals it and clears intents.
+    pub(crate) fn publish(
+        &mut self,
+        moment: &Moment,
+        journal: u32,
+        payload: Bytes,
+        clears: &[IntentId],
+    ) -> Published {
+        self.members.clear(clears);
+        self.append(moment, journal, payload)
+    }
+
+    /// A member's beat: begins a new epoch where it must, publishes the intents of the dead, and
+    /// only then reads the head.
+    pub(crate) fn verify(
+        &mut self,
+        moment: &Moment,
+        beat: &Beat,
+        published: &mut Vec<Published>,
+    ) -> Result<Verified, OtherLanes> {
+        let checked = self.counter.as_ref().and_then(|counter| counter.checked);
+        if let Some(checked) = checked
+            && checked.lanes != beat.lanes
+        {
+            return Err(OtherLanes(checked.lanes));
+        }
+        if checked.is_none_or(|checked| checked.run != moment.run) {
+            let sequence = self.counter.as_ref().map(|counter| counter.sequence);
+            self.counter = Some(Counter {
+                epoch: moment.fresh_epoch,
+                sequence: sequence.unwrap_or_else(|| first_sequence(moment.now)),
+                checked: Some(Checked {
+                    run: moment.run,
+                    lanes: beat.lanes,
+                }),
+            });
+            self.journal.clear();
+        }
+        let known = self.members.beat(beat.instance, moment.now);
+        let due = self
+            .members
+            .recover(beat.instance, moment.now, beat.member_timeout);
+        let recovered = u32::try_from(due.len()).unwrap_or(u32::MAX);
+        for payload in due {
+            published.push(self.append(moment, beat.journal, payload));
+        }
+        Ok(Verified {
+            head: self.head(),
+            known,
+            recovered,
+        })
+    }
+
+    /// At most a page of the events after `after`.
+    pub(crate) fn journal(&self, after: u64) -> Journal {
+        let from = self
+            .journal
+            .partition_point(|(sequence, _)| *sequence <= after);
+        let events = self
+            .journal
+            .range(from..)
+            .take(JOURNAL_PAGE)
+            .cloned()
+            .collect();
+        Journal {
+            head: self.head(),
+            events,
+        }
+    }
+
+    /// Records intents; whether the instance was a member before.
+    pub(crate) fn record(&mut self, now: Duration, instance: u64, intents: Vec<Intent>) -> bool {
+        self.members.record(now, instance, intents)
+    }
+
+    /// Removes a member, unless it leaves open writes behind: those a peer must finish.
+    pub(crate) fn goodbye(&mut self, instance: u64) {
+        self.members.goodbye(instance);
+    }
+
+    /// The position of the latest event; zero where the lane has no counter.
+    fn head(&self) -> Position {
+        match &self.counter {
+            Some(counter) => Position {
+                epoch: counter.epoch,
+                sequence: counter.sequence,
+            },
+            None => Position {
+                epoch: 0,
+                sequence: 0,
+            },
+        }
+    }
+
+    fn append(&mut self, moment: &Moment, journal: u32, payload: Bytes) -> Published {
+        let counter = self.counter.get_or_insert_with(|| Counter {
+            epoch: moment.fresh_epoch,
+            sequence: first_sequence(moment.now),
+            checked: None,
+        });
+        counter.sequence += 1;
+        let position = Position {
+            epoch: counter.epoch,
+            sequence: counter.sequence,
+        };
+        if journal > 0 {
+            // A journal that outlived its counter refuses lower numbers: it begins again.
+            if self
+                .journal
+                .back()
+                .is_some_and(|(last, _)| *last >= position.sequence)
+            {
+                self.journal.clear();
+            }
+            self.journal.push_back((position.sequence, payload.clone()));
+            while self.journal.len() > journal as usize {
+                self.journal.pop_front();
+            }
+        }
+        Published {
+            lane: self.number,
+            position,
+            payload,
+        }
+    }
+}
+
+fn first_sequence(now: Duration) -> u64 {
+    FIRST_SEQUENCE + u64::try_from(now.as_micros()).unwrap_or(u64::MAX / 4)
+}
+
+/// What a server can lose.
+#[cfg(any(test, feature = "test-util"))]
+impl Lane {
+    /// The last events never happened: the counter steps back, and the journal with it.
+    pub(crate) fn forget(&mut self, events: u64) {
+        if let Some(counter) = &mut self.counter {
+            counter.sequence = counter.sequence.saturating_sub(events);
+            let head = counter.sequence;
+            self.journal.retain(|(sequence, _)| *sequence <= head);
+        }
+    }
+
+    pub(crate) fn drop_counter(&mut self) {
+        self.counter = None;
+    }
+
+    pub(crate) fn drop_journal(&mut self) {
+        self.journal.clear();
+    }
+
+    pub(crate) fn drop_members(&mut self) {
+        self.members.drop_members();
+    }
+}

@@ -1,0 +1,308 @@
+//! One instance's connection to a local bus: what reaches its queue, and when.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
+
+use super::Shared;
+use crate::bus::{BusConfig, BusEvent, EVENT_QUEUE, GapCause, Mend};
+use crate::metrics::{Kind, Traffic};
+
+/// What a garbled delivery holds instead of its payload: no version of the encoding begins so.
+const GARBAGE: &[u8] = &[0xc1, 0xff, 0x00, 0xc1];
+
+/// What is wrong with a connection. All of it is set by `unstale::testing` only.
+#[derive(Debug, Default)]
+pub(super) struct Conditions {
+    /// No connection at all: commands fail at once.
+    pub(super) cut: bool,
+    /// Half-open: nothing arrives in either direction, and nobody is told.
+    pub(super) silent: bool,
+    /// The connection broke while it was silent; found out when that heals.
+    pub(super) broken: bool,
+    /// Connected, but the channels are not subscribed.
+    pub(super) unsubscribed: bool,
+    /// Publishes wait for this to end.
+    pub(super) publish_paused: bool,
+    pub(super) fail_publishes: u32,
+    pub(super) lose_acks: u32,
+    pub(super) lose: u32,
+    pub(super) garble: u32,
+    pub(super) duplicate: u32,
+    /// Messages are collected here instead of being delivered.
+    pub(super) held: Option<Vec<BusEvent>>,
+    /// Everything arrives this much later, in order.
+    pub(super) delay: Duration,
+}
+
+/// What a full queue still has to be told. Nothing in it can be lost, and it needs no bound: a
+/// receiver that reads it repairs from where it is then, so one gap stands for all before it.
+#[derive(Debug, Default)]
+struct Notes {
+    gap: Option<GapCause>,
+    subscribed: bool,
+}
+
+impl Notes {
+    fn is_empty(&self) -> bool {
+        self.gap.is_none() && !self.subscribed
+    }
+}
+
+/// The server's end of one instance's connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) number: usize,
+    pub(super) namespace: String,
+    pub(super) conditions: Conditions,
+    queue: mpsc::Sender<BusEvent>,
+    notes: Notes,
+    /// Under way because of a delay: when each is due, in order. At most [`EVENT_QUEUE`].
+    line: VecDeque<(Instant, BusEvent)>,
+    /// The task that moves what has to wait; there is none while nothing waits.
+    pump: Option<AbortHandle>,
+    runtime: Handle,
+    home: Weak<Shared>,
+    traffic: Arc<Traffic>,
+}
+
+/// What a link's pump waits for next.
+enum Wait {
+    Nothing,
+    Until(Instant),
+    Room(mpsc::Sender<BusEvent>),
+}
+
+impl Link {
+    /// Must be called within a runtime, where the link's waiting takes place.
+    pub(super) fn new(
+        number: usize,
+        config: &BusConfig,
+        home: Weak<Shared>,
+    ) -> (Self, mpsc::Receiver<BusEvent>) {
+        let (queue, receiver) = mpsc::channel(EVENT_QUEUE);
+        let link = Self {
+            number,
+            namespace: config.namespace.clone(),
+            conditions: Conditions::default(),
+            queue,
+            notes: Notes::default(),
+            line: VecDeque::new(),
+            pump: None,
+            runtime: Handle::current(),
+            home,
+            traffic: config.traffic.clone(),
+        };
+        (link, receiver)
+    }
+
+    /// Whether messages reach the subscription.
+    fn hears(&self) -> bool {
+        let Conditions {
+            cut,
+            silent,
+            unsubscribed,
+            ..
+        } = self.conditions;
+        !cut && !silent && !unsubscribed
+    }
+
+    /// A message from the server, and how long it is.
+    pub(super) fn deliver(&mut self, mut event: BusEvent, bytes: usize) {
+        if !self.hears() || take_one(&mut self.conditions.lose) {
+            return;
+        }
+        if take_one(&mut self.conditions.garble)
+            && let BusEvent::Message { payload, .. } = &mut event
+        {
+            *payload = Bytes::from_static(GARBAGE);
+        }
+        if take_one(&mut self.conditions.duplicate) {
+            self.traffic.received(Kind::Deliver, bytes);
+            self.hold_or_send(event.clone());
+        }
+        self.traffic.received(Kind::Deliver, bytes);
+        self.hold_or_send(event);
+    }
+
+    /// The channels are subscribed from here on.
+    pub(super) fn subscribed(&mut self) {
+        self.send(BusEvent::Subscribed);
+    }
+
+    /// The connection is lost, and with it whatever was under way on it.
+    pub(super) fn disconnected(&mut self) {
+        self.conditions.broken = false;
+        self.line.clear();
+        if self.conditions.held.is_some() {
+            self.conditions.held = Some(Vec::new());
+        }
+        self.stop_pump();
+        self.enqueue(BusEvent::Gap(GapCause::Disconnected));
+    }
+
+    /// Case 1: nothing gets through: a new connection is tried in vain until that heals.
+    /// Case 2: otherwise the subscription is as good as new.
+    pub(super) fn mend(&mut self, how: Mend) {
+        if self.conditions.cut {
+            return;
+        }
+        if how == Mend::Reconnect {
+            self.disconnected();
+            // The attempt hangs in the black hole; healing finds it to be reconnected.
+            self.conditions.cut = self.conditions.silent;
+        }
+        if !self.conditions.silent {
+            self.conditions.unsubscribed = false;
+            self.subscribed();
+        }
+    }
+
+    /// Ends the task that moves what has to wait.
+    fn stop_pump(&mut self) {
+        if let Some(pump) = self.pump.take() {
+            pump.abort();
+        }
+    }
+
+    /// A message on its way: held back where that was asked for.
+    fn hold_or_send(&mut self, event: BusEvent) {
+        match &mut self.conditions.held {
+            Some(held) if held.len() < EVENT_QUEUE => held.push(event),
+            Some(_) => self.note(&BusEvent::Gap(GapCause::Lagged)),
+            None => self.send(event),
+        }
+    }
+
+    /// Through the delay, if there is one, behind whatever is under way.
+    pub(super) fn send(&mut self, event: BusEvent) {
+        if self.conditions.delay.is_zero() && self.line.is_empty() {
+            return self.enqueue(event);
+        }
+        if self.line.len() >= EVENT_QUEUE {
+            return self.note(&event);
+        }
+        let due = Instant::now() + self.conditions.delay;
+        let due = self.line.back().map_or(due, |(last, _)| due.max(*last));
+        self.line.push_back((due, event));
+        self.start_pump();
+    }
+
+    fn enqueue(&mut self, event: BusEvent) {
+        if !self.flush_notes() {
+            return self.note(&event);
+        }
+        if let Err(TrySendError::Full(event)) = self.queue.try_send(event) {
+            self.note(&event);
+        }
+    }
+
+    /// Remembers what an event that found no room means to the receiver.
+    fn note(&mut self, event: &BusEvent) {
+        if self.notes.is_empty() {
+            // A pump that waits for a delay to pass would keep the note from free room.
+            self.stop_pump();
+        }
+        match event {
+            BusEvent::Subscribed => self.notes.subscribed = true,
+            BusEvent::Gap(GapCause::Disconnected) => {
+                self.notes = Notes {
+                    gap: Some(GapCause::Disconnected),
+                    subscribed: false,
+                };
+            }
+            BusEvent::Gap(GapCause::Lagged)
+            | BusEvent::Message { .. }
+            | BusEvent::Garbled { .. } => {
+                self.notes.gap.get_or_insert(GapCause::Lagged);
+            }
+        }
+        self.start_pump();
+    }
+
+    /// Enqueues the notes as far as there is room; whether none is left.
+    fn flush_notes(&mut self) -> bool {
+        if let Some(cause) = self.notes.gap {
+            if let Err(TrySendError::Full(_)) = self.queue.try_send(BusEvent::Gap(cause)) {
+                return false;
+            }
+            self.notes.gap = None;
+        }
+        if self.notes.subscribed {
+            if let Err(TrySendError::Full(_)) = self.queue.try_send(BusEvent::Subscribed) {
+                return false;
+            }
+            self.notes.subscribed = false;
+        }
+        true
+    }
+
+    fn start_pump(&mut self) {
+        if self.pump.is_none() {
+            let pump = pump(self.home.clone(), self.number);
+            self.pump = Some(self.runtime.spawn(pump).abort_handle());
+        }
+    }
+
+    /// Moves what is due, and says what to wait for.
+    fn step(&mut self) -> Wait {
+        if !self.flush_notes() {
+            return Wait::Room(self.queue.clone());
+        }
+        while let Some((due, _)) = self.line.front() {
+            if *due > Instant::now() {
+                return Wait::Until(*due);
+            }
+            if let Some((_, event)) = self.line.pop_front() {
+                self.enqueue(event);
+            }
+        }
+        if !self.notes.is_empty() {
+            return Wait::Room(self.queue.clone());
+        }
+        self.pump = None;
+        Wait::Nothing
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.stop_pump();
+    }
+}
+
+/// Moves what waits in one link. Ends when nothing does, or when the link is gone.
+async fn pump(home: Weak<Shared>, number: usize) {
+    loop {
+        let Some(shared) = home.upgrade() else { return };
+        let wait = shared
+            .lock()
+            .links
+            .get_mut(&number)
+            .map_or(Wait::Nothing, Link::step);
+        // Not kept over the wait: the bus must be able to go.
+        drop(shared);
+        match wait {
+            Wait::Nothing => return,
+            Wait::Until(due) => sleep_until(due).await,
+            // Once there is room it is the next step, or whoever publishes first, that uses it.
+            Wait::Room(queue) => match queue.reserve().await {
+                Ok(_) => {}
+                Err(_) => return,
+            },
+        }
+    }
+}
+
+/// Counts one down; whether there was one.
+pub(super) fn take_one(left: &mut u32) -> bool {
+    let some = *left > 0;
+    *left = left.saturating_sub(1);
+    some
+}

@@ -1,0 +1,117 @@
+//! The server of one namespace: its lanes, and the life it is in.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::lane::{Beat, Lane, Moment, OtherLanes, Published};
+use crate::bus::{Intent, IntentId, Journal, Verified};
+
+/// Epochs have this many bits, as over Redis, whose scripts count exactly to 2^53.
+const EPOCH_BITS: u32 = 52;
+
+/// What one Redis is for one namespace, without I/O: every call is given the time.
+#[derive(Debug, Default)]
+pub(crate) struct Server {
+    lanes: BTreeMap<u32, Lane>,
+    /// Which life of the server this is; stands for Redis' run id.
+    run: u64,
+    /// Epochs drawn so far.
+    epochs: u64,
+}
+
+impl Server {
+    /// Gives an event its sequence, journals it and clears the intents.
+    pub(crate) fn publish(
+        &mut self,
+        now: Duration,
+        lane: u32,
+        journal: u32,
+        payload: Bytes,
+        clears: &[IntentId],
+    ) -> Published {
+        let moment = self.moment(now);
+        self.lane(lane).publish(&moment, journal, payload, clears)
+    }
+
+    /// A member's beat; what it published for dead members goes to `published`.
+    pub(crate) fn verify(
+        &mut self,
+        now: Duration,
+        lane: u32,
+        beat: &Beat,
+        published: &mut Vec<Published>,
+    ) -> Result<Verified, OtherLanes> {
+        let moment = self.moment(now);
+        self.lane(lane).verify(&moment, beat, published)
+    }
+
+    /// At most a page of the events after `after`.
+    pub(crate) fn journal(&mut self, lane: u32, after: u64) -> Journal {
+        self.lane(lane).journal(after)
+    }
+
+    /// Records intents; whether the instance was a member before.
+    pub(crate) fn record(
+        &mut self,
+        now: Duration,
+        lane: u32,
+        instance: u64,
+        intents: Vec<Intent>,
+    ) -> bool {
+        self.lane(lane).record(now, instance, intents)
+    }
+
+    /// Removes the instance from every lane where it has no open writes.
+    pub(crate) fn goodbye(&mut self, instance: u64) {
+        for lane in self.lanes.values_mut() {
+            lane.goodbye(instance);
+        }
+    }
+
+    fn lane(&mut self, number: u32) -> &mut Lane {
+        self.lanes
+            .entry(number)
+            .or_insert_with(|| Lane::new(number))
+    }
+
+    /// Draws an epoch for every call, needed or not: it is the number of the call, scattered so
+    /// that nothing can come to rely on the order of epochs. Never 0, which means "no counter".
+    fn moment(&mut self, now: Duration) -> Moment {
+        self.epochs += 1;
+        let scattered = xxh3_64_with_seed(&self.epochs.to_be_bytes(), self.run);
+        let fresh_epoch = (scattered >> (u64::BITS - EPOCH_BITS)).max(1);
+        Moment {
+            now,
+            run: self.run,
+            fresh_epoch,
+        }
+    }
+}
+
+/// What can happen to a server.
+#[cfg(any(test, feature = "test-util"))]
+impl Server {
+    /// Another life of the server: the next verification of each lane begins a new epoch.
+    pub(crate) fn restart(&mut self) {
+        self.run += 1;
+    }
+
+    /// The last events of each lane never happened.
+    pub(crate) fn forget(&mut self, events: u64) {
+        for lane in self.lanes.values_mut() {
+            lane.forget(events);
+        }
+    }
+
+    /// Everything is gone.
+    pub(crate) fn flush(&mut self) {
+        self.lanes.clear();
+    }
+
+    pub(crate) fn each_lane(&mut self, change: impl FnMut(&mut Lane)) {
+        self.lanes.values_mut().for_each(change);
+    }
+}

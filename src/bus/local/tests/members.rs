@@ -1,0 +1,150 @@
+//! Members, their intents, and what becomes of them.
+
+use tokio::sync::mpsc::error::TryRecvError;
+
+use super::*;
+use crate::bus::{Intent, IntentId};
+
+fn intent_id(instance: u64, number: u64) -> IntentId {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&instance.to_be_bytes());
+    id[8..].copy_from_slice(&number.to_be_bytes());
+    id
+}
+
+fn intent(instance: u64, number: u64, deadline: Duration, payload: &str) -> Intent {
+    Intent {
+        id: intent_id(instance, number),
+        deadline,
+        payload: text(payload),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_writers_intent_is_published_before_the_head_and_again_at_its_deadline() {
+    let bus = LocalBus::default();
+    let (a, mut at_a) = bus.attach(config(1));
+    let (b, at_b) = bus.attach(config(2));
+    a.verify(0).await.unwrap();
+    b.verify(0).await.unwrap();
+    assert!(
+        b.record(0, vec![intent(2, 1, 30 * SECOND, "orphan")])
+            .await
+            .unwrap()
+    );
+    drop((b, at_b)); // A crash: no goodbye.
+
+    advance(MEMBER_TIMEOUT - Duration::from_millis(1)).await;
+    let before = a.verify(0).await.unwrap();
+    assert_eq!(before.recovered, 0);
+    advance(Duration::from_millis(1)).await;
+    let after = a.verify(0).await.unwrap();
+    assert_eq!(after.recovered, 1);
+    assert_eq!(after.head.sequence, before.head.sequence + 1);
+    assert_eq!(drain(&mut at_a), "+ orphan");
+
+    // Once is enough until the deadline, which is 30 s after it was recorded.
+    advance(24 * SECOND).await;
+    assert_eq!(a.verify(0).await.unwrap().recovered, 0);
+    advance(SECOND).await;
+    assert_eq!(a.verify(0).await.unwrap().recovered, 1);
+    advance(60 * SECOND).await;
+    assert_eq!(a.verify(0).await.unwrap().recovered, 0);
+    assert_eq!(drain(&mut at_a), "orphan");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publish_clears_its_intents() {
+    let bus = LocalBus::default();
+    let (a, mut at_a) = bus.attach(config(1));
+    let (b, _at_b) = bus.attach(config(2));
+    a.verify(0).await.unwrap();
+    b.record(
+        0,
+        vec![
+            intent(2, 1, SECOND, "first"),
+            intent(2, 2, SECOND, "second"),
+        ],
+    )
+    .await
+    .unwrap();
+    b.publish(0, text("done"), vec![intent_id(2, 1)])
+        .await
+        .unwrap();
+    advance(MEMBER_TIMEOUT).await;
+    assert_eq!(a.verify(0).await.unwrap().recovered, 1);
+    assert_eq!(drain(&mut at_a), "+ done second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_never_buries_itself_and_learns_when_others_did() {
+    let bus = LocalBus::default();
+    let (a, _at_a) = bus.attach(config(1));
+    let (b, _at_b) = bus.attach(config(2));
+    b.record(0, vec![intent(2, 1, 30 * SECOND, "open")])
+        .await
+        .unwrap();
+    advance(2 * MEMBER_TIMEOUT).await;
+    let own = b.verify(0).await.unwrap();
+    assert!(own.known);
+    assert_eq!(own.recovered, 0);
+
+    advance(MEMBER_TIMEOUT).await;
+    assert_eq!(a.verify(0).await.unwrap().recovered, 1);
+    assert!(!b.verify(0).await.unwrap().known);
+    // Recorded again, later than before: the old deadline no longer clears it.
+    assert!(
+        b.record(0, vec![intent(2, 1, 60 * SECOND, "open")])
+            .await
+            .unwrap()
+    );
+    advance(20 * SECOND).await;
+    b.verify(0).await.unwrap();
+    assert_eq!(a.verify(0).await.unwrap().recovered, 0);
+    advance(MEMBER_TIMEOUT).await;
+    assert_eq!(a.verify(0).await.unwrap().recovered, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_goodbye_removes_a_member_but_not_its_open_writes() {
+    let bus = LocalBus::default();
+    let (a, mut at_a) = bus.attach(config(1));
+    let (b, _at_b) = bus.attach(config(2));
+    a.record(0, vec![]).await.unwrap();
+    b.record(0, vec![intent(2, 1, 30 * SECOND, "open")])
+        .await
+        .unwrap();
+    a.close().await;
+    a.close().await;
+    b.close().await;
+    assert_eq!(
+        a.publish(0, text("late"), vec![]).await.unwrap_err().kind(),
+        ErrorKind::Closed
+    );
+    assert!(!a.connected());
+    assert_eq!(drain(&mut at_a), "+");
+    assert_eq!(at_a.try_recv().unwrap_err(), TryRecvError::Disconnected);
+
+    // The same ids again: only the one that left a write behind is still a member.
+    let (a, _at_a) = bus.attach(config(1));
+    assert!(!a.verify(0).await.unwrap().known);
+    advance(MEMBER_TIMEOUT).await;
+    assert_eq!(a.verify(0).await.unwrap().recovered, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_beat_buries_a_bounded_number_of_members() {
+    let bus = LocalBus::default();
+    let (a, _at_a) = bus.attach(config(0));
+    for instance in 1..=130 {
+        let (b, _at_b) = bus.attach(config(instance));
+        b.record(0, vec![intent(instance, 1, 60 * SECOND, "open")])
+            .await
+            .unwrap();
+    }
+    advance(MEMBER_TIMEOUT).await;
+    // The first beat finds the members complete, though no beat has looked before.
+    assert_eq!(a.verify(0).await.unwrap().recovered, 128);
+    assert_eq!(a.verify(0).await.unwrap().recovered, 2);
+    assert_eq!(a.verify(0).await.unwrap().recovered, 0);
+}

@@ -1,0 +1,353 @@
+//! The connection that carries commands: kept up for ever, and given up when it falls silent.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fred::bytes_utils::Str;
+use fred::clients::Client;
+use fred::error::{Error as FredError, ErrorKind as FredKind};
+use fred::interfaces::{ClientLike, LuaInterface};
+use fred::types::Value;
+use tokio::select;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::backoff::Backoff;
+use super::link::{Link, options};
+use super::scripts::{self, SOURCES, Script};
+use super::status::Status;
+use super::subscription::Care;
+use super::{Shared, fault, wire};
+use crate::metrics::Kind;
+use crate::{Error, ErrorKind};
+
+/// Commands under way at once; more wait within their timeout. The callers hardly reach it (one
+/// publish and one verification for each lane): it bounds what a dead connection can hold.
+const IN_FLIGHT: usize = 1_024;
+
+/// How often one call is sent again after NOSCRIPT or TRYAGAIN: a slot on the move answers after
+/// some milliseconds, and the call's timeout ends it anyway.
+const RETRIES: u32 = 16;
+
+/// Commands that nobody answered, sent some time apart, after which the connection counts as dead.
+/// One may be a slow moment of the server. fred notices a dead peer only while nothing is sent.
+const SILENCES: u32 = 2;
+
+/// Delivered messages kept for the command connection, which subscribes to nothing.
+const PUSHES: usize = 4;
+
+/// Sends commands over whichever connection is open.
+#[derive(Debug)]
+pub(super) struct Commands {
+    session: watch::Sender<Option<Arc<Session>>>,
+    pub(super) status: watch::Sender<Status>,
+    permits: Semaphore,
+}
+
+impl Default for Commands {
+    fn default() -> Self {
+        Self {
+            session: watch::Sender::default(),
+            status: watch::Sender::default(),
+            permits: Semaphore::new(IN_FLIGHT),
+        }
+    }
+}
+
+/// One life of the connection.
+#[derive(Debug)]
+struct Session {
+    client: Client,
+    /// By [`Script`].
+    hashes: [Str; SOURCES.len()],
+    silence: Mutex<Silence>,
+    /// Why somebody found that the connection is no good.
+    verdict: Mutex<Option<Error>>,
+    given_up: Notify,
+}
+
+/// Timeouts since the last answer.
+#[derive(Debug, Default)]
+struct Silence {
+    count: u32,
+    /// When the command that was counted last had been sent.
+    last: Option<Instant>,
+}
+
+impl Commands {
+    pub(super) fn connected(&self) -> bool {
+        self.session.borrow().is_some()
+    }
+
+    /// Runs a script; waits for a connection where there is none. Ends within the command timeout.
+    pub(super) async fn call(
+        &self,
+        shared: &Shared,
+        kind: Kind,
+        script: Script,
+        keys: &[&Str],
+        args: &[Value],
+    ) -> Result<Value, Error> {
+        let deadline = Instant::now() + shared.target.timeout();
+        let _permit = timeout_at(deadline, self.permits.acquire())
+            .await
+            .map_err(|_| Error::new(ErrorKind::Bus, "too many commands wait for Redis"))?;
+        let mut retries = 0;
+        loop {
+            let session = self.session(shared, deadline).await?;
+            let error = match session
+                .evalsha(shared, kind, script, keys, args, deadline)
+                .await
+            {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let again = retries < RETRIES && Instant::now() < deadline;
+            retries += 1;
+            match fault::code(&error) {
+                "NOSCRIPT" if again => {
+                    session
+                        .load(shared, script)
+                        .await
+                        .map_err(|error| fault::from_fred(&error))?;
+                }
+                "TRYAGAIN" if again => sleep(Duration::from_millis(fastrand::u64(2..40))).await,
+                "READONLY" => {
+                    // The name in the URL may lead to the new primary by now.
+                    let error = fault::from_fred(&error);
+                    session.give_up(error.clone());
+                    shared.subscription.ask(Care::Reconnect);
+                    return Err(error);
+                }
+                "LANES" => return Err(fault::lanes(&error, shared.config.lanes)),
+                _ => return Err(fault::from_fred(&error)),
+            }
+        }
+    }
+
+    /// The open connection, or the next one.
+    async fn session(&self, shared: &Shared, deadline: Instant) -> Result<Arc<Session>, Error> {
+        if let Some(open) = &*self.session.borrow() {
+            return Ok(Arc::clone(open));
+        }
+        let mut session = self.session.subscribe();
+        let open = async {
+            match session.wait_for(Option::is_some).await {
+                Ok(open) => open.clone(),
+                Err(_) => None,
+            }
+        };
+        select! {
+            biased;
+            () = shared.closed() => Err(Error::closed()),
+            open = timeout_at(deadline, open) => match open {
+                Ok(Some(session)) => Ok(session),
+                Ok(None) => Err(Error::closed()),
+                Err(_) => Err(self.status.borrow().error()),
+            },
+        }
+    }
+}
+
+impl Session {
+    /// Connects, loads the scripts and makes sure that the user may run what they contain.
+    async fn open(shared: &Shared) -> Result<(Self, Link), Error> {
+        let from_fred = |error| fault::from_fred(&error);
+        let (link, _) = Link::open(&shared.target, &shared.config.traffic, PUSHES)
+            .await
+            .map_err(from_fred)?;
+        let session = Self {
+            client: link.client().clone(),
+            hashes: Default::default(),
+            silence: Mutex::default(),
+            verdict: Mutex::default(),
+            given_up: Notify::new(),
+        };
+        let session = session.with_scripts(shared).await.map_err(from_fred)?;
+        session.probe(shared).await?;
+        Ok((session, link))
+    }
+
+    async fn with_scripts(mut self, shared: &Shared) -> Result<Self, FredError> {
+        for script in Script::ALL {
+            self.hashes[script as usize] = self.load(shared, script).await?;
+        }
+        Ok(self)
+    }
+
+    /// Gives the server a script; returns its hash.
+    async fn load(&self, shared: &Shared, script: Script) -> Result<Str, FredError> {
+        let source = SOURCES[script as usize];
+        let traffic = &shared.config.traffic;
+        traffic.sent(Kind::Connect, wire::command([6, 4, source.len()]));
+        let client = self.client.with_options(&options(shared.target.timeout()));
+        let hash: Value = client.script_load(Str::from_static(source)).await?;
+        traffic.received(Kind::Connect, wire::reply(&hash));
+        hash.into_bytes_str()
+            .ok_or_else(|| FredError::new(FredKind::Protocol, "no hash of a script"))
+    }
+
+    /// An error of kind `Auth` naming the commands that the ACL refuses.
+    async fn probe(&self, shared: &Shared) -> Result<(), Error> {
+        let Some(names) = shared.names.first() else {
+            return Ok(());
+        };
+        let keys = [
+            &names.state,
+            &names.journal,
+            &names.members,
+            &names.intents,
+            &names.nothing,
+        ];
+        // Below the lane's own channel, so that the patterns that allow one allow the other.
+        let channel = format!("{}:{:016x}", names.channel, shared.config.instance);
+        let deadline = Instant::now() + shared.target.timeout();
+        let answer = self
+            .evalsha(
+                shared,
+                Kind::Connect,
+                Script::Probe,
+                &keys,
+                &[channel.into()],
+                deadline,
+            )
+            .await
+            .map_err(|error| fault::from_fred(&error))?;
+        let refused = scripts::refused(&answer)?;
+        if refused.is_empty() {
+            return Ok(());
+        }
+        Err(fault::refused(
+            &refused.join(", "),
+            &shared.config.namespace,
+        ))
+    }
+
+    async fn evalsha(
+        &self,
+        shared: &Shared,
+        kind: Kind,
+        script: Script,
+        keys: &[&Str],
+        args: &[Value],
+        deadline: Instant,
+    ) -> Result<Value, FredError> {
+        let traffic = &shared.config.traffic;
+        let hash = &self.hashes[script as usize];
+        let lengths = args.iter().map(|arg| arg.as_bytes().map_or(0, <[u8]>::len));
+        let began = Instant::now();
+        traffic.sent(
+            kind,
+            wire::evalsha(hash.len(), keys.iter().map(|key| key.len()), lengths),
+        );
+        let keys: Vec<Str> = keys.iter().copied().cloned().collect();
+        let client = self
+            .client
+            .with_options(&options(deadline.saturating_duration_since(began)));
+        let result: Result<Value, _> = client.evalsha(hash.clone(), keys, args.to_vec()).await;
+        match &result {
+            Ok(value) => traffic.received(kind, wire::reply(value)),
+            Err(error) if fault::is_reply(error) => {
+                traffic.received(kind, wire::error_reply(error))
+            }
+            Err(error) if *error.kind() == FredKind::Timeout => {
+                self.silent(shared, began);
+                return result;
+            }
+            // The connection is lost; its owner sees it too.
+            Err(_) => return result,
+        }
+        *self.silence() = Silence::default();
+        result
+    }
+
+    /// Counts a command sent at `began` that nobody answered.
+    fn silent(&self, shared: &Shared, began: Instant) {
+        let mut silence = self.silence();
+        // Commands sent together share one fate: they count once.
+        let apart = shared.target.timeout() / 4;
+        if silence
+            .last
+            .is_some_and(|last| began.saturating_duration_since(last) < apart)
+        {
+            return;
+        }
+        silence.last = Some(began);
+        silence.count += 1;
+        if silence.count >= SILENCES {
+            self.give_up(Error::new(
+                ErrorKind::Bus,
+                "Redis does not answer; connecting again",
+            ));
+            // Most likely the subscription's peer is the same dead one.
+            shared.subscription.ask(Care::Check);
+        }
+    }
+
+    /// Ends the connection, so that another is made.
+    fn give_up(&self, why: Error) {
+        self.verdict
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(why);
+        self.given_up.notify_one();
+    }
+
+    /// Waits until somebody gives up.
+    async fn verdict(&self) -> Error {
+        loop {
+            self.given_up.notified().await;
+            let verdict = self
+                .verdict
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some(why) = verdict {
+                return why;
+            }
+        }
+    }
+
+    fn silence(&self) -> std::sync::MutexGuard<'_, Silence> {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps a connection open until the bus is closed.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut backoff = Backoff::default();
+    loop {
+        let began = Instant::now();
+        let error = select! {
+            biased;
+            () = shared.closed() => break,
+            error = serve(&shared) => error,
+        };
+        shared.commands.session.send_replace(None);
+        shared.lost("commands", &shared.commands.status, error);
+        select! {
+            biased;
+            () = shared.closed() => break,
+            () = backoff.wait(began) => {}
+        }
+    }
+    shared.commands.session.send_replace(None);
+}
+
+/// One connection, from its opening to its end; returns why it ended.
+async fn serve(shared: &Shared) -> Error {
+    let (session, mut link) = match Session::open(shared).await {
+        Ok(open) => open,
+        Err(error) => return error,
+    };
+    let session = Arc::new(session);
+    shared
+        .commands
+        .session
+        .send_replace(Some(Arc::clone(&session)));
+    shared.restored("commands", &shared.commands.status);
+    select! {
+        error = link.lost() => fault::from_fred(&error),
+        error = session.verdict() => error,
+    }
+}

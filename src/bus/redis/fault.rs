@@ -1,0 +1,211 @@
+//! What went wrong with Redis, in words that say what to do; and how often that is logged.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use fred::error::{Error as FredError, ErrorKind as FredKind};
+
+use crate::{Error, ErrorKind};
+
+/// One log line per problem and this long: a dead Redis shows, and floods nobody's log.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// What each error code of Redis asks an operator to do.
+const ADVICE: [(&str, &str); 9] = [
+    (
+        "READONLY",
+        "it is a read-only replica: the URL must lead to the primary",
+    ),
+    (
+        "NOREPLICAS",
+        "it has too few replicas in step to take writes (min-replicas-to-write)",
+    ),
+    (
+        "OOM",
+        "its memory is full: raise maxmemory, or give `unstale` a Redis of its own",
+    ),
+    (
+        "MISCONF",
+        "it cannot save to disk and refuses writes: see its log and its disk",
+    ),
+    ("LOADING", "it is still loading its data"),
+    (
+        "BUSY",
+        "a script of someone else's blocks it: see SCRIPT KILL",
+    ),
+    ("MASTERDOWN", "it is a replica that lost its primary"),
+    ("TRYAGAIN", "its cluster slot is being moved"),
+    (
+        "MOVED",
+        "it is part of a cluster, and this URL names a single server",
+    ),
+];
+
+/// What Redis (or the connection to it) answered, as the crate's error.
+/// Never contains a password: what Redis echoes of a command's arguments is cut off.
+pub(super) fn from_fred(error: &FredError) -> Error {
+    let details = error.details();
+    let details = details.split(", with args").next().unwrap_or(details);
+    let code = details.split(' ').next().unwrap_or_default();
+    if is_refusal(error) {
+        let hint = if code == "NOPERM" || code == "ERR" {
+            "give the user the rights that the ACL in the documentation lists"
+        } else {
+            "check user and password of the Redis URL"
+        };
+        return Error::new(ErrorKind::Auth, format!("Redis refused: {details}; {hint}"));
+    }
+    if code == "NOPROTO" || details.contains("unknown command") {
+        let message = format!("this Redis is too old (7.0 or later is needed): {details}");
+        return Error::new(ErrorKind::Settings, message);
+    }
+    if details.contains("DB index is out of range") || details.contains("invalid DB index") {
+        let message = "Redis has no database of the number that its URL names";
+        return Error::new(ErrorKind::Settings, message);
+    }
+    if let Some((_, advice)) = ADVICE.iter().find(|(known, _)| *known == code) {
+        return Error::new(
+            ErrorKind::Bus,
+            format!("Redis cannot do it now: {advice} ({code})"),
+        );
+    }
+    if *error.kind() == FredKind::Timeout {
+        return Error::new(ErrorKind::Bus, "Redis did not answer in time");
+    }
+    Error::new(
+        ErrorKind::Bus,
+        format!("the connection to Redis failed: {details}"),
+    )
+}
+
+/// The ACL refuses `what`, which this bus needs.
+pub(super) fn refused(what: &str, namespace: &str) -> Error {
+    Error::new(
+        ErrorKind::Auth,
+        format!(
+            "Redis refuses this user: {what} (on keys and channels us:{{{namespace}:*); give it \
+             the rights that the ACL in the documentation lists"
+        ),
+    )
+}
+
+/// verify.lua's `LANES <n>`.
+pub(super) fn lanes(error: &FredError, ours: u32) -> Error {
+    let theirs = error
+        .details()
+        .split(' ')
+        .nth(1)
+        .unwrap_or("another number of");
+    Error::new(
+        ErrorKind::Lanes,
+        format!(
+            "the fleet has {theirs} lanes in Redis and this instance {ours}: set UNSTALE_LANES to \
+             {theirs}, or stop every instance and delete the namespace's keys to change it"
+        ),
+    )
+}
+
+/// Whether the server refused who we are or what we may do.
+fn is_refusal(error: &FredError) -> bool {
+    let details = error.details();
+    *error.kind() == FredKind::Auth
+        || ["NOAUTH", "WRONGPASS", "NOPERM"]
+            .iter()
+            .any(|code| details.starts_with(code))
+        || details.contains("The user executing the script")
+}
+
+/// Whether Redis itself answered with this error, as opposed to no answer at all.
+pub(super) fn is_reply(error: &FredError) -> bool {
+    !matches!(error.kind(), FredKind::Timeout | FredKind::IO | FredKind::Canceled)
+        // A dropped connection task shows as a closed channel.
+        && error.details().split(' ').next().is_some_and(|code| code.bytes().all(|b| b.is_ascii_uppercase()))
+}
+
+/// The first word of a server's error.
+pub(super) fn code(error: &FredError) -> &str {
+    error.details().split(' ').next().unwrap_or_default()
+}
+
+/// An answer that none of our scripts gives.
+pub(super) fn unexpected(script: &str) -> Error {
+    Error::new(
+        ErrorKind::Bus,
+        format!("Redis answered {script} with something unexpected"),
+    )
+}
+
+/// Whether waiting cannot help: an operator must change the settings or the server's ACL.
+pub(super) fn is_permanent(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Auth | ErrorKind::Settings)
+}
+
+/// Lets one line through per [`LOG_EVERY`].
+#[derive(Debug, Default)]
+pub(super) struct LogGate(Mutex<Option<Instant>>);
+
+impl LogGate {
+    pub(super) fn opens(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let opens = last.is_none_or(|last| now.duration_since(last) >= LOG_EVERY);
+        if opens {
+            *last = Some(now);
+        }
+        opens
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind_and_text(details: &'static str) -> (ErrorKind, String) {
+        let error = from_fred(&FredError::new(FredKind::Unknown, details));
+        (error.kind(), error.to_string())
+    }
+
+    #[test]
+    fn every_refusal_is_an_auth_error() {
+        for details in [
+            "NOAUTH Authentication required.",
+            "WRONGPASS invalid username-password pair or user is disabled.",
+            "NOPERM this user has no permissions to run the 'evalsha' command",
+            "ERR The user executing the script can't run this command or subcommand script: x",
+        ] {
+            assert_eq!(kind_and_text(details).0, ErrorKind::Auth, "{details}");
+        }
+    }
+
+    #[test]
+    fn errors_that_pass_say_what_to_do() {
+        let (kind, text) = kind_and_text("READONLY You can't write against a read only replica.");
+        assert_eq!(kind, ErrorKind::Bus);
+        assert!(text.contains("must lead to the primary"), "{text}");
+        assert_eq!(kind_and_text("OOM command not allowed").0, ErrorKind::Bus);
+    }
+
+    #[test]
+    fn io_errors_read_well() {
+        let (kind, text) = kind_and_text(
+            "Os { code: 111, kind: ConnectionRefused, message: \"Connection refused\" }",
+        );
+        assert_eq!(kind, ErrorKind::Bus);
+        assert_eq!(text, "the connection to Redis failed: Connection refused");
+    }
+
+    #[test]
+    fn echoed_arguments_are_cut_off() {
+        let (_, text) = kind_and_text(
+            "ERR unknown command `HELLO`, with args beginning with: `3` `AUTH` `x` `hunter2`",
+        );
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn a_gate_opens_once() {
+        let gate = LogGate::default();
+        assert!(gate.opens());
+        assert!(!gate.opens());
+    }
+}

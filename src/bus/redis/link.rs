@@ -1,0 +1,180 @@
+//! One connection to Redis.
+//!
+//! A link is a fred client that never reconnects: when its connection ends, the link has ended, and
+//! whoever needs another opens one. fred's own reconnection is not used, because it keeps commands
+//! in a queue while it is disconnected, calls itself connected during its first backoff, waits for
+//! a black-holed peer when it is told to reconnect, and forgets the subscription.
+
+use std::fmt;
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::error::{Error as FredError, ErrorKind as FredKind};
+use fred::interfaces::{ClientLike, EventInterface, FredResult};
+use fred::socket2::TcpKeepalive;
+use fred::types::config::{
+    Config, ConnectionConfig, Options, PerformanceConfig, ServerConfig, TcpConfig,
+};
+use fred::types::{Message, RespVersion, Value};
+use tokio::select;
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+
+use super::url::Address;
+use super::wire;
+use crate::metrics::{Kind, Traffic};
+
+/// When the kernel begins to ask whether a silent peer still exists, and how often it asks again.
+/// Keeps idle connections alive through NATs, which forget after some minutes at the earliest.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How to reach Redis.
+#[derive(Clone)]
+pub(super) struct Target {
+    config: Config,
+    timeout: Duration,
+    /// Bytes that connecting sends and receives.
+    setup: (usize, usize),
+}
+
+impl Target {
+    pub(super) fn new(address: &Address, timeout: Duration) -> Self {
+        let config = Config {
+            // An error at the first attempt is reported at once, not retried inside fred.
+            fail_fast: true,
+            username: address.username.clone(),
+            password: address.password.clone(),
+            server: ServerConfig::new_centralized(&address.host, address.port),
+            version: RespVersion::RESP3,
+            database: address.database,
+            ..Config::default()
+        };
+        let (username, password) = (address.username.as_deref(), address.password.as_deref());
+        Self {
+            config,
+            timeout,
+            setup: wire::setup(username, password, address.database),
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn with_tls(mut self, connector: fred::types::config::TlsConnector) -> Self {
+        self.config.tls = Some(connector.into());
+        self
+    }
+
+    /// How long a command may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the configuration: its Debug shows the password.
+        f.debug_struct("Target")
+            .field("server", &self.config.server)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An open connection; dropping it closes it.
+pub(super) struct Link {
+    client: Client,
+    router: JoinHandle<FredResult<()>>,
+}
+
+impl Link {
+    /// Connects, authenticates and selects the database; ends within twice the command timeout.
+    ///
+    /// `pushes` is how many delivered messages may wait to be read from the receiver.
+    pub(super) async fn open(
+        target: &Target,
+        traffic: &Traffic,
+        pushes: usize,
+    ) -> Result<(Self, broadcast::Receiver<Message>), FredError> {
+        let client = Client::new(
+            target.config.clone(),
+            Some(PerformanceConfig {
+                default_command_timeout: target.timeout,
+                broadcast_channel_capacity: pushes,
+                ..PerformanceConfig::default()
+            }),
+            Some(connection_config(target.timeout)),
+            None,
+        );
+        // Before anything can be delivered: what came earlier would vanish.
+        let messages = client.message_rx();
+        let mut link = Self {
+            router: client.connect(),
+            client,
+        };
+        traffic.sent(Kind::Connect, target.setup.0 + wire::command([4]));
+        let first = link.client.with_options(&options(target.timeout * 2));
+        select! {
+            biased;
+            end = &mut link.router => return Err(reason(end)),
+            pong = first.ping::<Value>(None) => pong?,
+        };
+        traffic.received(Kind::Connect, target.setup.1 + b"+PONG\r\n".len());
+        Ok((link, messages))
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Waits until the connection is lost. Not to be called again after it returned.
+    pub(super) async fn lost(&mut self) -> FredError {
+        reason((&mut self.router).await)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // The task owns the socket. Without this a dropped client leaks both.
+        self.router.abort();
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("client", &self.client.id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one command may take. A command is never sent twice by fred: the callers retry.
+pub(super) fn options(timeout: Duration) -> Options {
+    Options {
+        max_attempts: Some(1),
+        timeout: Some(timeout),
+        ..Options::default()
+    }
+}
+
+fn connection_config(timeout: Duration) -> ConnectionConfig {
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE / 3);
+    ConnectionConfig {
+        connection_timeout: timeout,
+        internal_command_timeout: timeout,
+        max_command_attempts: 1,
+        tcp: TcpConfig {
+            nodelay: Some(true),
+            keepalive: Some(keepalive),
+            ..TcpConfig::default()
+        },
+        ..ConnectionConfig::default()
+    }
+}
+
+/// Why fred's connection task ended.
+fn reason(end: Result<FredResult<()>, tokio::task::JoinError>) -> FredError {
+    match end {
+        Ok(Err(error)) => error,
+        Ok(Ok(())) | Err(_) => FredError::new(FredKind::IO, "connection closed"),
+    }
+}

@@ -1,0 +1,185 @@
+//! The scripts, the names they work on, and what their answers mean.
+
+use bytes::Bytes;
+use fred::bytes_utils::Str;
+use fred::types::Value;
+
+use super::fault;
+use crate::Error;
+use crate::bus::{Journal, MAX_PAYLOAD, Position};
+
+/// One of the scripts; also its place in [`SOURCES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Script {
+    Publish,
+    Verify,
+    Journal,
+    Record,
+    Goodbye,
+    Probe,
+}
+
+impl Script {
+    pub(super) const ALL: [Self; 6] = [
+        Self::Publish,
+        Self::Verify,
+        Self::Journal,
+        Self::Record,
+        Self::Goodbye,
+        Self::Probe,
+    ];
+}
+
+/// Each script with the parts it shares put in front.
+pub(super) const SOURCES: [&str; 6] = [
+    concat!(include_str!("lane.lua"), include_str!("publish.lua")),
+    concat!(
+        include_str!("lane.lua"),
+        include_str!("members.lua"),
+        include_str!("verify.lua")
+    ),
+    include_str!("journal.lua"),
+    concat!(include_str!("members.lua"), include_str!("record.lua")),
+    include_str!("goodbye.lua"),
+    include_str!("probe.lua"),
+];
+
+/// What a lane's channel carries in front of each payload: epoch and sequence, big-endian.
+pub(super) const HEADER: usize = 16;
+
+/// The names of one lane. They share a hash tag, so that one node of a cluster holds them all.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    /// Hash: `q` sequence, `e` epoch, `r` the server's run id, `l` lanes.
+    pub(super) state: Str,
+    /// Stream of the latest events.
+    pub(super) journal: Str,
+    /// Sorted set of members and of recovered intents.
+    pub(super) members: Str,
+    /// Hash of open intents.
+    pub(super) intents: Str,
+    /// Never exists; lets the permission probe try DEL.
+    pub(super) nothing: Str,
+    /// Where events are published. Names the database, which pub/sub itself ignores.
+    pub(super) channel: Str,
+}
+
+impl Names {
+    pub(super) fn new(namespace: &str, lane: u32, database: u8) -> Self {
+        let name = |suffix: &str| Str::from(format!("us:{{{namespace}:{lane}}}{suffix}"));
+        Self {
+            state: name("s"),
+            journal: name("j"),
+            members: name("m"),
+            intents: name("w"),
+            nothing: name("x"),
+            channel: name(&format!("e{database}")),
+        }
+    }
+}
+
+/// What verify.lua returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Beat {
+    pub(super) head: Position,
+    pub(super) known: bool,
+    pub(super) recovered: u32,
+    /// Dead members are left: the head does not cover their intents yet.
+    pub(super) more: bool,
+}
+
+/// A message on a lane's channel; `None` if it is too short or too long to be one.
+pub(super) fn message(bytes: &[u8]) -> Option<(Position, Bytes)> {
+    let (header, payload) = bytes.split_first_chunk::<HEADER>()?;
+    if payload.len() > MAX_PAYLOAD {
+        return None;
+    }
+    let packed = u128::from_be_bytes(*header);
+    let position = Position {
+        epoch: (packed >> 64) as u64,
+        sequence: packed as u64,
+    };
+    // Copied, because a slice would keep the connection's whole read buffer alive.
+    Some((position, Bytes::copy_from_slice(payload)))
+}
+
+pub(super) fn position(value: &Value) -> Result<Position, Error> {
+    let Value::Array(values) = value else {
+        return Err(fault::unexpected("publish"));
+    };
+    head(values).ok_or_else(|| fault::unexpected("publish"))
+}
+
+pub(super) fn beat(value: &Value) -> Result<Beat, Error> {
+    let parse = || {
+        let Value::Array(values) = value else {
+            return None;
+        };
+        let [_, _, known, recovered, more] = values.as_slice() else {
+            return None;
+        };
+        Some(Beat {
+            head: head(values)?,
+            known: number(known)? != 0,
+            recovered: number(recovered)?.try_into().ok()?,
+            more: number(more)? != 0,
+        })
+    };
+    parse().ok_or_else(|| fault::unexpected("verify"))
+}
+
+pub(super) fn journal(value: &Value) -> Result<Journal, Error> {
+    let parse = || {
+        let Value::Array(values) = value else {
+            return None;
+        };
+        let (pairs, []) = values.get(2..)?.as_chunks::<2>() else {
+            return None;
+        };
+        let event = |[sequence, payload]: &[Value; 2]| {
+            Some((
+                number(sequence)?,
+                Bytes::copy_from_slice(payload.as_bytes()?),
+            ))
+        };
+        Some(Journal {
+            head: head(values)?,
+            events: pairs.iter().map(event).collect::<Option<_>>()?,
+        })
+    };
+    parse().ok_or_else(|| fault::unexpected("journal"))
+}
+
+pub(super) fn flag(value: &Value) -> Result<bool, Error> {
+    number(value)
+        .map(|n| n != 0)
+        .ok_or_else(|| fault::unexpected("record"))
+}
+
+/// The commands that the probe found refused.
+pub(super) fn refused(value: &Value) -> Result<Vec<String>, Error> {
+    let Value::Array(values) = value else {
+        return Err(fault::unexpected("probe"));
+    };
+    let mut names: Vec<String> = values.iter().filter_map(Value::as_string).collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+fn head(values: &[Value]) -> Option<Position> {
+    let [epoch, sequence, ..] = values else {
+        return None;
+    };
+    Some(Position {
+        epoch: number(epoch)?,
+        sequence: number(sequence)?,
+    })
+}
+
+fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::Integer(n) => u64::try_from(*n).ok(),
+        _ => None,
+    }
+}

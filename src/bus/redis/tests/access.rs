@@ -1,0 +1,317 @@
+//! Who may connect, to what, and how: passwords, ACL users, databases, TLS.
+
+use super::*;
+use crate::{Error, ErrorKind};
+
+async fn refused(url: &str) -> Error {
+    let (bus, _events) = RedisBus::start(bus_config(1), &redis_config(url)).unwrap();
+    let began = tokio::time::Instant::now();
+    let error = bus.ready(PATIENCE).await.unwrap_err();
+    assert!(
+        began.elapsed() < PATIENCE / 2,
+        "at once, not after the wait"
+    );
+    error
+}
+
+#[tokio::test]
+async fn a_wrong_login_is_an_error_at_once() {
+    let server = RedisServer::start_with(&["--requirepass", "right"]);
+    for login in ["", ":wrong@", "nobody:right@"] {
+        let error = refused(&format!("redis://{login}127.0.0.1:{}", server.port())).await;
+        assert_eq!(error.kind(), ErrorKind::Auth, "{login}: {error}");
+        let text = format!("{error} {error:?}");
+        assert!(
+            !text.contains("wrong@") && !text.contains("right"),
+            "{text}"
+        );
+    }
+    join(
+        &format!("redis://:right@127.0.0.1:{}", server.port()),
+        bus_config(1),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_user_without_rights_is_an_error_that_names_them() {
+    let server = RedisServer::start();
+    let mut admin = admin(&server);
+    let url = format!("redis://app:secret@127.0.0.1:{}", server.port());
+    for (rules, named) in [
+        // Not the channel.
+        (vec!["~us:*", "resetchannels", "+@all"], "us:{shop:*"),
+        // Not the keys.
+        (vec!["~other:*", "&us:*", "+@all"], ""),
+        // Not one of the commands that the scripts run.
+        (
+            vec!["~us:*", "&us:*", "+@all", "-xadd", "-zrem"],
+            "xadd, zrem",
+        ),
+        // Not the scripts themselves.
+        (vec!["~us:*", "&us:*", "+@all", "-evalsha"], "evalsha"),
+        // Not the subscription.
+        (vec!["~us:*", "&us:*", "+@all", "-subscribe"], "subscribe"),
+    ] {
+        let mut command = vec!["ACL", "SETUSER", "app", "reset", "on", ">secret"];
+        command.extend(&rules);
+        admin.cmd(&command);
+        let error = refused(&url).await;
+        assert_eq!(error.kind(), ErrorKind::Auth, "{rules:?}: {error}");
+        assert!(error.to_string().contains(named), "{rules:?}: {error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}
+
+/// The rights that the documentation lists are enough for everything.
+#[tokio::test]
+async fn the_documented_rights_suffice() {
+    let server = RedisServer::start();
+    let mut command = vec![
+        "ACL",
+        "SETUSER",
+        "app",
+        "reset",
+        "on",
+        ">secret",
+        "~us:{shop:*",
+        "&us:{shop:*",
+    ];
+    command.extend([
+        "+hello",
+        "+select",
+        "+client|id",
+        "+info",
+        "+ping",
+        "+subscribe",
+        "+publish",
+        "+script|load",
+        "+evalsha",
+        "+time",
+        "+del",
+        "+hget",
+        "+hmget",
+        "+hset",
+        "+hincrby",
+        "+hdel",
+        "+hkeys",
+        "+xadd",
+        "+xrange",
+        "+zadd",
+        "+zrem",
+        "+zscore",
+        "+zrangebyscore",
+    ]);
+    admin(&server).cmd(&command);
+    let url = format!("redis://app:secret@127.0.0.1:{}/0", server.port());
+    let (bus, mut events) = join(&url, bus_config(1)).await;
+    bus.verify(0).await.unwrap();
+    bus.record(0, vec![]).await.unwrap();
+    let position = bus
+        .publish(0, Bytes::new(), vec![intent_id(1, 1)])
+        .await
+        .unwrap();
+    assert_eq!(message(&mut events).await.0, position);
+    bus.journal(0, 0).await.unwrap();
+    bus.close().await;
+    assert_eq!(
+        admin(&server).cmd(&["ZCARD", "us:{shop:0}m"]).int(),
+        Some(1)
+    );
+}
+
+#[tokio::test]
+async fn a_user_who_is_removed_later_and_let_in_again() {
+    let server = RedisServer::start();
+    let mut admin = admin(&server);
+    let set = [
+        "ACL", "SETUSER", "app", "on", ">secret", "~us:*", "&us:*", "+@all",
+    ];
+    admin.cmd(&set);
+    let url = format!("redis://app:secret@127.0.0.1:{}", server.port());
+    let (bus, mut events) = join(&url, bus_config(1)).await;
+    admin.cmd(&["ACL", "DELUSER", "app"]);
+    until(async || {
+        bus.verify(0)
+            .await
+            .is_err_and(|error| error.kind() == ErrorKind::Auth)
+    })
+    .await;
+    admin.cmd(&set);
+    subscribed(&mut events).await;
+    publish_until_acknowledged(&bus).await;
+}
+
+#[tokio::test]
+async fn databases_do_not_mix() {
+    let server = RedisServer::start();
+    let (zero, mut at_zero) = join(&server.url(), bus_config(1)).await;
+    let (five, mut at_five) = join(&format!("{}/5", server.url()), bus_config(2)).await;
+    zero.publish(0, Bytes::from_static(b"zero"), vec![])
+        .await
+        .unwrap();
+    five.publish(0, Bytes::from_static(b"five"), vec![])
+        .await
+        .unwrap();
+    assert_eq!(message(&mut at_zero).await.1, "zero");
+    assert_eq!(message(&mut at_five).await.1, "five");
+    let mut admin = admin(&server);
+    let channels = admin.cmd(&["PUBSUB", "CHANNELS"]);
+    let mut channels: Vec<String> = channels.array().iter().map(resp::Value::text).collect();
+    channels.sort();
+    assert_eq!(channels, ["us:{shop:0}e0", "us:{shop:0}e5"]);
+    admin.cmd(&["SELECT", "5"]);
+    assert_eq!(admin.cmd(&["EXISTS", "us:{shop:0}s"]).int(), Some(1));
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_exist_is_an_error_at_once() {
+    let server = RedisServer::start();
+    let error = refused(&format!("{}/99", server.url())).await;
+    assert_eq!(error.kind(), ErrorKind::Settings, "{error}");
+}
+
+#[tokio::test]
+async fn what_is_printed_hides_the_password() {
+    let server = RedisServer::start();
+    let url = format!("redis://default:hunter2@127.0.0.1:{}", server.port());
+    let config = redis_config(&url);
+    let (bus, _events) = RedisBus::start(bus_config(1), &config).unwrap();
+    bus.ready(PATIENCE).await.unwrap();
+    let text = format!("{config:?} {bus:?} {:?}", bus.shared);
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[cfg(feature = "tls")]
+mod tls {
+    use std::path::{Path, PathBuf};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    fn openssl(dir: &Path, args: &str) {
+        let status = Command::new("openssl")
+            .args(args.split(' '))
+            .current_dir(dir)
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .expect("these tests need openssl");
+        assert!(status.success(), "openssl {args}");
+    }
+
+    /// Two CAs, and a certificate of the first for this machine.
+    fn certificates(dir: &Path) {
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+        for ca in ["ca", "other"] {
+            openssl(
+                dir,
+                &format!("req -x509 {key} -keyout {ca}.key -out {ca}.crt -subj /CN={ca}"),
+            );
+        }
+        std::fs::write(
+            dir.join("names"),
+            "subjectAltName=IP:127.0.0.1,DNS:localhost",
+        )
+        .unwrap();
+        openssl(
+            dir,
+            &format!("req {key} -keyout tls.key -out tls.csr -subj /CN=redis"),
+        );
+        openssl(
+            dir,
+            "x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out tls.crt -days 2 -extfile names",
+        );
+    }
+
+    struct Server {
+        redis: RedisServer,
+        port: u16,
+        dir: tempfile::TempDir,
+    }
+
+    fn start(auth_clients: &str) -> Server {
+        let dir = tempfile::TempDir::new().unwrap();
+        certificates(dir.path());
+        let file = |name: &str| dir.path().join(name).display().to_string();
+        let port = redis_server::free_port();
+        let redis = RedisServer::start_with(&[
+            "--tls-port",
+            &port.to_string(),
+            "--tls-cert-file",
+            &file("tls.crt"),
+            "--tls-key-file",
+            &file("tls.key"),
+            "--tls-ca-cert-file",
+            &file("ca.crt"),
+            "--tls-auth-clients",
+            auth_clients,
+        ]);
+        Server { redis, port, dir }
+    }
+
+    fn config(server: &Server, ca: Option<&str>, client: bool) -> RedisConfig {
+        let file = |name: &str| -> PathBuf { server.dir.path().join(name) };
+        RedisConfig {
+            tls_ca: ca.map(file),
+            tls_cert: client.then(|| file("tls.crt")),
+            tls_key: client.then(|| file("tls.key")),
+            ..redis_config(&format!("rediss://127.0.0.1:{}", server.port))
+        }
+    }
+
+    async fn ready(config: &RedisConfig, wait: Duration) -> Result<(), Error> {
+        let (bus, _events) = RedisBus::start(bus_config(1), config)?;
+        bus.ready(wait).await?;
+        bus.verify(0).await.map(|_| ())
+    }
+
+    #[tokio::test]
+    async fn a_server_of_the_right_ca_is_trusted_and_no_other() {
+        let server = start("no");
+        assert!(server.redis.port() != server.port);
+        ready(&config(&server, Some("ca.crt"), false), PATIENCE)
+            .await
+            .unwrap();
+        for ca in [Some("other.crt"), None] {
+            let error = ready(&config(&server, ca, false), Duration::from_millis(500))
+                .await
+                .unwrap_err();
+            assert!(error.to_string().contains("certificate"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_certificate_is_shown_where_one_is_asked_for() {
+        let server = start("yes");
+        ready(&config(&server, Some("ca.crt"), true), PATIENCE)
+            .await
+            .unwrap();
+        ready(
+            &config(&server, Some("ca.crt"), false),
+            Duration::from_millis(500),
+        )
+        .await
+        .unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn files_that_are_no_good_are_named() {
+        let server = start("no");
+        let start = |config: RedisConfig| {
+            RedisBus::start(bus_config(1), &config)
+                .map(|_| ())
+                .unwrap_err()
+        };
+        let error = start(config(&server, Some("missing.crt"), false));
+        assert_eq!(error.kind(), ErrorKind::Settings);
+        assert!(error.to_string().contains("missing.crt"), "{error}");
+        let error = start(config(&server, Some("names"), false));
+        assert!(error.to_string().contains("no certificate"), "{error}");
+        let only_key = RedisConfig {
+            tls_cert: None,
+            ..config(&server, None, true)
+        };
+        assert!(start(only_key).to_string().contains("certificate"));
+    }
+}

@@ -1,0 +1,269 @@
+//! Connections that are cut, fall silent or lag; each must be noticed, and mended by itself.
+
+use std::time::Instant;
+
+use super::proxy::Proxy;
+use super::*;
+use crate::ErrorKind;
+use crate::bus::{EVENT_QUEUE, GapCause, Mend};
+
+async fn gap(events: &mut Events) {
+    let event = next(events).await;
+    assert!(
+        matches!(event, BusEvent::Gap(GapCause::Disconnected)),
+        "{event:?}"
+    );
+}
+
+/// The peer is back: both connections must work within [`BACK`].
+async fn works_again(bus: &RedisBus, events: &mut Events) {
+    let back = Instant::now();
+    subscribed(events).await;
+    publish_until_acknowledged(bus).await;
+    message(events).await;
+    assert!(back.elapsed() < BACK, "{:?}", back.elapsed());
+    assert!(bus.connected());
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_and_comes_back() {
+    let server = RedisServer::start();
+    let (bus, mut events) = join(&server.url(), bus_config(1)).await;
+    server.kill();
+    gap(&mut events).await;
+    until(async || !bus.connected()).await;
+
+    let began = Instant::now();
+    let error = bus
+        .publish(0, Bytes::from_static(b"lost"), vec![])
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Bus);
+    assert!(
+        began.elapsed() < Duration::from_millis(1_500),
+        "{:?}",
+        began.elapsed()
+    );
+
+    server.restart();
+    subscribed(&mut events).await;
+    until(async || bus.connected()).await;
+    // What failed while the server was away is not sent later.
+    assert_eq!(
+        admin(&server).cmd(&["EXISTS", "us:{shop:0}s"]).int(),
+        Some(0)
+    );
+    publish_until_acknowledged(&bus).await;
+    assert_eq!(message(&mut events).await.1, "x");
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_after_long_is_used_again_soon() {
+    let server = RedisServer::start();
+    let (bus, mut events) = join(&server.url(), bus_config(1)).await;
+    server.kill();
+    gap(&mut events).await;
+    // Long enough for the delays to have grown to their longest.
+    for _ in 0..3 {
+        bus.verify(0).await.unwrap_err();
+    }
+    server.restart();
+    works_again(&bus, &mut events).await;
+}
+
+#[tokio::test]
+async fn a_bus_may_start_before_its_server() {
+    let server = RedisServer::start();
+    server.kill();
+    let (bus, mut events) = RedisBus::start(bus_config(1), &redis_config(&server.url())).unwrap();
+    let error = bus.ready(Duration::from_millis(200)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Bus);
+    server.restart();
+    bus.ready(PATIENCE).await.unwrap();
+    works_again(&bus, &mut events).await;
+}
+
+#[tokio::test]
+async fn a_subscriber_that_is_killed() {
+    let server = RedisServer::start();
+    let (bus, mut events) = join(&server.url(), bus_config(1)).await;
+    for _ in 0..3 {
+        assert_eq!(admin(&server).kill_subscribers(), 1);
+        gap(&mut events).await;
+        works_again(&bus, &mut events).await;
+    }
+}
+
+#[tokio::test]
+async fn a_black_hole_that_heals() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.port()).await;
+    let (bus, mut events) = join(&proxy.url(), bus_config(1)).await;
+    publish_until_acknowledged(&bus).await;
+    message(&mut events).await;
+
+    proxy.swallow();
+    let began = Instant::now();
+    let mut errors = 0;
+    until(async || {
+        errors += u32::from(bus.verify(0).await.is_err());
+        !bus.connected()
+    })
+    .await;
+    assert!((1..=3).contains(&errors), "{errors}");
+    gap(&mut events).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    bus.verify(0).await.unwrap_err();
+
+    proxy.heal();
+    works_again(&bus, &mut events).await;
+}
+
+#[tokio::test]
+async fn a_black_hole_is_noticed_while_commands_keep_coming() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.port()).await;
+    let (bus, _events) = join(&proxy.url(), bus_config(1)).await;
+    proxy.swallow();
+    let began = Instant::now();
+    let busy = async {
+        let mut publishes = tokio::task::JoinSet::new();
+        while bus.connected() {
+            let bus = Arc::clone(&bus);
+            publishes.spawn(async move { bus.publish(0, Bytes::new(), vec![]).await });
+            sleep(Duration::from_millis(10)).await;
+        }
+        publishes
+    };
+    let mut publishes = timeout(PATIENCE, busy).await.expect("it was noticed");
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
+    while let Some(result) = publishes.join_next().await {
+        assert_eq!(result.unwrap().unwrap_err().kind(), ErrorKind::Bus);
+    }
+}
+
+#[tokio::test]
+async fn an_idle_subscription_in_a_black_hole_is_noticed_when_asked_to_mend() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.port()).await;
+    let (bus, mut events) = join(&proxy.url(), bus_config(1)).await;
+    proxy.swallow();
+    let began = Instant::now();
+    bus.mend(Mend::Resubscribe);
+    gap(&mut events).await;
+    // The proof did not come within the command timeout.
+    assert!(
+        (900..2_000).contains(&began.elapsed().as_millis()),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_is_stopped_and_continued() {
+    let server = RedisServer::start();
+    let (bus, mut events) = join(&server.url(), bus_config(1)).await;
+    server.stop();
+    let mut timeouts = 0;
+    until(async || {
+        timeouts += u32::from(bus.verify(0).await.is_err());
+        timeouts >= 3
+    })
+    .await;
+    server.cont();
+    works_again(&bus, &mut events).await;
+    bus.verify(0).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_moment_costs_no_connection() {
+    let server = RedisServer::start();
+    let (bus, mut events) = join(&server.url(), bus_config(1)).await;
+    let mut sleeper = admin(&server);
+    let asleep = std::thread::spawn(move || sleeper.cmd(&["DEBUG", "SLEEP", "1.3"]));
+    let calls: Vec<_> = (0..20).map(|_| bus.verify(0)).collect();
+    let mut calls: tokio::task::JoinSet<_> = calls
+        .into_iter()
+        .map(|_| {
+            let bus = Arc::clone(&bus);
+            async move { bus.verify(0).await }
+        })
+        .collect();
+    while calls.join_next().await.is_some() {}
+    until(async || bus.verify(0).await.is_ok()).await;
+    asleep.join().unwrap();
+    publish_until_acknowledged(&bus).await;
+    // No gap: the same subscription.
+    message(&mut events).await;
+}
+
+#[tokio::test]
+async fn mending_proves_the_subscription_again() {
+    let server = RedisServer::start();
+    let (bus, mut events) = join(&server.url(), bus_config(1)).await;
+    bus.mend(Mend::Resubscribe);
+    assert!(matches!(next(&mut events).await, BusEvent::Subscribed));
+    bus.mend(Mend::Reconnect);
+    gap(&mut events).await;
+    assert!(matches!(next(&mut events).await, BusEvent::Subscribed));
+    publish_until_acknowledged(&bus).await;
+    message(&mut events).await;
+}
+
+#[tokio::test]
+async fn reconnecting_leaks_no_connections() {
+    let server = RedisServer::start();
+    let (bus, mut events) = join(&server.url(), bus_config(1)).await;
+    let mut admin = admin(&server);
+    for _ in 0..5 {
+        bus.mend(Mend::Reconnect);
+        gap(&mut events).await;
+        subscribed(&mut events).await;
+    }
+    until(async || admin.info("connected_clients") == "3").await;
+    assert_eq!(admin.info("pubsub_channels"), "1");
+}
+
+#[tokio::test]
+async fn a_consumer_that_is_too_slow_learns_of_it() {
+    let server = RedisServer::start();
+    let (bus, mut events) = join(&server.url(), bus_config(1)).await;
+    let flood = "for i = 1, tonumber(ARGV[1]) do \
+                 redis.call('PUBLISH', 'us:{shop:0}e0', struct.pack('>I8I8', 1, i)) end";
+    let total = 3 * EVENT_QUEUE as u64;
+    let bus_is_alive = async {
+        // Commands are answered behind all those deliveries.
+        for _ in 0..20 {
+            bus.verify(0).await.unwrap();
+        }
+    };
+    admin(&server).cmd(&["EVAL", flood, "0", &total.to_string()]);
+    bus_is_alive.await;
+    let (mut last, mut lags, mut seen) = (0, 0, 0);
+    while last < total {
+        match next(&mut events).await {
+            BusEvent::Message { position, .. } => {
+                // Nothing is missing without a word.
+                assert!(
+                    lags > 0 || position.sequence == last + 1,
+                    "{} after {last}",
+                    position.sequence
+                );
+                last = position.sequence;
+                seen += 1;
+            }
+            BusEvent::Gap(GapCause::Lagged) => lags += 1,
+            other => unreachable!("{other:?}"),
+        }
+    }
+    assert_eq!(lags > 0, seen < total);
+    assert!(lags > 0, "all {total} fitted into the queues");
+}

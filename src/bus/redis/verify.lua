@@ -1,0 +1,86 @@
+-- KEYS: s j m w. ARGV: instance, member timeout (ms), lanes, journal cap, channel.
+-- Returns: epoch, sequence, known, intents recovered, 1 if dead members are left (call again).
+local s, j, m, w = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local instance, timeout, lanes, journal, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+
+local stored = redis.call('HMGET', s, 'q', 'e', 'r', 'l')
+if stored[4] and stored[4] ~= lanes then
+  return redis.error_reply('LANES ' .. stored[4])
+end
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+if not run then
+  return redis.error_reply('NORUNID INFO server names no run_id')
+end
+
+local epoch = stored[2]
+if not stored[1] or not epoch or stored[3] ~= run then
+  -- Another life of the counter: what was numbered before may be numbered again.
+  local sequence = stored[1] or string.format('%.0f', first_sequence())
+  epoch = string.format('%.0f', fresh_epoch(instance .. run .. (epoch or '')))
+  redis.call('HSET', s, 'q', sequence, 'e', epoch, 'r', run, 'l', lanes)
+  redis.call('DEL', j)
+  -- Below every event's id, so never read; a key that exists survives a slot migration.
+  redis.call('XADD', j, '0-1', 'e', '')
+elseif not stored[4] then
+  redis.call('HSET', s, 'l', lanes)
+end
+
+local now = now_ms()
+local known = beat(m, w, instance, now)
+
+-- Bounds of one call, so that a mass death cannot block the server: 128 members, 512 events (a few ms).
+local members, events = 128, 512
+local recovered, more = 0, 0
+
+-- Publishes the intent, and once more at its deadline; only that clears it.
+local function settle(intent)
+  local value = redis.call('HGET', w, intent)
+  if not value then
+    redis.call('ZREM', m, intent)
+    return
+  end
+  local deadline = struct.unpack('>I8', value)
+  announce(s, j, journal, channel, epoch, string.sub(value, 9))
+  recovered = recovered + 1
+  if deadline <= now then
+    redis.call('HDEL', w, intent)
+    redis.call('ZREM', m, intent)
+  else
+    redis.call('ZADD', m, string.format('%.0f', deadline - timeout), intent)
+  end
+end
+
+local intents
+local function bury(member)
+  intents = intents or redis.call('HKEYS', w)
+  for _, intent in ipairs(intents) do
+    -- An intent with a place of its own in m was settled by an earlier call.
+    if #intent == 16 and string.sub(intent, 1, 8) == member and not redis.call('ZSCORE', m, intent) then
+      if recovered >= events then
+        return false
+      end
+      settle(intent)
+    end
+  end
+  redis.call('ZREM', m, member)
+  return true
+end
+
+local silent = redis.call('ZRANGEBYSCORE', m, 0, string.format('%.0f', now - timeout), 'LIMIT', 0, members)
+if #silent == members then
+  more = 1
+end
+for _, member in ipairs(silent) do
+  if recovered >= events then
+    more = 1
+    break
+  elseif #member == 16 then
+    settle(member)
+  elseif member ~= instance and not bury(member) then
+    more = 1
+    break
+  end
+end
+
+-- Read after everything above, so that the head covers what was published on behalf of the dead.
+return { tonumber(epoch), tonumber(redis.call('HGET', s, 'q')), known, recovered, more }

@@ -1,0 +1,279 @@
+//! Options of one cache.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::cache::Cache;
+use crate::cache::inner::{Inner, Weigher};
+use crate::flight::Flights;
+use crate::instance::Lifeline;
+use crate::key::cache_id;
+use crate::loader::{BatchLoader, Loaded, Loader};
+use crate::metrics::CacheInfo;
+use crate::settings::{CacheOptions, CacheSettings};
+use crate::store::{Store, StoreOptions, reaper};
+use crate::time::nanos;
+use crate::{BoxError, Error, ErrorKind, Key};
+
+/// Options of one cache; begin with [`Instance::cache`](crate::Instance::cache).
+///
+/// Operators have the last word: a cache's variable (`UNSTALE_CACHES__<NAME>__TTL`) wins over these
+/// calls, these over the global variable (`UNSTALE_TTL`), that over the default.
+#[must_use]
+pub struct CacheBuilder<K, V> {
+    lifeline: Arc<Lifeline>,
+    name: String,
+    code: CacheSettings,
+    loader: Option<Arc<Loader<K, V>>>,
+    batch_loader: Option<Arc<BatchLoader<K, V>>>,
+    weigher: Option<Arc<Weigher<K, V>>>,
+    entry: PhantomData<fn(K) -> V>,
+}
+
+impl<K, V> std::fmt::Debug for CacheBuilder<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CacheBuilder").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<K, V> CacheBuilder<K, V>
+where
+    K: Key + Clone + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    pub(crate) fn new(lifeline: Arc<Lifeline>, name: &str) -> Self {
+        Self {
+            lifeline,
+            name: name.to_owned(),
+            code: CacheSettings::default(),
+            loader: None,
+            batch_loader: None,
+            weigher: None,
+            entry: PhantomData,
+        }
+    }
+
+    /// How to fetch a value. Return `V`, `Option<V>` (`None`: it does not exist) or
+    /// [`Loaded<V>`](Loaded), which carries its own TTL and tags. Defaults to none: every read
+    /// then brings its own load ([`Cache::get_with`]).
+    ///
+    /// It runs in a task of its own, with `load_timeout` as its deadline, and must see what was
+    /// committed before it began: read from the primary, not from a replica that lags.
+    pub fn loader<L, F, R, E>(mut self, load: L) -> Self
+    where
+        L: Fn(K) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<R, E>> + Send + 'static,
+        R: Into<Loaded<V>>,
+        E: Into<BoxError>,
+    {
+        self.loader = Some(Arc::new(move |key| {
+            let loading = load(key);
+            Box::pin(async move { loading.await.map(Into::into).map_err(Into::into) })
+        }));
+        self
+    }
+
+    /// One call for all keys that [`Cache::get_many`] and [`Cache::preload`] miss. Answers may come
+    /// in any order; a key left out does not exist. Defaults to the loader, once for each key.
+    pub fn batch_loader<L, F, R, E>(mut self, load: L) -> Self
+    where
+        L: Fn(Vec<K>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Vec<(K, R)>, E>> + Send + 'static,
+        R: Into<Loaded<V>>,
+        E: Into<BoxError>,
+    {
+        self.batch_loader = Some(Arc::new(move |keys| {
+            let loading = load(keys);
+            Box::pin(async move {
+                let pairs = loading.await.map_err(Into::into)?;
+                Ok(pairs.into_iter().map(|(key, value)| (key, value.into())).collect())
+            })
+        }));
+        self
+    }
+
+    /// Longest life of an entry; jitter only shortens it. Defaults to 60 s.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.code.ttl = Some(ttl);
+        self
+    }
+
+    /// How long "does not exist" is remembered. Defaults to 5 s.
+    pub fn negative_ttl(mut self, ttl: Duration) -> Self {
+        self.code.negative_ttl = Some(ttl);
+        self
+    }
+
+    /// The part of the TTL, 0 to 0.9, by which an entry may live shorter, so that entries loaded
+    /// together do not expire together. Defaults to 0.1.
+    pub fn ttl_jitter(mut self, part: f64) -> Self {
+        self.code.ttl_jitter = Some(part);
+        self
+    }
+
+    /// How old a hit may be after its invalidation was published, whatever fails; `None` is TTL
+    /// only. Defaults to 2 s.
+    pub fn max_staleness(mut self, bound: impl Into<Option<Duration>>) -> Self {
+        self.code.max_staleness = Some(bound.into());
+        self
+    }
+
+    /// Most entries held. Defaults to 10,000.
+    pub fn capacity(mut self, entries: usize) -> Self {
+        self.code.capacity = Some(entries);
+        self
+    }
+
+    /// Bounds bytes as well; `weigh` says how many an entry takes. An entry too large for its part
+    /// of the store is served but not stored, and counted (`unstale_oversized_total`). Defaults to
+    /// no bound.
+    pub fn max_bytes(
+        mut self,
+        bytes: u64,
+        weigh: impl Fn(&K, &V) -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        self.code.max_bytes = Some(Some(bytes));
+        self.weigher = Some(Arc::new(weigh));
+        self
+    }
+
+    /// The part of an entry's life, 0 to 1, after which a hit starts one reload in the background;
+    /// `None` never. Defaults to never.
+    pub fn refresh_ahead(mut self, part: impl Into<Option<f64>>) -> Self {
+        self.code.refresh_ahead = Some(part.into());
+        self
+    }
+
+    /// How long past its TTL an entry may be served when its loader fails; `None` not at all. It
+    /// relaxes the TTL only, never the promise: not after an invalidation, not unverified, not past
+    /// a TTL that came with the value. Defaults to not at all.
+    pub fn stale_if_error(mut self, window: impl Into<Option<Duration>>) -> Self {
+        self.code.stale_if_error = Some(window.into());
+        self
+    }
+
+    /// The deadline of one load, and of waiting for a place among `max_loads`. Defaults to 5 s.
+    pub fn load_timeout(mut self, timeout: Duration) -> Self {
+        self.code.load_timeout = Some(timeout);
+        self
+    }
+
+    /// Loads that run at once. Defaults to 64.
+    pub fn max_loads(mut self, loads: usize) -> Self {
+        self.code.max_loads = Some(loads);
+        self
+    }
+
+    /// How often entries that nobody reads any more are freed; `None` never. Defaults to 1 s.
+    pub fn reap_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.code.reap_interval = Some(interval.into());
+        self
+    }
+
+    /// Builds the cache.
+    ///
+    /// # Errors
+    ///
+    /// `Settings` for a bad option or variable, a bad name, a name that is taken in this instance
+    /// or whose 32-bit id collides with another's, or `max_bytes` without a weigher.
+    pub fn build(self) -> Result<Cache<K, V>, Error> {
+        let core = self.lifeline.core().clone();
+        let options = core.settings.for_cache(&self.name, &self.code)?;
+        if options.max_bytes.is_some() && self.weigher.is_none() {
+            return Err(Error::new(
+                ErrorKind::Settings,
+                format!(
+                    "cache {:?} has max_bytes but nothing to weigh entries with: call \
+                     `.max_bytes(bytes, |key, value| ...)` in code, a variable then only changes it",
+                    self.name
+                ),
+            ));
+        }
+        let id = cache_id(&self.name);
+        let mut caches = core.caches.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) = caches.get(&id).and_then(Weak::upgrade) {
+            return Err(Error::new(
+                ErrorKind::Settings,
+                format!(
+                    "the name {:?} is taken by the cache {:?} of this instance (or has its id); \
+                     choose another",
+                    self.name,
+                    other.name()
+                ),
+            ));
+        }
+        let metrics = core.metrics.cache(&self.name, info(&options));
+        let store_options = StoreOptions {
+            cache: id,
+            capacity: options.capacity,
+            max_bytes: options.max_bytes,
+            max_staleness: options.max_staleness.map(nanos),
+            refresh_ahead: options.refresh_ahead,
+            clock: core.clock,
+        };
+        let inner = Arc::new(Inner {
+            lifeline: self.lifeline,
+            store: Store::new(store_options, core.stamps.clone(), metrics.clone()),
+            name: self.name,
+            id,
+            flights: Arc::new(Flights::default()),
+            loader: self.loader,
+            batch_loader: self.batch_loader,
+            weigher: self.weigher,
+            permits: Semaphore::new(options.max_loads),
+            waiting: AtomicUsize::new(0),
+            options,
+            metrics,
+        });
+        let weak: Weak<Inner<K, V>> = Arc::downgrade(&inner);
+        caches.insert(id, weak.clone());
+        drop(caches);
+        if inner.options.reap_interval.is_some() {
+            core.runtime.spawn(reap(weak));
+        }
+        Ok(Cache(inner))
+    }
+}
+
+fn info(options: &CacheOptions) -> CacheInfo {
+    CacheInfo {
+        ttl: options.ttl,
+        max_staleness: options.max_staleness,
+        negative_ttl: options.negative_ttl,
+        capacity: options.capacity as u64,
+    }
+}
+
+/// Frees what is expired or invalidated, until the last handle of the cache is gone.
+async fn reap<K, V>(cache: Weak<Inner<K, V>>)
+where
+    K: Key + Clone + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    let Some(every) = cache.upgrade().and_then(|cache| cache.options.reap_interval) else { return };
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen = 0;
+    loop {
+        ticks.tick().await;
+        let Some(cache) = cache.upgrade() else { return };
+        let core = cache.core();
+        let (now, stamp) = (core.clock.now(), core.stamps.token());
+        let stamps_moved = std::mem::replace(&mut seen, stamp) != stamp;
+        if !cache.store.worth_sweeping(now, stamps_moved) {
+            continue;
+        }
+        let began = core.clock.precise();
+        let keep = cache.options.stale_if_error.map_or(0, nanos);
+        cache.metrics.reaped.add(cache.store.sweep(now, keep));
+        let took = Duration::from_nanos(core.clock.precise().saturating_sub(began));
+        drop(cache);
+        sleep(reaper::pause(every, took).saturating_sub(every)).await;
+    }
+}

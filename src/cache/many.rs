@@ -1,0 +1,210 @@
+//! Many keys at once: one call of the batch loader for all that are missing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::time::timeout;
+
+use crate::cache::inner::{InFlight, Inner};
+use crate::cache::{Cache, Lookup, Outcome};
+use crate::flight::{Boarding, Leader, Passenger};
+use crate::key::too_long;
+use crate::loader::{BatchLoader, Loaded};
+use crate::metrics::{Load as LoadOutcome, Miss};
+use crate::store::Found;
+use crate::{Error, ErrorKind, Key};
+
+/// Keys a warm-up asks the batch loader for in one call.
+const PRELOAD_BATCH: usize = 1_000;
+
+impl<K, V> Cache<K, V>
+where
+    K: Key + Clone + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Many values at once, in the order asked; `None` for what does not exist. All that is missing
+    /// goes to the batch loader in one call, or to the loader key by key where there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get): the first error of any key. The others are loaded and stored all the
+    /// same.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`get`](Self::get).
+    pub async fn get_many(&self, keys: &[K]) -> Result<Vec<Option<V>>, Error>
+    {
+        let mut values = vec![None; keys.len()];
+        let mut waiting = Vec::new();
+        let mut leaders = Vec::new();
+        let began = self.0.core().stamps.token();
+        for (index, key) in keys.iter().enumerate() {
+            let hash = key.digest().ok_or_else(too_long)?;
+            match self.board(hash, key).await {
+                Boarding::Found(lookup) => values[index] = lookup.value,
+                Boarding::Join(passenger) => {
+                    self.0.metrics.coalesced.inc();
+                    waiting.push((index, passenger));
+                }
+                Boarding::Lead(leader, passenger) => {
+                    leaders.push(leader);
+                    waiting.push((index, passenger));
+                }
+            }
+        }
+        self.depart(leaders);
+        self.land_many(keys, began, waiting, &mut values).await?;
+        Ok(values)
+    }
+
+    /// Starts the loads: one call if there is a batch loader, else one for each key.
+    fn depart(&self, leaders: Vec<Leader<K, V>>) {
+        let runtime = &self.0.core().runtime;
+        if let Some(load) = &self.0.batch_loader {
+            if !leaders.is_empty() {
+                runtime.spawn(self.0.clone().fly_many(leaders, load.clone()));
+            }
+            return;
+        }
+        for leader in leaders {
+            match self.0.load_of(leader.key()) {
+                Ok(load) => drop(runtime.spawn(self.0.clone().fly(leader, load))),
+                Err(error) => leader.land(Err(error), 0, || 0),
+            }
+        }
+    }
+
+    async fn board(&self, hash: u64, key: &K) -> Boarding<K, V, Lookup<V>>
+    {
+        let cause = match self.0.hit(hash, key) {
+            Ok(lookup) => return Boarding::Found(lookup),
+            Err(Found::Missing(cause)) => cause,
+            Err(_) => match self.0.verified(hash, key).await {
+                Ok(lookup) => return Boarding::Found(lookup),
+                Err(cause) => cause,
+            },
+        };
+        let newest = || self.0.store.newest(hash, &[]);
+        let boarding = self.0.flights.board(hash, key, newest, || self.0.hit(hash, key).ok());
+        if matches!(boarding, Boarding::Lead(..)) {
+            self.count(cause);
+        }
+        boarding
+    }
+
+    fn count(&self, cause: Miss) {
+        self.0.metrics.misses[cause].inc();
+    }
+
+    async fn land_many(
+        &self,
+        keys: &[K],
+        began: u64,
+        waiting: Vec<(usize, Passenger<V>)>,
+        values: &mut [Option<V>],
+    ) -> Result<(), Error>
+    {
+        let mut failed = None;
+        for (index, passenger) in waiting {
+            let landing = passenger.landing().await;
+            let late = landing.discarded_at > 0 && began >= landing.discarded_at;
+            let result = if landing.result.is_ok() && late {
+                self.get(&keys[index]).await
+            } else {
+                landing.result
+            };
+            match result {
+                Ok(value) => values[index] = value,
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Loads these keys, at most `capacity` of them, and says how many are in memory afterwards,
+    /// those known not to exist included.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_many`](Self::get_many); what was loaded before the error stays.
+    ///
+    /// # Cancel safety
+    ///
+    /// Batches that have begun are stored all the same; later ones are not begun.
+    pub async fn preload(&self, keys: impl IntoIterator<Item = K>) -> Result<usize, Error>
+    {
+        let keys: Vec<K> = keys.into_iter().take(self.0.options.capacity).collect();
+        for batch in keys.chunks(PRELOAD_BATCH) {
+            self.get_many(batch).await?;
+        }
+        let held = |key: &&K| {
+            let hash = key.digest();
+            hash.is_some_and(|hash| {
+                let found = self.0.store.lookup(hash, *key);
+                matches!(found, Found::Value { .. } | Found::Absent { .. })
+            })
+        };
+        Ok(keys.iter().filter(held).count())
+    }
+}
+
+impl<K, V> Inner<K, V>
+where
+    K: Key + Clone + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// One load for many flights; counts as one of `max_loads`.
+    async fn fly_many(
+        self: Arc<Self>,
+        leaders: Vec<Leader<K, V>>,
+        load: Arc<BatchLoader<K, V>>,
+    ) {
+        let permit = match self.permit().await {
+            Ok(permit) => permit,
+            Err(error) => return self.fail_many(leaders, &error, LoadOutcome::Overloaded),
+        };
+        let (token, loaded_at) = self.begin(&leaders);
+        let in_flight = InFlight::new(&self.metrics);
+        let keys = leaders.iter().map(|leader| leader.key().clone()).collect();
+        let result = timeout(self.options.load_timeout, load(keys)).await;
+        drop((permit, in_flight));
+        self.metrics.load_duration.observe(self.since(loaded_at));
+        let pairs = match result {
+            Ok(Ok(pairs)) => pairs,
+            Ok(Err(error)) => {
+                let error = Error::with_source(ErrorKind::Load, "the batch loader failed", error);
+                return self.fail_many(leaders, &error, LoadOutcome::Error);
+            }
+            Err(_) => return self.fail_many(leaders, &self.timed_out(), LoadOutcome::Timeout),
+        };
+        let mut loaded: HashMap<u64, Vec<(K, Loaded<V>)>> = HashMap::new();
+        for (key, value) in pairs {
+            if let Some(hash) = key.digest() {
+                loaded.entry(hash).or_default().push((key, value));
+            }
+        }
+        for leader in leaders {
+            let same_hash = loaded.get_mut(&leader.hash());
+            let value = same_hash.and_then(|pairs| {
+                let index = pairs.iter().position(|(key, _)| key == leader.key())?;
+                Some(pairs.swap_remove(index).1)
+            });
+            self.land(leader, value.unwrap_or_else(|| Loaded::new(None)), token, loaded_at);
+        }
+    }
+
+    fn fail_many(&self, leaders: Vec<Leader<K, V>>, error: &Error, outcome: LoadOutcome) {
+        for leader in leaders {
+            self.fail(leader, error.clone(), outcome);
+        }
+    }
+}
+
+impl<V> Lookup<V> {
+    /// Whether it came from memory.
+    #[must_use]
+    pub fn is_hit(&self) -> bool {
+        matches!(self.outcome, Outcome::Hit | Outcome::Negative)
+    }
+}

@@ -1,0 +1,276 @@
+use proptest::prelude::*;
+use serde::Serialize;
+
+use super::wire::{DecodeError, decode, encode};
+use super::{Event, NOBODY, Op, What};
+use crate::bus::MAX_PAYLOAD;
+
+/// The vectors of PROTOCOL.md: a name, the event, its bytes.
+fn vectors() -> Vec<(&'static str, Event, &'static str)> {
+    let op = |what| Op {
+        cache: 0x1234_5678,
+        format: 0x9abc_def0,
+        what,
+    };
+    let event = |ops| Event {
+        origin: 0x0102_0304_0506_0708,
+        sent: 0x1112_1314_1516_1718,
+        ops,
+    };
+    vec![
+        (
+            "one key",
+            event(vec![op(What::Keys(vec![0xa1a2_a3a4_a5a6_a7a8]))]),
+            "0193cf0102030405060708cf11121314151617189194ce12345678ce9abcdef000c408a1a2a3a4a5a6a7a8",
+        ),
+        (
+            "two tags",
+            event(vec![op(What::Tags(vec![1, u64::MAX]))]),
+            "0193cf0102030405060708cf11121314151617189194ce12345678ce9abcdef001c4100000000000000001ffffffffffffffff",
+        ),
+        (
+            "a cache",
+            event(vec![op(What::Cache)]),
+            "0193cf0102030405060708cf11121314151617189194ce12345678ce9abcdef002c400",
+        ),
+        (
+            "a lane, from nobody",
+            Event {
+                origin: NOBODY,
+                sent: 0,
+                ops: vec![Op::lane()],
+            },
+            "019300009194000003c400",
+        ),
+        (
+            "nothing",
+            Event {
+                origin: 1,
+                sent: 2,
+                ops: vec![],
+            },
+            "0193010290",
+        ),
+    ]
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text
+        .chars()
+        .filter_map(|c| c.to_digit(16))
+        .map(|digit| digit as u8)
+        .collect();
+    digits
+        .chunks(2)
+        .map(|pair| pair[0] << 4 | pair[1])
+        .collect()
+}
+
+/// A message of version 1 whose body is whatever a later or a hostile writer made of it.
+fn message(body: &impl Serialize) -> Vec<u8> {
+    let mut bytes = vec![1];
+    body.serialize(&mut rmp_serde::Serializer::new(&mut bytes))
+        .unwrap();
+    bytes
+}
+
+fn bin(bytes: &[u8]) -> &serde_bytes::Bytes {
+    serde_bytes::Bytes::new(bytes)
+}
+
+#[test]
+fn test_vectors_hold_in_both_directions() {
+    for (name, event, hex) in vectors() {
+        let bytes = unhex(hex);
+        assert_eq!(encode(&event), bytes, "{name}");
+        assert_eq!(decode(&bytes), Ok(event), "{name}");
+    }
+}
+
+#[test]
+fn one_key_takes_43_bytes_and_each_further_key_8() {
+    let event = |keys: usize| Event {
+        origin: u64::MAX,
+        sent: u64::MAX,
+        ops: vec![Op {
+            cache: u32::MAX,
+            format: u32::MAX,
+            what: What::Keys(vec![u64::MAX; keys]),
+        }],
+    };
+    assert_eq!(encode(&event(1)).len(), 43);
+    assert_eq!(encode(&event(31)).len(), 43 + 30 * 8);
+    assert!(encode(&event(1_024)).len() < 8_192 + 64);
+}
+
+#[test]
+fn an_event_that_is_too_long_drops_the_lane_instead() {
+    let event = Event {
+        origin: 7,
+        sent: 8,
+        ops: vec![Op {
+            cache: 1,
+            format: 2,
+            what: What::Keys(vec![3; MAX_PAYLOAD / 8]),
+        }],
+    };
+    let bytes = encode(&event);
+    assert_eq!(
+        decode(&bytes),
+        Ok(Event {
+            origin: 7,
+            sent: 8,
+            ops: vec![Op::lane()]
+        })
+    );
+}
+
+#[test]
+fn what_later_versions_append_is_ignored() {
+    let op = (
+        5_u32,
+        6_u32,
+        0_u8,
+        bin(&[0, 0, 0, 0, 0, 0, 0, 9]),
+        "more",
+        [1_u64, 2],
+        bin(&[3]),
+    );
+    let later = message(&(
+        1_u64,
+        2_u64,
+        [op],
+        (("nested", -1_i8), None::<u8>, 2.5_f64),
+        true,
+    ));
+    let known = Op {
+        cache: 5,
+        format: 6,
+        what: What::Keys(vec![9]),
+    };
+    assert_eq!(
+        decode(&later),
+        Ok(Event {
+            origin: 1,
+            sent: 2,
+            ops: vec![known]
+        })
+    );
+}
+
+#[test]
+fn what_later_versions_changed_is_refused() {
+    let (_, _, hex) = vectors().remove(0);
+    let mut other = unhex(hex);
+    other[0] = 2;
+    assert_eq!(decode(&other), Err(DecodeError::UnknownVersion));
+    assert_eq!(decode(&[]), Err(DecodeError::UnknownVersion));
+    // A kind of the future, with an argument of another shape.
+    let kind = message(&(1_u64, 2_u64, [(5_u32, 6_u32, 4_u8, "a pattern")]));
+    assert_eq!(decode(&kind), Err(DecodeError::UnknownKind));
+}
+
+#[test]
+fn what_is_no_event_is_malformed() {
+    let hash = bin(&[0; 8]);
+    for bytes in [
+        vec![1],
+        message(&"text"),
+        message(&(1_u64, 2_u64)),
+        message(&(1_u64, -2_i64, [(1_u32, 2_u32, 0_u8, hash)])),
+        message(&(1_u64, 2_u64, bin(&[]))),
+        message(&(1_u64, 2_u64, [(1_u32, 2_u32, 0_u8)])),
+        message(&(1_u64, 2_u64, [(1_u64 << 32, 2_u32, 0_u8, hash)])),
+        message(&(1_u64, 2_u64, [(1_u32, 2_u32, 0_u8, bin(&[0; 7]))])),
+        message(&(1_u64, 2_u64, [(1_u32, 2_u32, 0_u8, [1_u64, 2])])),
+        message(&(1_u64, 2_u64, [(1_u32, 2_u32, 2_u8, hash)])),
+        message(&(1_u64, 2_u64, [(0_u32, 0_u32, 3_u8, hash)])),
+    ] {
+        assert_eq!(decode(&bytes), Err(DecodeError::Malformed), "{bytes:02x?}");
+    }
+}
+
+#[test]
+fn bytes_after_the_event_are_refused() {
+    let (_, _, hex) = vectors().remove(0);
+    // One of each way a next value could begin: whole, cut short, an array, reserved.
+    for extra in [0x00, 0xcc, 0x91, 0xc1, 0xc4] {
+        let mut bytes = unhex(hex);
+        bytes.push(extra);
+        assert_eq!(decode(&bytes), Err(DecodeError::Trailing), "{extra:02x}");
+    }
+}
+
+#[test]
+fn hostile_lengths_are_refused_without_being_believed() {
+    assert_eq!(decode(&vec![1; MAX_PAYLOAD + 1]), Err(DecodeError::TooLong));
+    for hex in [
+        "0193 01 02 ddffffffff",                   // four billion ops
+        "0193 01 02 91 94 01 02 00 c6ffffffff 00", // four gigabytes of hashes
+        "01 ddffffffff 01 02 90",                  // four billion trailing elements
+    ] {
+        assert_eq!(decode(&unhex(hex)), Err(DecodeError::Malformed), "{hex}");
+    }
+    let mut deep = unhex("0194 01 02 90");
+    deep.extend([0x91; 40_000]);
+    deep.push(0);
+    assert_eq!(decode(&deep), Err(DecodeError::Malformed));
+}
+
+fn what() -> impl Strategy<Value = What> {
+    prop_oneof![
+        proptest::collection::vec(any::<u64>(), 0..40).prop_map(What::Keys),
+        proptest::collection::vec(any::<u64>(), 0..40).prop_map(What::Tags),
+        Just(What::Cache),
+        Just(What::Lane),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let op = (any::<u32>(), any::<u32>(), what()).prop_map(|(cache, format, what)| Op {
+        cache,
+        format,
+        what,
+    });
+    (
+        any::<u64>(),
+        any::<u64>(),
+        proptest::collection::vec(op, 0..20),
+    )
+        .prop_map(|(origin, sent, ops)| Event { origin, sent, ops })
+}
+
+proptest! {
+    #[test]
+    fn every_event_survives_the_wire(event in event()) {
+        prop_assert_eq!(decode(&encode(&event)), Ok(event));
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 1..512)) {
+        let _ = decode(&bytes);
+        bytes[0] = 1;
+        let _ = decode(&bytes);
+    }
+
+    #[test]
+    fn a_truncated_event_never_decodes(event in event(), cut in any::<prop::sample::Index>()) {
+        let bytes = encode(&event);
+        prop_assert!(decode(&bytes[..cut.index(bytes.len())]).is_err());
+    }
+
+    #[test]
+    fn a_flipped_bit_never_panics(event in event(), bit in any::<prop::sample::Index>()) {
+        let mut bytes = encode(&event).to_vec();
+        let bit = bit.index(bytes.len() * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        // Whatever it decodes to now, it holds no more than the bytes can.
+        if let Ok(event) = decode(&bytes) {
+            let hashes: usize = event.ops.iter().map(|op| match &op.what {
+                What::Keys(hashes) | What::Tags(hashes) => hashes.len(),
+                What::Cache | What::Lane => 0,
+            }).sum();
+            prop_assert!(6 * event.ops.len() + 8 * hashes <= bytes.len());
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Inbound: one lane's sequence, and what a verification proves. No I/O.
+//!
+//! Pub/sub makes invalidation fast; the sequence, the journal and the verification make it true.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::bus::{Journal, Mend, Position};
+use crate::time::Nanos;
+
+/// Verifications that wait for events to be applied. A subscriber that lags by more than this
+/// many intervals is repaired from the journal long before.
+const PENDING: usize = 16;
+
+/// Numbers the rounds of verification of an instance, in the order they were sent.
+pub(crate) type Round = u64;
+
+/// Follows one lane.
+#[derive(Debug, Default)]
+pub(crate) struct Follower {
+    /// Everything up to here is applied; `None` until a verification has been adopted.
+    applied: Option<Position>,
+    /// The highest sequence that the subscription itself has delivered in this epoch.
+    heard: u64,
+    /// Another epoch was heard of after this round was sent: only a later one can settle it.
+    doubt: Option<Round>,
+    /// Verifications by the local time they were sent and the sequence they wait for.
+    pending: VecDeque<(Nanos, u64)>,
+    repair: Option<Repair>,
+    repairs: u64,
+    /// Events up to here came from the journal because the subscription was silent.
+    silent_to: Option<u64>,
+    strikes: u32,
+}
+
+/// A repair under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Repair {
+    /// Tells this repair's reply from one that an adoption has made obsolete.
+    pub(crate) number: u64,
+    /// Read the journal after this sequence.
+    pub(crate) after: u64,
+    target: u64,
+}
+
+/// What a message is to this follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// The next one: apply it now.
+    Next,
+    /// Applied already.
+    Duplicate,
+    /// Events before it are missing: repair.
+    Gap,
+    /// Of another life of the lane: verify.
+    OtherEpoch,
+    /// Nothing has been adopted yet: verify.
+    NotAdopted,
+}
+
+/// What a verification's reply is to this follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Learned {
+    /// It was sent before the doubt that it would have to settle.
+    Outdated,
+    /// The lane's continuity is unknown: the head was adopted, and the caller must fence *now*.
+    Adopted { first: bool },
+    /// Everything up to the head is applied.
+    Current,
+    /// Events up to the head are on their way, or lost.
+    Behind,
+}
+
+/// What a page of the journal is to this follower.
+#[derive(Debug)]
+pub(crate) enum Mended {
+    /// An adoption came in between: ignore it.
+    Obsolete,
+    /// The missing events, in order: apply them now.
+    Events { events: Vec<(u64, Bytes)>, done: bool },
+    /// They are gone. The head was adopted, and the caller must fence *now*.
+    Fence,
+    /// The lane has begun another epoch: verify.
+    OtherEpoch,
+}
+
+impl Follower {
+    /// A message has arrived; `sent` is the round that was sent last.
+    pub(crate) fn hear(&mut self, position: Position, sent: Round) -> Heard {
+        let Some(applied) = &mut self.applied else { return Heard::NotAdopted };
+        if position.epoch != applied.epoch {
+            self.doubt = Some(sent);
+            return Heard::OtherEpoch;
+        }
+        self.heard = self.heard.max(position.sequence);
+        if self.silent_to.is_some_and(|silent| self.heard >= silent) {
+            self.silent_to = None;
+            self.strikes = 0;
+        }
+        if position.sequence <= applied.sequence {
+            return Heard::Duplicate;
+        }
+        if position.sequence == applied.sequence + 1 {
+            applied.sequence = position.sequence;
+            return Heard::Next;
+        }
+        Heard::Gap
+    }
+
+    /// The reply to the verification of round `round`, sent at `sent_at`, has arrived.
+    ///
+    /// Adoption comes before the fence, and the fence after the reply:
+    /// 1: a load reads an old row; 2: the row's event gets sequence h; 3: the reply with h arrives.
+    /// A fence before 3 might precede 1 and spare the load, whose event is never applied here.
+    pub(crate) fn learn(&mut self, round: Round, sent_at: Nanos, head: Position) -> Learned {
+        let Some(applied) = self.applied else { return self.adopt(head) };
+        if let Some(doubt) = self.doubt {
+            return if round > doubt { self.adopt(head) } else { Learned::Outdated };
+        }
+        if head.epoch != applied.epoch {
+            return self.adopt(head);
+        }
+        // When full, the newest is left out: the oldest are closest to being proven.
+        if self.pending.len() < PENDING {
+            self.pending.push_back((sent_at, head.sequence));
+        }
+        if head.sequence <= applied.sequence { Learned::Current } else { Learned::Behind }
+    }
+
+    fn adopt(&mut self, head: Position) -> Learned {
+        let first = self.applied.replace(head).is_none();
+        self.heard = head.sequence;
+        self.doubt = None;
+        self.pending.clear();
+        self.repair = None;
+        self.silent_to = None;
+        Learned::Adopted { first }
+    }
+
+    /// The latest time of which every event published before is applied now.
+    pub(crate) fn vouched(&mut self) -> Option<Nanos> {
+        let applied = self.applied?.sequence;
+        let mut proven = None;
+        while let Some((sent_at, _)) = self.pending.front().filter(|(_, head)| *head <= applied) {
+            proven = Some(*sent_at);
+            self.pending.pop_front();
+        }
+        proven
+    }
+
+    /// Events are missing up to `target`: how to get them, unless that is under way.
+    pub(crate) fn repair(&mut self, target: u64) -> Option<Repair> {
+        let applied = self.applied?;
+        if self.repair.is_some() || target <= applied.sequence {
+            return None;
+        }
+        self.repairs += 1;
+        let repair = Repair { number: self.repairs, after: applied.sequence, target };
+        self.repair = Some(repair);
+        self.repair
+    }
+
+    /// The next page of a repair that has not reached its target.
+    pub(crate) fn repair_rest(&mut self, of: Repair) -> Option<Repair> {
+        self.repair(of.target)
+    }
+
+    /// As [`repair`](Self::repair), up to the head of the oldest verification that waits: the
+    /// events were published and nothing has been heard of them.
+    pub(crate) fn repair_silence(&mut self) -> Option<Repair> {
+        let target = self.pending.back()?.1;
+        let repair = self.repair(target)?;
+        self.silent_to = Some(target);
+        Some(repair)
+    }
+
+    pub(crate) fn repairing(&self) -> bool {
+        self.repair.is_some()
+    }
+
+    /// A page of the journal has arrived for repair `number`; `sent` as in [`hear`](Self::hear).
+    ///
+    /// Only events that are contiguous from the last applied one all the way to the target count.
+    pub(crate) fn mended(&mut self, number: u64, journal: Journal, sent: Round) -> Mended {
+        let (Some(repair), Some(applied)) = (self.repair, &mut self.applied) else {
+            return Mended::Obsolete;
+        };
+        if repair.number != number {
+            return Mended::Obsolete;
+        }
+        self.repair = None;
+        if journal.head.epoch != applied.epoch {
+            self.doubt = Some(sent);
+            return Mended::OtherEpoch;
+        }
+        let first = applied.sequence + 1;
+        let contiguous = (first..).zip(&journal.events).all(|(want, (got, _))| want == *got);
+        let reached = applied.sequence + journal.events.len() as u64;
+        let unreachable = repair.target > journal.head.sequence;
+        if !contiguous || unreachable || (journal.events.is_empty() && reached < repair.target) {
+            self.adopt(journal.head);
+            return Mended::Fence;
+        }
+        applied.sequence = reached;
+        Mended::Events { events: journal.events, done: reached >= repair.target }
+    }
+
+    /// The repair failed; the next verification starts another.
+    pub(crate) fn abandon_repair(&mut self, number: u64) {
+        if self.repair.is_some_and(|repair| repair.number == number) {
+            self.repair = None;
+        }
+    }
+
+    /// Whether the server has events that are not applied here.
+    pub(crate) fn behind(&self) -> bool {
+        !self.pending.is_empty() || self.doubt.is_some() || self.applied.is_none()
+    }
+
+    /// Asked once a verification: the journal gave what the subscription, healthy as it looks, has
+    /// not delivered since. First it is renewed, then its connection.
+    pub(crate) fn deaf(&mut self) -> Option<Mend> {
+        let silent = self.silent_to?;
+        if self.heard >= silent || self.repair.is_some() {
+            return None;
+        }
+        self.silent_to = None;
+        self.strikes += 1;
+        Some(if self.strikes == 1 { Mend::Resubscribe } else { Mend::Reconnect })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn at(epoch: u64, sequence: u64) -> Position {
+    Position { epoch, sequence }
+}
+
+fn adopted(sequence: u64) -> Follower {
+    let mut follower = Follower::default();
+    assert_eq!(follower.learn(1, 10, at(1, sequence)), Learned::Adopted { first: true });
+    follower
+}
+
+fn journal(head: Position, events: impl IntoIterator<Item = u64>) -> Journal {
+    Journal { head, events: events.into_iter().map(|n| (n, Bytes::new())).collect() }
+}
+
+#[test]
+fn nothing_is_applied_before_the_first_verification() {
+    let mut follower = Follower::default();
+    assert_eq!(follower.hear(at(1, 5), 0), Heard::NotAdopted);
+    assert_eq!(follower.vouched(), None);
+    assert_eq!(follower.repair(9), None);
+    assert!(follower.behind());
+}
+
+#[test]
+fn in_order_twice_and_with_a_hole() {
+    let mut follower = adopted(5);
+    assert_eq!(follower.hear(at(1, 6), 1), Heard::Next);
+    assert_eq!(follower.hear(at(1, 6), 1), Heard::Duplicate);
+    assert_eq!(follower.hear(at(1, 3), 1), Heard::Duplicate);
+    assert_eq!(follower.hear(at(1, 8), 1), Heard::Gap);
+    let repair = follower.repair(8).expect("needed");
+    assert_eq!(repair.after, 6);
+    assert_eq!(follower.repair(9), None, "one at a time");
+    let mended = follower.mended(repair.number, journal(at(1, 9), 7..=9), 1);
+    assert!(matches!(mended, Mended::Events { done: true, .. }));
+    assert_eq!(follower.hear(at(1, 9), 1), Heard::Duplicate);
+    assert_eq!(follower.hear(at(1, 10), 1), Heard::Next);
+}
+
+#[test]
+fn a_verification_vouches_only_once_its_head_is_applied() {
+    let mut follower = adopted(5);
+    assert_eq!(follower.learn(2, 20, at(1, 5)), Learned::Current);
+    assert_eq!(follower.vouched(), Some(20));
+    assert_eq!(follower.learn(3, 30, at(1, 7)), Learned::Behind);
+    assert_eq!(follower.hear(at(1, 6), 3), Heard::Next);
+    assert_eq!(follower.vouched(), None);
+    assert_eq!(follower.hear(at(1, 7), 3), Heard::Next);
+    assert_eq!(follower.vouched(), Some(30));
+    assert!(!follower.behind());
+}
+
+#[test]
+fn a_journal_with_a_hole_a_short_one_or_another_epoch_never_counts() {
+    for (events, fences) in [
+        (journal(at(1, 9), [7, 8, 9]), true),   // 6 is gone
+        (journal(at(1, 9), [6, 8, 9]), true),   // 7 is gone
+        (journal(at(1, 9), []), true),          // deleted
+        (journal(at(1, 7), [6, 7]), true),      // the target was never published
+        (journal(at(2, 9), [6, 7, 8, 9]), false),
+    ] {
+        let mut follower = adopted(5);
+        assert_eq!(follower.learn(2, 20, at(1, 9)), Learned::Behind);
+        let repair = follower.repair_silence().expect("needed");
+        match follower.mended(repair.number, events, 2) {
+            Mended::Fence => assert!(fences),
+            Mended::OtherEpoch => assert!(!fences),
+            other => unreachable!("{other:?}"),
+        }
+        assert_eq!(follower.vouched(), None, "only a later verification vouches");
+    }
+}
+
+#[test]
+fn pages_are_read_until_the_target() {
+    let mut follower = adopted(5);
+    assert_eq!(follower.hear(at(1, 12), 1), Heard::Gap);
+    let repair = follower.repair(12).expect("needed");
+    let page = follower.mended(repair.number, journal(at(1, 12), 6..=9), 1);
+    assert!(matches!(page, Mended::Events { done: false, .. }));
+    let rest = follower.repair(12).expect("needed");
+    assert_eq!(rest.after, 9);
+    let page = follower.mended(rest.number, journal(at(1, 12), 10..=12), 1);
+    assert!(matches!(page, Mended::Events { done: true, .. }));
+}
+
+/// 1: a verification is sent; 2: the server begins another epoch; 3: a message of the new epoch
+/// arrives; 4: the verification's reply, of the old epoch, arrives. It must settle nothing.
+#[test]
+fn a_reply_sent_before_the_doubt_does_not_settle_it() {
+    let mut follower = adopted(5);
+    assert_eq!(follower.hear(at(2, 6), 2), Heard::OtherEpoch);
+    assert_eq!(follower.learn(2, 20, at(1, 5)), Learned::Outdated);
+    assert_eq!(follower.vouched(), None);
+    assert_eq!(follower.learn(3, 30, at(2, 6)), Learned::Adopted { first: false });
+    assert_eq!(follower.hear(at(2, 7), 3), Heard::Next);
+    assert_eq!(follower.hear(at(1, 8), 3), Heard::OtherEpoch, "late, from the old life");
+}
+
+#[test]
+fn an_adoption_makes_a_repair_under_way_obsolete() {
+    let mut follower = adopted(5);
+    assert_eq!(follower.hear(at(1, 9), 1), Heard::Gap);
+    let repair = follower.repair(9).expect("needed");
+    assert_eq!(follower.learn(2, 20, at(2, 3)), Learned::Adopted { first: false });
+    let late = follower.mended(repair.number, journal(at(1, 9), 6..=9), 2);
+    assert!(matches!(late, Mended::Obsolete));
+}
+
+#[test]
+fn a_subscription_that_stays_silent_is_renewed_then_reconnected() {
+    let mut follower = adopted(5);
+    let mut deaf_once = |follower: &mut Follower, round: u64| {
+        let head = at(1, 5 + round);
+        assert_eq!(follower.learn(round, round * 10, head), Learned::Behind);
+        let repair = follower.repair_silence().expect("needed");
+        let mended = follower.mended(repair.number, journal(head, [5 + round]), round);
+        assert!(matches!(mended, Mended::Events { done: true, .. }));
+        follower.deaf()
+    };
+    assert_eq!(deaf_once(&mut follower, 1), Some(Mend::Resubscribe));
+    assert_eq!(deaf_once(&mut follower, 2), Some(Mend::Reconnect));
+    // The next event arrives by itself: all is well again.
+    assert_eq!(follower.learn(3, 30, at(1, 8)), Learned::Behind);
+    let repair = follower.repair_silence().expect("needed");
+    follower.mended(repair.number, journal(at(1, 8), [8]), 3);
+    assert_eq!(follower.hear(at(1, 8), 3), Heard::Duplicate);
+    assert_eq!(follower.deaf(), None);
+    assert_eq!(deaf_once(&mut follower, 4), Some(Mend::Resubscribe));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Publish,
+    Deliver(usize),
+    Verify,
+    Repair,
+    NewEpoch,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(
+        prop_oneof![
+            4 => Just(Step::Publish),
+            6 => (0..64_usize).prop_map(Step::Deliver),
+            3 => Just(Step::Verify),
+            2 => Just(Step::Repair),
+            1 => Just(Step::NewEpoch),
+        ],
+        0..200,
+    )
+}
+
+proptest! {
+    /// Against a reference: whatever is lost, repeated or reordered, a time is vouched for only if
+    /// every event of the present epoch published before it was applied or fenced off.
+    #[test]
+    fn never_vouches_for_an_event_that_was_not_applied(steps in steps()) {
+        let mut follower = Follower::default();
+        let (mut epoch, mut sequence, mut round) = (1_u64, 0_u64, 0_u64);
+        // Every event ever, with the time it was published, and which of them count as seen.
+        let mut log: Vec<(Position, u64, bool)> = Vec::new();
+        for (now, step) in (1_u64..).zip(steps) {
+            match step {
+                Step::Publish => {
+                    sequence += 1;
+                    log.push((at(epoch, sequence), now, false));
+                }
+                Step::Deliver(index) if !log.is_empty() => {
+                    let index = index % log.len();
+                    if follower.hear(log[index].0, round) == Heard::Next {
+                        log[index].2 = true;
+                    }
+                }
+                Step::Deliver(_) => {}
+                Step::Verify => {
+                    round += 1;
+                    if let Learned::Adopted { .. } = follower.learn(round, now, at(epoch, sequence)) {
+                        log.iter_mut().for_each(|event| event.2 = true);
+                    }
+                }
+                Step::Repair => {
+                    let Some(repair) = follower.repair(sequence) else { continue };
+                    let present = log.iter().filter(|(position, ..)| {
+                        position.epoch == epoch && position.sequence > repair.after
+                    });
+                    let page = journal(at(epoch, sequence), present.map(|(p, ..)| p.sequence));
+                    match follower.mended(repair.number, page, round) {
+                        Mended::Events { events, .. } => for (got, _) in events {
+                            log.iter_mut().filter(|e| e.0 == at(epoch, got)).for_each(|e| e.2 = true);
+                        },
+                        Mended::Fence => log.iter_mut().for_each(|event| event.2 = true),
+                        Mended::Obsolete | Mended::OtherEpoch => {}
+                    }
+                }
+                Step::NewEpoch => {
+                    epoch += 1;
+                    sequence = sequence.saturating_sub(2); // numbers are handed out again
+                }
+            }
+            if let Some(time) = follower.vouched() {
+                for (position, published, seen) in &log {
+                    prop_assert!(*seen || *published >= time, "{position:?} of {published}, {time}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The task that watches the clocks, measures how busy the instance is and folds the metrics.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::Error;
+use crate::core::{Core, Phase};
+use crate::metrics::Fence;
+use crate::time::{Clock, Reading, WATCHDOG_TICK, Watchdog};
+
+/// Watchdog ticks between two folds of the metrics: a second.
+const FOLD: u32 = 10;
+
+/// Folds without a read after which an instance counts as idle.
+const IDLE_FOLDS: u32 = 5;
+
+/// Folds after which settings for caches that nobody built are worth a line in the log.
+const BUILD_TIME: u32 = 30;
+
+pub(crate) async fn keep(core: Arc<Core>) {
+    let mut phase = core.phase.subscribe();
+    let mut ticks = interval(WATCHDOG_TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watchdog = Watchdog::new(Reading::take());
+    let (mut tick, mut folds, mut quiet, mut reads) = (0_u32, 0_u32, 0_u32, 0_u64);
+    loop {
+        tokio::select! {
+            biased;
+            _ = phase.wait_for(|phase| *phase == Phase::Closed) => return,
+            _ = ticks.tick() => {}
+        }
+        // On tokio's clock, which tests pause, real clocks mean nothing.
+        if matches!(core.clock, Clock::Kernel) {
+            if let Some(jump) = watchdog.look(Reading::take()) {
+                on_jump(&core, jump);
+            }
+        }
+        tick = (tick + 1) % FOLD;
+        if tick != 0 {
+            continue;
+        }
+        let now = measure(&core);
+        quiet = if now == reads { quiet.saturating_add(1) } else { 0 };
+        reads = now;
+        core.busy.store(quiet < IDLE_FOLDS, Relaxed);
+        core.metrics.fold();
+        folds = folds.saturating_add(1);
+        if folds == BUILD_TIME {
+            core.note_unused_overrides();
+        }
+    }
+}
+
+/// While a machine is suspended its monotonic clock stands still, and so does every age.
+fn on_jump(core: &Core, jump: Duration) {
+    core.metrics.clock_jumps.inc();
+    for lane in 0..core.lane_count() {
+        core.fence(lane, Fence::Clock);
+    }
+    tracing::warn!(
+        ?jump,
+        "the clocks have come apart (a suspended machine, or a clock that was set): every lane was \
+         fenced"
+    );
+}
+
+/// Brings the gauges up to date; returns the reads of all caches so far.
+pub(crate) fn measure(core: &Core) -> u64 {
+    let metrics = &core.metrics;
+    let now = core.clock.now();
+    for (index, lane) in (0..).zip(core.stamps.lanes()) {
+        let age = Duration::from_nanos(now.saturating_sub(lane.verified_at()));
+        metrics.verified_age[index].set(age);
+    }
+    metrics.connected.set(u64::from(core.bus.connected()));
+    let queued = core.lanes.iter().map(|lane| lane.outbox().depth()).sum::<usize>();
+    metrics.outbox_keys.set(queued as u64);
+    metrics.open_writes.set(core.writes.len() as u64);
+    core.targets().iter().map(|cache| cache.measure()).sum()
+}
+
+/// Starts the metrics listener, if there is an address for one.
+pub(crate) fn listen(core: &Arc<Core>) -> Result<(), Error> {
+    let Some(address) = core.settings.metrics_addr else { return Ok(()) };
+    #[cfg(feature = "prometheus")]
+    {
+        let (bound, serving) = crate::metrics::serve(address, core.metrics.clone())?;
+        tracing::info!(%bound, "serving metrics");
+        let mut phase = core.phase.subscribe();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = phase.wait_for(|phase| *phase == Phase::Closed) => {}
+                () = serving => {}
+            }
+        });
+        Ok(())
+    }
+    #[cfg(not(feature = "prometheus"))]
+    Err(Error::new(
+        crate::ErrorKind::Settings,
+        format!(
+            "UNSTALE_METRICS_ADDR={address}: this program was built without the feature `prometheus`"
+        ),
+    ))
+}

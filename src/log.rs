@@ -1,0 +1,78 @@
+//! Keeping a fault that lasts from filling the log.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Shortest time between two lines of one call site, in nanoseconds: 10 s.
+/// Six lines a minute show that a fault lasts and drown nothing else.
+const INTERVAL: u64 = 10_000_000_000;
+
+/// One per call site: lets a line through every 10 s and counts the others.
+///
+/// ```text
+/// if let Some(suppressed) = self.lost.allow(clock.now()) {
+///     tracing::warn!(suppressed, "lost the connection to Redis");
+/// }
+/// ```
+#[derive(Debug, Default)]
+pub(crate) struct LogLimit {
+    /// Before this time no line passes.
+    next: AtomicU64,
+    suppressed: AtomicU64,
+}
+
+impl LogLimit {
+    pub(crate) const fn new() -> Self {
+        Self { next: AtomicU64::new(0), suppressed: AtomicU64::new(0) }
+    }
+
+    /// Whether to write a line at `now` (nanoseconds of a monotonic clock), and how many were
+    /// suppressed since the last one.
+    pub(crate) fn allow(&self, now: u64) -> Option<u64> {
+        let next = self.next.load(Relaxed);
+        let later = now.saturating_add(INTERVAL);
+        // Of several threads that come at once, one wins.
+        if now >= next && self.next.compare_exchange(next, later, Relaxed, Relaxed).is_ok() {
+            return Some(self.suppressed.swap(0, Relaxed));
+        }
+        self.suppressed.fetch_add(1, Relaxed);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_passes_every_interval_and_says_what_it_left_out() {
+        let limit = LogLimit::new();
+        let start = 5;
+        assert_eq!(limit.allow(start), Some(0));
+        for now in start + 1..start + 8 {
+            assert_eq!(limit.allow(now), None);
+        }
+        assert_eq!(limit.allow(start + INTERVAL - 1), None);
+        assert_eq!(limit.allow(start + INTERVAL), Some(8));
+        assert_eq!(limit.allow(start + INTERVAL + 1), None);
+        assert_eq!(limit.allow(start + 5 * INTERVAL), Some(1));
+    }
+
+    #[test]
+    fn of_many_threads_at_one_moment_one_passes() {
+        const THREADS: u64 = 8;
+        let limit = LogLimit::new();
+        let passed = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    if limit.allow(1).is_some() {
+                        passed.fetch_add(1, Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(passed.load(Relaxed), 1);
+        // A thread that lost may have counted itself before the winner took the count.
+        assert!(limit.allow(1 + INTERVAL).is_some_and(|suppressed| suppressed < THREADS));
+    }
+}

@@ -1,0 +1,356 @@
+//! What the crate counts into: plain atomics, which a fold reads once a second.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Index;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use ::metrics::Label as Tag;
+
+use super::fold::Fold;
+use super::{Label, Labels, Series, SeriesKind};
+
+/// A field of [`InstanceMetrics`](super::InstanceMetrics) or [`CacheMetrics`](super::CacheMetrics).
+pub(super) trait Metric {
+    const KIND: SeriesKind;
+    const LABELS: &'static [Label] = &[];
+    /// Upper bounds of a histogram's buckets, in nanoseconds.
+    const BOUNDS: &'static [u64] = &[];
+
+    /// Hands every series of this metric to the fold, always the same ones in the same order.
+    fn fold(&self, series: &'static Series, fold: &mut Fold<'_>);
+}
+
+impl<M: Metric> Metric for Arc<M> {
+    const KIND: SeriesKind = M::KIND;
+    const LABELS: &'static [Label] = M::LABELS;
+    const BOUNDS: &'static [u64] = M::BOUNDS;
+
+    fn fold(&self, series: &'static Series, fold: &mut Fold<'_>) {
+        M::fold(self, series, fold);
+    }
+}
+
+/// Only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    pub(crate) fn inc(&self) {
+        self.add(1);
+    }
+
+    #[inline]
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Metric for Counter {
+    const KIND: SeriesKind = SeriesKind::Counter;
+
+    fn fold(&self, series: &'static Series, fold: &mut Fold<'_>) {
+        fold.counter(series, Vec::new(), self.get());
+    }
+}
+
+/// A [`Counter`] for each value of a label: `gaps[Gap::Sequence].inc()`.
+pub(crate) struct Family<L> {
+    counters: Box<[Counter]>,
+    labels: PhantomData<fn(L)>,
+}
+
+impl<L: Labels> Family<L> {
+    /// All values together.
+    pub(crate) fn total(&self) -> u64 {
+        self.counters.iter().map(Counter::get).sum()
+    }
+}
+
+impl<L: Labels> Default for Family<L> {
+    fn default() -> Self {
+        let combinations = L::LABELS.iter().map(|label| label.values.len()).product();
+        Self {
+            counters: (0..combinations).map(|_| Counter::default()).collect(),
+            labels: PhantomData,
+        }
+    }
+}
+
+impl<L: Labels> Index<L> for Family<L> {
+    type Output = Counter;
+
+    #[inline]
+    fn index(&self, labels: L) -> &Counter {
+        &self.counters[labels.index()]
+    }
+}
+
+impl<L> fmt::Debug for Family<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.counters).finish()
+    }
+}
+
+impl<L: Labels> Metric for Family<L> {
+    const KIND: SeriesKind = SeriesKind::Counter;
+    const LABELS: &'static [Label] = L::LABELS;
+
+    fn fold(&self, series: &'static Series, fold: &mut Fold<'_>) {
+        for (index, counter) in self.counters.iter().enumerate() {
+            fold.counter(series, tags(L::LABELS, index), counter.get());
+        }
+    }
+}
+
+/// The inverse of [`Labels::index`].
+fn tags(labels: &'static [Label], mut index: usize) -> Vec<Tag> {
+    let mut tags = Vec::with_capacity(labels.len() + 1);
+    for label in labels.iter().rev() {
+        tags.push(Tag::from_static_parts(label.name, label.values[index % label.values.len()]));
+        index /= label.values.len();
+    }
+    tags.reverse();
+    tags
+}
+
+/// A present amount. The instances of a process add up in one series, and an instance that closes
+/// takes its share back.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge(AtomicI64);
+
+impl Gauge {
+    #[inline]
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(i64::try_from(value).unwrap_or(i64::MAX), Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn inc(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn dec(&self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+
+    /// At least 0, even if a decrement was seen before its increment.
+    pub(crate) fn get(&self) -> u64 {
+        u64::try_from(self.0.load(Relaxed)).unwrap_or(0)
+    }
+}
+
+impl Metric for Gauge {
+    const KIND: SeriesKind = SeriesKind::Gauge;
+
+    fn fold(&self, series: &'static Series, fold: &mut Fold<'_>) {
+        fold.gauge_share(series, self.get());
+    }
+}
+
+/// A value that cannot be added up: in a process with several instances the last fold wins.
+#[derive(Debug, Default)]
+pub(crate) struct Latest(AtomicU64);
+
+impl Latest {
+    pub(crate) fn set(&self, value: Duration) {
+        self.set_f64(value.as_secs_f64());
+    }
+
+    pub(crate) fn set_f64(&self, value: f64) {
+        self.0.store(value.to_bits(), Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> f64 {
+        f64::from_bits(self.0.load(Relaxed))
+    }
+}
+
+impl Metric for Latest {
+    const KIND: SeriesKind = SeriesKind::Gauge;
+
+    fn fold(&self, series: &'static Series, fold: &mut Fold<'_>) {
+        fold.gauge_latest(series, Vec::new(), self.get());
+    }
+}
+
+/// A [`Latest`] for each lane: `verified_age[lane].set(age)`.
+#[derive(Debug, Default)]
+pub(crate) struct PerLane(Box<[Latest]>);
+
+impl PerLane {
+    pub(super) fn new(lanes: u32) -> Self {
+        Self((0..lanes).map(|_| Latest::default()).collect())
+    }
+}
+
+impl Index<u32> for PerLane {
+    type Output = Latest;
+
+    fn index(&self, lane: u32) -> &Latest {
+        &self.0[lane as usize]
+    }
+}
+
+impl Metric for PerLane {
+    const KIND: SeriesKind = SeriesKind::Gauge;
+    const LABELS: &'static [Label] = &[Label { name: "lane", values: &[] }];
+
+    fn fold(&self, series: &'static Series, fold: &mut Fold<'_>) {
+        for (lane, latest) in self.0.iter().enumerate() {
+            let lane = Tag::new("lane", lane.to_string());
+            fold.gauge_latest(series, vec![lane], latest.get());
+        }
+    }
+}
+
+/// The bounds of a histogram's buckets.
+pub(crate) trait Bounds {
+    /// Upper bounds (inclusive) in nanoseconds, ascending; a last bucket takes what is above.
+    const NANOS: &'static [u64];
+}
+
+/// For network round trips and loads: 50 us to 5 s, in steps of 1 : 2 : 5.
+#[derive(Debug)]
+pub(crate) enum Latency {}
+
+impl Bounds for Latency {
+    const NANOS: &'static [u64] = &[
+        50_000,
+        100_000,
+        200_000,
+        500_000,
+        1_000_000,
+        2_000_000,
+        5_000_000,
+        10_000_000,
+        20_000_000,
+        50_000_000,
+        100_000_000,
+        200_000_000,
+        500_000_000,
+        1_000_000_000,
+        2_000_000_000,
+        5_000_000_000,
+    ];
+}
+
+/// For how long something lay around: 10 ms to about 3 hours, in steps of 1 : 4.
+#[derive(Debug)]
+pub(crate) enum Overage {}
+
+impl Bounds for Overage {
+    const NANOS: &'static [u64] = &[
+        10_000_000,
+        40_000_000,
+        160_000_000,
+        640_000_000,
+        2_560_000_000,
+        10_240_000_000,
+        40_960_000_000,
+        163_840_000_000,
+        655_360_000_000,
+        2_621_440_000_000,
+        10_485_760_000_000,
+    ];
+}
+
+/// How often durations fell into each bucket.
+pub(crate) struct Histogram<B = Latency> {
+    buckets: Box<[AtomicU64]>,
+    bounds: PhantomData<fn(B)>,
+}
+
+impl<B: Bounds> Histogram<B> {
+    pub(crate) fn observe(&self, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = B::NANOS.partition_point(|bound| *bound < nanos);
+        self.buckets[bucket].fetch_add(1, Relaxed);
+    }
+
+    /// Observations so far.
+    pub(crate) fn count(&self) -> u64 {
+        self.buckets.iter().map(|bucket| bucket.load(Relaxed)).sum()
+    }
+}
+
+impl<B: Bounds> Default for Histogram<B> {
+    fn default() -> Self {
+        Self {
+            buckets: (0..=B::NANOS.len()).map(|_| AtomicU64::new(0)).collect(),
+            bounds: PhantomData,
+        }
+    }
+}
+
+impl<B> fmt::Debug for Histogram<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.buckets).finish()
+    }
+}
+
+impl<B: Bounds> Metric for Histogram<B> {
+    const KIND: SeriesKind = SeriesKind::Histogram;
+    const BOUNDS: &'static [u64] = B::NANOS;
+
+    fn fold(&self, series: &'static Series, fold: &mut Fold<'_>) {
+        let counts: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
+        fold.histogram(series, &counts);
+    }
+}
+
+/// Always 1; its labels are what it says.
+#[derive(Debug, Default)]
+pub(crate) struct BuildInfo;
+
+impl Metric for BuildInfo {
+    const KIND: SeriesKind = SeriesKind::Gauge;
+    const LABELS: &'static [Label] = &[Label { name: "version", values: &[] }];
+
+    fn fold(&self, series: &'static Series, fold: &mut Fold<'_>) {
+        let version = Tag::from_static_parts("version", env!("CARGO_PKG_VERSION"));
+        fold.gauge_latest(series, vec![version], 1.0);
+    }
+}
+
+/// The settings of an instance that dashboards and alerts need to know.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InstanceInfo {
+    pub(crate) namespace: String,
+    pub(crate) lanes: u32,
+    pub(crate) journal: u32,
+    pub(crate) verify_interval: Duration,
+    pub(crate) member_timeout: Duration,
+}
+
+impl Metric for InstanceInfo {
+    const KIND: SeriesKind = SeriesKind::Gauge;
+    const LABELS: &'static [Label] = &[
+        Label { name: "namespace", values: &[] },
+        Label { name: "lanes", values: &[] },
+        Label { name: "journal", values: &[] },
+        Label { name: "verify_interval", values: &[] },
+        Label { name: "member_timeout", values: &[] },
+    ];
+
+    fn fold(&self, series: &'static Series, fold: &mut Fold<'_>) {
+        let values = [
+            self.namespace.clone(),
+            self.lanes.to_string(),
+            self.journal.to_string(),
+            humantime::format_duration(self.verify_interval).to_string(),
+            humantime::format_duration(self.member_timeout).to_string(),
+        ];
+        let labels = Self::LABELS.iter().zip(values);
+        let tags = labels.map(|(label, value)| Tag::new(label.name, value)).collect();
+        fold.gauge_latest(series, tags, 1.0);
+    }
+}

@@ -1,0 +1,243 @@
+//! The labels of labelled series: one enum per label, one variant per value.
+
+use super::Label;
+
+/// Something that selects one series of a [`Family`](super::Family).
+pub(crate) trait Labels: Copy {
+    /// The labels and all their values.
+    const LABELS: &'static [Label];
+
+    /// The place among all combinations of values, the last label varying fastest.
+    fn index(self) -> usize;
+}
+
+impl<A: Labels, B: Labels> Labels for (A, B) {
+    const LABELS: &'static [Label] = &[A::LABELS[0], B::LABELS[0]];
+
+    fn index(self) -> usize {
+        self.0.index() * B::LABELS[0].values.len() + self.1.index()
+    }
+}
+
+/// Defines an enum whose variants are the values of one label.
+macro_rules! label {
+    ($(#[$meta:meta])* $name:ident, $label:literal { $($(#[$doc:meta])* $variant:ident = $value:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub(crate) enum $name {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Labels for $name {
+            const LABELS: &'static [Label] = &[Label { name: $label, values: &[$($value,)*] }];
+
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+label! {
+    /// What bytes on the wire are for.
+    Kind, "kind" {
+        /// Publishing events (requests and acknowledgements).
+        Publish = "publish",
+        /// Events delivered by the subscription.
+        Deliver = "deliver",
+        /// Verifications: the beat that also counts as membership.
+        Verify = "verify",
+        /// Reading the journal.
+        Repair = "repair",
+        /// Recording intents of writes.
+        Intent = "intent",
+        /// Connecting, authenticating, subscribing, loading scripts, goodbye.
+        Connect = "connect",
+    }
+}
+
+label! {
+    /// Why an event, or one of its operations, was received and not applied.
+    Dropped, "reason" {
+        /// Its sequence had been applied before.
+        Duplicate = "duplicate",
+        /// This instance published it, and applied it before that.
+        Own = "own",
+        /// It belongs to another epoch than the one this instance follows.
+        OtherEpoch = "other_epoch",
+        /// No epoch of its lane has been adopted yet.
+        NotAdopted = "not_adopted",
+        /// It does not decode, or its version is unknown; the lane was fenced.
+        Undecodable = "undecodable",
+        /// It names a cache that this instance has not built.
+        UnknownCache = "unknown_cache",
+        /// It arrived while the events that wait for a repair were at their limit.
+        Overflow = "overflow",
+    }
+}
+
+label! {
+    /// How it was noticed that events of a lane may have been missed.
+    Gap, "cause" {
+        /// A sequence was left out.
+        Sequence = "sequence",
+        /// The lane began a new epoch.
+        Epoch = "epoch",
+        /// This side was too slow, and its queue dropped messages.
+        Lagged = "lagged",
+        /// The connection that carries the subscription was lost.
+        Disconnected = "disconnected",
+        /// Something on the channel was no message.
+        Garbled = "garbled",
+        /// A verification told of events that the subscription never delivered.
+        Silent = "silent",
+    }
+}
+
+label! {
+    /// How a repair ended.
+    Repair, "outcome" {
+        /// The journal had every missing event.
+        Repaired = "repaired",
+        /// It did not: the lane was fenced.
+        Fenced = "fenced",
+        /// The journal could not be read; tried again.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// Why a lane was fenced.
+    Fence, "cause" {
+        /// The first verification adopted the lane.
+        Adopted = "adopted",
+        /// The lane began a new epoch.
+        Epoch = "epoch",
+        /// Events were missing, and the journal could not fill the gap.
+        Gap = "gap",
+        /// An event could not be decoded.
+        Undecodable = "undecodable",
+        /// A clock jumped.
+        Clock = "clock",
+        /// An event asked for it: an outbox somewhere collapsed to the lane.
+        Requested = "requested",
+    }
+}
+
+label! {
+    /// How a verification ended.
+    Verification, "outcome" {
+        /// The lane's head is known.
+        Ok = "ok",
+        /// No answer, or one that does not count.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// How a read's wait for an unverified lane ended.
+    LaneWait, "outcome" {
+        /// The lane was verified in time.
+        Verified = "verified",
+        /// It was not: the read went to its loader.
+        TimedOut = "timed_out",
+    }
+}
+
+label! {
+    /// What was done to a subscription that did not deliver.
+    Mended, "how" {
+        /// Subscribed again on the same connection.
+        Resubscribe = "resubscribe",
+        /// Made a new connection.
+        Reconnect = "reconnect",
+    }
+}
+
+label! {
+    /// What a full outbox collapsed to.
+    Collapse, "to" {
+        /// Keys became their cache.
+        Cache = "cache",
+        /// Everything became the lane.
+        Lane = "lane",
+    }
+}
+
+label! {
+    /// How a crash-safe write ended.
+    Write, "outcome" {
+        /// Committed and published.
+        Ok = "ok",
+        /// Refused before its commit.
+        Refused = "refused",
+        /// The commit returned an error.
+        Failed = "failed",
+        /// The commit was dropped, panicked or ran into its deadline.
+        Abandoned = "abandoned",
+        /// Committed, but Redis did not acknowledge the event in time; it is retried.
+        Unconfirmed = "unconfirmed",
+        /// Committed without an intent in Redis (policy `available`).
+        Unannounced = "unannounced",
+    }
+}
+
+label! {
+    /// Why a read did not find an entry that it could serve.
+    Miss, "cause" {
+        /// Never seen, as far as anyone remembers.
+        Cold = "cold",
+        /// The entry was past its TTL.
+        Expired = "expired",
+        /// It was invalidated by its key, a tag or its cache.
+        Invalidated = "invalidated",
+        /// The store made room.
+        Evicted = "evicted",
+        /// Its lane was fenced.
+        Fenced = "fenced",
+        /// It could not be shown to be fresh enough.
+        Unverified = "unverified",
+        /// A remembered "does not exist" was past its negative TTL.
+        Negative = "negative",
+    }
+}
+
+label! {
+    /// How a load ended.
+    Load, "outcome" {
+        /// With a value.
+        Ok = "ok",
+        /// With "does not exist".
+        Absent = "absent",
+        /// The loader returned an error.
+        Error = "error",
+        /// It did not end within `load_timeout`.
+        Timeout = "timeout",
+        /// It panicked.
+        Panic = "panic",
+        /// It never began: too many loads were under way for too long.
+        Overloaded = "overloaded",
+    }
+}
+
+label! {
+    /// What an invalidation named.
+    Op, "kind" {
+        /// One key.
+        Key = "key",
+        /// All entries with a tag.
+        Tag = "tag",
+        /// All entries of a cache.
+        Cache = "cache",
+    }
+}
+
+label! {
+    /// Who asked for an invalidation.
+    From, "from" {
+        /// This instance.
+        Local = "local",
+        /// A peer, by an event.
+        Remote = "remote",
+    }
+}

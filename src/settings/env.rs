@@ -1,0 +1,303 @@
+//! Reading settings: the variables' names, the file below them, and what to say of typos.
+//!
+//! The process environment is read here and nowhere else.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::Read as _;
+
+use config::{Environment, File, FileFormat, Source as _, Value, ValueKind};
+
+use super::problems::{Place, Problems};
+use super::{Settings, bounds, table};
+use crate::Error;
+
+const PREFIX: &str = "UNSTALE_";
+
+/// Names the file; the only variable that is not a setting.
+const FILE: &str = "UNSTALE_FILE";
+
+/// Largest file that is read. Ten thousand caches with every setting fit; a device does not.
+const MAX_FILE: u64 = 4 << 20;
+
+pub(super) fn from_process() -> Result<Settings, Error> {
+    from_os_vars(std::env::vars_os())
+}
+
+pub(super) fn from_os_vars(
+    all: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Settings, Error> {
+    let mut problems = Problems::in_env();
+    let mut vars = Vec::new();
+    for (name, value) in all {
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => vars.push((name, value)),
+            (Ok(name), Err(_)) if is_ours(&name) => {
+                problems.report_name(&name, "is not UTF-8");
+            }
+            (Err(name), _) if is_ours(&name.to_string_lossy()) => {
+                problems.report_name(&name.to_string_lossy(), "no such setting");
+            }
+            _ => {}
+        }
+    }
+    from_vars(vars, problems)
+}
+
+pub(super) fn from_vars(
+    vars: impl IntoIterator<Item = (String, String)>,
+    mut problems: Problems,
+) -> Result<Settings, Error> {
+    let mut settings = Settings::default();
+    let mut file = None;
+    let mut known = config::Map::new();
+    for (name, value) in vars {
+        let value = value.trim();
+        if !is_ours(&name) || value.is_empty() {
+            continue;
+        }
+        if name == FILE {
+            file = Some(value.to_string());
+        } else if let Err(why) = knows(&name) {
+            problems.report_name(&name, why);
+        } else {
+            known.insert(name, value.to_string());
+        }
+    }
+    if let Some(path) = file {
+        apply_file(&mut settings, &path, &mut problems);
+    }
+    apply_vars(&mut settings, known, &mut problems);
+    settings.check(&mut problems);
+    problems.into_result().map(|()| settings)
+}
+
+fn is_ours(name: &str) -> bool {
+    let made_by_kubernetes = |rest: &str| {
+        let padded = format!("_{rest}");
+        padded.ends_with("_SERVICE_HOST")
+            || padded.contains("_SERVICE_PORT")
+            || padded.ends_with("_PORT")
+            || padded.contains("_PORT_")
+    };
+    name.strip_prefix(PREFIX)
+        .is_some_and(|rest| !made_by_kubernetes(rest))
+}
+
+/// Whether a variable names a setting, or what is wrong with the name.
+fn knows(variable: &str) -> Result<(), String> {
+    let rest = variable.strip_prefix(PREFIX).unwrap_or(variable);
+    let parts: Vec<&str> = rest.split("__").collect();
+    match parts[..] {
+        [name] if is_upper(name) && table::field(&name.to_lowercase()).is_some() => Ok(()),
+        ["CACHES", cache, name] if is_upper(cache) && is_upper(name) => {
+            bounds::cache_name(&cache.to_lowercase())?;
+            match table::field(&name.to_lowercase()) {
+                Some(field) if field.cache.is_some() => Ok(()),
+                Some(_) => Err(format!("is not a setting of one cache; use {PREFIX}{name}")),
+                None => Err(unknown(variable, &suggestions(cache))),
+            }
+        }
+        [_, cache, _] => Err(unknown(variable, &suggestions(cache))),
+        _ => Err(unknown(variable, &suggestions("<NAME>"))),
+    }
+}
+
+fn is_upper(name: &str) -> bool {
+    name.bytes()
+        .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+}
+
+fn unknown(name: &str, known: &[String]) -> String {
+    match nearest(name, known) {
+        Some(near) => format!("no such setting; the nearest is {near}"),
+        None => "no such setting".to_string(),
+    }
+}
+
+/// Every variable there is, with the overrides of one cache.
+fn suggestions(cache: &str) -> Vec<String> {
+    let global = table::FIELDS
+        .iter()
+        .map(|field| Place::global(field.name).variable());
+    let caches = table::FIELDS
+        .iter()
+        .filter(|field| field.cache.is_some())
+        .map(|field| Place::of_cache(cache, field.name).variable());
+    global.chain([FILE.to_string()]).chain(caches).collect()
+}
+
+/// The name with the fewest edits between them, without regard to case.
+fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {
+    /// No setting has a name nearly so long, and the work grows with its square.
+    const MAX_NAME: usize = 160;
+    let name: Vec<char> = name
+        .chars()
+        .take(MAX_NAME)
+        .flat_map(char::to_uppercase)
+        .collect();
+    known.iter().min_by_key(|other| {
+        let other: Vec<char> = other.chars().flat_map(char::to_uppercase).collect();
+        edits(&name, &other)
+    })
+}
+
+/// Levenshtein's distance, one row at a time.
+fn edits(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let changed = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Variables whose names are known to be right.
+fn apply_vars(settings: &mut Settings, vars: config::Map<String, String>, problems: &mut Problems) {
+    // No `try_parsing`: it would turn a password of digits into a number.
+    let source = Environment::with_prefix("UNSTALE")
+        .prefix_separator("_")
+        .separator("__")
+        .source(Some(vars));
+    let values = match source.collect() {
+        Ok(values) => values.into_iter().collect::<BTreeMap<_, _>>(),
+        Err(_) => return problems.report_name("the environment", "cannot be read"),
+    };
+    for (path, value) in values {
+        let place = match path.split('.').collect::<Vec<_>>()[..] {
+            ["caches", cache, name] => Place::of_cache(cache, name),
+            _ => Place::global(&path),
+        };
+        let origin = place.variable();
+        apply(settings, place, value, origin, problems);
+    }
+}
+
+fn apply_file(settings: &mut Settings, path: &str, problems: &mut Problems) {
+    let text = match read(path) {
+        Ok(text) => text,
+        Err(why) => return problems.report_name(FILE, format!("{path} cannot be read: {why}")),
+    };
+    let root = match File::from_str(&text, FileFormat::Toml).collect() {
+        Ok(root) => root.into_iter().collect::<BTreeMap<_, _>>(),
+        Err(error) => return problems.report_name(FILE, not_toml(path, &error)),
+    };
+    for (name, value) in root {
+        if name != "caches" {
+            let origin = format!("{path}: {name}");
+            apply(settings, Place::global(&name), value, origin, problems);
+            continue;
+        }
+        let ValueKind::Table(caches) = value.kind else {
+            problems.report_name(
+                &format!("{path}: caches"),
+                "must be tables, [caches.<name>]",
+            );
+            continue;
+        };
+        for (cache, value) in caches.into_iter().collect::<BTreeMap<_, _>>() {
+            apply_table(settings, path, &cache, value, problems);
+        }
+    }
+}
+
+fn apply_table(
+    settings: &mut Settings,
+    path: &str,
+    cache: &str,
+    value: Value,
+    problems: &mut Problems,
+) {
+    let here = format!("{path}: caches.{cache}");
+    let ValueKind::Table(table) = value.kind else {
+        return problems.report_name(&here, "must be a table, [caches.<name>]");
+    };
+    if let Err(why) = bounds::cache_name(cache) {
+        return problems.report_name(&here, why);
+    }
+    for (name, value) in table.into_iter().collect::<BTreeMap<_, _>>() {
+        let origin = format!("{path}: caches.{cache}.{name}");
+        apply(
+            settings,
+            Place::of_cache(cache, &name),
+            value,
+            origin,
+            problems,
+        );
+    }
+}
+
+/// Sets one value, or says why not.
+fn apply(
+    settings: &mut Settings,
+    place: Place,
+    value: Value,
+    origin: String,
+    problems: &mut Problems,
+) {
+    let field = table::field(&place.name);
+    let Some(field) = field.filter(|field| place.cache.is_none() || field.cache.is_some()) else {
+        let names: Vec<String> = table::FIELDS
+            .iter()
+            .filter(|field| place.cache.is_none() || field.cache.is_some())
+            .map(|field| field.name.to_string())
+            .collect();
+        return problems.report_name(&origin, unknown(&place.name, &names));
+    };
+    problems.origin(place.clone(), origin);
+    let text = match value.kind {
+        ValueKind::String(text) => text,
+        ValueKind::I64(number) => number.to_string(),
+        ValueKind::Float(number) => number.to_string(),
+        ValueKind::Boolean(yes) => yes.to_string(),
+        _ => return problems.report(place, "", "must be one value"),
+    };
+    let text = text.trim();
+    if text.is_empty() {
+        return problems.report(place, "", "must not be empty; leave it out instead");
+    }
+    let set = match (&place.cache, &field.cache) {
+        (Some(cache), Some(part)) => {
+            (part.set)(settings.caches.entry(cache.clone()).or_default(), text)
+        }
+        _ => (field.set)(settings, text),
+    };
+    if let Err(why) = set {
+        problems.report(place, text, why);
+    }
+}
+
+fn read(path: &str) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?
+        .take(MAX_FILE + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(std::io::Error::other(format!(
+            "larger than {} MiB",
+            MAX_FILE >> 20
+        )));
+    }
+    Ok(text)
+}
+
+/// Where the file is broken. The parser's own message repeats the line, which may hold a password.
+fn not_toml(path: &str, error: &config::ConfigError) -> String {
+    let message = match error {
+        config::ConfigError::FileParse { cause, .. } => cause.to_string(),
+        _ => String::new(),
+    };
+    let place = message
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("TOML parse error at "));
+    format!(
+        "{path} is not valid TOML{}",
+        place.map(|at| format!(" at {at}")).unwrap_or_default()
+    )
+}

@@ -1,0 +1,435 @@
+//! The local store: entries in memory, served only under the hit rule.
+//!
+//! It does no I/O and never awaits. Whatever invalidates, a write of this process or an event of a
+//! peer, ends here.
+
+pub(crate) mod entry;
+mod ghosts;
+pub(crate) mod reaper;
+pub(crate) mod stamps;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Borrow;
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::time::Duration;
+
+use quick_cache::sync::{Cache, EntryAction, EntryResult};
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
+
+use crate::metrics::{CacheMetrics, Miss};
+use crate::store::entry::{ByHash, ByKey, Entry, Identity, Meta, Stored, Verdict, judge};
+use crate::store::ghosts::{Ghosts, Gone};
+use crate::store::stamps::{Stamp, Stamps};
+use crate::time::{Clock, Nanos};
+
+/// Entries a shard holds at most, so that a sweep never blocks a shard's readers for longer than
+/// about 0.2 ms (50 ns an entry).
+const SHARD_ENTRIES: usize = 4_096;
+
+/// Fewest entries a shard is made for: quick_cache bounds weight by shard, and small shards evict
+/// long before the cache is full.
+const MIN_SHARD_ENTRIES: usize = 256;
+
+/// Weight of a full store when bytes are bounded as well as entries.
+const FULL: u64 = 1 << 40;
+
+/// "Does not exist" may take this part of the capacity, so that requests for unknown keys cannot
+/// push out what exists.
+const ABSENT_SHARE: usize = 10;
+
+/// What a store needs to know of its cache.
+#[derive(Clone, Debug)]
+pub(crate) struct StoreOptions {
+    pub(crate) cache: u32,
+    pub(crate) capacity: usize,
+    pub(crate) max_bytes: Option<u64>,
+    pub(crate) max_staleness: Option<Nanos>,
+    /// Part of an entry's life after which a hit asks for a reload.
+    pub(crate) refresh_ahead: Option<f64>,
+    pub(crate) clock: Clock,
+}
+
+/// How a lookup ended.
+pub(crate) enum Found<V> {
+    Value { value: V, age: Nanos, refresh: bool },
+    Absent { age: Nanos },
+    /// There is an entry, but nobody has vouched for its lane lately.
+    Unverified,
+    Missing(Miss),
+}
+
+/// How an insert ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Insertion {
+    Stored,
+    /// An invalidation at this stamp came after the load began.
+    Discarded(Stamp),
+    /// Larger than a shard of the store may hold.
+    Oversized,
+    /// Another load of the key is being stored at this very moment.
+    Busy,
+}
+
+pub(crate) struct Store<K, V> {
+    values: Cache<Stored<K>, Entry<V>, Weigh, Identity, Hook>,
+    /// Known not to exist, apart so that they have a bound of their own.
+    absences: Cache<Stored<K>, Entry<()>, Weigh, Identity, Hook>,
+    has_absences: AtomicBool,
+    /// No entry expires before this time; lets the reaper sleep.
+    next_expiry: AtomicU64,
+    weigh: Weigh,
+    stamps: Arc<Stamps>,
+    /// When the whole cache was last invalidated.
+    stamp: AtomicU64,
+    shared: Arc<Shared>,
+    options: StoreOptions,
+}
+
+/// What eviction, which runs inside quick_cache, shares with the store.
+struct Shared {
+    ghosts: Ghosts,
+    bytes: AtomicU64,
+    metrics: Arc<CacheMetrics>,
+    clock: Clock,
+}
+
+impl<K, V> fmt::Debug for Store<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl<K: Eq + Clone, V: Clone> Store<K, V> {
+    pub(crate) fn new(
+        options: StoreOptions,
+        stamps: Arc<Stamps>,
+        metrics: Arc<CacheMetrics>,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            ghosts: Ghosts::new(options.capacity),
+            bytes: AtomicU64::new(0),
+            metrics,
+            clock: options.clock,
+        });
+        let weigh = Weigh { capacity: options.capacity, max_bytes: options.max_bytes };
+        let absent = (options.capacity / ABSENT_SHARE).max(1);
+        Self {
+            values: build(weigh.clone(), &shared),
+            absences: build(Weigh { capacity: absent, max_bytes: None }, &shared),
+            has_absences: AtomicBool::new(false),
+            next_expiry: AtomicU64::new(u64::MAX),
+            weigh,
+            stamps,
+            stamp: AtomicU64::new(0),
+            shared,
+            options,
+        }
+    }
+
+    /// The value, if it may be served now.
+    ///
+    /// The order matters: the verification first, then the entry, the stamps, the clock.
+    /// 1: a lookup reads `verified_at`; 2: an event is applied and its lane verified; 3: the lookup
+    /// finds the entry gone. Read the other way round, an entry fetched before 2 would be vouched
+    /// for by a verification that came after it.
+    #[inline]
+    pub(crate) fn lookup<Q>(&self, hash: u64, key: &Q) -> Found<V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let verified_at = self.stamps.lane(hash).verified_at();
+        let by_key = ByKey { hash, key };
+        if let Some(Entry { value, meta }) = self.values.get(&by_key) {
+            if self.stamped(hash, &meta) {
+                return Found::Missing(self.why_stamped(hash, &meta));
+            }
+            let now = self.options.clock.now();
+            return match judge(&meta, verified_at, self.options.max_staleness, now) {
+                Verdict::Fresh => Found::Value {
+                    value,
+                    age: now.saturating_sub(meta.loaded_at),
+                    refresh: self.due_for_refresh(&meta, now),
+                },
+                Verdict::Expired => self.expired(now.saturating_sub(meta.expires_at)),
+                Verdict::Unverified => Found::Unverified,
+            };
+        }
+        if self.has_absences.load(Relaxed) {
+            if let Some(Entry { meta, .. }) = self.absences.get(&by_key) {
+                return self.lookup_absent(hash, &meta, verified_at);
+            }
+        }
+        self.gone(hash)
+    }
+
+    fn lookup_absent(&self, hash: u64, meta: &Meta, verified_at: Nanos) -> Found<V> {
+        if self.stamped(hash, meta) {
+            return Found::Missing(self.why_stamped(hash, meta));
+        }
+        let now = self.options.clock.now();
+        match judge(meta, verified_at, self.options.max_staleness, now) {
+            Verdict::Fresh => Found::Absent { age: now.saturating_sub(meta.loaded_at) },
+            Verdict::Expired => Found::Missing(Miss::Negative),
+            Verdict::Unverified => Found::Unverified,
+        }
+    }
+
+    /// Whether its tags, cache or lane were invalidated after its load began. (Its key was not, or
+    /// it would have been removed.)
+    #[inline]
+    fn stamped(&self, hash: u64, meta: &Meta) -> bool {
+        self.stamps.fenced(self.stamps.lane(hash)) > meta.token
+            || self.stamp.load(Acquire) > meta.token
+            || self.stamps.newest_tag(self.options.cache, meta.tags()) > meta.token
+    }
+
+    #[cold]
+    fn why_stamped(&self, hash: u64, meta: &Meta) -> Miss {
+        if self.stamps.fenced(self.stamps.lane(hash)) > meta.token {
+            Miss::Fenced
+        } else {
+            Miss::Invalidated
+        }
+    }
+
+    #[cold]
+    fn expired(&self, overage: Nanos) -> Found<V> {
+        self.shared.metrics.expiry_overage.observe(Duration::from_nanos(overage));
+        Found::Missing(Miss::Expired)
+    }
+
+    #[cold]
+    fn gone(&self, hash: u64) -> Found<V> {
+        let Some((why, at)) = self.shared.ghosts.take(hash) else {
+            return Found::Missing(Miss::Cold);
+        };
+        match why {
+            Gone::Expired => self.expired(self.options.clock.now().saturating_sub(at)),
+            Gone::Invalidated => Found::Missing(Miss::Invalidated),
+            Gone::Evicted => Found::Missing(Miss::Evicted),
+            Gone::Fenced => Found::Missing(Miss::Fenced),
+            Gone::Negative => Found::Missing(Miss::Negative),
+        }
+    }
+
+    #[inline]
+    fn due_for_refresh(&self, meta: &Meta, now: Nanos) -> bool {
+        self.options.refresh_ahead.is_some_and(|part| {
+            let life = meta.expires_at.saturating_sub(meta.loaded_at);
+            now.saturating_sub(meta.loaded_at) as f64 > life as f64 * part
+        })
+    }
+
+    /// The newest invalidation that concerns a key with these tags.
+    pub(crate) fn newest(&self, hash: u64, tags: &[u64]) -> Stamp {
+        let key = self.stamps.key(self.options.cache, hash).load(SeqCst);
+        let lane = self.stamps.fenced(self.stamps.lane(hash));
+        let cache = self.stamp.load(SeqCst);
+        key.max(lane).max(cache).max(self.stamps.newest_tag(self.options.cache, tags))
+    }
+
+    /// Stores what a load returned, unless it was invalidated since the load began.
+    ///
+    /// Atomic against [`invalidate_key`](Self::invalidate_key) without a lock of ours: the
+    /// placeholder comes first, then the check, then the value takes the placeholder's place.
+    /// 1: an invalidation raises the stamp and then removes the hash. If its stamp precedes our
+    /// check, the check refuses. 2: if it follows, so does its removal, and that detaches the
+    /// placeholder (the insert fails) or removes the value.
+    pub(crate) fn insert(&self, stored: &Stored<K>, value: Option<V>, meta: Meta) -> Insertion {
+        self.next_expiry.fetch_min(meta.expires_at, Relaxed);
+        match value {
+            Some(value) => {
+                let entry = Entry { value, meta };
+                if !self.values_hold(&entry.meta) {
+                    self.drop_hash(stored.hash);
+                    return Insertion::Oversized;
+                }
+                let inserted = self.place(&self.values, stored, entry);
+                if inserted == Insertion::Stored && self.has_absences.load(SeqCst) {
+                    self.absences.remove(&ByHash(stored.hash));
+                }
+                inserted
+            }
+            None => {
+                // SeqCst with the stamp: see `drop_hash`.
+                self.has_absences.store(true, SeqCst);
+                self.forget(self.values.remove(&ByHash(stored.hash)).as_ref());
+                self.place(&self.absences, stored, Entry { value: (), meta })
+            }
+        }
+    }
+
+    fn place<T: Clone>(
+        &self,
+        cache: &Cache<Stored<K>, Entry<T>, Weigh, Identity, Hook>,
+        stored: &Stored<K>,
+        entry: Entry<T>,
+    ) -> Insertion {
+        let replace = |_: &Stored<K>, _: &mut Entry<T>| EntryAction::<Infallible>::ReplaceWithGuard;
+        let guard = match cache.entry(stored, Some(Duration::ZERO), replace) {
+            EntryResult::Vacant(guard) => guard,
+            EntryResult::Replaced(guard, old) => {
+                self.subtract(&old.meta);
+                guard
+            }
+            EntryResult::Retained(_) | EntryResult::Removed(..) | EntryResult::Timeout => {
+                return Insertion::Busy;
+            }
+        };
+        let newest = self.newest(stored.hash, entry.meta.tags());
+        if newest > entry.meta.token {
+            return Insertion::Discarded(newest);
+        }
+        // Counted first: an eviction that takes it out again at once must find it counted.
+        let bytes = u64::from(entry.meta.bytes);
+        self.shared.bytes.fetch_add(bytes, Relaxed);
+        match guard.insert(entry) {
+            Ok(()) => Insertion::Stored,
+            Err(entry) => {
+                self.subtract(&entry.meta);
+                match self.newest(stored.hash, entry.meta.tags()) {
+                    newest if newest > entry.meta.token => Insertion::Discarded(newest),
+                    _ => Insertion::Busy,
+                }
+            }
+        }
+    }
+
+    /// quick_cache drops what is heavier than a shard, and the old value with it, without a word.
+    fn values_hold(&self, meta: &Meta) -> bool {
+        let weight = self.weigh.of(meta);
+        weight <= self.values.shard_capacity() / 10 * 9 || weight <= 1
+    }
+
+    /// An entry that is past its TTL but nothing else: what may be served when its loader fails.
+    pub(crate) fn past_ttl<Q>(&self, hash: u64, key: &Q, window: Nanos) -> Option<(V, Nanos)>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let verified_at = self.stamps.lane(hash).verified_at();
+        let Entry { value, mut meta } = self.values.peek(&ByKey { hash, key })?;
+        if meta.hard_ttl || self.stamped(hash, &meta) {
+            return None;
+        }
+        meta.expires_at = meta.expires_at.saturating_add(window);
+        let now = self.options.clock.now();
+        let fresh = judge(&meta, verified_at, self.options.max_staleness, now) == Verdict::Fresh;
+        fresh.then(|| (value, now.saturating_sub(meta.loaded_at)))
+    }
+
+    /// Drops a key; whether there was an entry.
+    pub(crate) fn invalidate_key(&self, hash: u64) -> bool {
+        let now = self.stamps.tick();
+        self.stamps.key(self.options.cache, hash).fetch_max(now, SeqCst);
+        let dropped = self.drop_hash(hash);
+        if dropped {
+            self.shared.ghosts.put(hash, Gone::Invalidated, 0);
+        }
+        dropped
+    }
+
+    /// 1: an insert of an absence sets `has_absences`, then checks the stamp; 2: an invalidation
+    /// raises the stamp, then reads `has_absences`. All four are SeqCst, so one of the two sees
+    /// the other.
+    fn drop_hash(&self, hash: u64) -> bool {
+        let value = self.values.remove(&ByHash(hash));
+        self.forget(value.as_ref());
+        let absence =
+            self.has_absences.load(SeqCst) && self.absences.remove(&ByHash(hash)).is_some();
+        value.is_some() || absence
+    }
+
+    /// Drops every entry with this tag, in O(1); they leave memory when met or reaped.
+    pub(crate) fn invalidate_tag(&self, tag: u64) {
+        let now = self.stamps.tick();
+        self.stamps.tag(self.options.cache, tag).fetch_max(now, SeqCst);
+    }
+
+    /// Drops every entry, in O(1); they leave memory when met or reaped.
+    pub(crate) fn invalidate_all(&self) {
+        let now = self.stamps.tick();
+        self.stamp.fetch_max(now, SeqCst);
+    }
+
+    /// Entries held, those no longer served included.
+    pub(crate) fn len(&self) -> usize {
+        self.values.len() + self.absences.len()
+    }
+
+    /// Bytes held, as the weigher says.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shared.bytes.load(Relaxed)
+    }
+
+    fn forget(&self, removed: Option<&(Stored<K>, Entry<V>)>) {
+        if let Some((_, entry)) = removed {
+            self.subtract(&entry.meta);
+        }
+    }
+
+    fn subtract(&self, meta: &Meta) {
+        self.shared.bytes.fetch_sub(u64::from(meta.bytes), Relaxed);
+    }
+}
+
+fn build<K: Eq, T: Clone>(
+    weigh: Weigh,
+    shared: &Arc<Shared>,
+) -> Cache<Stored<K>, Entry<T>, Weigh, Identity, Hook> {
+    let cores = std::thread::available_parallelism().map_or(4, usize::from);
+    let wanted = (cores * 4).next_power_of_two().max(weigh.capacity / SHARD_ENTRIES);
+    let most = (weigh.capacity / MIN_SHARD_ENTRIES).max(1);
+    let mut options = OptionsBuilder::new();
+    options
+        .shards(wanted.min(most).next_power_of_two().min(1_024))
+        .estimated_items_capacity(weigh.capacity)
+        .weight_capacity(weigh.full());
+    let options = options.build().expect("every option that has no default is set");
+    Cache::with_options(options, weigh, Identity, Hook(shared.clone()))
+}
+
+/// Bounds entries and bytes by one weight: whichever of the two takes more of its bound.
+#[derive(Clone, Debug)]
+struct Weigh {
+    capacity: usize,
+    max_bytes: Option<u64>,
+}
+
+impl Weigh {
+    fn full(&self) -> u64 {
+        if self.max_bytes.is_some() { FULL } else { self.capacity as u64 }
+    }
+
+    fn of(&self, meta: &Meta) -> u64 {
+        let Some(max_bytes) = self.max_bytes else { return 1 };
+        let by_count = FULL / self.capacity as u64;
+        let by_bytes = u128::from(meta.bytes) * u128::from(FULL) / u128::from(max_bytes.max(1));
+        by_count.max(u64::try_from(by_bytes).unwrap_or(FULL)).clamp(1, FULL)
+    }
+}
+
+impl<K, T> Weighter<Stored<K>, Entry<T>> for Weigh {
+    fn weight(&self, _: &Stored<K>, entry: &Entry<T>) -> u64 {
+        self.of(&entry.meta)
+    }
+}
+
+/// Sees what the store evicts to make room.
+#[derive(Clone)]
+struct Hook(Arc<Shared>);
+
+impl<K, T> Lifecycle<Stored<K>, Entry<T>> for Hook {
+    type RequestState = ();
+
+    fn on_evict(&self, (): &mut (), stored: Stored<K>, entry: Entry<T>) {
+        self.0.bytes.fetch_sub(u64::from(entry.meta.bytes), Relaxed);
+        self.0.metrics.evictions.inc();
+        self.0.ghosts.put(stored.hash, Gone::Evicted, self.0.clock.now());
+    }
+}

@@ -1,0 +1,228 @@
+//! Faults for tests: a [`LocalBus`] that cuts, loses, delays and forgets.
+//!
+//! What a network and a Redis do to a fleet once in a while, a test does here on purpose and at
+//! once. [`LocalBus::faults`] addresses the connection of one instance, by the order in which they
+//! were started on the bus; the methods of the bus itself are what happens to the server.
+//!
+//! Everything is deterministic on a current-thread runtime, and delays and timeouts follow tokio's
+//! clock, so that a test under `#[tokio::test(start_paused = true)]` does not wait for them.
+//!
+//! ```
+//! use unstale::LocalBus;
+//!
+//! let bus = LocalBus::default();
+//! // ... `Instance::start_on(&bus, ..)`, twice ...
+//! # if bus.instances() == 2 {
+//! let second = bus.faults(1);
+//! second.lose_next(1); // one invalidation never reaches the second instance
+//! second.cut(); // and now it hears nothing at all
+//! second.heal();
+//! bus.restart_losing(3); // the server comes back without its latest three events
+//! # }
+//! ```
+//!
+//! What a fleet built on this crate must do under each of them is bounded by `max_staleness`: no
+//! fault here can make an instance serve an entry that is older after its invalidation.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{Error, Instance, LocalBus, Settings};
+use crate::bus::local::faults::{Next, Order};
+use crate::bus::local::lane::Lane;
+use crate::bus::local::server::Server;
+
+#[cfg(test)]
+mod tests;
+
+/// As [`Instance::start_on`], on tokio's clock: under `#[tokio::test(start_paused = true)]` TTLs and
+/// staleness bounds pass when the test says so (`tokio::time::advance`, or a sleep, which takes no
+/// time).
+///
+/// # Errors
+///
+/// As [`Instance::start_on`].
+pub async fn start_on(bus: &LocalBus, settings: Settings) -> Result<Instance, Error> {
+    Instance::start_on_tokio_clock(bus, settings).await
+}
+
+/// The connection of one instance to a [`LocalBus`], and what is to go wrong with it.
+///
+/// Faults may be combined. Those of a connection that is closed do nothing.
+#[derive(Clone, Debug)]
+pub struct Faults {
+    bus: LocalBus,
+    number: usize,
+}
+
+impl LocalBus {
+    /// The connection of one instance, counted from 0 in the order in which they were started.
+    ///
+    /// An instance that shut down keeps its number.
+    ///
+    /// # Panics
+    ///
+    /// When fewer instances were started on this bus.
+    #[must_use]
+    pub fn faults(&self, number: usize) -> Faults {
+        let attached = self.attached();
+        assert!(
+            number < attached,
+            "instance {number} of {attached} that were started"
+        );
+        Faults {
+            bus: self.clone(),
+            number,
+        }
+    }
+
+    /// How many instances were started on this bus so far.
+    #[must_use]
+    pub fn instances(&self) -> usize {
+        self.attached()
+    }
+
+    /// Restarts the server: it keeps its data, all connections break and come back.
+    pub fn restart(&self) {
+        self.restart_losing(0);
+    }
+
+    /// Restarts the server without the latest events of every lane, whose sequences it hands out
+    /// again: what Redis does that saves its data once a second.
+    pub fn restart_losing(&self, events: u64) {
+        self.fail_over_losing(events);
+        self.reconnect_all();
+    }
+
+    /// Restarts a server that saves nothing: counters, journals, members and intents are gone.
+    pub fn restart_empty(&self) {
+        self.with_servers(Server::flush);
+        self.restart();
+    }
+
+    /// Puts a replica in the server's place that lacks the latest events of every lane, unseen by
+    /// any connection.
+    pub fn fail_over_losing(&self, events: u64) {
+        self.with_servers(|server| {
+            server.restart();
+            server.forget(events);
+        });
+    }
+
+    /// Deletes everything in the server, as `FLUSHALL` does; connections do not notice.
+    pub fn flush(&self) {
+        self.with_servers(Server::flush);
+    }
+
+    /// Deletes the journals: events that were missed cannot be repaired.
+    pub fn drop_journal(&self) {
+        self.with_lanes(Lane::drop_journal);
+    }
+
+    /// Deletes the counters: sequences begin again in another epoch.
+    pub fn drop_counter(&self) {
+        self.with_lanes(Lane::drop_counter);
+    }
+
+    /// Deletes the lists of members, but not the intents of their writes.
+    pub fn drop_members(&self) {
+        self.with_lanes(Lane::drop_members);
+    }
+
+    /// Writes to a lane's channel past the protocol, as a foreign program would: no sequence is
+    /// drawn and nothing is journaled.
+    ///
+    /// The bytes are those of a message on the wire: epoch and sequence as two big-endian 64-bit
+    /// numbers, then a payload. With 16 bytes and more this forges a position, with fewer it is
+    /// no message at all.
+    pub fn publish_raw(&self, lane: u32, bytes: impl Into<Bytes>) {
+        self.inject(lane, &bytes.into());
+    }
+}
+
+impl Faults {
+    /// Breaks the connection, which the instance notices: every command fails at once.
+    /// Deliveries that were under way are lost.
+    pub fn cut(&self) {
+        self.bus.cut(self.number);
+    }
+
+    /// Ends [`cut`](Self::cut) and [`silence`](Self::silence).
+    ///
+    /// After a cut the instance is subscribed again. After a silence it is not told anything, and
+    /// what it missed stays missed, unless it asked for a new connection meanwhile.
+    pub fn heal(&self) {
+        self.bus.heal(self.number);
+    }
+
+    /// Makes the connection half-open, which the instance is not told: nothing is delivered, and
+    /// commands time out after a second.
+    pub fn silence(&self) {
+        self.bus.silence(self.number);
+    }
+
+    /// Loses the subscription behind a healthy connection, until the instance mends it.
+    pub fn unsubscribe(&self) {
+        self.bus.unsubscribe(self.number);
+    }
+
+    /// Loses the next deliveries.
+    pub fn lose_next(&self, deliveries: u32) {
+        self.bus.next(self.number, Next::Lose, deliveries);
+    }
+
+    /// Delivers each of the next messages twice.
+    pub fn duplicate_next(&self, deliveries: u32) {
+        self.bus.next(self.number, Next::Duplicate, deliveries);
+    }
+
+    /// Replaces the payload of the next delivery by bytes that mean nothing; its position stays.
+    pub fn garble_next(&self) {
+        self.bus.next(self.number, Next::Garble, 1);
+    }
+
+    /// Holds messages back until they are released.
+    pub fn hold(&self) {
+        self.bus.hold(self.number);
+    }
+
+    /// Delivers what was held, in order, and holds no longer.
+    pub fn release(&self) {
+        self.bus.release(self.number, Order::Kept);
+    }
+
+    /// Delivers what was held, the latest first, and holds no longer.
+    pub fn release_reordered(&self) {
+        self.bus.release(self.number, Order::Reversed);
+    }
+
+    /// Delivers everything from now on this much later, in order; zero ends it.
+    ///
+    /// Commands stay as fast as they are: a subscriber that lags behind does not notice.
+    pub fn delay(&self, delay: Duration) {
+        self.bus.delay(self.number, delay);
+    }
+
+    /// Refuses the next publishes at once: they have no effect.
+    pub fn fail_next_publish(&self, publishes: u32) {
+        self.bus.next(self.number, Next::FailPublish, publishes);
+    }
+
+    /// Loses the acknowledgements of the next publishes: they have their effect, but the
+    /// publisher waits a second and then gets an error.
+    pub fn lose_next_ack(&self, publishes: u32) {
+        self.bus.next(self.number, Next::LoseAck, publishes);
+    }
+
+    /// Lets publishes wait until [`resume_publish`](Self::resume_publish); those that wait for a
+    /// second fail without effect.
+    pub fn pause_publish(&self) {
+        self.bus.pause_publish(self.number, true);
+    }
+
+    /// Ends [`pause_publish`](Self::pause_publish).
+    pub fn resume_publish(&self) {
+        self.bus.pause_publish(self.number, false);
+    }
+}

@@ -1,0 +1,284 @@
+//! Crash-safe writes: intents, and what becomes of a commit whose outcome nobody knows.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{sleep, timeout};
+
+use crate::bus::{Intent, IntentId};
+use crate::core::{Core, Phase, Target};
+use crate::event::{Event, NOBODY, encode};
+use crate::metrics::Write as WriteOutcome;
+use crate::outbox::{Group, Item};
+use crate::settings::WritePolicy;
+use crate::time::{Nanos, nanos};
+use crate::{Error, ErrorKind, WriteError};
+
+/// Writes that are open, or whose intents Redis still holds, at most; more are refused.
+/// At 4,096 a database that answers in 10 ms commits 400,000 writes a second.
+const MAX_OPEN: usize = 4_096;
+
+/// How often an intent is recorded again because recording it took too long.
+const RECORDINGS: usize = 3;
+
+/// What a write or an invalidation changes.
+pub(crate) struct Change {
+    pub(crate) parts: Vec<(Arc<dyn Target>, Item)>,
+}
+
+impl Change {
+    pub(crate) fn items(&self) -> Vec<Item> {
+        self.parts.iter().map(|(_, item)| *item).collect()
+    }
+
+    /// The local drop comes before the event is published, so that the publisher itself never
+    /// serves what its peers have dropped.
+    pub(crate) fn drop_local(&self) {
+        for (target, item) in &self.parts {
+            target.drop_local(*item);
+        }
+    }
+}
+
+/// The open writes of one instance.
+#[derive(Debug, Default)]
+pub(crate) struct Writes(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    open: BTreeMap<IntentId, Open>,
+}
+
+/// What Redis must know of an open write, should it forget.
+#[derive(Debug)]
+struct Open {
+    deadline: Nanos,
+    payloads: Vec<(u32, Bytes)>,
+    /// Lanes whose intents are not cleared yet.
+    uncleared: usize,
+}
+
+impl Writes {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table().open.len()
+    }
+
+    fn open(&self, instance: u64, payloads: Vec<(u32, Bytes)>, deadline: Nanos) -> Option<IntentId> {
+        let mut table = self.table();
+        if table.open.len() >= MAX_OPEN {
+            return None;
+        }
+        table.next += 1;
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&instance.to_be_bytes());
+        id[8..].copy_from_slice(&table.next.to_be_bytes());
+        let uncleared = payloads.len();
+        table.open.insert(id, Open { deadline, payloads, uncleared });
+        Some(id)
+    }
+
+    /// Redis has acknowledged that these intents are gone from one lane.
+    pub(crate) fn cleared(&self, intents: &[IntentId]) {
+        if intents.is_empty() {
+            return;
+        }
+        let mut table = self.table();
+        for id in intents {
+            if let Some(open) = table.open.get_mut(id) {
+                open.uncleared -= 1;
+                if open.uncleared == 0 {
+                    table.open.remove(id);
+                }
+            }
+        }
+    }
+
+    /// The intents of a lane, to be recorded again by an instance that Redis had forgotten.
+    pub(crate) fn intents(&self, lane: u32, now: Nanos) -> Vec<Intent> {
+        let table = self.table();
+        let of_lane = |(id, open): (&IntentId, &Open)| {
+            let (_, payload) = open.payloads.iter().find(|(of, _)| *of == lane)?;
+            let deadline = Duration::from_nanos(open.deadline.saturating_sub(now));
+            Some(Intent { id: *id, deadline, payload: payload.clone() })
+        };
+        table.open.iter().filter_map(of_lane).collect()
+    }
+}
+
+/// Commits, then invalidates; if this process dies in between, a peer does.
+pub(crate) async fn write<T, E>(
+    core: &Arc<Core>,
+    change: Change,
+    commit: impl Future<Output = Result<T, E>>,
+) -> Result<T, WriteError<T, E>> {
+    if core.phase() != Phase::Running {
+        return Err(WriteError::Refused(Error::closed()));
+    }
+    let deadline = core.clock.now() + nanos(core.settings.write_timeout);
+    let mut open = OpenWrite { core, change, intent: None, deadline, began: false, done: false };
+    match (open.announce().await, core.settings.write_policy) {
+        (Ok(()), _) => {}
+        (Err(_), WritePolicy::Available) => core.metrics.writes[WriteOutcome::Unannounced].inc(),
+        (Err(error), WritePolicy::Strict) => {
+            core.metrics.writes[WriteOutcome::Refused].inc();
+            return Err(WriteError::Refused(error));
+        }
+    }
+    open.began = true;
+    let left = Duration::from_nanos(deadline.saturating_sub(core.clock.now()));
+    let value = match timeout(left, commit).await {
+        Ok(Ok(value)) => value,
+        Ok(Err(error)) => {
+            core.metrics.writes[WriteOutcome::Failed].inc();
+            return Err(WriteError::Commit(error));
+        }
+        Err(_) => {
+            core.metrics.writes[WriteOutcome::Abandoned].inc();
+            let after = humantime::format_duration(core.settings.write_timeout);
+            let message = format!("no answer within write_timeout ({after})");
+            return Err(WriteError::Abandoned(Error::new(ErrorKind::Overloaded, message)));
+        }
+    };
+    match open.committed().await {
+        Ok(()) => {
+            core.metrics.writes[WriteOutcome::Ok].inc();
+            Ok(value)
+        }
+        Err(error) => {
+            core.metrics.writes[WriteOutcome::Unconfirmed].inc();
+            Err(WriteError::Unconfirmed { value, error })
+        }
+    }
+}
+
+/// A write between its announcement and its publication.
+///
+/// Dropped on the way (the commit failed, panicked or was abandoned, or the caller went away) its
+/// outcome is unknown: the keys are invalidated at once, and again at the deadline, by when a
+/// database that enforces it has decided.
+struct OpenWrite<'a> {
+    core: &'a Arc<Core>,
+    change: Change,
+    intent: Option<IntentId>,
+    deadline: Nanos,
+    began: bool,
+    done: bool,
+}
+
+impl OpenWrite<'_> {
+    /// Records the intent in every lane that the change concerns. When the commit begins, the
+    /// record is younger than half a `member_timeout`: no peer takes the writer for dead before
+    /// the other half has passed as well.
+    async fn announce(&mut self) -> Result<(), Error> {
+        let core = self.core;
+        let items = self.change.items();
+        let payloads: Vec<_> = (0..core.lane_count())
+            .filter_map(|lane| Some((lane, payload_of(core, &items, lane)?)))
+            .collect();
+        let intent = core.writes.open(core.id, payloads.clone(), self.deadline);
+        self.intent = Some(intent.ok_or_else(|| {
+            Error::new(ErrorKind::Overloaded, format!("{MAX_OPEN} writes are waiting for Redis"))
+        })?);
+        core.busy.store(true, std::sync::atomic::Ordering::Relaxed);
+        for _ in 0..RECORDINGS {
+            let sent_at = core.clock.now();
+            for (lane, payload) in &payloads {
+                self.record(*lane, payload.clone()).await?;
+            }
+            let age = core.clock.now().saturating_sub(sent_at);
+            if age <= nanos(core.settings.member_timeout) / 2 {
+                return Ok(());
+            }
+        }
+        Err(Error::new(ErrorKind::Bus, "Redis is too slow to announce the write in time"))
+    }
+
+    async fn record(&self, lane: u32, payload: Bytes) -> Result<(), Error> {
+        let core = self.core;
+        let Some(id) = self.intent else { return Ok(()) };
+        let deadline = Duration::from_nanos(self.deadline.saturating_sub(core.clock.now()));
+        let recording = core.bus.record(lane, vec![Intent { id, deadline, payload }]);
+        let known = match timeout(core.settings.publish_timeout, recording).await {
+            Ok(known) => known?,
+            Err(_) => return Err(Error::new(ErrorKind::Bus, "Redis did not answer in time")),
+        };
+        if !known {
+            reregister(core, lane);
+        }
+        Ok(())
+    }
+
+    /// The commit returned Ok: drop, publish once, clear the intent in the same step.
+    async fn committed(mut self) -> Result<(), Error> {
+        self.done = true;
+        self.change.drop_local();
+        let waiters = self.core.enqueue(&self.change.items(), self.intent)?;
+        self.core.acknowledged(waiters).await
+    }
+}
+
+impl Drop for OpenWrite<'_> {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        let core = self.core;
+        let change = Change { parts: std::mem::take(&mut self.change.parts) };
+        if !self.began {
+            // Nothing was committed. The intent may be recorded all the same: clear it.
+            if self.intent.is_some() {
+                let _ = core.enqueue(&change.items(), self.intent);
+            }
+            return;
+        }
+        change.drop_local();
+        let _ = core.enqueue(&change.items(), None);
+        let (again, intent, deadline) = (Arc::downgrade(core), self.intent, self.deadline);
+        let left = Duration::from_nanos(deadline.saturating_sub(core.clock.now()));
+        let mut phase = core.phase.subscribe();
+        // At most `MAX_OPEN` of these wait: each holds its place among the open writes.
+        core.runtime.spawn(async move {
+            tokio::select! {
+                // Shutting down: the intent stays, and a peer does this at the deadline.
+                _ = phase.wait_for(|phase| *phase != Phase::Running) => return,
+                () = sleep(left) => {}
+            }
+            if let Some(core) = again.upgrade() {
+                change.drop_local();
+                let _ = core.enqueue(&change.items(), intent);
+            }
+        });
+    }
+}
+
+/// What a peer would publish on this lane; `None` if the change does not concern it.
+fn payload_of(core: &Core, items: &[Item], lane: u32) -> Option<Bytes> {
+    let mine = items.iter().filter(|item| core.concerns(item, lane)).copied();
+    let ops = Group::ops_of(mine);
+    (!ops.is_empty()).then(|| encode(&Event { origin: NOBODY, sent: 0, ops }))
+}
+
+/// Redis had taken this instance for dead, or lost its members: record the open writes again.
+pub(crate) fn reregister(core: &Arc<Core>, lane: u32) {
+    let weak = Arc::downgrade(core);
+    core.runtime.spawn(async move {
+        // Ends when Redis has them, or when none is open any more: each has its own deadline.
+        while let Some(core) = weak.upgrade().filter(|core| core.phase() == Phase::Running) {
+            let intents = core.writes.intents(lane, core.clock.now());
+            if intents.is_empty() || core.bus.record(lane, intents).await.is_ok() {
+                return;
+            }
+            let pause = core.settings.verify_interval;
+            drop(core);
+            sleep(pause).await;
+        }
+    });
+}
