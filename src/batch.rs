@@ -44,13 +44,19 @@ pub struct Batch {
 
 impl std::fmt::Debug for Batch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Batch").field("items", &self.change.parts.len()).finish_non_exhaustive()
+        f.debug_struct("Batch")
+            .field("items", &self.change.parts.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl Batch {
     pub(crate) fn new(lifeline: Arc<Lifeline>) -> Self {
-        Self { lifeline, change: Change { parts: Vec::new() }, refused: None }
+        Self {
+            lifeline,
+            change: Change { parts: Vec::new() },
+            refused: None,
+        }
     }
 
     /// Adds a key. The cache must be of the instance that began the batch.
@@ -94,7 +100,9 @@ impl Batch {
         K: Key + Clone + 'static,
         V: Clone + Send + Sync + 'static,
     {
-        self.change.parts.push((cache.0.clone() as Arc<dyn Target>, item));
+        self.change
+            .parts
+            .push((cache.0.clone() as Arc<dyn Target>, item));
         self
     }
 

@@ -86,7 +86,11 @@ pub(crate) enum BusEvent {
     /// Messages may have been lost before this point.
     Gap(GapCause),
     /// A message on a lane's channel.
-    Message { lane: u32, position: Position, payload: Bytes },
+    Message {
+        lane: u32,
+        position: Position,
+        payload: Bytes,
+    },
     /// Something on a lane's channel too short or too long to be a message.
     Garbled { lane: u32 },
 }

@@ -56,7 +56,9 @@ impl<K, V> Clone for Cache<K, V> {
 
 impl<K, V> fmt::Debug for Cache<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache").field("name", &self.0.name).finish_non_exhaustive()
+        f.debug_struct("Cache")
+            .field("name", &self.0.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,7 +91,11 @@ pub struct Lookup<V> {
 impl<V> Lookup<V> {
     #[inline]
     pub(crate) fn new(value: Option<V>, outcome: Outcome, age: u64) -> Self {
-        Self { value, outcome, age: Duration::from_nanos(age) }
+        Self {
+            value,
+            outcome,
+            age: Duration::from_nanos(age),
+        }
     }
 }
 
@@ -215,7 +221,9 @@ where
             Err(missing) => missing,
         };
         let load = Box::pin(async move { load.await.map(Into::into).map_err(Into::into) });
-        Ok(Box::pin(self.0.miss(hash, key, missing, Some(load))).await?.value)
+        Ok(Box::pin(self.0.miss(hash, key, missing, Some(load)))
+            .await?
+            .value)
     }
 
     /// The value if a hit would be served, from memory only; `None` otherwise, and also when it is
@@ -313,7 +321,11 @@ where
     ///
     /// As [`invalidate`](Self::invalidate): dropped and queued at the first poll.
     pub async fn invalidate_all(&self) -> Result<(), Error> {
-        self.invalidate_item(Item::Cache { cache: self.0.id, format: K::FORMAT }).await
+        self.invalidate_item(Item::Cache {
+            cache: self.0.id,
+            format: K::FORMAT,
+        })
+        .await
     }
 
     async fn invalidate_item(&self, item: Item) -> Result<(), Error> {
@@ -355,7 +367,9 @@ where
         Q: KeyRef<K> + ?Sized,
     {
         let item = self.key_item(key).map_err(WriteError::Refused)?;
-        let change = Change { parts: vec![(self.0.clone() as Arc<dyn Target>, item)] };
+        let change = Change {
+            parts: vec![(self.0.clone() as Arc<dyn Target>, item)],
+        };
         writes::write(self.0.core(), change, commit).await
     }
 
@@ -381,14 +395,25 @@ where
         Q: KeyRef<K> + ?Sized,
     {
         let hash = key.digest().ok_or_else(too_long)?;
-        Ok(Item::Key { cache: self.0.id, format: K::FORMAT, hash })
+        Ok(Item::Key {
+            cache: self.0.id,
+            format: K::FORMAT,
+            hash,
+        })
     }
 
     pub(crate) fn tag_item(&self, tag: &str) -> Item {
-        Item::Tag { cache: self.0.id, format: K::FORMAT, tag: tag_hash(tag) }
+        Item::Tag {
+            cache: self.0.id,
+            format: K::FORMAT,
+            tag: tag_hash(tag),
+        }
     }
 
     pub(crate) fn cache_item(&self) -> Item {
-        Item::Cache { cache: self.0.id, format: K::FORMAT }
+        Item::Cache {
+            cache: self.0.id,
+            format: K::FORMAT,
+        }
     }
 }

@@ -76,7 +76,9 @@ pub(crate) enum Phase {
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Core").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Core")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -125,12 +127,17 @@ impl Core {
         let now = self.clock.now();
         let mut waiters = Vec::new();
         for (lane, out) in (0..).zip(&self.lanes) {
-            let mut mine = items.iter().filter(|item| self.concerns(item, lane)).peekable();
+            let mut mine = items
+                .iter()
+                .filter(|item| self.concerns(item, lane))
+                .peekable();
             if mine.peek().is_none() {
                 continue;
             }
             let mut outbox = out.outbox();
-            let waiter = outbox.push(mine.copied(), clear, now).ok_or_else(Error::closed)?;
+            let waiter = outbox
+                .push(mine.copied(), clear, now)
+                .ok_or_else(Error::closed)?;
             let collapsed = outbox.shrink();
             drop(outbox);
             self.note_collapse(lane, collapsed);
@@ -185,7 +192,10 @@ impl Core {
     fn unacknowledged(&self) -> Error {
         let waited = humantime::format_duration(self.settings.publish_timeout);
         let trouble = self.lanes.iter().find_map(|lane| {
-            lane.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+            lane.trouble
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
         });
         let message = format!("Redis did not acknowledge within {waited}; it will be retried");
         match trouble {
@@ -197,7 +207,12 @@ impl Core {
     /// Applies an event of a peer. Returns false if it named a cache nobody built here.
     pub(crate) fn apply(&self, lane: u32, event: &Event) -> bool {
         let mut known = true;
-        for Op { cache, format, what } in &event.ops {
+        for Op {
+            cache,
+            format,
+            what,
+        } in &event.ops
+        {
             match (what, self.target(*cache)) {
                 (What::Lane, _) => self.fence(lane, Fence::Requested),
                 (_, Some(target)) => target.apply(*format, what),

@@ -62,7 +62,11 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Repr { kind, message: message.into(), source: None }))
+        Self(Arc::new(Repr {
+            kind,
+            message: message.into(),
+            source: None,
+        }))
     }
 
     pub(crate) fn with_source(
@@ -70,7 +74,11 @@ impl Error {
         message: impl Into<String>,
         source: impl Into<BoxError>,
     ) -> Self {
-        Self(Arc::new(Repr { kind, message: message.into(), source: Some(source.into()) }))
+        Self(Arc::new(Repr {
+            kind,
+            message: message.into(),
+            source: Some(source.into()),
+        }))
     }
 
     pub(crate) fn closed() -> Self {
@@ -93,7 +101,8 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Error");
-        out.field("kind", &self.0.kind).field("message", &self.0.message);
+        out.field("kind", &self.0.kind)
+            .field("message", &self.0.message);
         if let Some(source) = &self.0.source {
             out.field("source", source);
         }
@@ -116,6 +125,7 @@ impl StdError for Error {
 ///     match error {
 ///         WriteError::Refused(_) => 503,            // nothing was committed
 ///         WriteError::Commit(_) => 500,             // the database said no
+///         WriteError::Abandoned(_) => 504,          // unknown
 ///         WriteError::Unconfirmed { .. } => 202,    // committed; peers follow within the bound
 ///     }
 /// }
@@ -146,9 +156,10 @@ impl<T, E: fmt::Debug> fmt::Debug for WriteError<T, E> {
             Self::Refused(error) => f.debug_tuple("Refused").field(error).finish(),
             Self::Commit(error) => f.debug_tuple("Commit").field(error).finish(),
             Self::Abandoned(error) => f.debug_tuple("Abandoned").field(error).finish(),
-            Self::Unconfirmed { error, .. } => {
-                f.debug_struct("Unconfirmed").field("error", error).finish_non_exhaustive()
-            }
+            Self::Unconfirmed { error, .. } => f
+                .debug_struct("Unconfirmed")
+                .field("error", error)
+                .finish_non_exhaustive(),
         }
     }
 }
@@ -160,7 +171,10 @@ impl<T, E: fmt::Display> fmt::Display for WriteError<T, E> {
             Self::Commit(error) => write!(f, "the commit failed: {error}"),
             Self::Abandoned(error) => write!(f, "the commit was abandoned: {error}"),
             Self::Unconfirmed { error, .. } => {
-                write!(f, "committed, but the invalidation is not acknowledged yet: {error}")
+                write!(
+                    f,
+                    "committed, but the invalidation is not acknowledged yet: {error}"
+                )
             }
         }
     }

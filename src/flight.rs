@@ -94,12 +94,20 @@ impl<K: Eq + Clone, V: Clone> Flights<K, V> {
         }
         let (landing, receiver) = watch::channel(None);
         let token = AtomicU64::new(NOT_BEGUN);
-        let flight = Arc::new(Flight { key: key.clone(), hash, token, landing });
+        let flight = Arc::new(Flight {
+            key: key.clone(),
+            hash,
+            token,
+            landing,
+        });
         table.insert(hash, flight.clone());
-        let leader = Leader { flights: self.clone(), flight, landed: false };
+        let leader = Leader {
+            flights: self.clone(),
+            flight,
+            landed: false,
+        };
         Boarding::Lead(leader, Passenger(receiver))
     }
-
 }
 
 impl<K, V> Flights<K, V> {
@@ -109,7 +117,9 @@ impl<K, V> Flights<K, V> {
     }
 
     fn table(&self, hash: u64) -> MutexGuard<'_, Table<K, V>> {
-        self.0[hash as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+        self.0[hash as usize % SHARDS]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -168,8 +178,16 @@ impl<K, V> Leader<K, V> {
             }
         }
         drop(table);
-        let discarded_at = if newest > self.flight.token.load(SeqCst) { newest } else { 0 };
-        self.flight.landing.send_replace(Some(Landing { result, loaded_at, discarded_at }));
+        let discarded_at = if newest > self.flight.token.load(SeqCst) {
+            newest
+        } else {
+            0
+        };
+        self.flight.landing.send_replace(Some(Landing {
+            result,
+            loaded_at,
+            discarded_at,
+        }));
     }
 }
 
@@ -195,7 +213,11 @@ impl<V: Clone> Passenger<V> {
         match self.0.wait_for(Option::is_some).await {
             Ok(landing) => landing.clone().expect("waited for it"),
             // Cannot happen while `Leader` lands on drop; an error is still better than a panic.
-            Err(_) => Landing { result: Err(Error::closed()), loaded_at: 0, discarded_at: 0 },
+            Err(_) => Landing {
+                result: Err(Error::closed()),
+                loaded_at: 0,
+                discarded_at: 0,
+            },
         }
     }
 }
@@ -223,22 +245,36 @@ mod tests {
     async fn later_reads_join_until_an_invalidation() {
         let flights = flights();
         let (leader, first) = lead(board(&flights, 0));
-        assert!(matches!(board(&flights, 9), Boarding::Join(_)), "not begun: any read may join");
+        assert!(
+            matches!(board(&flights, 9), Boarding::Join(_)),
+            "not begun: any read may join"
+        );
         leader.begin(5);
-        let Boarding::Join(second) = board(&flights, 5) else { unreachable!("joins") };
+        let Boarding::Join(second) = board(&flights, 5) else {
+            unreachable!("joins")
+        };
         // Invalidated at 6: a new load, which later reads join.
         let (newer, third) = lead(board(&flights, 6));
         newer.begin(6);
         assert!(matches!(board(&flights, 6), Boarding::Join(_)));
         leader.land(Ok(Some(10)), 0, || 6);
-        assert!(flights.has(1), "the older flight leaves the newer one alone");
+        assert!(
+            flights.has(1),
+            "the older flight leaves the newer one alone"
+        );
         newer.land(Ok(Some(20)), 0, || 6);
         assert!(!flights.has(1));
         let landing = first.landing().await;
-        assert_eq!((landing.result.unwrap(), landing.discarded_at), (Some(10), 6));
+        assert_eq!(
+            (landing.result.unwrap(), landing.discarded_at),
+            (Some(10), 6)
+        );
         assert_eq!(second.landing().await.result.unwrap(), Some(10));
         let landing = third.landing().await;
-        assert_eq!((landing.result.unwrap(), landing.discarded_at), (Some(20), 0));
+        assert_eq!(
+            (landing.result.unwrap(), landing.discarded_at),
+            (Some(20), 0)
+        );
     }
 
     #[tokio::test]
@@ -246,14 +282,20 @@ mod tests {
         let flights = flights();
         let (leader, passenger) = lead(board(&flights, 0));
         drop(leader);
-        assert_eq!(passenger.landing().await.result.unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(
+            passenger.landing().await.result.unwrap_err().kind(),
+            ErrorKind::Closed
+        );
         let (leader, passenger) = lead(board(&flights, 0));
         let panicked = tokio::spawn(async move {
             let _leader = leader;
             std::panic::resume_unwind(Box::new("loader"));
         });
         assert!(panicked.await.unwrap_err().is_panic());
-        assert_eq!(passenger.landing().await.result.unwrap_err().kind(), ErrorKind::LoadPanic);
+        assert_eq!(
+            passenger.landing().await.result.unwrap_err().kind(),
+            ErrorKind::LoadPanic
+        );
         assert!(!flights.has(1));
     }
 

@@ -78,7 +78,10 @@ pub(crate) enum Mended {
     /// An adoption came in between: ignore it.
     Obsolete,
     /// The missing events, in order: apply them now.
-    Events { events: Vec<(u64, Bytes)>, done: bool },
+    Events {
+        events: Vec<(u64, Bytes)>,
+        done: bool,
+    },
     /// They are gone. The head was adopted, and the caller must fence *now*.
     Fence,
     /// The lane has begun another epoch: verify.
@@ -88,7 +91,9 @@ pub(crate) enum Mended {
 impl Follower {
     /// A message has arrived; `sent` is the round that was sent last.
     pub(crate) fn hear(&mut self, position: Position, sent: Round) -> Heard {
-        let Some(applied) = &mut self.applied else { return Heard::NotAdopted };
+        let Some(applied) = &mut self.applied else {
+            return Heard::NotAdopted;
+        };
         if position.epoch != applied.epoch {
             self.doubt = Some(sent);
             return Heard::OtherEpoch;
@@ -114,9 +119,15 @@ impl Follower {
     /// 1: a load reads an old row; 2: the row's event gets sequence h; 3: the reply with h arrives.
     /// A fence before 3 might precede 1 and spare the load, whose event is never applied here.
     pub(crate) fn learn(&mut self, round: Round, sent_at: Nanos, head: Position) -> Learned {
-        let Some(applied) = self.applied else { return self.adopt(head) };
+        let Some(applied) = self.applied else {
+            return self.adopt(head);
+        };
         if let Some(doubt) = self.doubt {
-            return if round > doubt { self.adopt(head) } else { Learned::Outdated };
+            return if round > doubt {
+                self.adopt(head)
+            } else {
+                Learned::Outdated
+            };
         }
         if head.epoch != applied.epoch {
             return self.adopt(head);
@@ -125,7 +136,11 @@ impl Follower {
         if self.pending.len() < PENDING {
             self.pending.push_back((sent_at, head.sequence));
         }
-        if head.sequence <= applied.sequence { Learned::Current } else { Learned::Behind }
+        if head.sequence <= applied.sequence {
+            Learned::Current
+        } else {
+            Learned::Behind
+        }
     }
 
     fn adopt(&mut self, head: Position) -> Learned {
@@ -156,7 +171,11 @@ impl Follower {
             return None;
         }
         self.repairs += 1;
-        let repair = Repair { number: self.repairs, after: applied.sequence, target };
+        let repair = Repair {
+            number: self.repairs,
+            after: applied.sequence,
+            target,
+        };
         self.repair = Some(repair);
         self.repair
     }
@@ -195,7 +214,9 @@ impl Follower {
             return Mended::OtherEpoch;
         }
         let first = applied.sequence + 1;
-        let contiguous = (first..).zip(&journal.events).all(|(want, (got, _))| want == *got);
+        let contiguous = (first..)
+            .zip(&journal.events)
+            .all(|(want, (got, _))| want == *got);
         let reached = applied.sequence + journal.events.len() as u64;
         let unreachable = repair.target > journal.head.sequence;
         if !contiguous || unreachable || (journal.events.is_empty() && reached < repair.target) {
@@ -203,7 +224,10 @@ impl Follower {
             return Mended::Fence;
         }
         applied.sequence = reached;
-        Mended::Events { events: journal.events, done: reached >= repair.target }
+        Mended::Events {
+            events: journal.events,
+            done: reached >= repair.target,
+        }
     }
 
     /// The repair failed; the next verification starts another.
@@ -227,7 +251,11 @@ impl Follower {
         }
         self.silent_to = None;
         self.strikes += 1;
-        Some(if self.strikes == 1 { Mend::Resubscribe } else { Mend::Reconnect })
+        Some(if self.strikes == 1 {
+            Mend::Resubscribe
+        } else {
+            Mend::Reconnect
+        })
     }
 }
 

@@ -84,7 +84,9 @@ impl Drop for Lifeline {
         if self.core.phase() != Phase::Closed {
             close(&self.core);
             let core = self.core.clone();
-            self.core.runtime.spawn(async move { core.bus.close().await });
+            self.core
+                .runtime
+                .spawn(async move { core.bus.close().await });
         }
     }
 }
@@ -166,13 +168,15 @@ impl Instance {
     }
 
     /// As [`start_on`](Self::start_on), on tokio's clock, which tests pause and advance.
-    #[cfg(feature = "test-util")]
+    #[cfg(any(test, feature = "test-util"))]
     pub(crate) async fn start_on_tokio_clock(
         bus: &LocalBus,
         settings: Settings,
     ) -> Result<Self, Error> {
         settings.validate()?;
-        Start::new(settings, Clock::Tokio(Moment::now())).on(bus.clone()).await
+        Start::new(settings, Clock::Tokio(Moment::now()))
+            .on(bus.clone())
+            .await
     }
 
     /// Begins a cache; `name` is `[a-z][a-z0-9_]*` without `__`, unique in an instance, and the
@@ -206,7 +210,11 @@ impl Instance {
                 _ => State::Degraded,
             },
             connected: core.bus.connected(),
-            verified_age: core.stamps.lanes().map(|lane| age(lane.verified_at())).collect(),
+            verified_age: core
+                .stamps
+                .lanes()
+                .map(|lane| age(lane.verified_at()))
+                .collect(),
             open_writes: core.writes.len(),
             unused_overrides: unused.cloned().collect(),
         }
@@ -255,7 +263,10 @@ impl Instance {
         if drained {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Bus, "not everything could be published before the shutdown"))
+        Err(Error::new(
+            ErrorKind::Bus,
+            "not everything could be published before the shutdown",
+        ))
     }
 }
 
@@ -289,7 +300,13 @@ impl Start {
         };
         let id = fastrand::u64(1..);
         let deadline = Moment::now() + START_WAIT;
-        Self { settings, clock, id, metrics: Metrics::new(info), deadline }
+        Self {
+            settings,
+            clock,
+            id,
+            metrics: Metrics::new(info),
+            deadline,
+        }
     }
 
     fn bus_config(&self) -> BusConfig {
@@ -336,7 +353,13 @@ impl Start {
         bus: Arc<dyn Bus>,
         events: mpsc::Receiver<BusEvent>,
     ) -> Result<Instance, Error> {
-        let Self { settings, clock, id, metrics, deadline } = self;
+        let Self {
+            settings,
+            clock,
+            id,
+            metrics,
+            deadline,
+        } = self;
         let out_lane = |_| OutLane::new(settings.outbox);
         let core = Arc::new(Core {
             id,
@@ -359,7 +382,13 @@ impl Start {
         keeper::listen(&core)?;
         tokio::spawn(Link::new(core.clone(), events).run());
         for lane in 0..core.lane_count() {
-            tokio::spawn(Publisher { core: core.clone(), lane }.run());
+            tokio::spawn(
+                Publisher {
+                    core: core.clone(),
+                    lane,
+                }
+                .run(),
+            );
         }
         tokio::spawn(keeper::keep(core.clone()));
         let mut started = core.started.subscribe();
@@ -391,7 +420,12 @@ impl Core {
     pub(crate) fn note_unused_overrides(&self) {
         let caches = self.caches.read().unwrap_or_else(PoisonError::into_inner);
         let id = |name: &String| crate::key::cache_id(name);
-        for name in self.settings.caches.keys().filter(|name| !caches.contains_key(&id(name))) {
+        for name in self
+            .settings
+            .caches
+            .keys()
+            .filter(|name| !caches.contains_key(&id(name)))
+        {
             tracing::warn!(
                 cache = %name,
                 "there are settings for a cache that nobody has built: is its name misspelt?"

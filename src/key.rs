@@ -73,7 +73,12 @@ pub struct KeyWriter {
 
 impl KeyWriter {
     fn new() -> Self {
-        Self { inline: [0; INLINE], spilled: Vec::new(), length: 0, parts: 0 }
+        Self {
+            inline: [0; INLINE],
+            spilled: Vec::new(),
+            length: 0,
+            parts: 0,
+        }
     }
 
     /// Adds one part.
@@ -102,7 +107,11 @@ impl KeyWriter {
         if self.length > MAX_KEY_BYTES + 4 * self.parts {
             return None;
         }
-        let all = if self.length <= INLINE { &self.inline[..self.length] } else { &self.spilled };
+        let all = if self.length <= INLINE {
+            &self.inline[..self.length]
+        } else {
+            &self.spilled
+        };
         Some(xxh3_64(if self.parts == 1 { &all[4..] } else { all }))
     }
 }
@@ -110,7 +119,9 @@ impl KeyWriter {
 pub(crate) fn too_long() -> Error {
     Error::new(
         ErrorKind::Key,
-        format!("the key is longer than {MAX_KEY_BYTES} bytes; use a shorter name, a digest of it, say"),
+        format!(
+            "the key is longer than {MAX_KEY_BYTES} bytes; use a shorter name, a digest of it, say"
+        ),
     )
 }
 
@@ -218,7 +229,11 @@ mod tests {
         }
         for length in [0, 1, INLINE - 4, INLINE - 3, INLINE, 5_000, MAX_KEY_BYTES] {
             let text = "k".repeat(length);
-            assert_eq!(Wrapped(text.clone()).digest(), text.digest(), "length {length}");
+            assert_eq!(
+                Wrapped(text.clone()).digest(),
+                text.digest(),
+                "length {length}"
+            );
             assert!(text.digest().is_some());
         }
         let long = "k".repeat(MAX_KEY_BYTES + 1);
@@ -231,7 +246,13 @@ mod tests {
         let key = |a: &str, b: &str| (a.to_owned(), b.to_owned()).digest();
         assert_ne!(key("ab", "c"), key("a", "bc"));
         assert_ne!(key("ab", ""), "ab".digest());
-        let bytes = [&2_u32.to_be_bytes()[..], b"ab", &1_u32.to_be_bytes()[..], b"7"].concat();
+        let bytes = [
+            &2_u32.to_be_bytes()[..],
+            b"ab",
+            &1_u32.to_be_bytes()[..],
+            b"7",
+        ]
+        .concat();
         assert_eq!(("ab".to_owned(), 7_u32).digest(), Some(xxh3_64(&bytes)));
     }
 
@@ -239,6 +260,9 @@ mod tests {
     fn formats_of_tuples_depend_on_their_parts() {
         assert_eq!(<u64 as Key>::FORMAT, <String as Key>::FORMAT);
         assert_ne!(<(u64, u64) as Key>::FORMAT, <u64 as Key>::FORMAT);
-        assert_ne!(<(u64, u64, u64) as Key>::FORMAT, <(u64, u64) as Key>::FORMAT);
+        assert_ne!(
+            <(u64, u64, u64) as Key>::FORMAT,
+            <(u64, u64) as Key>::FORMAT
+        );
     }
 }

@@ -1,8 +1,5 @@
 //! Coherent in-memory caches for fleets of instances.
 
-#[cfg(test)]
-extern crate self as unstale;
-
 mod batch;
 mod bus;
 mod cache;
@@ -20,7 +17,7 @@ pub mod metrics;
 mod outbox;
 mod settings;
 mod store;
-#[cfg(feature = "test-util")]
+#[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 mod time;
 mod writes;

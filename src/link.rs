@@ -63,8 +63,17 @@ struct InLane {
 }
 
 enum Reply {
-    Verified { lane: u32, round: Round, sent_at: Nanos, result: Result<Verified, Error> },
-    Journal { lane: u32, repair: Repair, result: Result<Journal, Error> },
+    Verified {
+        lane: u32,
+        round: Round,
+        sent_at: Nanos,
+        result: Result<Verified, Error>,
+    },
+    Journal {
+        lane: u32,
+        repair: Repair,
+        result: Result<Journal, Error>,
+    },
 }
 
 impl Link {
@@ -73,7 +82,16 @@ impl Link {
         let log = LogLimit::default();
         let next_round = Instant::now();
         let replies = JoinSet::new();
-        Self { core, events, lanes, replies, round: 0, outstanding: 0, next_round, log }
+        Self {
+            core,
+            events,
+            lanes,
+            replies,
+            round: 0,
+            outstanding: 0,
+            next_round,
+            log,
+        }
     }
 
     /// Runs until the instance is closed. Replies and timers come before events: they are few, and
@@ -108,8 +126,15 @@ impl Link {
 
     fn next_timer(&self) -> Instant {
         let far = Instant::now() + Duration::from_secs(60);
-        let round = if self.outstanding == 0 { self.next_round } else { far };
-        self.lanes.iter().filter_map(|lane| lane.overdue).fold(round, Instant::min)
+        let round = if self.outstanding == 0 {
+            self.next_round
+        } else {
+            far
+        };
+        self.lanes
+            .iter()
+            .filter_map(|lane| lane.overdue)
+            .fold(round, Instant::min)
     }
 
     fn on_timer(&mut self) {
@@ -139,7 +164,12 @@ impl Link {
             self.replies.spawn(async move {
                 let sent_at = core.clock.now();
                 let result = core.bus.verify(lane).await;
-                Reply::Verified { lane, round, sent_at, result }
+                Reply::Verified {
+                    lane,
+                    round,
+                    sent_at,
+                    result,
+                }
             });
         }
     }
@@ -150,7 +180,11 @@ impl Link {
         let settings = &self.core.settings;
         let waits = self.lanes.iter().any(|lane| lane.follower.behind())
             || self.core.lanes.iter().any(|lane| !lane.outbox().settled())
-            || self.core.lanes.iter().any(|lane| lane.failing.load(Relaxed))
+            || self
+                .core
+                .lanes
+                .iter()
+                .any(|lane| lane.failing.load(Relaxed))
             || self.core.writes.len() > 0;
         if waits || self.core.busy.load(Relaxed) {
             settings.verify_interval
@@ -163,25 +197,44 @@ impl Link {
         let core = self.core.clone();
         self.replies.spawn(async move {
             let result = core.bus.journal(lane, repair.after).await;
-            Reply::Journal { lane, repair, result }
+            Reply::Journal {
+                lane,
+                repair,
+                result,
+            }
         });
     }
 
     fn on_reply(&mut self, reply: Reply) {
         match reply {
-            Reply::Verified { lane, round, sent_at, result } => {
+            Reply::Verified {
+                lane,
+                round,
+                sent_at,
+                result,
+            } => {
                 self.outstanding -= 1;
                 match result {
                     Ok(verified) => self.on_verified(lane, round, sent_at, verified),
                     Err(error) => self.on_failure(lane, error),
                 }
             }
-            Reply::Journal { lane, repair, result: Ok(journal) } => {
+            Reply::Journal {
+                lane,
+                repair,
+                result: Ok(journal),
+            } => {
                 self.on_journal(lane, repair, journal);
             }
-            Reply::Journal { lane, repair, result: Err(_) } => {
+            Reply::Journal {
+                lane,
+                repair,
+                result: Err(_),
+            } => {
                 self.core.metrics.repairs[RepairOutcome::Failed].inc();
-                self.lanes[lane as usize].follower.abandon_repair(repair.number);
+                self.lanes[lane as usize]
+                    .follower
+                    .abandon_repair(repair.number);
                 self.unstash(lane);
             }
         }
@@ -191,7 +244,9 @@ impl Link {
         let core = self.core.clone();
         let state = &mut self.lanes[lane as usize];
         core.metrics.verifications[Verification::Ok].inc();
-        core.metrics.recovered_writes.add(u64::from(verified.recovered));
+        core.metrics
+            .recovered_writes
+            .add(u64::from(verified.recovered));
         if !verified.known && std::mem::replace(&mut state.registered, true) {
             reregister(&core, lane);
         }
@@ -224,7 +279,8 @@ impl Link {
         if out.failing.swap(false, Relaxed) {
             tracing::info!(lane, "coherent: the lane is verified");
         }
-        core.started.send_if_modified(|started| started.replace(Ok(())).is_none());
+        core.started
+            .send_if_modified(|started| started.replace(Ok(())).is_none());
     }
 
     /// Events that a failover has lost go out again.
@@ -267,7 +323,10 @@ impl Link {
                     self.apply(lane, &payload, false);
                 }
                 let state = &mut self.lanes[lane as usize];
-                if let Some(rest) = (!done).then(|| state.follower.repair_rest(repair)).flatten() {
+                if let Some(rest) = (!done)
+                    .then(|| state.follower.repair_rest(repair))
+                    .flatten()
+                {
                     self.read_journal(lane, rest);
                     return;
                 }
@@ -310,14 +369,20 @@ impl Link {
                 self.core.metrics.dropped[Dropped::Undecodable].inc();
                 self.fence_undecodable(lane, "a message that no instance of this crate has sent");
             }
-            BusEvent::Message { lane, position, payload } => {
+            BusEvent::Message {
+                lane,
+                position,
+                payload,
+            } => {
                 self.core.metrics.received.inc();
                 let state = &mut self.lanes[lane as usize];
                 if !state.follower.repairing() {
                     self.hear(lane, position, &payload);
                 } else if state.stash.len() < STASH {
                     // The payload may be a slice of a large read buffer: keep only itself.
-                    state.stash.push_back((position, Bytes::copy_from_slice(&payload)));
+                    state
+                        .stash
+                        .push_back((position, Bytes::copy_from_slice(&payload)));
                 } else {
                     self.core.metrics.dropped[Dropped::Overflow].inc();
                 }
@@ -367,7 +432,9 @@ impl Link {
 
     fn unstash(&mut self, lane: u32) {
         while !self.lanes[lane as usize].follower.repairing() {
-            let Some((position, payload)) = self.lanes[lane as usize].stash.pop_front() else { return };
+            let Some((position, payload)) = self.lanes[lane as usize].stash.pop_front() else {
+                return;
+            };
             self.hear(lane, position, &payload);
         }
     }
@@ -400,7 +467,10 @@ impl Link {
     fn measure(&self, event: &Event) {
         let now = self.core.clock.precise();
         if let Some(delay) = now.checked_sub(event.sent) {
-            self.core.metrics.propagation.observe(Duration::from_nanos(delay));
+            self.core
+                .metrics
+                .propagation
+                .observe(Duration::from_nanos(delay));
         }
     }
 
@@ -409,7 +479,9 @@ impl Link {
         self.core.fence(lane, Fence::Undecodable);
         if let Some(suppressed) = self.log.allow(self.core.clock.now()) {
             tracing::warn!(
-                lane, reason, suppressed,
+                lane,
+                reason,
+                suppressed,
                 "an event could not be decoded, so the lane was fenced: is a newer version, or \
                  something else, publishing on this namespace's channels?"
             );

@@ -33,7 +33,11 @@ pub struct Loaded<V> {
 impl<V> Loaded<V> {
     /// A value, or `None` for "does not exist".
     pub fn new(value: impl Into<Option<V>>) -> Self {
-        Self { value: value.into(), ttl: None, tags: Vec::new() }
+        Self {
+            value: value.into(),
+            ttl: None,
+            tags: Vec::new(),
+        }
     }
 
     /// Replaces the cache's TTL (or its negative TTL) for this entry.

@@ -22,7 +22,10 @@ pub(crate) struct LogLimit {
 
 impl LogLimit {
     pub(crate) const fn new() -> Self {
-        Self { next: AtomicU64::new(0), suppressed: AtomicU64::new(0) }
+        Self {
+            next: AtomicU64::new(0),
+            suppressed: AtomicU64::new(0),
+        }
     }
 
     /// Whether to write a line at `now` (nanoseconds of a monotonic clock), and how many were
@@ -31,7 +34,12 @@ impl LogLimit {
         let next = self.next.load(Relaxed);
         let later = now.saturating_add(INTERVAL);
         // Of several threads that come at once, one wins.
-        if now >= next && self.next.compare_exchange(next, later, Relaxed, Relaxed).is_ok() {
+        if now >= next
+            && self
+                .next
+                .compare_exchange(next, later, Relaxed, Relaxed)
+                .is_ok()
+        {
             return Some(self.suppressed.swap(0, Relaxed));
         }
         self.suppressed.fetch_add(1, Relaxed);
@@ -73,6 +81,10 @@ mod tests {
         });
         assert_eq!(passed.load(Relaxed), 1);
         // A thread that lost may have counted itself before the winner took the count.
-        assert!(limit.allow(1 + INTERVAL).is_some_and(|suppressed| suppressed < THREADS));
+        assert!(
+            limit
+                .allow(1 + INTERVAL)
+                .is_some_and(|suppressed| suppressed < THREADS)
+        );
     }
 }

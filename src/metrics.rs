@@ -42,7 +42,7 @@ pub(crate) use cells::{Counter, Family, Gauge, Histogram, InstanceInfo, Latest};
 pub(crate) use exporter::serve;
 pub(crate) use hits::Hits;
 pub(crate) use labels::{
-    Collapse, Dropped, Fence, From, Gap, Kind, LaneWait, Labels, Load, Mended, Miss, Op, Repair,
+    Collapse, Dropped, Fence, From, Gap, Kind, Labels, LaneWait, Load, Mended, Miss, Op, Repair,
     Verification, Write,
 };
 pub(crate) use series::{CacheMetrics, InstanceMetrics};
@@ -120,10 +120,15 @@ impl Metrics {
         let counted = known.map_or_else(Arc::default, |cache| cache.counted.clone());
         if known.is_none() {
             let tag = Tag::new("cache", name.to_owned());
-            caches.push(CacheScope { tag, counted: Arc::clone(&counted) });
+            caches.push(CacheScope {
+                tag,
+                counted: Arc::clone(&counted),
+            });
         }
         counted.ttl.set(info.ttl);
-        counted.max_staleness.set(info.max_staleness.unwrap_or_default());
+        counted
+            .max_staleness
+            .set(info.max_staleness.unwrap_or_default());
         counted.negative_ttl.set(info.negative_ttl);
         counted.capacity.set(info.capacity);
         counted
@@ -151,7 +156,10 @@ impl Metrics {
     fn fold_into(&self, recorder: &dyn Recorder) {
         let address = std::ptr::from_ref(recorder).addr();
         let state = &mut *self.state();
-        let known = state.installed.iter().position(|(known, _)| *known == address);
+        let known = state
+            .installed
+            .iter()
+            .position(|(known, _)| *known == address);
         let index = known.unwrap_or_else(|| {
             if state.installed.len() == MAX_RECORDERS {
                 state.installed.remove(0);
@@ -164,14 +172,19 @@ impl Metrics {
 
     fn tell(&self, caches: &[CacheScope], told: &mut Told, recorder: &dyn Recorder) {
         if !told.described {
-            describe().iter().for_each(|series| series.describe(recorder));
+            describe()
+                .iter()
+                .for_each(|series| series.describe(recorder));
             told.described = true;
         }
         let closed = self.closed.load(Relaxed);
-        self.counted.fold(&mut Fold::new(recorder, &mut told.instance, None, closed));
+        self.counted
+            .fold(&mut Fold::new(recorder, &mut told.instance, None, closed));
         told.caches.resize_with(caches.len(), Seen::default);
         for (cache, seen) in caches.iter().zip(&mut told.caches) {
-            cache.counted.fold(&mut Fold::new(recorder, seen, Some(&cache.tag), closed));
+            cache
+                .counted
+                .fold(&mut Fold::new(recorder, seen, Some(&cache.tag), closed));
         }
     }
 
@@ -233,5 +246,11 @@ impl Traffic {
 
     pub(crate) fn received(&self, kind: Kind, bytes: usize) {
         self.received[kind].add(bytes as u64);
+    }
+
+    /// Bytes sent and received so far, of all kinds.
+    #[cfg(test)]
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        (self.sent.total(), self.received.total())
     }
 }

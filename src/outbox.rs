@@ -117,7 +117,10 @@ impl Outbox {
     /// The last group that has room, or a new one.
     fn open_group(&mut self, now: Nanos) -> &mut Group {
         if !self.queue.back().is_some_and(Group::has_room) {
-            self.queue.push_back(Group { since: now, ..Group::default() });
+            self.queue.push_back(Group {
+                since: now,
+                ..Group::default()
+            });
         }
         self.queue.back_mut().expect("pushed if there was none")
     }
@@ -132,7 +135,12 @@ impl Outbox {
                 all.append(&mut group.ops);
                 merged.clears.append(&mut group.clears);
                 // Callers that gave up need no answer.
-                merged.acks.extend(group.acks.into_iter().filter(|ack| ack.receiver_count() > 0));
+                merged.acks.extend(
+                    group
+                        .acks
+                        .into_iter()
+                        .filter(|ack| ack.receiver_count() > 0),
+                );
             }
             let how = collapse(&mut all);
             merged.ops = all;
@@ -159,14 +167,26 @@ impl Outbox {
     /// Published and acknowledged: answers whoever waits, and keeps the event until a later
     /// verification shows that the lane has not lost it.
     pub(crate) fn sent(&mut self, group: Group, position: Position, now: Nanos) {
-        let Group { ops, hashes, acks, .. } = group;
+        let Group {
+            ops, hashes, acks, ..
+        } = group;
         self.sent_hashes += hashes;
-        self.sent.push_back(Sent { position, acked_at: now, ops, hashes });
+        self.sent.push_back(Sent {
+            position,
+            acked_at: now,
+            ops,
+            hashes,
+        });
         if self.sent_hashes > self.bound || self.sent.len() > SENT_MESSAGES {
             let mut all = self.sent.drain(..).flat_map(|sent| sent.ops).collect();
             collapse(&mut all);
             self.sent_hashes = 0;
-            self.sent.push_back(Sent { position, acked_at: now, ops: all, hashes: 0 });
+            self.sent.push_back(Sent {
+                position,
+                acked_at: now,
+                ops: all,
+                hashes: 0,
+            });
         }
         for ack in acks {
             ack.send_replace(Some(Ok(())));
@@ -178,15 +198,26 @@ impl Outbox {
     /// again. Returns how many messages do.
     pub(crate) fn confirm(&mut self, head: Position, sent_at: Nanos, now: Nanos) -> usize {
         let mut again = 0;
-        while self.sent.front().is_some_and(|sent| sent.acked_at < sent_at) {
-            let Some(sent) = self.sent.pop_front() else { break };
+        while self
+            .sent
+            .front()
+            .is_some_and(|sent| sent.acked_at < sent_at)
+        {
+            let Some(sent) = self.sent.pop_front() else {
+                break;
+            };
             self.sent_hashes -= sent.hashes;
             let kept = sent.position.epoch == head.epoch && sent.position.sequence <= head.sequence;
             if !kept && !self.closed {
                 again += 1;
                 self.queued += sent.hashes;
                 let (ops, hashes) = (sent.ops, sent.hashes);
-                self.queue.push_back(Group { ops, hashes, since: now, ..Group::default() });
+                self.queue.push_back(Group {
+                    ops,
+                    hashes,
+                    since: now,
+                    ..Group::default()
+                });
             }
         }
         again
@@ -231,9 +262,7 @@ impl Group {
     }
 
     fn has_room(&self) -> bool {
-        self.hashes < GROUP_KEYS
-            && self.ops.len() < GROUP_OPS
-            && self.clears.len() < GROUP_CLEARS
+        self.hashes < GROUP_KEYS && self.ops.len() < GROUP_OPS && self.clears.len() < GROUP_CLEARS
     }
 
     /// Returns how many hashes were added: none if an op of the group covers the item already.
@@ -259,13 +288,25 @@ impl Group {
         match (item, room) {
             (Item::Key { hash, .. } | Item::Tag { tag: hash, .. }, Some(list)) => list.push(hash),
             (Item::Key { hash, .. }, None) => {
-                self.ops.push(Op { cache, format, what: What::Keys(vec![hash]) });
+                self.ops.push(Op {
+                    cache,
+                    format,
+                    what: What::Keys(vec![hash]),
+                });
             }
             (Item::Tag { tag, .. }, None) => {
-                self.ops.push(Op { cache, format, what: What::Tags(vec![tag]) });
+                self.ops.push(Op {
+                    cache,
+                    format,
+                    what: What::Tags(vec![tag]),
+                });
             }
             (Item::Cache { .. }, _) => {
-                self.ops.push(Op { cache, format, what: What::Cache });
+                self.ops.push(Op {
+                    cache,
+                    format,
+                    what: What::Cache,
+                });
                 return 0;
             }
         }
@@ -291,7 +332,11 @@ fn collapse(ops: &mut Vec<Op>) -> Collapsed {
     let lane = ops.iter().any(|op| op.what == What::Lane);
     ops.dedup_by_key(|op| op.cache);
     if lane || ops.len() > GROUP_OPS {
-        *ops = vec![Op { cache: 0, format: 0, what: What::Lane }];
+        *ops = vec![Op {
+            cache: 0,
+            format: 0,
+            what: What::Lane,
+        }];
         return Collapsed::ToLane;
     }
     for op in ops {

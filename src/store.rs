@@ -7,8 +7,6 @@ pub(crate) mod entry;
 mod ghosts;
 pub(crate) mod reaper;
 pub(crate) mod stamps;
-#[cfg(test)]
-mod tests;
 
 use std::borrow::Borrow;
 use std::convert::Infallible;
@@ -55,8 +53,14 @@ pub(crate) struct StoreOptions {
 
 /// How a lookup ended.
 pub(crate) enum Found<V> {
-    Value { value: V, age: Nanos, refresh: bool },
-    Absent { age: Nanos },
+    Value {
+        value: V,
+        age: Nanos,
+        refresh: bool,
+    },
+    Absent {
+        age: Nanos,
+    },
     /// There is an entry, but nobody has vouched for its lane lately.
     Unverified,
     Missing(Miss),
@@ -99,7 +103,9 @@ struct Shared {
 
 impl<K, V> fmt::Debug for Store<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -115,11 +121,20 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             metrics,
             clock: options.clock,
         });
-        let weigh = Weigh { capacity: options.capacity, max_bytes: options.max_bytes };
+        let weigh = Weigh {
+            capacity: options.capacity,
+            max_bytes: options.max_bytes,
+        };
         let absent = (options.capacity / ABSENT_SHARE).max(1);
         Self {
             values: build(weigh.clone(), &shared),
-            absences: build(Weigh { capacity: absent, max_bytes: None }, &shared),
+            absences: build(
+                Weigh {
+                    capacity: absent,
+                    max_bytes: None,
+                },
+                &shared,
+            ),
             has_absences: AtomicBool::new(false),
             next_expiry: AtomicU64::new(u64::MAX),
             weigh,
@@ -173,7 +188,9 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         }
         let now = self.options.clock.now();
         match judge(meta, verified_at, self.options.max_staleness, now) {
-            Verdict::Fresh => Found::Absent { age: now.saturating_sub(meta.loaded_at) },
+            Verdict::Fresh => Found::Absent {
+                age: now.saturating_sub(meta.loaded_at),
+            },
             Verdict::Expired => Found::Missing(Miss::Negative),
             Verdict::Unverified => Found::Unverified,
         }
@@ -199,7 +216,10 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
 
     #[cold]
     fn expired(&self, overage: Nanos) -> Found<V> {
-        self.shared.metrics.expiry_overage.observe(Duration::from_nanos(overage));
+        self.shared
+            .metrics
+            .expiry_overage
+            .observe(Duration::from_nanos(overage));
         Found::Missing(Miss::Expired)
     }
 
@@ -230,7 +250,9 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         let key = self.stamps.key(self.options.cache, hash).load(SeqCst);
         let lane = self.stamps.fenced(self.stamps.lane(hash));
         let cache = self.stamp.load(SeqCst);
-        key.max(lane).max(cache).max(self.stamps.newest_tag(self.options.cache, tags))
+        key.max(lane)
+            .max(cache)
+            .max(self.stamps.newest_tag(self.options.cache, tags))
     }
 
     /// Stores what a load returned, unless it was invalidated since the load began.
@@ -326,7 +348,9 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     /// Drops a key; whether there was an entry.
     pub(crate) fn invalidate_key(&self, hash: u64) -> bool {
         let now = self.stamps.tick();
-        self.stamps.key(self.options.cache, hash).fetch_max(now, SeqCst);
+        self.stamps
+            .key(self.options.cache, hash)
+            .fetch_max(now, SeqCst);
         let dropped = self.drop_hash(hash);
         if dropped {
             self.shared.ghosts.put(hash, Gone::Invalidated, 0);
@@ -348,7 +372,9 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     /// Drops every entry with this tag, in O(1); they leave memory when met or reaped.
     pub(crate) fn invalidate_tag(&self, tag: u64) {
         let now = self.stamps.tick();
-        self.stamps.tag(self.options.cache, tag).fetch_max(now, SeqCst);
+        self.stamps
+            .tag(self.options.cache, tag)
+            .fetch_max(now, SeqCst);
     }
 
     /// Drops every entry, in O(1); they leave memory when met or reaped.
@@ -383,14 +409,18 @@ fn build<K: Eq, T: Clone>(
     shared: &Arc<Shared>,
 ) -> Cache<Stored<K>, Entry<T>, Weigh, Identity, Hook> {
     let cores = std::thread::available_parallelism().map_or(4, usize::from);
-    let wanted = (cores * 4).next_power_of_two().max(weigh.capacity / SHARD_ENTRIES);
+    let wanted = (cores * 4)
+        .next_power_of_two()
+        .max(weigh.capacity / SHARD_ENTRIES);
     let most = (weigh.capacity / MIN_SHARD_ENTRIES).max(1);
     let mut options = OptionsBuilder::new();
     options
         .shards(wanted.min(most).next_power_of_two().min(1_024))
         .estimated_items_capacity(weigh.capacity)
         .weight_capacity(weigh.full());
-    let options = options.build().expect("every option that has no default is set");
+    let options = options
+        .build()
+        .expect("every option that has no default is set");
     Cache::with_options(options, weigh, Identity, Hook(shared.clone()))
 }
 
@@ -403,14 +433,22 @@ struct Weigh {
 
 impl Weigh {
     fn full(&self) -> u64 {
-        if self.max_bytes.is_some() { FULL } else { self.capacity as u64 }
+        if self.max_bytes.is_some() {
+            FULL
+        } else {
+            self.capacity as u64
+        }
     }
 
     fn of(&self, meta: &Meta) -> u64 {
-        let Some(max_bytes) = self.max_bytes else { return 1 };
+        let Some(max_bytes) = self.max_bytes else {
+            return 1;
+        };
         let by_count = FULL / self.capacity as u64;
         let by_bytes = u128::from(meta.bytes) * u128::from(FULL) / u128::from(max_bytes.max(1));
-        by_count.max(u64::try_from(by_bytes).unwrap_or(FULL)).clamp(1, FULL)
+        by_count
+            .max(u64::try_from(by_bytes).unwrap_or(FULL))
+            .clamp(1, FULL)
     }
 }
 
@@ -430,6 +468,8 @@ impl<K, T> Lifecycle<Stored<K>, Entry<T>> for Hook {
     fn on_evict(&self, (): &mut (), stored: Stored<K>, entry: Entry<T>) {
         self.0.bytes.fetch_sub(u64::from(entry.meta.bytes), Relaxed);
         self.0.metrics.evictions.inc();
-        self.0.ghosts.put(stored.hash, Gone::Evicted, self.0.clock.now());
+        self.0
+            .ghosts
+            .put(stored.hash, Gone::Evicted, self.0.clock.now());
     }
 }

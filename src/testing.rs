@@ -28,10 +28,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Error, Instance, LocalBus, Settings};
 use crate::bus::local::faults::{Next, Order};
 use crate::bus::local::lane::Lane;
 use crate::bus::local::server::Server;
+use crate::{Error, Instance, LocalBus, Settings};
 
 #[cfg(test)]
 mod tests;
@@ -156,8 +156,8 @@ impl Faults {
         self.bus.heal(self.number);
     }
 
-    /// Makes the connection half-open, which the instance is not told: nothing is delivered, and
-    /// commands time out after a second.
+    /// Makes the connection half-open, which the instance is not told: nothing is delivered, not
+    /// even what was under way, and commands time out after a second.
     pub fn silence(&self) {
         self.bus.silence(self.number);
     }

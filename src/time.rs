@@ -17,7 +17,7 @@ pub(crate) enum Clock {
     #[default]
     Kernel,
     /// tokio's clock, which tests pause and advance.
-    #[cfg(feature = "test-util")]
+    #[cfg(any(test, feature = "test-util"))]
     Tokio(tokio::time::Instant),
 }
 
@@ -27,7 +27,7 @@ impl Clock {
     pub(crate) fn now(self) -> Nanos {
         match self {
             Self::Kernel => read(ClockId::MonotonicCoarse),
-            #[cfg(feature = "test-util")]
+            #[cfg(any(test, feature = "test-util"))]
             Self::Tokio(start) => since(start),
         }
     }
@@ -36,14 +36,14 @@ impl Clock {
     pub(crate) fn precise(self) -> Nanos {
         match self {
             Self::Kernel => read(ClockId::Monotonic),
-            #[cfg(feature = "test-util")]
+            #[cfg(any(test, feature = "test-util"))]
             Self::Tokio(start) => since(start),
         }
     }
 }
 
 /// Starts an hour after "never", so that ages never underflow in tests.
-#[cfg(feature = "test-util")]
+#[cfg(any(test, feature = "test-util"))]
 fn since(start: tokio::time::Instant) -> Nanos {
     nanos(Duration::from_secs(3600) + start.elapsed())
 }
@@ -51,12 +51,16 @@ fn since(start: tokio::time::Instant) -> Nanos {
 #[inline]
 fn read(id: ClockId) -> Nanos {
     let time = clock_gettime(id);
-    (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
+    (time.tv_sec as u64)
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(time.tv_nsec as u64)
 }
 
 /// A duration as nanoseconds, at most 292 years.
 pub(crate) fn nanos(duration: Duration) -> Nanos {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2).min(u64::MAX / 2)
+    u64::try_from(duration.as_nanos())
+        .unwrap_or(u64::MAX / 2)
+        .min(u64::MAX / 2)
 }
 
 /// How often the [`Watchdog`] looks; after a machine was suspended, hits may be stale for as long.
@@ -123,7 +127,11 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     fn at(monotonic: u64, boot: u64, wall: u64) -> Reading {
-        Reading { monotonic: monotonic * MS, boot: boot * MS, wall: wall * MS }
+        Reading {
+            monotonic: monotonic * MS,
+            boot: boot * MS,
+            wall: wall * MS,
+        }
     }
 
     #[test]
@@ -138,10 +146,16 @@ mod tests {
         let mut dog = Watchdog::new(at(1_000, 5_000, 90_000));
         assert_eq!(dog.look(at(1_100, 5_100, 90_101)), None);
         // Suspended for 60 s: the boot clock and the wall clock went on.
-        assert_eq!(dog.look(at(1_200, 65_200, 150_201)), Some(Duration::from_secs(60)));
+        assert_eq!(
+            dog.look(at(1_200, 65_200, 150_201)),
+            Some(Duration::from_secs(60))
+        );
         assert_eq!(dog.look(at(1_300, 65_300, 150_301)), None);
         // Frozen by a hypervisor: only the wall clock tells, once it is set.
-        assert_eq!(dog.look(at(1_400, 65_400, 155_401)), Some(Duration::from_secs(5)));
+        assert_eq!(
+            dog.look(at(1_400, 65_400, 155_401)),
+            Some(Duration::from_secs(5))
+        );
         // Set back.
         assert!(dog.look(at(1_500, 65_500, 145_501)).is_some());
         // A stall of the process is no jump: all clocks went on together.

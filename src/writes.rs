@@ -71,7 +71,12 @@ impl Writes {
         self.table().open.len()
     }
 
-    fn open(&self, instance: u64, payloads: Vec<(u32, Bytes)>, deadline: Nanos) -> Option<IntentId> {
+    fn open(
+        &self,
+        instance: u64,
+        payloads: Vec<(u32, Bytes)>,
+        deadline: Nanos,
+    ) -> Option<IntentId> {
         let mut table = self.table();
         if table.open.len() >= MAX_OPEN {
             return None;
@@ -81,7 +86,14 @@ impl Writes {
         id[..8].copy_from_slice(&instance.to_be_bytes());
         id[8..].copy_from_slice(&table.next.to_be_bytes());
         let uncleared = payloads.len();
-        table.open.insert(id, Open { deadline, payloads, uncleared });
+        table.open.insert(
+            id,
+            Open {
+                deadline,
+                payloads,
+                uncleared,
+            },
+        );
         Some(id)
     }
 
@@ -107,7 +119,11 @@ impl Writes {
         let of_lane = |(id, open): (&IntentId, &Open)| {
             let (_, payload) = open.payloads.iter().find(|(of, _)| *of == lane)?;
             let deadline = Duration::from_nanos(open.deadline.saturating_sub(now));
-            Some(Intent { id: *id, deadline, payload: payload.clone() })
+            Some(Intent {
+                id: *id,
+                deadline,
+                payload: payload.clone(),
+            })
         };
         table.open.iter().filter_map(of_lane).collect()
     }
@@ -123,7 +139,14 @@ pub(crate) async fn write<T, E>(
         return Err(WriteError::Refused(Error::closed()));
     }
     let deadline = core.clock.now() + nanos(core.settings.write_timeout);
-    let mut open = OpenWrite { core, change, intent: None, deadline, began: false, done: false };
+    let mut open = OpenWrite {
+        core,
+        change,
+        intent: None,
+        deadline,
+        began: false,
+        done: false,
+    };
     match (open.announce().await, core.settings.write_policy) {
         (Ok(()), _) => {}
         (Err(_), WritePolicy::Available) => core.metrics.writes[WriteOutcome::Unannounced].inc(),
@@ -144,7 +167,10 @@ pub(crate) async fn write<T, E>(
             core.metrics.writes[WriteOutcome::Abandoned].inc();
             let after = humantime::format_duration(core.settings.write_timeout);
             let message = format!("no answer within write_timeout ({after})");
-            return Err(WriteError::Abandoned(Error::new(ErrorKind::Overloaded, message)));
+            return Err(WriteError::Abandoned(Error::new(
+                ErrorKind::Overloaded,
+                message,
+            )));
         }
     };
     match open.committed().await {
@@ -185,7 +211,10 @@ impl OpenWrite<'_> {
             .collect();
         let intent = core.writes.open(core.id, payloads.clone(), self.deadline);
         self.intent = Some(intent.ok_or_else(|| {
-            Error::new(ErrorKind::Overloaded, format!("{MAX_OPEN} writes are waiting for Redis"))
+            Error::new(
+                ErrorKind::Overloaded,
+                format!("{MAX_OPEN} writes are waiting for Redis"),
+            )
         })?);
         core.busy.store(true, std::sync::atomic::Ordering::Relaxed);
         for _ in 0..RECORDINGS {
@@ -198,14 +227,24 @@ impl OpenWrite<'_> {
                 return Ok(());
             }
         }
-        Err(Error::new(ErrorKind::Bus, "Redis is too slow to announce the write in time"))
+        Err(Error::new(
+            ErrorKind::Bus,
+            "Redis is too slow to announce the write in time",
+        ))
     }
 
     async fn record(&self, lane: u32, payload: Bytes) -> Result<(), Error> {
         let core = self.core;
         let Some(id) = self.intent else { return Ok(()) };
         let deadline = Duration::from_nanos(self.deadline.saturating_sub(core.clock.now()));
-        let recording = core.bus.record(lane, vec![Intent { id, deadline, payload }]);
+        let recording = core.bus.record(
+            lane,
+            vec![Intent {
+                id,
+                deadline,
+                payload,
+            }],
+        );
         let known = match timeout(core.settings.publish_timeout, recording).await {
             Ok(known) => known?,
             Err(_) => return Err(Error::new(ErrorKind::Bus, "Redis did not answer in time")),
@@ -231,7 +270,9 @@ impl Drop for OpenWrite<'_> {
             return;
         }
         let core = self.core;
-        let change = Change { parts: std::mem::take(&mut self.change.parts) };
+        let change = Change {
+            parts: std::mem::take(&mut self.change.parts),
+        };
         if !self.began {
             // Nothing was committed. The intent may be recorded all the same: clear it.
             if self.intent.is_some() {
@@ -261,9 +302,18 @@ impl Drop for OpenWrite<'_> {
 
 /// What a peer would publish on this lane; `None` if the change does not concern it.
 fn payload_of(core: &Core, items: &[Item], lane: u32) -> Option<Bytes> {
-    let mine = items.iter().filter(|item| core.concerns(item, lane)).copied();
+    let mine = items
+        .iter()
+        .filter(|item| core.concerns(item, lane))
+        .copied();
     let ops = Group::ops_of(mine);
-    (!ops.is_empty()).then(|| encode(&Event { origin: NOBODY, sent: 0, ops }))
+    (!ops.is_empty()).then(|| {
+        encode(&Event {
+            origin: NOBODY,
+            sent: 0,
+            ops,
+        })
+    })
 }
 
 /// Redis had taken this instance for dead, or lost its members: record the open writes again.

@@ -38,7 +38,9 @@ pub struct CacheBuilder<K, V> {
 
 impl<K, V> std::fmt::Debug for CacheBuilder<K, V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CacheBuilder").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("CacheBuilder")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -92,7 +94,10 @@ where
             let loading = load(keys);
             Box::pin(async move {
                 let pairs = loading.await.map_err(Into::into)?;
-                Ok(pairs.into_iter().map(|(key, value)| (key, value.into())).collect())
+                Ok(pairs
+                    .into_iter()
+                    .map(|(key, value)| (key, value.into()))
+                    .collect())
             })
         }));
         self
@@ -256,7 +261,12 @@ where
     K: Key + Clone + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    let Some(every) = cache.upgrade().and_then(|cache| cache.options.reap_interval) else { return };
+    let Some(every) = cache
+        .upgrade()
+        .and_then(|cache| cache.options.reap_interval)
+    else {
+        return;
+    };
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = 0;

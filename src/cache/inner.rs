@@ -65,7 +65,11 @@ where
         Q: KeyRef<K> + ?Sized,
     {
         match self.store.lookup(hash, key) {
-            Found::Value { value, age, refresh } => {
+            Found::Value {
+                value,
+                age,
+                refresh,
+            } => {
                 self.metrics.hit(age);
                 if refresh {
                     self.refresh(hash, key);
@@ -103,7 +107,9 @@ where
         let owned = key.to_owned();
         loop {
             let newest = || self.store.newest(hash, &[]);
-            let boarding = self.flights.board(hash, &owned, newest, || self.hit(hash, key).ok());
+            let boarding = self
+                .flights
+                .board(hash, &owned, newest, || self.hit(hash, key).ok());
             let (passenger, outcome) = match boarding {
                 Boarding::Found(lookup) => return Ok(lookup),
                 Boarding::Join(passenger) => {
@@ -141,11 +147,7 @@ where
     /// Waits for one verification of the key's lane while the bus counts as up. After one wait in
     /// vain it counts as down until a verification succeeds: a black hole costs one wait, not one
     /// for each read.
-    pub(crate) async fn verified<Q>(
-        self: &Arc<Self>,
-        hash: u64,
-        key: &Q,
-    ) -> Result<Lookup<V>, Miss>
+    pub(crate) async fn verified<Q>(self: &Arc<Self>, hash: u64, key: &Q) -> Result<Lookup<V>, Miss>
     where
         K: Borrow<Q>,
         Q: KeyRef<K> + ?Sized,
@@ -275,10 +277,21 @@ where
     ) {
         let Loaded { value, ttl, tags } = loaded;
         if tags.len() > MAX_TAGS {
-            let message = format!("an entry may have at most {MAX_TAGS} tags, not {}", tags.len());
-            return self.fail(leader, Error::new(ErrorKind::Load, message), LoadOutcome::Error);
+            let message = format!(
+                "an entry may have at most {MAX_TAGS} tags, not {}",
+                tags.len()
+            );
+            return self.fail(
+                leader,
+                Error::new(ErrorKind::Load, message),
+                LoadOutcome::Error,
+            );
         }
-        let outcome = if value.is_some() { LoadOutcome::Ok } else { LoadOutcome::Absent };
+        let outcome = if value.is_some() {
+            LoadOutcome::Ok
+        } else {
+            LoadOutcome::Absent
+        };
         self.metrics.loads[outcome].inc();
         let tags: Box<[u64]> = tags.iter().map(|tag| crate::key::tag_hash(tag)).collect();
         let bytes = match (&self.weigher, &value) {
@@ -295,7 +308,10 @@ where
         };
         // After shutdown nobody invalidates any more, so nothing is stored.
         if self.core().phase() != Phase::Closed {
-            let stored = Stored { hash: leader.hash(), key: leader.key().clone() };
+            let stored = Stored {
+                hash: leader.hash(),
+                key: leader.key().clone(),
+            };
             match self.store.insert(&stored, value.clone(), meta) {
                 Insertion::Stored | Insertion::Busy => {}
                 Insertion::Discarded(_) => self.metrics.loads_discarded.inc(),
@@ -308,7 +324,11 @@ where
 
     /// How long an entry may live; jitter only shortens it.
     fn life(&self, own: Option<Duration>, exists: bool) -> Nanos {
-        let default = if exists { self.options.ttl } else { self.options.negative_ttl };
+        let default = if exists {
+            self.options.ttl
+        } else {
+            self.options.negative_ttl
+        };
         let full = nanos(own.unwrap_or(default)) as f64;
         (full * (1.0 - self.options.ttl_jitter * fastrand::f64())) as Nanos
     }
@@ -318,7 +338,11 @@ where
         self.metrics.loads[outcome].inc();
         let window = self.options.stale_if_error.map_or(0, nanos);
         let hash = leader.hash();
-        let stale = if window > 0 { self.store.past_ttl(hash, leader.key(), window) } else { None };
+        let stale = if window > 0 {
+            self.store.past_ttl(hash, leader.key(), window)
+        } else {
+            None
+        };
         let newest = || self.store.newest(hash, &[]);
         match stale {
             Some((value, age)) => {

@@ -33,8 +33,7 @@ where
     /// # Cancel safety
     ///
     /// As [`get`](Self::get).
-    pub async fn get_many(&self, keys: &[K]) -> Result<Vec<Option<V>>, Error>
-    {
+    pub async fn get_many(&self, keys: &[K]) -> Result<Vec<Option<V>>, Error> {
         let mut values = vec![None; keys.len()];
         let mut waiting = Vec::new();
         let mut leaders = Vec::new();
@@ -75,8 +74,7 @@ where
         }
     }
 
-    async fn board(&self, hash: u64, key: &K) -> Boarding<K, V, Lookup<V>>
-    {
+    async fn board(&self, hash: u64, key: &K) -> Boarding<K, V, Lookup<V>> {
         let cause = match self.0.hit(hash, key) {
             Ok(lookup) => return Boarding::Found(lookup),
             Err(Found::Missing(cause)) => cause,
@@ -86,7 +84,10 @@ where
             },
         };
         let newest = || self.0.store.newest(hash, &[]);
-        let boarding = self.0.flights.board(hash, key, newest, || self.0.hit(hash, key).ok());
+        let boarding = self
+            .0
+            .flights
+            .board(hash, key, newest, || self.0.hit(hash, key).ok());
         if matches!(boarding, Boarding::Lead(..)) {
             self.count(cause);
         }
@@ -103,8 +104,7 @@ where
         began: u64,
         waiting: Vec<(usize, Passenger<V>)>,
         values: &mut [Option<V>],
-    ) -> Result<(), Error>
-    {
+    ) -> Result<(), Error> {
         let mut failed = None;
         for (index, passenger) in waiting {
             let landing = passenger.landing().await;
@@ -132,8 +132,7 @@ where
     /// # Cancel safety
     ///
     /// Batches that have begun are stored all the same; later ones are not begun.
-    pub async fn preload(&self, keys: impl IntoIterator<Item = K>) -> Result<usize, Error>
-    {
+    pub async fn preload(&self, keys: impl IntoIterator<Item = K>) -> Result<usize, Error> {
         let keys: Vec<K> = keys.into_iter().take(self.0.options.capacity).collect();
         for batch in keys.chunks(PRELOAD_BATCH) {
             self.get_many(batch).await?;
@@ -155,11 +154,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// One load for many flights; counts as one of `max_loads`.
-    async fn fly_many(
-        self: Arc<Self>,
-        leaders: Vec<Leader<K, V>>,
-        load: Arc<BatchLoader<K, V>>,
-    ) {
+    async fn fly_many(self: Arc<Self>, leaders: Vec<Leader<K, V>>, load: Arc<BatchLoader<K, V>>) {
         let permit = match self.permit().await {
             Ok(permit) => permit,
             Err(error) => return self.fail_many(leaders, &error, LoadOutcome::Overloaded),
@@ -190,7 +185,12 @@ where
                 let index = pairs.iter().position(|(key, _)| key == leader.key())?;
                 Some(pairs.swap_remove(index).1)
             });
-            self.land(leader, value.unwrap_or_else(|| Loaded::new(None)), token, loaded_at);
+            self.land(
+                leader,
+                value.unwrap_or_else(|| Loaded::new(None)),
+                token,
+                loaded_at,
+            );
         }
     }
 

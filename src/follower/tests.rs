@@ -8,12 +8,18 @@ fn at(epoch: u64, sequence: u64) -> Position {
 
 fn adopted(sequence: u64) -> Follower {
     let mut follower = Follower::default();
-    assert_eq!(follower.learn(1, 10, at(1, sequence)), Learned::Adopted { first: true });
+    assert_eq!(
+        follower.learn(1, 10, at(1, sequence)),
+        Learned::Adopted { first: true }
+    );
     follower
 }
 
 fn journal(head: Position, events: impl IntoIterator<Item = u64>) -> Journal {
-    Journal { head, events: events.into_iter().map(|n| (n, Bytes::new())).collect() }
+    Journal {
+        head,
+        events: events.into_iter().map(|n| (n, Bytes::new())).collect(),
+    }
 }
 
 #[test]
@@ -57,10 +63,10 @@ fn a_verification_vouches_only_once_its_head_is_applied() {
 #[test]
 fn a_journal_with_a_hole_a_short_one_or_another_epoch_never_counts() {
     for (events, fences) in [
-        (journal(at(1, 9), [7, 8, 9]), true),   // 6 is gone
-        (journal(at(1, 9), [6, 8, 9]), true),   // 7 is gone
-        (journal(at(1, 9), []), true),          // deleted
-        (journal(at(1, 7), [6, 7]), true),      // the target was never published
+        (journal(at(1, 9), [7, 8, 9]), true), // 6 is gone
+        (journal(at(1, 9), [6, 8, 9]), true), // 7 is gone
+        (journal(at(1, 9), []), true),        // deleted
+        (journal(at(1, 7), [6, 7]), true),    // the target was never published
         (journal(at(2, 9), [6, 7, 8, 9]), false),
     ] {
         let mut follower = adopted(5);
@@ -71,7 +77,11 @@ fn a_journal_with_a_hole_a_short_one_or_another_epoch_never_counts() {
             Mended::OtherEpoch => assert!(!fences),
             other => unreachable!("{other:?}"),
         }
-        assert_eq!(follower.vouched(), None, "only a later verification vouches");
+        assert_eq!(
+            follower.vouched(),
+            None,
+            "only a later verification vouches"
+        );
     }
 }
 
@@ -96,9 +106,16 @@ fn a_reply_sent_before_the_doubt_does_not_settle_it() {
     assert_eq!(follower.hear(at(2, 6), 2), Heard::OtherEpoch);
     assert_eq!(follower.learn(2, 20, at(1, 5)), Learned::Outdated);
     assert_eq!(follower.vouched(), None);
-    assert_eq!(follower.learn(3, 30, at(2, 6)), Learned::Adopted { first: false });
+    assert_eq!(
+        follower.learn(3, 30, at(2, 6)),
+        Learned::Adopted { first: false }
+    );
     assert_eq!(follower.hear(at(2, 7), 3), Heard::Next);
-    assert_eq!(follower.hear(at(1, 8), 3), Heard::OtherEpoch, "late, from the old life");
+    assert_eq!(
+        follower.hear(at(1, 8), 3),
+        Heard::OtherEpoch,
+        "late, from the old life"
+    );
 }
 
 #[test]
@@ -106,7 +123,10 @@ fn an_adoption_makes_a_repair_under_way_obsolete() {
     let mut follower = adopted(5);
     assert_eq!(follower.hear(at(1, 9), 1), Heard::Gap);
     let repair = follower.repair(9).expect("needed");
-    assert_eq!(follower.learn(2, 20, at(2, 3)), Learned::Adopted { first: false });
+    assert_eq!(
+        follower.learn(2, 20, at(2, 3)),
+        Learned::Adopted { first: false }
+    );
     let late = follower.mended(repair.number, journal(at(1, 9), 6..=9), 2);
     assert!(matches!(late, Mended::Obsolete));
 }
@@ -114,7 +134,7 @@ fn an_adoption_makes_a_repair_under_way_obsolete() {
 #[test]
 fn a_subscription_that_stays_silent_is_renewed_then_reconnected() {
     let mut follower = adopted(5);
-    let mut deaf_once = |follower: &mut Follower, round: u64| {
+    let deaf_once = |follower: &mut Follower, round: u64| {
         let head = at(1, 5 + round);
         assert_eq!(follower.learn(round, round * 10, head), Learned::Behind);
         let repair = follower.repair_silence().expect("needed");

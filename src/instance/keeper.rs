@@ -43,7 +43,11 @@ pub(crate) async fn keep(core: Arc<Core>) {
             continue;
         }
         let now = measure(&core);
-        quiet = if now == reads { quiet.saturating_add(1) } else { 0 };
+        quiet = if now == reads {
+            quiet.saturating_add(1)
+        } else {
+            0
+        };
         reads = now;
         core.busy.store(quiet < IDLE_FOLDS, Relaxed);
         core.metrics.fold();
@@ -76,7 +80,11 @@ pub(crate) fn measure(core: &Core) -> u64 {
         metrics.verified_age[index].set(age);
     }
     metrics.connected.set(u64::from(core.bus.connected()));
-    let queued = core.lanes.iter().map(|lane| lane.outbox().depth()).sum::<usize>();
+    let queued = core
+        .lanes
+        .iter()
+        .map(|lane| lane.outbox().depth())
+        .sum::<usize>();
     metrics.outbox_keys.set(queued as u64);
     metrics.open_writes.set(core.writes.len() as u64);
     core.targets().iter().map(|cache| cache.measure()).sum()
@@ -84,7 +92,9 @@ pub(crate) fn measure(core: &Core) -> u64 {
 
 /// Starts the metrics listener, if there is an address for one.
 pub(crate) fn listen(core: &Arc<Core>) -> Result<(), Error> {
-    let Some(address) = core.settings.metrics_addr else { return Ok(()) };
+    let Some(address) = core.settings.metrics_addr else {
+        return Ok(());
+    };
     #[cfg(feature = "prometheus")]
     {
         let (bound, serving) = crate::metrics::serve(address, core.metrics.clone())?;

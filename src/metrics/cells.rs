@@ -114,7 +114,10 @@ impl<L: Labels> Metric for Family<L> {
 fn tags(labels: &'static [Label], mut index: usize) -> Vec<Tag> {
     let mut tags = Vec::with_capacity(labels.len() + 1);
     for label in labels.iter().rev() {
-        tags.push(Tag::from_static_parts(label.name, label.values[index % label.values.len()]));
+        tags.push(Tag::from_static_parts(
+            label.name,
+            label.values[index % label.values.len()],
+        ));
         index /= label.values.len();
     }
     tags.reverse();
@@ -129,7 +132,8 @@ pub(crate) struct Gauge(AtomicI64);
 impl Gauge {
     #[inline]
     pub(crate) fn set(&self, value: u64) {
-        self.0.store(i64::try_from(value).unwrap_or(i64::MAX), Relaxed);
+        self.0
+            .store(i64::try_from(value).unwrap_or(i64::MAX), Relaxed);
     }
 
     #[inline]
@@ -202,7 +206,10 @@ impl Index<u32> for PerLane {
 
 impl Metric for PerLane {
     const KIND: SeriesKind = SeriesKind::Gauge;
-    const LABELS: &'static [Label] = &[Label { name: "lane", values: &[] }];
+    const LABELS: &'static [Label] = &[Label {
+        name: "lane",
+        values: &[],
+    }];
 
     fn fold(&self, series: &'static Series, fold: &mut Fold<'_>) {
         for (lane, latest) in self.0.iter().enumerate() {
@@ -302,7 +309,11 @@ impl<B: Bounds> Metric for Histogram<B> {
     const BOUNDS: &'static [u64] = B::NANOS;
 
     fn fold(&self, series: &'static Series, fold: &mut Fold<'_>) {
-        let counts: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
+        let counts: Vec<u64> = self
+            .buckets
+            .iter()
+            .map(|bucket| bucket.load(Relaxed))
+            .collect();
         fold.histogram(series, &counts);
     }
 }
@@ -313,7 +324,10 @@ pub(crate) struct BuildInfo;
 
 impl Metric for BuildInfo {
     const KIND: SeriesKind = SeriesKind::Gauge;
-    const LABELS: &'static [Label] = &[Label { name: "version", values: &[] }];
+    const LABELS: &'static [Label] = &[Label {
+        name: "version",
+        values: &[],
+    }];
 
     fn fold(&self, series: &'static Series, fold: &mut Fold<'_>) {
         let version = Tag::from_static_parts("version", env!("CARGO_PKG_VERSION"));
@@ -334,11 +348,26 @@ pub(crate) struct InstanceInfo {
 impl Metric for InstanceInfo {
     const KIND: SeriesKind = SeriesKind::Gauge;
     const LABELS: &'static [Label] = &[
-        Label { name: "namespace", values: &[] },
-        Label { name: "lanes", values: &[] },
-        Label { name: "journal", values: &[] },
-        Label { name: "verify_interval", values: &[] },
-        Label { name: "member_timeout", values: &[] },
+        Label {
+            name: "namespace",
+            values: &[],
+        },
+        Label {
+            name: "lanes",
+            values: &[],
+        },
+        Label {
+            name: "journal",
+            values: &[],
+        },
+        Label {
+            name: "verify_interval",
+            values: &[],
+        },
+        Label {
+            name: "member_timeout",
+            values: &[],
+        },
     ];
 
     fn fold(&self, series: &'static Series, fold: &mut Fold<'_>) {
@@ -350,7 +379,9 @@ impl Metric for InstanceInfo {
             humantime::format_duration(self.member_timeout).to_string(),
         ];
         let labels = Self::LABELS.iter().zip(values);
-        let tags = labels.map(|(label, value)| Tag::new(label.name, value)).collect();
+        let tags = labels
+            .map(|(label, value)| Tag::new(label.name, value))
+            .collect();
         fold.gauge_latest(series, tags, 1.0);
     }
 }

@@ -189,11 +189,14 @@ impl Request {
         if !version.starts_with(b"HTTP/1.") {
             return Self::Malformed;
         }
-        let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let path = target
+            .split(|byte| *byte == b'?')
+            .next()
+            .unwrap_or_default();
         match (method, path) {
-            (b"GET" | b"HEAD", b"/metrics" | b"/") => {
-                Self::Metrics { head_only: method == b"HEAD" }
-            }
+            (b"GET" | b"HEAD", b"/metrics" | b"/") => Self::Metrics {
+                head_only: method == b"HEAD",
+            },
             (b"GET" | b"HEAD", _) => Self::OtherPath,
             _ => Self::OtherMethod,
         }
@@ -227,17 +230,26 @@ mod tests {
             let answer = exchange(address, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
             let (head, body) = answer.split_once("\r\n\r\n").unwrap();
             assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
-            assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
+            assert!(
+                head.contains(&format!("Content-Length: {}", body.len())),
+                "{head}"
+            );
             assert!(head.contains("text/plain; version=0.0.4"), "{head}");
             let line = format!("\nunstale_events_published_total {published}\n");
             assert!(body.contains(&line), "{body}");
         }
         let answer = exchange(address, b"HEAD /metrics HTTP/1.1\r\n\r\n").await;
-        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("\r\n\r\n"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("\r\n\r\n"),
+            "{answer}"
+        );
 
         server.abort();
         assert!(server.await.unwrap_err().is_cancelled());
-        assert!(TcpStream::connect(address).await.is_err(), "the port is free again");
+        assert!(
+            TcpStream::connect(address).await.is_err(),
+            "the port is free again"
+        );
     }
 
     #[tokio::test]
@@ -283,7 +295,12 @@ mod tests {
         let metrics = Metrics::new(InstanceInfo::default());
         let error = serve(address, metrics).map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Settings);
-        assert!(error.to_string().contains(&format!("UNSTALE_METRICS_ADDR={address}")), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("UNSTALE_METRICS_ADDR={address}")),
+            "{error}"
+        );
         assert!(error.source().is_some());
     }
 }

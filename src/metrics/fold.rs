@@ -51,7 +51,12 @@ impl<'a> Fold<'a> {
         closed: bool,
     ) -> Self {
         seen.next = 0;
-        Self { recorder, seen, scope, closed }
+        Self {
+            recorder,
+            seen,
+            scope,
+            closed,
+        }
     }
 
     /// Adds what a counter grew by.
@@ -59,7 +64,9 @@ impl<'a> Fold<'a> {
         let key = self.key(series, tags);
         let seen = self.seen.next();
         // Adding 0 makes the series exist, and keeps it from a recorder's idle timeout.
-        self.recorder.register_counter(&key, &METADATA).increment(total.saturating_sub(*seen));
+        self.recorder
+            .register_counter(&key, &METADATA)
+            .increment(total.saturating_sub(*seen));
         *seen = total;
     }
 

@@ -82,7 +82,11 @@ impl Hits {
 
     fn ages(&self) -> [u64; BUCKETS] {
         let mut ages = [0; BUCKETS];
-        let own = self.slots.iter().filter_map(OnceLock::get).map(|slot| &**slot);
+        let own = self
+            .slots
+            .iter()
+            .filter_map(OnceLock::get)
+            .map(|slot| &**slot);
         for slot in own.chain([&self.shared]) {
             for (age, counter) in ages.iter_mut().zip(&slot.0) {
                 *age += counter.load(Relaxed);
@@ -112,7 +116,10 @@ impl Metric for Hits {
 
 impl Default for Hits {
     fn default() -> Self {
-        Self { slots: array::from_fn(|_| OnceLock::new()), shared: Slot::default() }
+        Self {
+            slots: array::from_fn(|_| OnceLock::new()),
+            shared: Slot::default(),
+        }
     }
 }
 
@@ -159,7 +166,12 @@ impl Lease {
             // Acquire, and the release in `drop`: this thread's first load sees the last store of
             // the thread that had the slot before.
             match pool.compare_exchange_weak(taken, taken | 1 << slot, Acquire, Relaxed) {
-                Ok(_) => return Self { pool, slot: Some(slot) },
+                Ok(_) => {
+                    return Self {
+                        pool,
+                        slot: Some(slot),
+                    };
+                }
                 Err(now) => taken = now,
             }
         }
@@ -214,8 +226,16 @@ mod tests {
             }
         });
         assert_eq!(hits.get(), THREADS as u64 * EACH);
-        let shared: u64 = hits.shared.0.iter().map(|counter| counter.load(Relaxed)).sum();
-        assert!(shared >= 16 * EACH, "16 threads at least had to share: {shared}");
+        let shared: u64 = hits
+            .shared
+            .0
+            .iter()
+            .map(|counter| counter.load(Relaxed))
+            .sum();
+        assert!(
+            shared >= 16 * EACH,
+            "16 threads at least had to share: {shared}"
+        );
     }
 
     #[test]
@@ -250,7 +270,13 @@ mod tests {
         let hits = Hits::default();
         hits.record(0);
         hits.record(MILLISECOND);
-        assert!(hits.slots.iter().filter(|slot| slot.get().is_some()).count() <= 1);
+        assert!(
+            hits.slots
+                .iter()
+                .filter(|slot| slot.get().is_some())
+                .count()
+                <= 1
+        );
         assert_eq!(hits.get(), 2);
     }
 }

@@ -61,7 +61,10 @@ impl Series {
 
     /// Its labels; `cache` is the first of every metric that a cache has.
     pub fn labels(&self) -> impl Iterator<Item = Label> + use<> {
-        let cache = self.per_cache.then_some(Label { name: "cache", values: &[] });
+        let cache = self.per_cache.then_some(Label {
+            name: "cache",
+            values: &[],
+        });
         cache.into_iter().chain(self.labels.iter().copied())
     }
 
@@ -74,7 +77,10 @@ impl Series {
     /// The upper bounds of a histogram's buckets in seconds; empty for other types.
     #[must_use]
     pub fn buckets(&self) -> Vec<f64> {
-        self.bounds.iter().map(|nanos| *nanos as f64 / 1e9).collect()
+        self.bounds
+            .iter()
+            .map(|nanos| *nanos as f64 / 1e9)
+            .collect()
     }
 
     /// Gives name, unit and help to a recorder.

@@ -63,10 +63,17 @@ impl Publisher {
     async fn publish(&self, group: Group) -> Result<(), Error> {
         let core = &*self.core;
         let out = &core.lanes[self.lane as usize];
-        let event = Event { origin: core.id, sent: core.clock.precise(), ops: group.ops };
+        let event = Event {
+            origin: core.id,
+            sent: core.clock.precise(),
+            ops: group.ops,
+        };
         let payload = encode(&event);
         let clears = group.clears.clone();
-        let group = Group { ops: event.ops, ..group };
+        let group = Group {
+            ops: event.ops,
+            ..group
+        };
         match core.bus.publish(self.lane, payload, clears).await {
             Ok(position) => {
                 core.metrics.published.inc();
@@ -104,6 +111,8 @@ impl Publisher {
 
 /// Half of it is random, so that a fleet does not come back in step.
 fn backoff(failures: u32) -> Duration {
-    let full = BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MAX_BACKOFF);
+    let full = BACKOFF
+        .saturating_mul(1 << failures.saturating_sub(1).min(10))
+        .min(MAX_BACKOFF);
     full.mul_f64(0.5 + fastrand::f64() / 2.0)
 }

@@ -2,7 +2,11 @@ use super::*;
 use crate::ErrorKind;
 
 fn key(cache: u32, hash: u64) -> Item {
-    Item::Key { cache, format: 1, hash }
+    Item::Key {
+        cache,
+        format: 1,
+        hash,
+    }
 }
 
 fn keys(hashes: impl IntoIterator<Item = u64>) -> impl Iterator<Item = Item> {
@@ -22,11 +26,20 @@ fn what_comes_while_a_message_is_in_flight_shares_the_next() {
     let mut outbox = Outbox::new(1_000_000);
     let first = outbox.push([key(1, 1)], None, 0).unwrap();
     let in_flight = outbox.take().unwrap();
-    let waiters: Vec<_> = (2..50).map(|n| outbox.push([key(1, n)], None, 0).unwrap()).collect();
+    let waiters: Vec<_> = (2..50)
+        .map(|n| outbox.push([key(1, n)], None, 0).unwrap())
+        .collect();
     outbox.sent(in_flight, at(1, 1), 0);
     assert!(answered(&first) && !waiters.iter().any(answered));
     let next = outbox.take().unwrap();
-    assert_eq!(next.ops, [Op { cache: 1, format: 1, what: What::Keys((2..50).collect()) }]);
+    assert_eq!(
+        next.ops,
+        [Op {
+            cache: 1,
+            format: 1,
+            what: What::Keys((2..50).collect())
+        }]
+    );
     assert!(outbox.take().is_none());
     outbox.sent(next, at(1, 2), 0);
     assert!(waiters.iter().all(answered));
@@ -37,8 +50,17 @@ fn a_large_push_is_split_and_its_waiter_waits_for_the_last_part() {
     let mut outbox = Outbox::new(1_000_000);
     let waiter = outbox.push(keys(0..2_500), Some([7; 16]), 0).unwrap();
     let groups: Vec<_> = std::iter::from_fn(|| outbox.take()).collect();
-    assert_eq!(groups.iter().map(|group| group.hashes).collect::<Vec<_>>(), [1_024, 1_024, 452]);
-    assert_eq!(groups.iter().map(|group| group.clears.len()).collect::<Vec<_>>(), [0, 0, 1]);
+    assert_eq!(
+        groups.iter().map(|group| group.hashes).collect::<Vec<_>>(),
+        [1_024, 1_024, 452]
+    );
+    assert_eq!(
+        groups
+            .iter()
+            .map(|group| group.clears.len())
+            .collect::<Vec<_>>(),
+        [0, 0, 1]
+    );
     for (n, group) in (1..).zip(groups) {
         assert!(!answered(&waiter));
         outbox.sent(group, at(1, n), 0);
@@ -49,14 +71,39 @@ fn a_large_push_is_split_and_its_waiter_waits_for_the_last_part() {
 #[test]
 fn kinds_and_caches_keep_apart_and_a_whole_cache_covers_its_keys() {
     let mut outbox = Outbox::new(1_000_000);
-    let tag = Item::Tag { cache: 1, format: 1, tag: 9 };
-    let all = Item::Cache { cache: 2, format: 1 };
-    outbox.push([key(1, 5), tag, key(2, 5), all, key(2, 6), key(1, 6)], None, 0).unwrap();
+    let tag = Item::Tag {
+        cache: 1,
+        format: 1,
+        tag: 9,
+    };
+    let all = Item::Cache {
+        cache: 2,
+        format: 1,
+    };
+    outbox
+        .push(
+            [key(1, 5), tag, key(2, 5), all, key(2, 6), key(1, 6)],
+            None,
+            0,
+        )
+        .unwrap();
     let ops = outbox.take().unwrap().ops;
     assert_eq!(ops.iter().filter(|op| op.cache == 1).count(), 2);
-    assert!(ops.contains(&Op { cache: 1, format: 1, what: What::Keys(vec![5, 6]) }));
-    assert!(ops.contains(&Op { cache: 2, format: 1, what: What::Cache }));
-    assert!(ops.contains(&Op { cache: 2, format: 1, what: What::Keys(vec![5]) }));
+    assert!(ops.contains(&Op {
+        cache: 1,
+        format: 1,
+        what: What::Keys(vec![5, 6])
+    }));
+    assert!(ops.contains(&Op {
+        cache: 2,
+        format: 1,
+        what: What::Cache
+    }));
+    assert!(ops.contains(&Op {
+        cache: 2,
+        format: 1,
+        what: What::Keys(vec![5])
+    }));
 }
 
 #[test]
@@ -77,7 +124,11 @@ fn overload_collapses_and_loses_neither_intents_nor_waiters() {
     assert_eq!((outbox.depth(), outbox.queue.len()), (0, 1));
     let group = outbox.take().unwrap();
     assert_eq!(group.clears, [[1; 16], [2; 16]]);
-    let cache = |cache| Op { cache, format: 1, what: What::Cache };
+    let cache = |cache| Op {
+        cache,
+        format: 1,
+        what: What::Cache,
+    };
     assert_eq!(group.ops, [cache(1), cache(2)]);
     outbox.sent(group, at(1, 1), 0);
     assert!(answered(&waiter));
@@ -90,19 +141,30 @@ fn very_many_caches_collapse_to_the_lane() {
         outbox.push([key(cache, 1)], None, 0).unwrap();
     }
     assert_eq!(outbox.shrink(), Some(Collapsed::ToLane));
-    assert_eq!(outbox.take().unwrap().ops, [Op { cache: 0, format: 0, what: What::Lane }]);
+    assert_eq!(
+        outbox.take().unwrap().ops,
+        [Op {
+            cache: 0,
+            format: 0,
+            what: What::Lane
+        }]
+    );
 }
 
 #[test]
 fn events_stay_until_a_later_verification_of_their_epoch_confirms_them() {
     let mut outbox = Outbox::new(1_000);
-    let mut publish = |outbox: &mut Outbox, hash, position, now| {
+    let publish = |outbox: &mut Outbox, hash, position, now| {
         outbox.push([key(1, hash)], None, now).unwrap();
         let group = outbox.take().unwrap();
         outbox.sent(group, position, now);
     };
     publish(&mut outbox, 1, at(1, 1), 10);
-    assert_eq!(outbox.confirm(at(1, 1), 10, 11), 0, "sent before the acknowledgement: no proof");
+    assert_eq!(
+        outbox.confirm(at(1, 1), 10, 11),
+        0,
+        "sent before the acknowledgement: no proof"
+    );
     assert!(!outbox.settled());
     assert_eq!(outbox.confirm(at(1, 1), 20, 21), 0);
     assert!(outbox.settled());
@@ -125,8 +187,13 @@ fn what_waits_for_confirmation_is_bounded_too() {
         assert!(outbox.sent_hashes <= 100 && outbox.sent.len() <= 102);
     }
     assert!(outbox.confirm(at(2, 1), 2_000, 2_001) <= 102);
-    let ops: Vec<_> = std::iter::from_fn(|| outbox.take()).flat_map(|group| group.ops).collect();
-    assert!(ops.iter().any(|op| op.what == What::Cache), "the older ones as a whole cache");
+    let ops: Vec<_> = std::iter::from_fn(|| outbox.take())
+        .flat_map(|group| group.ops)
+        .collect();
+    assert!(
+        ops.iter().any(|op| op.what == What::Cache),
+        "the older ones as a whole cache"
+    );
 }
 
 #[test]

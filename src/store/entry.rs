@@ -154,7 +154,14 @@ mod tests {
     use super::*;
 
     fn meta(loaded_at: Nanos, expires_at: Nanos) -> Meta {
-        Meta { token: 0, loaded_at, expires_at, tags: None, bytes: 0, hard_ttl: false }
+        Meta {
+            token: 0,
+            loaded_at,
+            expires_at,
+            tags: None,
+            bytes: 0,
+            hard_ttl: false,
+        }
     }
 
     #[test]
@@ -172,10 +179,19 @@ mod tests {
 
     #[test]
     fn equal_hashes_of_different_keys_are_told_apart_by_lookups_only() {
-        let stored = Stored { hash: 7, key: String::from("a") };
+        let stored = Stored {
+            hash: 7,
+            key: String::from("a"),
+        };
         assert!(ByKey { hash: 7, key: "a" }.equivalent(&stored));
         assert!(!ByKey { hash: 7, key: "b" }.equivalent(&stored));
         assert!(ByHash(7).equivalent(&stored));
-        assert_eq!(stored, Stored { hash: 7, key: String::from("b") });
+        assert_eq!(
+            stored,
+            Stored {
+                hash: 7,
+                key: String::from("b")
+            }
+        );
     }
 }

@@ -15,8 +15,13 @@ pub(crate) enum Gone {
     Negative,
 }
 
-const KINDS: [Gone; 5] =
-    [Gone::Expired, Gone::Invalidated, Gone::Evicted, Gone::Fenced, Gone::Negative];
+const KINDS: [Gone; 5] = [
+    Gone::Expired,
+    Gone::Invalidated,
+    Gone::Evicted,
+    Gone::Fenced,
+    Gone::Negative,
+];
 
 /// The time is kept in steps of 2^26 ns, about 67 ms: 32 bits of them last nine years.
 const TICK_BITS: u32 = 26;
@@ -35,7 +40,8 @@ impl Ghosts {
 
     pub(crate) fn put(&self, hash: u64, why: Gone, at: Nanos) {
         let kind = why as u64 + 1;
-        self.slot(hash).store(name(hash) | kind << 32 | u64::from(tick(at)), Relaxed);
+        self.slot(hash)
+            .store(name(hash) | kind << 32 | u64::from(tick(at)), Relaxed);
     }
 
     /// Why and when the entry of this hash left, forgotten by asking.

@@ -25,7 +25,9 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             let gone = if self.stamped(hash, meta) {
                 Some(Gone::Fenced)
             } else {
-                let until = meta.expires_at.saturating_add(if meta.hard_ttl { 0 } else { keep });
+                let until = meta
+                    .expires_at
+                    .saturating_add(if meta.hard_ttl { 0 } else { keep });
                 next.set(next.get().min(until));
                 (now >= until).then_some(expired)
             };

@@ -138,14 +138,21 @@ impl Stamps {
     /// The newest stamp of these tags.
     #[inline]
     pub(crate) fn newest_tag(&self, cache: u32, tags: &[u64]) -> Stamp {
-        tags.iter().map(|tag| self.tag(cache, *tag).load(Acquire)).max().unwrap_or(0)
+        tags.iter()
+            .map(|tag| self.tag(cache, *tag).load(Acquire))
+            .max()
+            .unwrap_or(0)
     }
 }
 
 /// The lane a key belongs to.
 #[inline]
 pub(crate) fn lane_of(hash: u64, lanes: u32) -> u32 {
-    if lanes == 1 { 0 } else { (hash % u64::from(lanes)) as u32 }
+    if lanes == 1 {
+        0
+    } else {
+        (hash % u64::from(lanes)) as u32
+    }
 }
 
 /// Mixes the cache's id in, so that equal keys of two caches do not share a stripe.

@@ -107,6 +107,22 @@ async fn a_silence_is_not_noticed_but_by_its_timeouts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_silence_swallows_what_is_under_way() {
+    let mut pair = pair().await;
+    pair.faults.delay(SECOND);
+    pair.publish("1").await;
+    pair.faults.delay(Duration::ZERO);
+    pair.faults.hold();
+    pair.publish("2").await;
+    pair.faults.silence();
+    pair.faults.release();
+    sleep(2 * SECOND).await;
+    pair.faults.heal();
+    pair.publish("3").await;
+    assert_eq!(pair.heard(), "3");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_command_outlives_a_short_silence() {
     let pair = pair().await;
     pair.faults.silence();
@@ -212,6 +228,8 @@ async fn a_cut_loses_what_is_under_way_and_later_delays_still_work() {
     let mut pair = pair().await;
     pair.faults.delay(60 * SECOND);
     pair.publish("1").await;
+    // Time for the bus to begin its wait for the minute to pass.
+    sleep(MILLISECOND).await;
     pair.faults.delay(SECOND);
     pair.faults.cut();
     pair.faults.heal();

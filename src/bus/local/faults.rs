@@ -105,7 +105,10 @@ impl LocalBus {
     }
 
     pub(crate) fn silence(&self, number: usize) {
-        self.with_link(number, |link| link.conditions.silent = true);
+        self.with_link(number, |link| {
+            link.conditions.silent = true;
+            link.lose_under_way();
+        });
     }
 
     pub(crate) fn unsubscribe(&self, number: usize) {

@@ -119,9 +119,7 @@ impl Lane {
             self.journal.clear();
         }
         let known = self.members.beat(beat.instance, moment.now);
-        let due = self
-            .members
-            .recover(beat.instance, moment.now, beat.member_timeout);
+        let due = self.members.recover(moment.now, beat.member_timeout);
         let recovered = u32::try_from(due.len()).unwrap_or(u32::MAX);
         for payload in due {
             published.push(self.append(moment, beat.journal, payload));

@@ -63,7 +63,8 @@ pub(super) struct Link {
     pub(super) conditions: Conditions,
     queue: mpsc::Sender<BusEvent>,
     notes: Notes,
-    /// Under way because of a delay: when each is due, in order. At most [`EVENT_QUEUE`].
+    /// Under way because of a delay: when each is due, unless those before it are due later.
+    /// At most [`EVENT_QUEUE`].
     line: VecDeque<(Instant, BusEvent)>,
     /// The task that moves what has to wait; there is none while nothing waits.
     pump: Option<AbortHandle>,
@@ -139,12 +140,20 @@ impl Link {
     /// The connection is lost, and with it whatever was under way on it.
     pub(super) fn disconnected(&mut self) {
         self.conditions.broken = false;
-        self.line.clear();
-        if self.conditions.held.is_some() {
-            self.conditions.held = Some(Vec::new());
-        }
-        self.stop_pump();
+        self.lose_under_way();
         self.enqueue(BusEvent::Gap(GapCause::Disconnected));
+    }
+
+    pub(super) fn lose_under_way(&mut self) {
+        self.line.clear();
+        if let Some(held) = &mut self.conditions.held {
+            held.clear();
+        }
+        // It may wait for what is not under way any more.
+        self.stop_pump();
+        if !self.notes.is_empty() {
+            self.start_pump();
+        }
     }
 
     /// Case 1: nothing gets through: a new connection is tried in vain until that heals.
@@ -189,7 +198,6 @@ impl Link {
             return self.note(&event);
         }
         let due = Instant::now() + self.conditions.delay;
-        let due = self.line.back().map_or(due, |(last, _)| due.max(*last));
         self.line.push_back((due, event));
         self.start_pump();
     }

@@ -79,14 +79,15 @@ impl Members {
         }
     }
 
-    /// The payloads to publish for members that died, seen by the member `asking`.
+    /// The payloads to publish for members that died. Whoever asks has just registered itself, so
+    /// that it is never among them.
     ///
     /// Case 1: a member silent for `timeout` is removed and its intents are published.
     /// Case 2: an intent published so is published again at its deadline, and cleared: by then
     /// its commit has either happened or never will.
     /// Case 3: the members were lost: intents of everybody not registered since count as a dead
     /// member's.
-    pub(super) fn recover(&mut self, asking: u64, now: Duration, timeout: Duration) -> Vec<Bytes> {
+    pub(super) fn recover(&mut self, now: Duration, timeout: Duration) -> Vec<Bytes> {
         let mut payloads = Vec::new();
         if !self.swept {
             self.swept = true;
@@ -100,7 +101,7 @@ impl Members {
                 self.bury(instance, &mut payloads);
             }
         }
-        for due in self.due(asking, now, timeout) {
+        for due in self.due(now, timeout) {
             match due {
                 Due::Member(instance) => self.bury(instance, &mut payloads),
                 Due::Intent(id) => {
@@ -113,11 +114,10 @@ impl Members {
     }
 
     /// The dead members and the recovered intents at their deadline, the longest overdue first.
-    fn due(&self, asking: u64, now: Duration, timeout: Duration) -> Vec<Due> {
+    fn due(&self, now: Duration, timeout: Duration) -> Vec<Due> {
         let members = self
             .seen
             .iter()
-            .filter(|(instance, _)| **instance != asking)
             .map(|(instance, seen)| (*seen + timeout, Due::Member(*instance)));
         let intents = self
             .recovered

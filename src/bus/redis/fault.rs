@@ -72,10 +72,20 @@ pub(super) fn from_fred(error: &FredError) -> Error {
     if *error.kind() == FredKind::Timeout {
         return Error::new(ErrorKind::Bus, "Redis did not answer in time");
     }
-    Error::new(
-        ErrorKind::Bus,
-        format!("the connection to Redis failed: {details}"),
-    )
+    if details.contains("InvalidCertificate") {
+        let message = format!("the TLS certificate of Redis is not trusted: {details}");
+        return Error::new(ErrorKind::Bus, message);
+    }
+    let message = format!("the connection to Redis failed: {}", reason(details));
+    Error::new(ErrorKind::Bus, message)
+}
+
+/// fred shows an I/O error as `Os { code: 111, kind: .., message: "Connection refused" }`.
+fn reason(details: &str) -> &str {
+    let message = details.split_once("message: \"");
+    message
+        .and_then(|(_, text)| text.split('"').next())
+        .unwrap_or(details)
 }
 
 /// The ACL refuses `what`, which this bus needs.

@@ -45,7 +45,9 @@ pub(super) fn parse(text: &str) -> Result<Families, String> {
         };
         done.map_err(|why| format!("{line}: {why}"))?;
     }
-    families.iter().try_for_each(|(name, family)| check(name, family))?;
+    families
+        .iter()
+        .try_for_each(|(name, family)| check(name, family))?;
     Ok(families)
 }
 
@@ -59,7 +61,10 @@ fn header(comment: &str, families: &mut Families, current: &mut String) -> Resul
     match keyword {
         "HELP" if families.contains_key(name) => Err("a second HELP".to_owned()),
         "HELP" => {
-            let family = Family { help: rest.to_owned(), ..Family::default() };
+            let family = Family {
+                help: rest.to_owned(),
+                ..Family::default()
+            };
             families.insert(name.to_owned(), family);
             name.clone_into(current);
             Ok(())
@@ -111,8 +116,14 @@ fn sample(line: &str) -> Result<Sample, String> {
         }
     }
     let value = rest.strip_prefix(' ').ok_or("no space before the value")?;
-    let value = value.parse().map_err(|_| format!("{value:?} is no number"))?;
-    Ok(Sample { name: name.to_owned(), labels, value })
+    let value = value
+        .parse()
+        .map_err(|_| format!("{value:?} is no number"))?;
+    Ok(Sample {
+        name: name.to_owned(),
+        labels,
+        value,
+    })
 }
 
 /// Reads up to the closing quote; what follows it is the second part.
@@ -165,11 +176,17 @@ fn check(name: &str, family: &Family) -> Result<(), String> {
 /// Bounds ascend, counts never fall, and `+Inf` holds all.
 fn buckets(family: &Family, count: &Sample) -> Result<(), String> {
     let mut last = (f64::NEG_INFINITY, 0.0);
-    for sample in family.samples.iter().filter(|sample| sample.name.ends_with("_bucket")) {
+    for sample in family
+        .samples
+        .iter()
+        .filter(|sample| sample.name.ends_with("_bucket"))
+    {
         let mut labels = sample.labels.clone();
         let bound = labels.remove("le").unwrap_or_default();
         if labels == count.labels {
-            let bound = bound.parse().map_err(|_| format!("{bound:?} is no bound"))?;
+            let bound = bound
+                .parse()
+                .map_err(|_| format!("{bound:?} is no bound"))?;
             if bound <= last.0 || sample.value < last.1 {
                 return Err(format!("{sample:?} is out of order"));
             }

@@ -72,6 +72,10 @@ async fn a_restart_during_a_silence_is_found_out_when_it_heals() {
     pair.faults.heal();
     assert_eq!(pair.heard(), "!Disconnected +");
     assert!(pair.b.verify(0).await.is_ok());
+    // The next silence breaks nothing.
+    pair.faults.silence();
+    pair.faults.heal();
+    assert_eq!(pair.heard(), "");
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,6 +119,13 @@ async fn journal_counter_and_members_are_lost_one_by_one() {
         pair.a.journal(0, 0).await.unwrap().events,
         [(after.sequence, text("4"))]
     );
+
+    // Even the same number again is too low.
+    pair.bus.drop_counter();
+    let same = pair.publish("5").await;
+    assert_eq!(same.sequence, after.sequence);
+    let journal = pair.a.journal(0, 0).await.unwrap();
+    assert_eq!(journal.events, [(same.sequence, text("5"))]);
 
     pair.bus.drop_members();
     assert!(!pair.b.verify(0).await.unwrap().known);

@@ -133,18 +133,61 @@ async fn a_goodbye_removes_a_member_but_not_its_open_writes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_beat_buries_a_bounded_number_of_members() {
+async fn one_beat_buries_a_bounded_number_of_members_the_oldest_first() {
     let bus = LocalBus::default();
-    let (a, _at_a) = bus.attach(config(0));
-    for instance in 1..=130 {
+    let (a, mut at_a) = bus.attach(config(0));
+    a.verify(0).await.unwrap();
+    for instance in (1..=130).rev() {
         let (b, _at_b) = bus.attach(config(instance));
-        b.record(0, vec![intent(instance, 1, 60 * SECOND, "open")])
+        let payload = instance.to_string();
+        b.record(0, vec![intent(instance, 1, 60 * SECOND, &payload)])
             .await
             .unwrap();
+        advance(Duration::from_millis(1)).await;
     }
     advance(MEMBER_TIMEOUT).await;
-    // The first beat finds the members complete, though no beat has looked before.
     assert_eq!(a.verify(0).await.unwrap().recovered, 128);
+    assert!(drain(&mut at_a).starts_with("+ 130 129 128 "));
     assert_eq!(a.verify(0).await.unwrap().recovered, 2);
+    assert_eq!(drain(&mut at_a), "2 1");
     assert_eq!(a.verify(0).await.unwrap().recovered, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_that_were_lost_make_every_stranger_a_dead_one_once() {
+    let bus = LocalBus::default();
+    let (a, mut at_a) = bus.attach(config(1));
+    let (b, _at_b) = bus.attach(config(2));
+    let open = [
+        intent(2, 1, 60 * SECOND, "x"),
+        intent(2, 2, 60 * SECOND, "y"),
+    ];
+    b.record(0, open.to_vec()).await.unwrap();
+    a.record(0, vec![intent(1, 1, 60 * SECOND, "own")])
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        // What was recovered once was noted among the members, and is lost with them.
+        bus.drop_members();
+        assert_eq!(a.verify(0).await.unwrap().recovered, 2);
+        assert_eq!(a.verify(0).await.unwrap().recovered, 0);
+    }
+    assert_eq!(drain(&mut at_a), "+ x y x y");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_reach_the_bus_cannot_say_goodbye() {
+    let bus = LocalBus::default();
+    for number in 0..2 {
+        let (a, _at_a) = bus.attach(config(1));
+        assert_eq!(a.verify(0).await.unwrap().known, number > 0);
+        if number == 0 {
+            bus.cut(number);
+        } else {
+            bus.silence(number);
+        }
+        a.close().await;
+    }
+    let (a, _at_a) = bus.attach(config(1));
+    assert!(a.verify(0).await.unwrap().known);
 }

@@ -189,14 +189,11 @@ async fn a_slow_moment_costs_no_connection() {
     let (bus, mut events) = join(&server.url(), bus_config(1)).await;
     let mut sleeper = admin(&server);
     let asleep = std::thread::spawn(move || sleeper.cmd(&["DEBUG", "SLEEP", "1.3"]));
-    let calls: Vec<_> = (0..20).map(|_| bus.verify(0)).collect();
-    let mut calls: tokio::task::JoinSet<_> = calls
-        .into_iter()
-        .map(|_| {
-            let bus = Arc::clone(&bus);
-            async move { bus.verify(0).await }
-        })
-        .collect();
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let bus = Arc::clone(&bus);
+        calls.spawn(async move { bus.verify(0).await });
+    }
     while calls.join_next().await.is_some() {}
     until(async || bus.verify(0).await.is_ok()).await;
     asleep.join().unwrap();
@@ -236,8 +233,6 @@ async fn reconnecting_leaks_no_connections() {
 async fn a_consumer_that_is_too_slow_learns_of_it() {
     let server = RedisServer::start();
     let (bus, mut events) = join(&server.url(), bus_config(1)).await;
-    let flood = "for i = 1, tonumber(ARGV[1]) do \
-                 redis.call('PUBLISH', 'us:{shop:0}e0', struct.pack('>I8I8', 1, i)) end";
     let total = 3 * EVENT_QUEUE as u64;
     let bus_is_alive = async {
         // Commands are answered behind all those deliveries.
@@ -245,7 +240,7 @@ async fn a_consumer_that_is_too_slow_learns_of_it() {
             bus.verify(0).await.unwrap();
         }
     };
-    admin(&server).cmd(&["EVAL", flood, "0", &total.to_string()]);
+    flood(&mut admin(&server), total);
     bus_is_alive.await;
     let (mut last, mut lags, mut seen) = (0, 0, 0);
     while last < total {
@@ -266,4 +261,35 @@ async fn a_consumer_that_is_too_slow_learns_of_it() {
     }
     assert_eq!(lags > 0, seen < total);
     assert!(lags > 0, "all {total} fitted into the queues");
+}
+
+/// A burst that a consumer keeps up with is delivered whole, however fast it came.
+#[tokio::test]
+async fn a_flood_loses_nothing() {
+    let server = RedisServer::start();
+    let (_bus, mut events) = join(&server.url(), bus_config(1)).await;
+    let total = 100_000;
+    let port = server.port();
+    let flood = std::thread::spawn(move || flood(&mut Client::connect(port), total));
+    let (mut last, mut batch) = (0, Vec::new());
+    while last < total {
+        timeout(PATIENCE, events.recv_many(&mut batch, 1_024))
+            .await
+            .expect("events");
+        for event in batch.drain(..) {
+            let BusEvent::Message { position, .. } = event else {
+                unreachable!("{event:?}")
+            };
+            assert_eq!(position.sequence, last + 1);
+            last += 1;
+        }
+    }
+    flood.join().unwrap();
+}
+
+/// Publishes events 1, 2, .. of some epoch as fast as the server can.
+fn flood(client: &mut Client, total: u64) {
+    let script = "for i = 1, tonumber(ARGV[1]) do \
+                  redis.call('PUBLISH', 'us:{shop:0}e0', struct.pack('>I8I8', 1, i) .. ARGV[2]) end";
+    client.cmd(&["EVAL", script, "0", &total.to_string(), &"x".repeat(40)]);
 }

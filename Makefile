@@ -1,0 +1,53 @@
+# Everyday tasks. `make` alone lists them; only cargo is needed beyond what is named here.
+
+FEATURES := redis tls prometheus uuid test-util
+
+.PHONY: help test lint bench redis-server
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1: /p' $(MAKEFILE_LIST)
+
+# The runner with its summary comes last, so that the end of the output says how it went.
+test: redis-server ## all tests, against real Redis servers that the tests start themselves
+	cargo test --doc --all-features
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		set -x; cargo nextest run --all-features; \
+	else \
+		set -x; cargo test --all-features --lib --bins --tests --examples; \
+	fi
+
+lint: ## format, clippy, documentation, every feature alone, licences
+	cargo fmt --check
+	cargo clippy --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features
+	cargo check --no-default-features
+	@for feature in $(FEATURES); do \
+		(set -x; cargo check --no-default-features --features $$feature) || exit 1; \
+	done
+	@if cargo deny --version >/dev/null 2>&1; then \
+		set -x; cargo deny check bans licenses sources; \
+	else \
+		echo 'cargo-deny is not installed: licences and sources are not checked'; \
+	fi
+
+bench: ## benchmarks
+	cargo bench --all-features
+
+redis-server: ## installs redis-server, which the tests need, where it is missing
+	@command -v "$${REDIS_SERVER_BIN:-redis-server}" >/dev/null && exit 0; \
+	as_root=; [ "$$(id -u)" = 0 ] || as_root='sudo -n '; \
+	if command -v apt-get >/dev/null; then \
+		install="$${as_root}apt-get install -y redis-server"; \
+		update="$${as_root}apt-get update"; \
+	elif command -v dnf >/dev/null; then install="$${as_root}dnf install -y redis"; \
+	elif command -v apk >/dev/null; then install="$${as_root}apk add redis"; \
+	elif command -v brew >/dev/null; then install='brew install redis'; \
+	else \
+		echo 'The tests need redis-server: install Redis 7 or newer, or set REDIS_SERVER_BIN.' >&2; \
+		exit 1; \
+	fi; \
+	echo "redis-server is missing: $${update:+$$update && }$$install"; \
+	{ $${update:-true} && $$install && command -v redis-server >/dev/null; } || { \
+		echo "That failed. Run it yourself: $${update:+$$update && }$$install" >&2; \
+		exit 1; \
+	}

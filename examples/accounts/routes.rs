@@ -1,0 +1,222 @@
+//! The HTTP side: what each outcome of a read or a write means to a client.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::extract::{Path, State};
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::watch;
+use unstale::{Cache, ErrorKind, Instance, Outcome, WriteError};
+
+use crate::database::{self, Account, Database};
+
+/// What every handler needs; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) accounts: Cache<u64, Arc<Account>>,
+    pub(crate) database: Database,
+    pub(crate) instance: Instance,
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+pub(crate) fn router(app: App) -> Router {
+    Router::new()
+        .route("/accounts/{id}", get(read).put(write).delete(delete))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/healthz", get(health))
+        .route("/metrics", get(metrics))
+        .with_state(app)
+}
+
+type Id = Result<Path<String>, PathRejection>;
+
+/// What a client may set.
+#[derive(Deserialize)]
+struct Change {
+    name: String,
+    balance: i64,
+}
+
+/// Reads through the cache; `x-cache` says how it was answered.
+async fn read(State(app): State<App>, id: Id) -> Result<Response, Failure> {
+    let id = parse(id)?;
+    let lookup = app.accounts.lookup(&id).await?;
+    let outcome = match lookup.outcome {
+        Outcome::Hit => "hit",
+        Outcome::Miss => "miss",
+        Outcome::Coalesced => "coalesced",
+        Outcome::Negative => "negative",
+        _ => "other",
+    };
+    let answer = match lookup.value {
+        Some(account) => Json(&*account).into_response(),
+        None => Failure::unknown(id).into_response(),
+    };
+    Ok(([(HeaderName::from_static("x-cache"), outcome)], answer).into_response())
+}
+
+/// Creates or changes an account. 200 says that every instance has been told.
+async fn write(
+    State(app): State<App>,
+    id: Id,
+    change: Result<Json<Change>, JsonRejection>,
+) -> Result<Response, Failure> {
+    let id = parse(id)?;
+    let Json(Change { name, balance }) =
+        change.map_err(|error| Failure(error.status(), error.body_text()))?;
+    // The commit owns its data, since it may outlive this request: a client that hangs up drops
+    // this future, and the cache then invalidates as for any write of unknown outcome.
+    let database = app.database.clone();
+    let commit = async move { database.put(id, name, balance).await };
+    Ok(match told(app.accounts.write(&id, commit).await)? {
+        Told::All(account) => Json(account).into_response(),
+        Told::Later(account, reason) => (
+            StatusCode::ACCEPTED,
+            Json(Accepted {
+                account: Some(account),
+                reason,
+            }),
+        )
+            .into_response(),
+    })
+}
+
+/// Deletes an account. 204 says that every instance has been told.
+async fn delete(State(app): State<App>, id: Id) -> Result<Response, Failure> {
+    let id = parse(id)?;
+    let database = app.database.clone();
+    let commit = async move { database.delete(id).await };
+    match told(app.accounts.write(&id, commit).await)? {
+        Told::All(false) | Told::Later(false, _) => Err(Failure::unknown(id)),
+        Told::All(true) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Told::Later(true, reason) => Ok((
+            StatusCode::ACCEPTED,
+            Json(Accepted {
+                account: None,
+                reason,
+            }),
+        )
+            .into_response()),
+    }
+}
+
+/// Whether to send traffic here. A cache that is degraded is no reason not to: its hits are bounded
+/// all the same, and every other instance may be degraded too.
+async fn ready(State(app): State<App>) -> (StatusCode, &'static str) {
+    if *app.stopping.borrow() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+    }
+    (StatusCode::OK, "ready\n")
+}
+
+/// For operators and alerts: 503 while the cache is on its own.
+async fn health(State(app): State<App>) -> impl IntoResponse {
+    let health = app.instance.health();
+    let (status, state) = match health.state {
+        unstale::State::Coherent => (StatusCode::OK, "coherent"),
+        unstale::State::Closed => (StatusCode::SERVICE_UNAVAILABLE, "closed"),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
+    };
+    let ages = health
+        .verified_age
+        .iter()
+        .map(|age| age.map(|age| age.as_millis()));
+    let body = json!({
+        "state": state,
+        "connected": health.connected,
+        "verified_age_ms": ages.collect::<Vec<_>>(),
+        "open_writes": health.open_writes,
+    });
+    (status, Json(body))
+}
+
+async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        app.instance.metrics_text(),
+    )
+}
+
+/// SQLite's ids are signed; negative ones are not used.
+fn parse(id: Id) -> Result<u64, Failure> {
+    let id = id.ok().and_then(|Path(id)| id.parse::<i64>().ok());
+    id.and_then(|id| u64::try_from(id).ok()).ok_or_else(|| {
+        Failure(
+            StatusCode::BAD_REQUEST,
+            format!("the id must be a number from 0 to {}", i64::MAX),
+        )
+    })
+}
+
+/// A write that was committed.
+enum Told<T> {
+    /// Redis has acknowledged the event.
+    All(T),
+    /// It has not, for this reason; instances that miss the event follow within the bound.
+    Later(T, String),
+}
+
+/// The answer to a write that Redis has not acknowledged: the row, if any, and the reason.
+#[derive(Serialize)]
+struct Accepted {
+    #[serde(flatten)]
+    account: Option<Account>,
+    reason: String,
+}
+
+fn told<T>(written: Result<T, WriteError<T, database::Error>>) -> Result<Told<T>, Failure> {
+    match written {
+        Ok(value) => Ok(Told::All(value)),
+        Err(WriteError::Unconfirmed { value, error }) => Ok(Told::Later(value, error.to_string())),
+        // Nothing was committed: the client may try again, here or elsewhere.
+        Err(WriteError::Refused(error)) => {
+            Err(Failure(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))
+        }
+        // These two may have been committed or not; every instance drops the key either way.
+        Err(WriteError::Commit(error)) => Err(Failure(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            error.to_string(),
+        )),
+        Err(WriteError::Abandoned(error)) => {
+            Err(Failure(StatusCode::GATEWAY_TIMEOUT, error.to_string()))
+        }
+    }
+}
+
+/// An answer that is not the one asked for: `{"error": "..."}`.
+struct Failure(StatusCode, String);
+
+impl Failure {
+    fn unknown(id: u64) -> Self {
+        Self(StatusCode::NOT_FOUND, format!("there is no account {id}"))
+    }
+}
+
+/// A read that failed: it is the loader's error, or says that there are too many loads.
+impl From<unstale::Error> for Failure {
+    fn from(error: unstale::Error) -> Self {
+        let status = match error.kind() {
+            ErrorKind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorKind::LoadTimeout => StatusCode::GATEWAY_TIMEOUT,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        Self(status, format!("{error}{}", cause.unwrap_or_default()))
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let Self(status, error) = self;
+        if status.is_server_error() {
+            tracing::warn!(status = status.as_u16(), %error, "request failed");
+        }
+        (status, Json(json!({ "error": error }))).into_response()
+    }
+}

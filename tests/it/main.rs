@@ -1,0 +1,6 @@
+//! One file per promise.
+
+mod support;
+
+mod coherence;
+mod fleet;

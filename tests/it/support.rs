@@ -1,0 +1,13 @@
+//! What the tests stand on: servers, faults, processes, and a judge that sees only HTTP.
+
+#![allow(dead_code, reason = "not every fixture is used by every test")]
+
+pub(crate) mod fleet;
+pub(crate) mod judge;
+pub(crate) mod nodes;
+pub(crate) mod proxy;
+pub(crate) mod redis;
+pub(crate) mod resp;
+pub(crate) mod service;
+
+mod tests;

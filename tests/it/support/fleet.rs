@@ -1,0 +1,64 @@
+//! Several processes of the reference service on one Redis and one database.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::task::block_in_place;
+
+use super::proxy::Proxy;
+use super::redis::RedisServer;
+use super::resp::{Client, Value};
+use super::service::Service;
+
+/// How long the instances may take to be coherent after they are alive.
+const HEALTHY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A running fleet. Fields are dropped in this order: clients before their servers.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    pub(crate) services: Vec<Arc<Service>>,
+    /// By instance: its way to Redis.
+    pub(crate) proxies: Vec<Proxy>,
+    pub(crate) redis: RedisServer,
+    _dir: TempDir,
+}
+
+impl Fleet {
+    /// Starts Redis and the instances, and waits until all are coherent.
+    /// Needs a runtime with several threads, as everything here that waits for Redis does.
+    pub(crate) async fn start(instances: usize) -> Self {
+        let dir = TempDir::with_prefix("fleet-").expect("a temporary directory");
+        let database = dir.path().join("accounts.db");
+        let redis = block_in_place(RedisServer::start);
+        let mut proxies = Vec::new();
+        let mut services = Vec::new();
+        for _ in 0..instances {
+            let proxy = Proxy::start(redis.port()).await;
+            let settings = [
+                ("UNSTALE_REDIS_URL", proxy.url()),
+                ("UNSTALE_NAMESPACE", "fleet".into()),
+            ];
+            let settings = settings
+                .each_ref()
+                .map(|(name, value)| (*name, value.as_str()));
+            // One after the other: the first creates the database's tables.
+            services.push(Arc::new(Service::start(&database, &settings).await));
+            proxies.push(proxy);
+        }
+        for service in &services {
+            service.until_healthy(HEALTHY_TIMEOUT).await;
+        }
+        Self {
+            services,
+            proxies,
+            redis,
+            _dir: dir,
+        }
+    }
+
+    /// Runs a command on Redis, past the proxies.
+    pub(crate) fn admin(&self, args: &[&str]) -> Value {
+        block_in_place(|| Client::connect(self.redis.port()).cmd(args))
+    }
+}
