@@ -15,7 +15,7 @@ use crate::metrics::{Collapse, Fence, Metrics};
 use crate::outbox::{Collapsed, Item, Outbox, Waiter};
 use crate::settings::Settings;
 use crate::store::stamps::{Stamps, lane_of};
-use crate::time::Clock;
+use crate::time::{Clock, Nanos};
 use crate::writes::Writes;
 use crate::{Error, ErrorKind};
 
@@ -50,6 +50,7 @@ pub(crate) struct Core {
     /// Reads were served, or writes are open: verify at the full rate.
     pub(crate) busy: AtomicBool,
     pub(crate) publish_log: LogLimit,
+    pub(crate) started_at: Nanos,
 }
 
 /// The outbound side of one lane.

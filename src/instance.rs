@@ -376,6 +376,7 @@ impl Start {
             started: watch::Sender::new(None),
             busy: AtomicBool::new(false),
             publish_log: LogLimit::new(),
+            started_at: clock.now(),
             settings,
         });
         let instance = Instance(Arc::new(Lifeline { core: core.clone() }));

@@ -2,7 +2,7 @@
 //!
 //! The crate counts into plain atomics; nothing is looked up by name while it works.
 //! Once a second an instance *folds*: it adds what was counted since the last fold
-//! to two recorders of the [`metrics`](::metrics) crate:
+//! to two recorders of the [`metrics`](https://docs.rs/metrics) crate:
 //!
 //! - its own Prometheus recorder, which it never installs globally, for `metrics_text` and for the
 //!   listener at `UNSTALE_METRICS_ADDR` (feature `prometheus`);
@@ -13,14 +13,16 @@
 //!
 //! Several instances in a process share the program's series: counters add up, and so do amounts
 //! such as `unstale_entries`; an instance that closes takes its share back.
-//! Histograms hand over at most 1,000 samples a second each, thinned out in proportion, so their
+//! Histograms hand over at most 1,000 samples a fold each, thinned out in proportion, so their
 //! quantiles are right and their `_count` is no count of events: use the `_total` counters for that.
 
 mod cells;
 #[cfg(feature = "prometheus")]
 mod exporter;
 mod fold;
+mod histogram;
 mod hits;
+mod info;
 mod labels;
 mod series;
 #[cfg(all(test, feature = "prometheus"))]
@@ -37,13 +39,15 @@ use ::metrics::{Label as Tag, Recorder};
 pub use exporter::set_buckets;
 pub use series::{Label, Series, SeriesKind, describe};
 
-pub(crate) use cells::{Counter, Family, Gauge, Histogram, InstanceInfo, Latest};
+pub(crate) use cells::{Counter, Family, Gauge, Latest};
 #[cfg(feature = "prometheus")]
 pub(crate) use exporter::serve;
+pub(crate) use histogram::Histogram;
 pub(crate) use hits::Hits;
+pub(crate) use info::InstanceInfo;
 pub(crate) use labels::{
-    Collapse, Dropped, Fence, From, Gap, Kind, Labels, LaneWait, Load, Mended, Miss, Op, Repair,
-    Verification, Write,
+    Collapse, Dropped, Fence, Gap, Kind, Labels, LaneWait, LoadOutcome, Mended, Miss, Repair,
+    Scope, Side, Verification, WriteOutcome,
 };
 pub(crate) use series::{CacheMetrics, InstanceMetrics};
 

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use crate::bus::{Intent, IntentId};
 use crate::core::{Core, Phase, Target};
 use crate::event::{Event, NOBODY, encode};
-use crate::metrics::Write as WriteOutcome;
+use crate::metrics::WriteOutcome;
 use crate::outbox::{Group, Item};
 use crate::settings::WritePolicy;
 use crate::time::{Nanos, nanos};

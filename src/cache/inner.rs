@@ -16,7 +16,7 @@ use crate::instance::Lifeline;
 use crate::key::KeyRef;
 use crate::loader::{BatchLoader, Load, Loaded, Loader, MAX_TAGS};
 use crate::metrics::{
-    CacheMetrics, From as Source, LaneWait, Load as LoadOutcome, Miss, Op as Invalidated,
+    CacheMetrics, LaneWait, LoadOutcome, Miss, Scope as Invalidated, Side as Source,
 };
 use crate::outbox::Item;
 use crate::settings::CacheOptions;

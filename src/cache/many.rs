@@ -10,7 +10,7 @@ use crate::cache::{Cache, Lookup, Outcome};
 use crate::flight::{Boarding, Leader, Passenger};
 use crate::key::too_long;
 use crate::loader::{BatchLoader, Loaded};
-use crate::metrics::{Load as LoadOutcome, Miss};
+use crate::metrics::{LoadOutcome, Miss};
 use crate::store::Found;
 use crate::{Error, ErrorKind, Key};
 

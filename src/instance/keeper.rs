@@ -76,7 +76,9 @@ pub(crate) fn measure(core: &Core) -> u64 {
     let metrics = &core.metrics;
     let now = core.clock.now();
     for (index, lane) in (0..).zip(core.stamps.lanes()) {
-        let age = Duration::from_nanos(now.saturating_sub(lane.verified_at()));
+        // Never verified: since the start.
+        let since = lane.verified_at().max(core.started_at);
+        let age = Duration::from_nanos(now.saturating_sub(since));
         metrics.verified_age[index].set(age);
     }
     metrics.connected.set(u64::from(core.bus.connected()));

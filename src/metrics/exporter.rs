@@ -283,8 +283,10 @@ mod tests {
         }
         // Time that stands still jumps forward when everyone waits: to the end of the idle ones.
         tokio::time::pause();
+        let start = tokio::time::Instant::now();
         let answer = exchange(address, b"GET /metrics HTTP/1.1\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(start.elapsed() > SCRAPE_TIMEOUT / 2, "there was no limit");
         server.abort();
     }
 

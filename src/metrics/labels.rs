@@ -166,7 +166,7 @@ label! {
 
 label! {
     /// How a crash-safe write ended.
-    Write, "outcome" {
+    WriteOutcome, "outcome" {
         /// Committed and published.
         Ok = "ok",
         /// Refused before its commit.
@@ -204,7 +204,7 @@ label! {
 
 label! {
     /// How a load ended.
-    Load, "outcome" {
+    LoadOutcome, "outcome" {
         /// With a value.
         Ok = "ok",
         /// With "does not exist".
@@ -222,7 +222,7 @@ label! {
 
 label! {
     /// What an invalidation named.
-    Op, "kind" {
+    Scope, "kind" {
         /// One key.
         Key = "key",
         /// All entries with a tag.
@@ -234,7 +234,7 @@ label! {
 
 label! {
     /// Who asked for an invalidation.
-    From, "from" {
+    Side, "from" {
         /// This instance.
         Local = "local",
         /// A peer, by an event.

@@ -4,12 +4,14 @@ use std::sync::{Arc, LazyLock};
 
 use ::metrics::{KeyName, Recorder, Unit};
 
-use super::cells::{BuildInfo, Metric, Overage, PerLane};
+use super::cells::{Metric, PerLane};
 use super::fold::Fold;
+use super::histogram::Overage;
 use super::hits::HIT_AGE;
+use super::info::BuildInfo;
 use super::labels::{
-    Collapse, Dropped, Fence, From, Gap, Kind, LaneWait, Load, Mended, Miss, Op, Repair,
-    Verification, Write,
+    Collapse, Dropped, Fence, Gap, Kind, LaneWait, LoadOutcome, Mended, Miss, Repair, Scope, Side,
+    Verification, WriteOutcome,
 };
 use super::{Counter, Family, Gauge, Histogram, Hits, InstanceInfo, Latest};
 
@@ -175,7 +177,7 @@ series! {
         publish_failures: Counter, "publish_failures_total", "Attempts to publish that failed; they are retried.";
         republished: Counter, "republished_total", "Events published again because no later verification confirmed them.";
         open_writes: Gauge, "open_writes", "Writes whose intents are not cleared yet.";
-        writes: Family<Write>, "writes_total", "Crash-safe writes, by how they ended.";
+        writes: Family<WriteOutcome>, "writes_total", "Crash-safe writes, by how they ended.";
         recovered_writes: Counter, "recovered_writes_total", "Writes of dead instances that this one finished invalidating.";
         clock_jumps: Counter, "clock_jumps_total", "Times that a clock jumped and every lane was fenced.";
         build: BuildInfo, "build_info", "Always 1; the label is this crate's version.";
@@ -190,11 +192,11 @@ series! {
         negative_hits: Counter, "negative_hits_total", "Reads answered from memory with 'does not exist'.";
         misses: Family<Miss>, "misses_total", "Reads that found no entry they could serve and led a load, by what was missing.";
         coalesced: Counter, "coalesced_total", "Reads that shared a load which another read led.";
-        loads: Family<Load>, "loads_total", "Loads, by how they ended.";
+        loads: Family<LoadOutcome>, "loads_total", "Loads, by how they ended.";
         load_duration: Histogram, "load_duration_seconds", "How long loads took.";
         loads_in_flight: Gauge, "loads_in_flight", "Loads under way.";
         loads_discarded: Counter, "loads_discarded_total", "Loaded values not stored because an invalidation came meanwhile.";
-        invalidations: Family<(Op, From)>, "invalidations_total", "Invalidations applied to this cache.";
+        invalidations: Family<(Scope, Side)>, "invalidations_total", "Invalidations applied to this cache.";
         entries: Gauge, "entries", "Entries held.";
         weight: Gauge, "weight_bytes", "What the entries weigh, by the cache's weigher.";
         evictions: Counter, "evictions_total", "Entries evicted to make room.";

@@ -5,6 +5,8 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use super::*;
 
 mod exposition;
+mod folding;
+mod histograms;
 
 use exposition::Families;
 
@@ -183,91 +185,25 @@ fn a_recommended_naming_scheme_does_not_rename_anything() {
 }
 
 #[test]
-fn counters_fold_exactly_once() {
-    let metrics = Metrics::new(info());
-    let cache = metrics.cache("accounts", CACHE);
-    let recorder = recorder();
-    for round in 1..=3_u64 {
-        metrics.gaps[Gap::Lagged].inc();
-        metrics.traffic().sent(Kind::Verify, 100);
-        metrics.traffic().received(Kind::Connect, 7);
-        cache.invalidations[(Op::Tag, From::Remote)].add(5);
-        cache.hit(3_000_000);
-        metrics.fold_into(&recorder);
-        metrics.fold_into(&recorder);
-        let families = read(&recorder);
-        let times = |n: u64| (round * n) as f64;
-        assert_eq!(
-            value(&families, "unstale_gaps_total", &[("cause", "lagged")]),
-            times(1)
-        );
-        assert_eq!(
-            value(
-                &families,
-                "unstale_bus_sent_bytes_total",
-                &[("kind", "verify")]
-            ),
-            times(100)
-        );
-        assert_eq!(
-            value(
-                &families,
-                "unstale_bus_received_bytes_total",
-                &[("kind", "connect")]
-            ),
-            times(7)
-        );
-        let labels = [("cache", "accounts"), ("kind", "tag"), ("from", "remote")];
-        assert_eq!(
-            value(&families, "unstale_invalidations_total", &labels),
-            times(5)
-        );
-        assert_eq!(
-            value(&families, "unstale_hits_total", &[("cache", "accounts")]),
-            times(1)
-        );
-        assert_eq!(
-            value(&families, "unstale_hit_age_seconds_count", &[]),
-            times(1)
-        );
-    }
-    // Nothing ended up under another value of the same label.
-    let families = read(&recorder);
-    let sum = |name: &str| {
-        families[name]
-            .samples
-            .iter()
-            .map(|sample| sample.value)
-            .sum::<f64>()
-    };
-    assert_eq!(sum("unstale_gaps_total"), 3.0);
-    assert_eq!(sum("unstale_invalidations_total"), 15.0);
-    assert_eq!(
-        (
-            metrics.gaps.total(),
-            cache.invalidations.total(),
-            cache.hits()
-        ),
-        (3, 15, 3)
-    );
-}
-
-#[test]
 fn every_value_of_a_label_has_a_place_of_its_own() {
-    let family = Family::<(Op, From)>::default();
+    let family = Family::<(Scope, Side)>::default();
     let mut expected = Vec::new();
-    for (op, kind) in [(Op::Key, "key"), (Op::Tag, "tag"), (Op::Cache, "cache")] {
-        for (from, name) in [(From::Local, "local"), (From::Remote, "remote")] {
+    for (scope, kind) in [
+        (Scope::Key, "key"),
+        (Scope::Tag, "tag"),
+        (Scope::Cache, "cache"),
+    ] {
+        for (side, name) in [(Side::Local, "local"), (Side::Remote, "remote")] {
             let count = expected.len() as u64 + 1;
-            family[(op, from)].add(count);
+            family[(scope, side)].add(count);
             expected.push((kind, name, count));
         }
     }
     let metrics = Metrics::new(info());
     let cache = metrics.cache("accounts", CACHE);
     let recorder = recorder();
-    for (op, from) in [(Op::Key, From::Local), (Op::Cache, From::Remote)] {
-        cache.invalidations[(op, from)].add(family[(op, from)].get());
+    for (scope, side) in [(Scope::Key, Side::Local), (Scope::Cache, Side::Remote)] {
+        cache.invalidations[(scope, side)].add(family[(scope, side)].get());
     }
     metrics.fold_into(&recorder);
     let families = read(&recorder);
@@ -280,280 +216,4 @@ fn every_value_of_a_label_has_a_place_of_its_own() {
             expected
         );
     }
-}
-
-#[test]
-fn instances_of_a_process_add_up_and_take_their_share_back() {
-    let recorder = recorder();
-    let instances: Vec<_> = (0..2).map(|_| Metrics::new(info())).collect();
-    let caches: Vec<_> = instances
-        .iter()
-        .map(|metrics| metrics.cache("accounts", CACHE))
-        .collect();
-    for (metrics, cache) in instances.iter().zip(&caches) {
-        metrics.published.add(10);
-        metrics.connected.set(1);
-        metrics.verified_age[1].set(Duration::from_millis(250));
-        cache.entries.set(100);
-        cache.loads_in_flight.inc();
-        cache.hit(0);
-        metrics.fold_into(&recorder);
-    }
-    caches[0].entries.set(30);
-    caches[1].loads_in_flight.dec();
-    instances
-        .iter()
-        .for_each(|metrics| metrics.fold_into(&recorder));
-    let families = read(&recorder);
-    let one = |name: &str| value(&families, name, &[]);
-    assert_eq!(one("unstale_events_published_total"), 20.0);
-    assert_eq!(one("unstale_connected"), 2.0);
-    assert_eq!(one("unstale_entries"), 130.0);
-    assert_eq!(one("unstale_loads_in_flight"), 1.0);
-    assert_eq!(one("unstale_capacity_entries"), 20_000.0);
-    assert_eq!(one("unstale_hits_total"), 2.0);
-    assert_eq!(
-        one("unstale_ttl_seconds"),
-        60.0,
-        "what cannot be added up is set"
-    );
-    assert_eq!(one("unstale_negative_ttl_seconds"), 2.5);
-    assert_eq!(
-        value(&families, "unstale_verified_age_seconds", &[("lane", "1")]),
-        0.25
-    );
-
-    ::metrics::with_local_recorder(&recorder, || instances[0].close());
-    // A closed instance still counts what goes on, and speaks for nobody else any more.
-    instances[0].published.inc();
-    instances[0].verified_age[1].set(Duration::from_secs(9));
-    caches[0].entries.set(7);
-    instances[0].fold_into(&recorder);
-    let families = read(&recorder);
-    let one = |name: &str| value(&families, name, &[]);
-    assert_eq!(one("unstale_events_published_total"), 21.0);
-    assert_eq!(one("unstale_connected"), 1.0);
-    assert_eq!(one("unstale_entries"), 100.0);
-    assert_eq!(one("unstale_capacity_entries"), 10_000.0);
-    assert_eq!(
-        value(&families, "unstale_verified_age_seconds", &[("lane", "1")]),
-        0.25
-    );
-
-    ::metrics::with_local_recorder(&recorder, || drop(instances));
-    let families = read(&recorder);
-    assert_eq!(
-        value(&families, "unstale_entries", &[]),
-        0.0,
-        "dropping closes"
-    );
-    assert_eq!(
-        value(&families, "unstale_events_published_total", &[]),
-        21.0
-    );
-}
-
-#[test]
-fn a_recorder_installed_late_gets_everything_since_the_start() {
-    let metrics = Metrics::new(info());
-    let cache = metrics.cache("accounts", CACHE);
-    cache.entries.set(50);
-    cache.evictions.add(3);
-    metrics.propagation.observe(Duration::from_micros(300));
-    // Nobody listens yet.
-    metrics.fold();
-    metrics.fold();
-
-    let recorder = recorder();
-    ::metrics::with_local_recorder(&recorder, || metrics.fold());
-    cache.entries.set(49);
-    cache.evictions.add(1);
-    ::metrics::with_local_recorder(&recorder, || metrics.fold());
-    let late = read(&recorder);
-    let own = exposition::parse(&metrics.text()).unwrap();
-    for families in [&late, &own] {
-        assert_eq!(value(families, "unstale_entries", &[]), 49.0);
-        assert_eq!(value(families, "unstale_evictions_total", &[]), 4.0);
-        assert_eq!(
-            value(families, "unstale_propagation_seconds_count", &[]),
-            1.0
-        );
-        assert_eq!(
-            value(
-                families,
-                "unstale_propagation_seconds_bucket",
-                &[("le", "0.0002")]
-            ),
-            0.0
-        );
-        assert_eq!(
-            value(
-                families,
-                "unstale_propagation_seconds_bucket",
-                &[("le", "0.0005")]
-            ),
-            1.0
-        );
-    }
-    assert_eq!(
-        late.keys().collect::<Vec<_>>(),
-        own.keys().collect::<Vec<_>>()
-    );
-}
-
-#[test]
-fn a_cache_that_is_built_later_or_twice_keeps_its_numbers() {
-    let metrics = Metrics::new(info());
-    let accounts = metrics.cache("accounts", CACHE);
-    accounts.oversized.inc();
-    metrics.text();
-    let orders = metrics.cache(
-        "orders",
-        CacheInfo {
-            max_staleness: Some(Duration::from_secs(2)),
-            ..CACHE
-        },
-    );
-    let again = metrics.cache(
-        "accounts",
-        CacheInfo {
-            capacity: 5,
-            ..CACHE
-        },
-    );
-    again.oversized.inc();
-    orders.misses[Miss::Fenced].add(4);
-    let families = exposition::parse(&metrics.text()).unwrap();
-    let one = |name: &str, cache| value(&families, name, &[("cache", cache)]);
-    assert_eq!(one("unstale_oversized_total", "accounts"), 2.0);
-    assert_eq!(one("unstale_oversized_total", "orders"), 0.0);
-    assert_eq!(one("unstale_capacity_entries", "accounts"), 5.0);
-    assert_eq!(one("unstale_max_staleness_seconds", "accounts"), 0.0);
-    assert_eq!(one("unstale_max_staleness_seconds", "orders"), 2.0);
-    let labels = [("cache", "orders"), ("cause", "fenced")];
-    assert_eq!(value(&families, "unstale_misses_total", &labels), 4.0);
-}
-
-#[test]
-fn every_observation_lands_in_its_bucket() {
-    let metrics = Metrics::new(info());
-    let cache = metrics.cache("accounts", CACHE);
-    // One on every bound and one above the last: each bucket gets exactly one.
-    for bound in describe()
-        .iter()
-        .find(|s| s.name == "unstale_load_duration_seconds")
-        .unwrap()
-        .bounds
-    {
-        cache.load_duration.observe(Duration::from_nanos(*bound));
-        metrics.publish.observe(Duration::from_nanos(*bound));
-    }
-    cache.load_duration.observe(Duration::from_secs(3600));
-    metrics.publish.observe(Duration::MAX);
-    assert_eq!(metrics.publish.count(), 17);
-    for exponent in 0..24 {
-        cache.hit((4 << exponent) * 1_000_000);
-    }
-    cache.expiry_overage.observe(Duration::from_secs(1));
-    let families = exposition::parse(&metrics.text()).unwrap();
-    for name in [
-        "unstale_load_duration_seconds",
-        "unstale_publish_seconds",
-        "unstale_hit_age_seconds",
-    ] {
-        let bucket = format!("{name}_bucket");
-        let all = families[name]
-            .samples
-            .iter()
-            .filter(|sample| sample.name == bucket);
-        let counts: Vec<f64> = all.map(|sample| sample.value).collect();
-        let below_last = counts.len() - 1;
-        let expected: Vec<f64> = (1..=below_last).map(|count| count as f64).collect();
-        assert_eq!(counts[..below_last], expected, "{name}");
-    }
-    assert_eq!(value(&families, "unstale_hit_age_seconds_count", &[]), 24.0);
-    assert_eq!(
-        value(
-            &families,
-            "unstale_expiry_overage_seconds_bucket",
-            &[("le", "0.64")]
-        ),
-        0.0
-    );
-    assert_eq!(
-        value(
-            &families,
-            "unstale_expiry_overage_seconds_bucket",
-            &[("le", "2.56")]
-        ),
-        1.0
-    );
-    let mean = value(&families, "unstale_expiry_overage_seconds_sum", &[]);
-    assert!((0.64..2.56).contains(&mean), "{mean}");
-}
-
-#[test]
-fn a_busy_histogram_is_sampled_in_proportion_and_keeps_its_tail() {
-    const FOLDS: u64 = 200;
-    let metrics = Metrics::new(info());
-    let cache = metrics.cache("accounts", CACHE);
-    let recorder = recorder();
-    let count = |families: &Families| value(families, "unstale_hit_age_seconds_count", &[]);
-    let mut before = 0.0;
-    for _ in 0..FOLDS {
-        // 75 % young, 25 % older, and one in 20,000 very old.
-        (0..14_999).for_each(|_| cache.hit(1));
-        (0..5_000).for_each(|_| cache.hit(10_000_000));
-        cache.hit(u64::MAX);
-        metrics.fold_into(&recorder);
-        let now = count(&read(&recorder));
-        assert!(now - before <= fold::MAX_SAMPLES as f64, "{}", now - before);
-        before = now;
-    }
-    let families = read(&recorder);
-    let up_to = |le: &str| value(&families, "unstale_hit_age_seconds_bucket", &[("le", le)]);
-    let share = up_to("0.004") / count(&families);
-    assert!((share - 0.75).abs() < 0.001, "{share}");
-    let oldest = count(&families) - up_to("2097.152");
-    assert!(
-        (8.0..=11.0).contains(&oldest),
-        "200 of 4,000,000 at a twentieth: {oldest}"
-    );
-    assert_eq!(
-        value(&families, "unstale_hits_total", &[]),
-        (FOLDS * 20_000) as f64
-    );
-}
-
-#[test]
-fn amounts_never_fall_below_nothing() {
-    let gauge = Gauge::default();
-    gauge.dec();
-    assert_eq!(gauge.get(), 0);
-    gauge.inc();
-    gauge.inc();
-    assert_eq!(gauge.get(), 1);
-    gauge.set(u64::MAX);
-    assert_eq!(gauge.get(), i64::MAX as u64);
-}
-
-#[test]
-fn folds_that_overlap_tell_nothing_twice() {
-    let metrics = Metrics::new(info());
-    let recorder = recorder();
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                for _ in 0..200 {
-                    metrics.received.inc();
-                    metrics.fold_into(&recorder);
-                }
-            });
-        }
-    });
-    metrics.fold_into(&recorder);
-    assert_eq!(
-        value(&read(&recorder), "unstale_events_received_total", &[]),
-        800.0
-    );
 }

@@ -1,0 +1,77 @@
+//! Series whose labels are what they say.
+
+use std::time::Duration;
+
+use ::metrics::Label as Tag;
+
+use super::cells::Metric;
+use super::fold::Fold;
+use super::{Label, Series, SeriesKind};
+
+/// Always 1; its labels are what it says.
+#[derive(Debug, Default)]
+pub(crate) struct BuildInfo;
+
+impl Metric for BuildInfo {
+    const KIND: SeriesKind = SeriesKind::Gauge;
+    const LABELS: &'static [Label] = &[Label {
+        name: "version",
+        values: &[],
+    }];
+
+    fn fold(&self, series: &'static Series, fold: &mut Fold<'_>) {
+        let version = Tag::from_static_parts("version", env!("CARGO_PKG_VERSION"));
+        fold.gauge_latest(series, vec![version], 1.0);
+    }
+}
+
+/// The settings of an instance that dashboards and alerts need to know.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InstanceInfo {
+    pub(crate) namespace: String,
+    pub(crate) lanes: u32,
+    pub(crate) journal: u32,
+    pub(crate) verify_interval: Duration,
+    pub(crate) member_timeout: Duration,
+}
+
+impl Metric for InstanceInfo {
+    const KIND: SeriesKind = SeriesKind::Gauge;
+    const LABELS: &'static [Label] = &[
+        Label {
+            name: "namespace",
+            values: &[],
+        },
+        Label {
+            name: "lanes",
+            values: &[],
+        },
+        Label {
+            name: "journal",
+            values: &[],
+        },
+        Label {
+            name: "verify_interval",
+            values: &[],
+        },
+        Label {
+            name: "member_timeout",
+            values: &[],
+        },
+    ];
+
+    fn fold(&self, series: &'static Series, fold: &mut Fold<'_>) {
+        let values = [
+            self.namespace.clone(),
+            self.lanes.to_string(),
+            self.journal.to_string(),
+            humantime::format_duration(self.verify_interval).to_string(),
+            humantime::format_duration(self.member_timeout).to_string(),
+        ];
+        let labels = Self::LABELS.iter().zip(values);
+        let tags = labels
+            .map(|(label, value)| Tag::new(label.name, value))
+            .collect();
+        fold.gauge_latest(series, tags, 1.0);
+    }
+}
