@@ -155,7 +155,7 @@ where
         let core = self.core();
         let lane = core.stamps.lane(hash);
         core.busy.store(true, Relaxed);
-        if !lane.up() {
+        if !lane.up() || !core.bus.connected() {
             core.nudge.notify_one();
             return Err(Miss::Unverified);
         }

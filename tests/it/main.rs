@@ -1,4 +1,4 @@
-//! One file per promise.
+//! What `unstale` promises, one file per promise.
 
 mod support;
 
