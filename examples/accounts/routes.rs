@@ -176,7 +176,8 @@ fn told<T>(written: Result<T, WriteError<T, database::Error>>) -> Result<Told<T>
         Err(WriteError::Unconfirmed { value, error }) => Ok(Told::Later(value, error.to_string())),
         // Nothing was committed: the client may try again, here or elsewhere.
         Err(WriteError::Refused(error)) => {
-            Err(Failure(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))
+            let reason = format!("nothing was committed: {error}");
+            Err(Failure(StatusCode::SERVICE_UNAVAILABLE, reason))
         }
         // These two may have been committed or not; every instance drops the key either way.
         Err(WriteError::Commit(error)) => Err(Failure(
@@ -184,7 +185,8 @@ fn told<T>(written: Result<T, WriteError<T, database::Error>>) -> Result<Told<T>
             error.to_string(),
         )),
         Err(WriteError::Abandoned(error)) => {
-            Err(Failure(StatusCode::GATEWAY_TIMEOUT, error.to_string()))
+            let reason = format!("the outcome is unknown: {error}");
+            Err(Failure(StatusCode::GATEWAY_TIMEOUT, reason))
         }
     }
 }
