@@ -8,10 +8,11 @@
 //! - [`link`]: one connection, without any reconnecting of its own; [`backoff`]: when the next one is tried
 //! - [`scripts`]: the scripts, their names and answers
 //! - [`fault`], [`status`]: what went wrong, in words
-//! - [`url`], [`tls`]: where Redis is; [`wire`]: how many bytes things take
+//! - [`config`], [`url`], [`tls`]: where Redis is; [`wire`]: how many bytes things take
 
 mod backoff;
 mod commands;
+mod config;
 mod fault;
 mod link;
 mod scripts;
@@ -26,7 +27,6 @@ mod wire;
 
 use std::fmt;
 use std::mem;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +37,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::commands::Commands;
+pub(crate) use self::config::RedisConfig;
 use self::fault::LogGate;
 use self::link::Target;
 use self::scripts::{Beat, Names, Script};
@@ -58,29 +59,6 @@ const GOODBYES: usize = 64;
 
 /// How long the two tasks may take to end: they only have to drop their connections.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How to reach Redis.
-#[derive(Clone)]
-pub(crate) struct RedisConfig {
-    /// `redis://` or, with the feature `tls`, `rediss://`.
-    pub(crate) url: String,
-    /// PEM files; without a CA the system's roots are trusted.
-    pub(crate) tls_ca: Option<PathBuf>,
-    pub(crate) tls_cert: Option<PathBuf>,
-    pub(crate) tls_key: Option<PathBuf>,
-    /// How long any command may take, and each half of connecting.
-    pub(crate) command_timeout: Duration,
-}
-
-impl fmt::Debug for RedisConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The URL may hold a password.
-        f.debug_struct("RedisConfig")
-            .field("address", &Address::parse(&self.url))
-            .field("command_timeout", &self.command_timeout)
-            .finish_non_exhaustive()
-    }
-}
 
 /// The bus of one instance.
 pub(crate) struct RedisBus {
@@ -121,7 +99,7 @@ impl RedisBus {
         redis: &RedisConfig,
     ) -> Result<(Arc<Self>, mpsc::Receiver<BusEvent>), Error> {
         let address = Address::parse(&redis.url)?;
-        let target = target(&address, redis)?;
+        let target = redis.target(&address)?;
         let database = address.database.unwrap_or(0);
         let names = (0..config.lanes).map(|lane| Names::new(&config.namespace, lane, database));
         let shared = Arc::new(Shared {
@@ -381,26 +359,6 @@ async fn goodbye(shared: &Arc<Shared>) {
         while leaving.join_next().await.is_some() {}
     };
     let _ = timeout(shared.target.timeout(), all).await;
-}
-
-#[cfg(feature = "tls")]
-fn target(address: &Address, redis: &RedisConfig) -> Result<Target, Error> {
-    let target = Target::new(address, redis.command_timeout);
-    Ok(if address.tls {
-        target.with_tls(tls::connector(redis)?)
-    } else {
-        target
-    })
-}
-
-#[cfg(not(feature = "tls"))]
-fn target(address: &Address, redis: &RedisConfig) -> Result<Target, Error> {
-    if address.tls {
-        let message =
-            "the Redis URL asks for TLS, and this program was built without the feature `tls`";
-        return Err(Error::new(ErrorKind::Settings, message));
-    }
-    Ok(Target::new(address, redis.command_timeout))
 }
 
 fn bytes(bytes: &[u8]) -> Value {

@@ -10,10 +10,10 @@ use fred::interfaces::{ClientLike, LuaInterface};
 use fred::types::Value;
 use tokio::select;
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::backoff::Backoff;
-use super::link::{Link, options};
+use super::link::{Link, options, ping};
 use super::scripts::{self, SOURCES, Script};
 use super::status::Status;
 use super::subscription::Care;
@@ -66,12 +66,25 @@ struct Session {
     given_up: Notify,
 }
 
-/// Timeouts since the last answer.
-#[derive(Debug, Default)]
+/// What happened since the last answer.
+#[derive(Debug)]
 struct Silence {
+    /// When that answer came.
+    since: Instant,
+    /// Timeouts counted.
     count: u32,
     /// When the command that was counted last had been sent.
     last: Option<Instant>,
+}
+
+impl Default for Silence {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            count: 0,
+            last: None,
+        }
+    }
 }
 
 impl Commands {
@@ -284,6 +297,23 @@ impl Session {
         }
     }
 
+    /// Asks for an answer whenever none came for twice the command timeout: nobody sends commands,
+    /// or whoever does gives up before the timeout and so never notices one. Returns a failure.
+    async fn watch(&self, shared: &Shared) -> Error {
+        loop {
+            let due = self.silence().since + shared.target.timeout() * 2;
+            if Instant::now() < due {
+                sleep_until(due).await;
+                continue;
+            }
+            if let Err(error) = ping(&self.client, shared).await {
+                shared.subscription.ask(Care::Check);
+                return fault::from_fred(&error);
+            }
+            *self.silence() = Silence::default();
+        }
+    }
+
     /// Ends the connection, so that another is made.
     fn give_up(&self, why: Error) {
         self.verdict
@@ -349,5 +379,6 @@ async fn serve(shared: &Shared) -> Error {
     select! {
         error = link.lost() => fault::from_fred(&error),
         error = session.verdict() => error,
+        error = session.watch(shared) => error,
     }
 }

@@ -81,7 +81,11 @@ pub(super) fn from_fred(error: &FredError) -> Error {
 }
 
 /// fred shows an I/O error as `Os { code: 111, kind: .., message: "Connection refused" }`.
+/// A command whose connection is dropped sees its channel closed.
 fn reason(details: &str) -> &str {
+    if details == "channel closed" {
+        return "it was closed";
+    }
     let message = details.split_once("message: \"");
     message
         .and_then(|(_, text)| text.split('"').next())

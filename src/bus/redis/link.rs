@@ -6,6 +6,7 @@
 //! a black-holed peer when it is told to reconnect, and forgets the subscription.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fred::clients::Client;
@@ -21,7 +22,7 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
 use super::url::Address;
-use super::wire;
+use super::{Shared, wire};
 use crate::metrics::{Kind, Traffic};
 
 /// When the kernel begins to ask whether a silent peer still exists, and how often it asks again.
@@ -142,6 +143,28 @@ impl fmt::Debug for Link {
         f.debug_struct("Link")
             .field("client", &self.client.id())
             .finish_non_exhaustive()
+    }
+}
+
+/// A `PING` whose answer must be its own: after a refused `SUBSCRIBE` it would be the refusal.
+pub(super) fn ping(
+    client: &Client,
+    shared: &Shared,
+) -> impl Future<Output = Result<(), FredError>> + Send + use<> {
+    let nonce = format!("{:016x}", fastrand::u64(..));
+    let client = client.with_options(&options(shared.target.timeout()));
+    let traffic = Arc::clone(&shared.config.traffic);
+    async move {
+        traffic.sent(Kind::Connect, wire::command([4, nonce.len()]));
+        let answer: Value = client.ping(Some(nonce.clone())).await?;
+        traffic.received(Kind::Connect, wire::reply(&answer));
+        if answer.as_bytes() == Some(nonce.as_bytes()) {
+            return Ok(());
+        }
+        Err(FredError::new(
+            FredKind::Protocol,
+            "answers came out of step",
+        ))
     }
 }
 

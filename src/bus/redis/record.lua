@@ -4,7 +4,9 @@ local m, w = KEYS[1], KEYS[2]
 local now = now_ms()
 local known = beat(m, w, ARGV[1], now)
 for i = 2, #ARGV, 3 do
-  redis.call('HSET', w, ARGV[i], struct.pack('>I8', now + tonumber(ARGV[i + 1])) .. ARGV[i + 2])
+  -- Rounded up: the clock was rounded down, and a deadline must not come early.
+  local deadline = now + tonumber(ARGV[i + 1]) + 1
+  redis.call('HSET', w, ARGV[i], struct.pack('>I8', deadline) .. ARGV[i + 2])
   -- Recovered by a peer while its writer lives: the writer answers for it again, with this deadline.
   redis.call('ZREM', m, ARGV[i])
 end
