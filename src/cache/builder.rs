@@ -74,9 +74,12 @@ where
         R: Into<Loaded<V>>,
         E: Into<BoxError>,
     {
+        let load = Arc::new(load);
         self.loader = Some(Arc::new(move |key| {
-            let loading = load(key);
-            Box::pin(async move { loading.await.map(Into::into).map_err(Into::into) })
+            let load = load.clone();
+            // Called at the first poll: what it reads before its first await belongs to the load,
+            // which has taken its token by then, and if it panics, it does so in the load's task.
+            Box::pin(async move { load(key).await.map(Into::into).map_err(Into::into) })
         }));
         self
     }
