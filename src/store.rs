@@ -263,6 +263,11 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     /// check, the check refuses. 2: if it follows, so does its removal, and that detaches the
     /// placeholder (the insert fails) or removes the value.
     pub(crate) fn insert(&self, stored: &Stored<K>, value: Option<V>, meta: Meta) -> Insertion {
+        // Before anything is touched: a load that lost must not take a newer one's value with it.
+        let newest = self.newest(stored.hash, meta.tags());
+        if newest > meta.token {
+            return Insertion::Discarded(newest);
+        }
         self.next_expiry.fetch_min(meta.expires_at, Relaxed);
         match value {
             Some(value) => {
