@@ -24,9 +24,18 @@ const SHARDS: usize = 16;
 pub(crate) struct Landing<V> {
     pub(crate) result: Result<Option<V>, Error>,
     pub(crate) loaded_at: Nanos,
-    /// The invalidation that came after the load began, if one did; 0 otherwise. Whoever began to
-    /// read after it must not be answered with this value.
-    pub(crate) discarded_at: Stamp,
+    /// What the load saw of the invalidation clock, if one of its tags was invalidated since. Whoever
+    /// began to read later than this may have begun after that, and must not be answered with this
+    /// value. (The tag's last stamp says nothing of those before it: a reader between two
+    /// invalidations must not be answered either. Keys, caches and lanes were compared on joining.)
+    outdated: Option<Stamp>,
+}
+
+impl<V> Landing<V> {
+    /// Whether it answers a read that began at `began`; errors answer everybody.
+    pub(crate) fn answers(&self, began: Stamp) -> bool {
+        self.result.is_err() || self.outdated.is_none_or(|token| began <= token)
+    }
 }
 
 /// A load that is waiting for its turn or under way.
@@ -149,28 +158,28 @@ impl<K, V> Leader<K, V> {
 
     /// Leaves the table, so that later reads look in the store or load again; then tells everybody.
     ///
-    /// `newest` is the newest invalidation that concerns the key and the tags that came with the
-    /// value. It is asked under the table's lock, which closes this race:
+    /// `newest_tag` is the newest invalidation of the tags that came with the value. It is asked
+    /// under the table's lock, which closes this race:
     /// 1: the value is stored; 2: its tag is invalidated; 3: a read begins, finds the entry stale
     /// and joins this flight, whose tags it cannot know; 4: the flight lands.
     pub(crate) fn land(
         mut self,
         result: Result<Option<V>, Error>,
         loaded_at: Nanos,
-        newest: impl FnOnce() -> Stamp,
+        newest_tag: impl FnOnce() -> Stamp,
     ) {
-        self.leave(result, loaded_at, newest);
+        self.leave(result, loaded_at, newest_tag);
     }
 
     fn leave(
         &mut self,
         result: Result<Option<V>, Error>,
         loaded_at: Nanos,
-        newest: impl FnOnce() -> Stamp,
+        newest_tag: impl FnOnce() -> Stamp,
     ) {
         self.landed = true;
         let mut table = self.flights.table(self.flight.hash);
-        let newest = newest();
+        let newest_tag = newest_tag();
         if let Slot::Occupied(slot) = table.entry(self.flight.hash) {
             // A newer flight may have taken the place.
             if Arc::ptr_eq(slot.get(), &self.flight) {
@@ -178,15 +187,11 @@ impl<K, V> Leader<K, V> {
             }
         }
         drop(table);
-        let discarded_at = if newest > self.flight.token.load(SeqCst) {
-            newest
-        } else {
-            0
-        };
+        let token = self.flight.token.load(SeqCst);
         self.flight.landing.send_replace(Some(Landing {
             result,
             loaded_at,
-            discarded_at,
+            outdated: (newest_tag > token).then_some(token),
         }));
     }
 }
@@ -216,7 +221,7 @@ impl<V: Clone> Passenger<V> {
             Err(_) => Landing {
                 result: Err(Error::closed()),
                 loaded_at: 0,
-                discarded_at: 0,
+                outdated: None,
             },
         }
     }
@@ -266,15 +271,14 @@ mod tests {
         assert!(!flights.has(1));
         let landing = first.landing().await;
         assert_eq!(
-            (landing.result.unwrap(), landing.discarded_at),
-            (Some(10), 6)
+            (landing.answers(5), landing.answers(6), landing.answers(7)),
+            (true, false, false)
         );
+        assert_eq!(landing.result.unwrap(), Some(10));
         assert_eq!(second.landing().await.result.unwrap(), Some(10));
         let landing = third.landing().await;
-        assert_eq!(
-            (landing.result.unwrap(), landing.discarded_at),
-            (Some(20), 0)
-        );
+        assert!(landing.answers(7));
+        assert_eq!(landing.result.unwrap(), Some(20));
     }
 
     #[tokio::test]

@@ -250,9 +250,12 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         let key = self.stamps.key(self.options.cache, hash).load(SeqCst);
         let lane = self.stamps.fenced(self.stamps.lane(hash));
         let cache = self.stamp.load(SeqCst);
-        key.max(lane)
-            .max(cache)
-            .max(self.stamps.newest_tag(self.options.cache, tags))
+        key.max(lane).max(cache).max(self.newest_tag(tags))
+    }
+
+    /// The newest invalidation of these tags.
+    pub(crate) fn newest_tag(&self, tags: &[u64]) -> Stamp {
+        self.stamps.newest_tag(self.options.cache, tags)
     }
 
     /// Stores what a load returned, unless it was invalidated since the load began.

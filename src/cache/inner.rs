@@ -126,9 +126,9 @@ where
                 }
             };
             let landing = passenger.landing().await;
-            // It began before an invalidation that this read must see (its tags were unknown when
-            // the read joined): load again. The next flight begins after this read did.
-            if landing.result.is_ok() && landing.discarded_at > 0 && began >= landing.discarded_at {
+            // It may have begun before an invalidation that this read must see (its tags were
+            // unknown when the read joined): load again, in the end after this read began.
+            if !landing.answers(began) {
                 continue;
             }
             let age = self.core().clock.now().saturating_sub(landing.loaded_at);
@@ -318,8 +318,7 @@ where
                 Insertion::Oversized => self.metrics.oversized.inc(),
             }
         }
-        let hash = leader.hash();
-        leader.land(Ok(value), loaded_at, || self.store.newest(hash, &tags));
+        leader.land(Ok(value), loaded_at, || self.store.newest_tag(&tags));
     }
 
     /// How long an entry may live; jitter only shortens it.
@@ -343,14 +342,13 @@ where
         } else {
             None
         };
-        let newest = || self.store.newest(hash, &[]);
         match stale {
             Some((value, age)) => {
                 self.metrics.stale_if_error.inc();
                 let loaded_at = self.core().clock.now().saturating_sub(age);
-                leader.land(Ok(Some(value)), loaded_at, newest);
+                leader.land(Ok(Some(value)), loaded_at, || 0);
             }
-            None => leader.land(Err(error), 0, newest),
+            None => leader.land(Err(error), 0, || 0),
         }
     }
 

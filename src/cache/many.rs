@@ -108,11 +108,10 @@ where
         let mut failed = None;
         for (index, passenger) in waiting {
             let landing = passenger.landing().await;
-            let late = landing.discarded_at > 0 && began >= landing.discarded_at;
-            let result = if landing.result.is_ok() && late {
-                self.get(&keys[index]).await
-            } else {
+            let result = if landing.answers(began) {
                 landing.result
+            } else {
+                self.get(&keys[index]).await
             };
             match result {
                 Ok(value) => values[index] = value,
