@@ -4,3 +4,4 @@ mod support;
 
 mod coherence;
 mod fleet;
+mod race;

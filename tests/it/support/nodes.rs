@@ -30,6 +30,10 @@ impl Source {
         self.0.rows.lock().unwrap().remove(&key);
     }
 
+    pub(crate) fn row(&self, key: u64) -> Option<u64> {
+        self.0.rows.lock().unwrap().get(&key).copied()
+    }
+
     pub(crate) fn loads(&self) -> u64 {
         self.0.loads.load(SeqCst)
     }
@@ -45,7 +49,7 @@ impl Source {
     /// Reads first and answers later, as a slow query does: the worst case for a race.
     pub(crate) async fn load(&self, key: u64) -> io::Result<Loaded<u64>> {
         self.0.loads.fetch_add(1, SeqCst);
-        let row = self.0.rows.lock().unwrap().get(&key).copied();
+        let row = self.row(key);
         let delay = *self.0.delay.lock().unwrap();
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
