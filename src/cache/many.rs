@@ -34,13 +34,23 @@ where
     ///
     /// As [`get`](Self::get).
     pub async fn get_many(&self, keys: &[K]) -> Result<Vec<Option<V>>, Error> {
+        let hashes: Option<Vec<u64>> = keys.iter().map(Key::digest).collect();
+        let hashes = hashes.ok_or_else(too_long)?;
         let mut values = vec![None; keys.len()];
+        let began = self.0.core().stamps.token();
+        let mut missing = Vec::new();
+        for (index, (key, hash)) in keys.iter().zip(hashes).enumerate() {
+            match self.look(hash, key).await {
+                Ok(lookup) => values[index] = lookup.value,
+                Err(cause) => missing.push((index, hash, cause)),
+            }
+        }
+        // From here to the departure nothing waits: a call that is dropped leaves no flight that
+        // others have joined without its load.
         let mut waiting = Vec::new();
         let mut leaders = Vec::new();
-        let began = self.0.core().stamps.token();
-        for (index, key) in keys.iter().enumerate() {
-            let hash = key.digest().ok_or_else(too_long)?;
-            match self.board(hash, key).await {
+        for (index, hash, cause) in missing {
+            match self.board(hash, &keys[index], cause) {
                 Boarding::Found(lookup) => values[index] = lookup.value,
                 Boarding::Join(passenger) => {
                     self.0.metrics.coalesced.inc();
@@ -74,28 +84,24 @@ where
         }
     }
 
-    async fn board(&self, hash: u64, key: &K) -> Boarding<K, V, Lookup<V>> {
-        let cause = match self.0.hit(hash, key) {
-            Ok(lookup) => return Boarding::Found(lookup),
-            Err(Found::Missing(cause)) => cause,
-            Err(_) => match self.0.verified(hash, key).await {
-                Ok(lookup) => return Boarding::Found(lookup),
-                Err(cause) => cause,
-            },
-        };
+    async fn look(&self, hash: u64, key: &K) -> Result<Lookup<V>, Miss> {
+        match self.0.hit(hash, key) {
+            Ok(lookup) => Ok(lookup),
+            Err(Found::Missing(cause)) => Err(cause),
+            Err(_) => self.0.verified(hash, key).await,
+        }
+    }
+
+    fn board(&self, hash: u64, key: &K, cause: Miss) -> Boarding<K, V, Lookup<V>> {
         let newest = || self.0.store.newest(hash, &[]);
         let boarding = self
             .0
             .flights
             .board(hash, key, newest, || self.0.hit(hash, key).ok());
         if matches!(boarding, Boarding::Lead(..)) {
-            self.count(cause);
+            self.0.metrics.misses[cause].inc();
         }
         boarding
-    }
-
-    fn count(&self, cause: Miss) {
-        self.0.metrics.misses[cause].inc();
     }
 
     async fn land_many(
