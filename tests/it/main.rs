@@ -4,4 +4,5 @@ mod support;
 
 mod coherence;
 mod fleet;
+mod flights;
 mod race;
