@@ -145,6 +145,7 @@ pub(crate) async fn write<T, E>(
         intent: None,
         deadline,
         began: false,
+        failed: false,
         done: false,
     };
     match (open.announce().await, core.settings.write_policy) {
@@ -160,11 +161,11 @@ pub(crate) async fn write<T, E>(
     let value = match timeout(left, commit).await {
         Ok(Ok(value)) => value,
         Ok(Err(error)) => {
+            open.failed = true;
             core.metrics.writes[WriteOutcome::Failed].inc();
             return Err(WriteError::Commit(error));
         }
         Err(_) => {
-            core.metrics.writes[WriteOutcome::Abandoned].inc();
             let after = humantime::format_duration(core.settings.write_timeout);
             let message = format!("no answer within write_timeout ({after})");
             return Err(WriteError::Abandoned(Error::new(
@@ -196,6 +197,8 @@ struct OpenWrite<'a> {
     intent: Option<IntentId>,
     deadline: Nanos,
     began: bool,
+    /// The commit returned an error, which is counted as such.
+    failed: bool,
     done: bool,
 }
 
@@ -279,6 +282,9 @@ impl Drop for OpenWrite<'_> {
                 let _ = core.enqueue(&change.items(), self.intent);
             }
             return;
+        }
+        if !self.failed {
+            core.metrics.writes[WriteOutcome::Abandoned].inc();
         }
         change.drop_local();
         let _ = core.enqueue(&change.items(), None);
