@@ -3,6 +3,10 @@
 mod support;
 
 mod coherence;
+mod crashes;
+mod faults;
 mod fleet;
 mod flights;
+mod outages;
 mod race;
+mod writes;
