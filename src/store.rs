@@ -63,6 +63,10 @@ pub(crate) enum Found<V> {
     },
     /// There is an entry, but nobody has vouched for its lane lately.
     Unverified,
+    /// It is past its TTL, by so much; whoever answers the read observes that, once.
+    Expired {
+        overage: Nanos,
+    },
     Missing(Miss),
 }
 
@@ -170,7 +174,9 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
                     age: now.saturating_sub(meta.loaded_at),
                     refresh: self.due_for_refresh(&meta, now),
                 },
-                Verdict::Expired => self.expired(now.saturating_sub(meta.expires_at)),
+                Verdict::Expired => Found::Expired {
+                    overage: now.saturating_sub(meta.expires_at),
+                },
                 Verdict::Unverified => Found::Unverified,
             };
         }
@@ -215,21 +221,14 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     }
 
     #[cold]
-    fn expired(&self, overage: Nanos) -> Found<V> {
-        self.shared
-            .metrics
-            .expiry_overage
-            .observe(Duration::from_nanos(overage));
-        Found::Missing(Miss::Expired)
-    }
-
-    #[cold]
     fn gone(&self, hash: u64) -> Found<V> {
         let Some((why, at)) = self.shared.ghosts.take(hash) else {
             return Found::Missing(Miss::Cold);
         };
         match why {
-            Gone::Expired => self.expired(self.options.clock.now().saturating_sub(at)),
+            Gone::Expired => Found::Expired {
+                overage: self.options.clock.now().saturating_sub(at),
+            },
             Gone::Invalidated => Found::Missing(Miss::Invalidated),
             Gone::Evicted => Found::Missing(Miss::Evicted),
             Gone::Fenced => Found::Missing(Miss::Fenced),

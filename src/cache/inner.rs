@@ -97,9 +97,9 @@ where
         Q: KeyRef<K> + ?Sized,
     {
         let began = self.core().stamps.token();
-        let cause = match missing {
-            Found::Missing(cause) => cause,
-            _ => match self.verified(hash, key).await {
+        let cause = match self.cause(&missing) {
+            Some(cause) => cause,
+            None => match self.verified(hash, key).await {
                 Ok(lookup) => return Ok(lookup),
                 Err(cause) => cause,
             },
@@ -136,6 +136,20 @@ where
         }
     }
 
+    /// Why a read has to load; `None` if a verification may yet make it a hit. Ask once a read: it
+    /// observes how long an entry was past its TTL.
+    pub(crate) fn cause(&self, missing: &Found<V>) -> Option<Miss> {
+        match missing {
+            Found::Missing(cause) => Some(*cause),
+            Found::Expired { overage } => {
+                let overage = Duration::from_nanos(*overage);
+                self.metrics.expiry_overage.observe(overage);
+                Some(Miss::Expired)
+            }
+            Found::Unverified | Found::Value { .. } | Found::Absent { .. } => None,
+        }
+    }
+
     pub(crate) fn load_of(&self, key: &K) -> Result<Load<V>, Error> {
         let loader = self.loader.as_ref().ok_or_else(|| {
             let message = format!("cache {:?} has no loader; use `get_with`", self.name);
@@ -163,10 +177,10 @@ where
             loop {
                 let mut verified = std::pin::pin!(lane.verified.notified());
                 verified.as_mut().enable();
-                match self.hit(hash, key) {
+                match self.hit(hash, key).map_err(|missing| self.cause(&missing)) {
                     Ok(lookup) => return Ok(lookup),
-                    Err(Found::Missing(cause)) => return Err(cause),
-                    Err(_) => core.nudge.notify_one(),
+                    Err(Some(cause)) => return Err(cause),
+                    Err(None) => core.nudge.notify_one(),
                 }
                 verified.await;
             }

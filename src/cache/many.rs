@@ -85,10 +85,14 @@ where
     }
 
     async fn look(&self, hash: u64, key: &K) -> Result<Lookup<V>, Miss> {
-        match self.0.hit(hash, key) {
+        match self
+            .0
+            .hit(hash, key)
+            .map_err(|missing| self.0.cause(&missing))
+        {
             Ok(lookup) => Ok(lookup),
-            Err(Found::Missing(cause)) => Err(cause),
-            Err(_) => self.0.verified(hash, key).await,
+            Err(Some(cause)) => Err(cause),
+            Err(None) => self.0.verified(hash, key).await,
         }
     }
 
