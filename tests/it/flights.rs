@@ -6,26 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use unstale::{Cache, Error, ErrorKind, Loaded, LocalBus, MAX_KEY_BYTES, Outcome, Settings};
-use unstale::{Instance, testing};
+use unstale::{Error, ErrorKind, Loaded, Outcome};
 
-use crate::support::nodes::{Node, ms, pair, pass};
+use crate::support::nodes::{Node, alone, get, metric, ms, pair, pass};
 
 const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
-
-async fn alone() -> Instance {
-    let bus = LocalBus::default();
-    testing::start_on(&bus, Settings::default()).await.unwrap()
-}
-
-fn get(cache: &Cache<u64, u64>, key: u64) -> JoinHandle<Result<Option<u64>, Error>> {
-    let cache = cache.clone();
-    tokio::spawn(async move { cache.get(&key).await })
-}
 
 /// The first caller leads, the others join; the load takes a second.
 async fn callers(node: &Node, count: usize) -> Vec<JoinHandle<Result<Option<u64>, Error>>> {
@@ -145,7 +133,7 @@ async fn an_error_goes_to_all_who_wait_and_is_not_remembered() {
 /// Panics for key 1 once it runs, for key 2 before there is a future, and for no other.
 #[tokio::test(start_paused = true)]
 async fn a_panicking_loader_is_an_error_for_all_who_wait() {
-    let instance = alone().await;
+    let (_bus, instance) = alone().await;
     let panic_if = |panics: bool| {
         if panics {
             std::panic::resume_unwind(Box::new("the loader panics"));
@@ -186,7 +174,7 @@ async fn a_panicking_loader_is_an_error_for_all_who_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn max_loads_bounds_what_runs_and_who_waits_too_long_is_told() {
-    let instance = alone().await;
+    let (_bus, instance) = alone().await;
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let counters = (running.clone(), most.clone());
     let cache = instance
@@ -221,8 +209,8 @@ async fn max_loads_bounds_what_runs_and_who_waits_too_long_is_told() {
     }
     // Three turns of two seconds begin before the five are over.
     assert_eq!((overloaded, most.load(SeqCst)), (2, 2));
-    let text = instance.metrics_text();
-    assert!(text.contains(r#"unstale_loads_total{cache="bounded",outcome="overloaded"} 2"#));
+    let overloaded = r#"unstale_loads_total{cache="bounded",outcome="overloaded"}"#;
+    assert_eq!(metric(&instance, overloaded), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -249,110 +237,10 @@ async fn a_load_of_ones_own_is_shared_like_any_other() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cache_without_a_loader_says_so() {
-    let instance = alone().await;
+    let (_bus, instance) = alone().await;
     let cache = instance.cache::<u64, u64>("bare").build().unwrap();
     assert_eq!(cache.get(&1).await.unwrap_err().kind(), ErrorKind::NoLoader);
     let load = async { Ok::<_, io::Error>(Some(1)) };
     assert_eq!(cache.get_with(&1, load).await.unwrap(), Some(1));
     assert_eq!(cache.get(&1).await.unwrap(), Some(1));
-}
-
-/// Key 2 has to be verified, in vain, before the batch goes out; key 1 has a leader by then.
-#[tokio::test(start_paused = true)]
-async fn a_cancelled_batch_leaves_nobody_without_an_answer() {
-    let (bus, source, a, _b) = pair().await;
-    source.set(1, 10);
-    source.set(2, 20);
-    assert_eq!(a.get(2).await, Some(20));
-    bus.faults(0).silence();
-    pass(ms(2_200)).await;
-    let batch = tokio::spawn({
-        let a = a.clone();
-        async move { a.cache.get_many(&[1, 2]).await }
-    });
-    pass(ms(10)).await;
-    let other = get(&a.cache, 1);
-    pass(ms(10)).await;
-    batch.abort();
-    assert_eq!(other.await.unwrap().unwrap(), Some(10));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_batch_with_a_key_over_the_limit_loads_nothing() {
-    let instance = alone().await;
-    let cache = instance
-        .cache::<String, usize>("lengths")
-        .loader(|key: String| async move { Ok::<_, io::Error>(key.len()) })
-        .build()
-        .unwrap();
-    let keys = ["fine".to_owned(), "x".repeat(MAX_KEY_BYTES + 1)];
-    assert_eq!(
-        cache.get_many(&keys).await.unwrap_err().kind(),
-        ErrorKind::Key
-    );
-    assert_eq!(cache.stats().misses, 0);
-    assert_eq!(cache.get("fine").await.unwrap(), Some(4));
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap()
-}
-
-/// A load runs on the instance's runtime; who waits may be on any, and its end stops nothing.
-#[test]
-fn waiting_works_on_any_runtime_and_outlives_it() {
-    let home = runtime();
-    let (began, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (began_too, release_too) = (began.clone(), release.clone());
-    let instance = home
-        .block_on(Instance::start_on(
-            &LocalBus::default(),
-            Settings::default(),
-        ))
-        .unwrap();
-    let cache = instance
-        .cache::<u64, u64>("far")
-        .loader(move |key: u64| {
-            let (began, release) = (began_too.clone(), release_too.clone());
-            async move {
-                began.notify_one();
-                release.notified().await;
-                Ok::<_, io::Error>(key)
-            }
-        })
-        .build()
-        .unwrap();
-    let guest = runtime();
-    let gone = guest.spawn({
-        let cache = cache.clone();
-        async move { cache.get(&1).await }
-    });
-    home.block_on(began.notified());
-    drop((guest, gone));
-    let waiting = get_on(&home, &cache);
-    release.notify_one();
-    assert_eq!(home.block_on(waiting).unwrap().unwrap(), Some(1));
-    assert_eq!(cache.stats().loads, 1);
-    // The home runtime ends with a load under way: whoever waits elsewhere is told.
-    let guest = runtime();
-    let waiting = guest.spawn({
-        let cache = cache.clone();
-        async move { cache.get(&2).await }
-    });
-    home.block_on(began.notified());
-    drop(home);
-    let error = guest.block_on(waiting).unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Closed);
-}
-
-fn get_on(
-    runtime: &tokio::runtime::Runtime,
-    cache: &Cache<u64, u64>,
-) -> JoinHandle<Result<Option<u64>, Error>> {
-    let cache = cache.clone();
-    runtime.spawn(async move { cache.get(&1).await })
 }

@@ -4,9 +4,13 @@ mod support;
 
 mod coherence;
 mod crashes;
+mod expiry;
 mod faults;
 mod fleet;
 mod flights;
+mod lifecycle;
+mod many;
 mod outages;
 mod race;
+mod store;
 mod writes;

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use unstale::{Cache, Instance, Loaded, LocalBus, Outcome, Settings, testing};
+use tokio::task::JoinHandle;
+
+use unstale::{Cache, Error, Instance, Loaded, LocalBus, Outcome, Settings, testing};
 
 /// What the loaders read and the writers change.
 #[derive(Clone, Default)]
@@ -91,13 +93,9 @@ impl Node {
         self.cache.lookup(&key).await.unwrap().outcome
     }
 
-    /// The value of one series in the instance's metrics; 0 if it is not there.
+    /// As [`metric`].
     pub(crate) fn metric(&self, series: &str) -> u64 {
-        let text = self.instance.metrics_text();
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.map_or(0, |value| value.parse::<f64>().unwrap() as u64)
+        metric(&self.instance, series)
     }
 }
 
@@ -120,4 +118,26 @@ pub(crate) async fn pass(time: Duration) {
 
 pub(crate) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
+}
+
+/// An instance of its own, on a bus of its own.
+pub(crate) async fn alone() -> (LocalBus, Instance) {
+    let bus = LocalBus::default();
+    let instance = testing::start_on(&bus, Settings::default()).await.unwrap();
+    (bus, instance)
+}
+
+/// As [`Cache::get`], in a task of its own.
+pub(crate) fn get(cache: &Cache<u64, u64>, key: u64) -> JoinHandle<Result<Option<u64>, Error>> {
+    let cache = cache.clone();
+    tokio::spawn(async move { cache.get(&key).await })
+}
+
+/// The value of one series in an instance's metrics; 0 if it is not there.
+pub(crate) fn metric(instance: &Instance, series: &str) -> u64 {
+    let text = instance.metrics_text();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.map_or(0, |value| value.parse::<f64>().unwrap() as u64)
 }

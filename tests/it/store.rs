@@ -1,0 +1,339 @@
+//! What a cache keeps, for how long at most, and how much of it.
+
+use std::io;
+use std::time::Duration;
+
+use unstale::{
+    Cache, CacheBuilder, CacheSettings, ErrorKind, Instance, Loaded, LocalBus, Settings,
+};
+use unstale::{MAX_KEY_BYTES, MAX_TAGS, Outcome, testing};
+
+use crate::support::nodes::{alone, metric, ms, pair_with, pass};
+
+/// A cache whose values are their keys, and that serves them without a verification, so that a
+/// test may look without keeping the instance busy. Keys from 1,000,000 do not exist.
+fn plain(instance: &Instance) -> CacheBuilder<u64, u64> {
+    instance
+        .cache::<u64, u64>("plain")
+        .max_staleness(None)
+        .ttl_jitter(0.0)
+        .loader(|key: u64| async move { Ok::<_, io::Error>((key < 1_000_000).then_some(key)) })
+}
+
+async fn fill(cache: &Cache<u64, u64>, keys: std::ops::Range<u64>) {
+    for key in keys {
+        cache.get(&key).await.unwrap();
+    }
+}
+
+fn held(cache: &Cache<u64, u64>, keys: std::ops::Range<u64>) -> usize {
+    keys.filter(|key| cache.peek(key).is_some()).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_lives_exactly_its_ttl_without_jitter() {
+    let (_bus, instance) = alone().await;
+    let cache = plain(&instance).ttl(ms(10_000)).build().unwrap();
+    fill(&cache, 0..1).await;
+    pass(ms(9_999)).await;
+    assert_eq!(cache.peek(&0), Some(0));
+    pass(ms(1)).await;
+    assert_eq!(cache.peek(&0), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn jitter_shortens_a_ttl_and_never_prolongs_it() {
+    let (_bus, instance) = alone().await;
+    let cache = plain(&instance)
+        .ttl(ms(10_000))
+        .ttl_jitter(0.5)
+        .build()
+        .unwrap();
+    fill(&cache, 0..400).await;
+    pass(ms(4_999)).await;
+    assert_eq!(held(&cache, 0..400), 400);
+    pass(ms(2_501)).await;
+    let left = held(&cache, 0..400);
+    assert!(
+        (120..280).contains(&left),
+        "{left} of 400 at three quarters"
+    );
+    pass(ms(2_500)).await;
+    assert_eq!(held(&cache, 0..400), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ttl_that_comes_with_a_value_replaces_the_caches() {
+    let (_bus, instance) = alone().await;
+    let cache = plain(&instance)
+        .ttl(ms(10_000))
+        .loader(|key: u64| async move { Ok::<_, io::Error>(Loaded::new(key).ttl(ms(key))) })
+        .build()
+        .unwrap();
+    cache.get_many(&[5_000, 20_000]).await.unwrap();
+    pass(ms(4_999)).await;
+    assert_eq!(cache.peek(&5_000), Some(5_000));
+    pass(ms(1)).await;
+    assert_eq!(
+        (cache.peek(&5_000), cache.peek(&20_000)),
+        (None, Some(20_000))
+    );
+    pass(ms(14_999)).await;
+    assert_eq!(cache.peek(&20_000), Some(20_000));
+    pass(ms(1)).await;
+    assert_eq!(cache.peek(&20_000), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_exist_is_remembered_for_the_negative_ttl() {
+    let (_bus, instance) = alone().await;
+    let cache = plain(&instance).negative_ttl(ms(3_000)).build().unwrap();
+    let outcome = async || cache.lookup(&1_000_000).await.unwrap().outcome;
+    assert_eq!(outcome().await, Outcome::Miss);
+    pass(ms(2_999)).await;
+    assert_eq!(
+        (outcome().await, cache.peek(&1_000_000)),
+        (Outcome::Negative, None)
+    );
+    pass(ms(1)).await;
+    assert_eq!(outcome().await, Outcome::Miss);
+    let nothing = instance
+        .cache::<u64, u64>("nothing")
+        .negative_ttl(Duration::ZERO)
+        .loader(|_| async { Ok::<_, io::Error>(None) })
+        .build()
+        .unwrap();
+    for _ in 0..2 {
+        assert_eq!(nothing.lookup(&1).await.unwrap().outcome, Outcome::Miss);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_unknown_keys_pushes_nothing_out_that_exists() {
+    let (_bus, instance) = alone().await;
+    let cache = plain(&instance).capacity(1_000).build().unwrap();
+    fill(&cache, 0..600).await;
+    fill(&cache, 1_000_000..1_010_000).await;
+    assert_eq!(held(&cache, 0..600), 600);
+    let entries = cache.stats().entries;
+    assert!(
+        (650..=700).contains(&entries),
+        "{entries}: at most a tenth for what does not exist"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_cache_evicts_and_stays_within_its_capacity() {
+    let (_bus, instance) = alone().await;
+    let cache = plain(&instance).capacity(1_000).build().unwrap();
+    for keys in [0..500, 500..1_000, 1_000..5_000] {
+        fill(&cache, keys).await;
+        assert!(cache.stats().entries <= 1_000);
+    }
+    let (entries, evictions) = (cache.stats().entries, cache.stats().evictions);
+    assert!(entries >= 900, "{entries}");
+    assert_eq!(entries + evictions, 5_000);
+    assert_eq!(held(&cache, 0..5_000) as u64, entries);
+    assert_eq!(
+        metric(&instance, r#"unstale_evictions_total{cache="plain"}"#),
+        evictions
+    );
+    assert_eq!(
+        metric(&instance, r#"unstale_entries{cache="plain"}"#),
+        entries
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_are_bounded_and_what_is_too_large_is_served_but_not_stored() {
+    const WEIGHT: &str = r#"unstale_weight_bytes{cache="plain"}"#;
+    let (_bus, instance) = alone().await;
+    // A value is its own weight.
+    let cache = plain(&instance)
+        .max_bytes(100_000, |_, value| *value)
+        .build()
+        .unwrap();
+    for key in 1_000..2_000 {
+        cache.get(&key).await.unwrap();
+        let weight = metric(&instance, WEIGHT);
+        assert!(weight <= 100_000, "{weight}");
+    }
+    let held: u64 = (1_000..2_000).filter_map(|key| cache.peek(&key)).sum();
+    assert_eq!(metric(&instance, WEIGHT), held);
+    assert!(held >= 80_000, "{held}: too little is kept");
+    for _ in 0..2 {
+        assert_eq!(cache.get(&200_000).await.unwrap(), Some(200_000));
+    }
+    assert_eq!(cache.peek(&200_000), None);
+    assert_eq!(
+        metric(&instance, r#"unstale_oversized_total{cache="plain"}"#),
+        2
+    );
+    cache
+        .invalidate_many(&(1_000..1_500).collect::<Vec<_>>())
+        .await
+        .unwrap();
+    cache.invalidate_all().await.unwrap();
+    pass(ms(2_500)).await;
+    assert_eq!((cache.stats().entries, metric(&instance, WEIGHT)), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_reaper_frees_what_nobody_reads_and_can_be_off() {
+    let (_bus, instance) = alone().await;
+    let swept = plain(&instance)
+        .ttl(ms(5_000))
+        .negative_ttl(ms(2_000))
+        .build()
+        .unwrap();
+    fill(&swept, 0..100).await;
+    fill(&swept, 1_000_000..1_000_010).await;
+    assert_eq!(swept.stats().entries, 110);
+    pass(ms(3_500)).await;
+    assert_eq!(swept.stats().entries, 100);
+    pass(ms(3_000)).await;
+    assert_eq!(swept.stats().entries, 0);
+    assert_eq!(
+        metric(&instance, r#"unstale_reaped_total{cache="plain"}"#),
+        110
+    );
+    // Long before their TTL: what an invalidation of everything has left behind.
+    fill(&swept, 0..100).await;
+    swept.invalidate_all().await.unwrap();
+    pass(ms(2_500)).await;
+    assert_eq!(swept.stats().entries, 0);
+    drop(swept);
+    let kept = plain(&instance)
+        .ttl(ms(5_000))
+        .reap_interval(None)
+        .build()
+        .unwrap();
+    fill(&kept, 0..100).await;
+    pass(ms(60_000)).await;
+    assert_eq!((kept.stats().entries, held(&kept, 0..100)), (100, 0));
+}
+
+#[tokio::test]
+async fn blocking_code_may_peek_and_invalidate() {
+    let instance = Instance::start_on(&LocalBus::default(), Settings::default())
+        .await
+        .unwrap();
+    let cache = plain(&instance).build().unwrap();
+    fill(&cache, 0..1).await;
+    let blocking = std::thread::spawn({
+        let cache = cache.clone();
+        move || {
+            let before = cache.peek(&0);
+            let published = cache.invalidate(&0);
+            (before, cache.peek(&0), published)
+        }
+    });
+    let (before, after, published) = blocking.join().unwrap();
+    assert_eq!((before, after), (Some(0), None));
+    published.await.unwrap();
+    assert_eq!(
+        (cache.stats().hits, cache.stats().misses),
+        (1, 1),
+        "a peek loads nothing"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_over_the_limit_is_refused_everywhere() {
+    let (_bus, instance) = alone().await;
+    let cache = instance
+        .cache::<String, usize>("lengths")
+        .loader(|key: String| async move { Ok::<_, io::Error>(key.len()) })
+        .build()
+        .unwrap();
+    let (longest, over) = ("x".repeat(MAX_KEY_BYTES), "x".repeat(MAX_KEY_BYTES + 1));
+    assert_eq!(cache.get(&longest).await.unwrap(), Some(MAX_KEY_BYTES));
+    let load = async { Ok::<_, io::Error>(1) };
+    let commit = async { Ok::<_, io::Error>(()) };
+    let refused = cache.write(&over, commit).await.unwrap_err();
+    let errors = [
+        cache.get(&over).await.unwrap_err(),
+        cache.lookup(&over).await.unwrap_err(),
+        cache.get_with(&over, load).await.unwrap_err(),
+        cache.invalidate(&over).await.unwrap_err(),
+        cache.invalidate_many([&longest, &over]).await.unwrap_err(),
+        instance
+            .batch()
+            .key(&cache, &over)
+            .invalidate()
+            .await
+            .unwrap_err(),
+    ];
+    assert!(
+        errors.iter().all(|error| error.kind() == ErrorKind::Key),
+        "{errors:?}"
+    );
+    assert!(matches!(refused, unstale::WriteError::Refused(why) if why.kind() == ErrorKind::Key));
+    assert_eq!(cache.peek(&over), None);
+    assert_eq!(
+        cache.peek(&longest),
+        Some(MAX_KEY_BYTES),
+        "refused before any is dropped"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_tags_fail_the_load() {
+    let (_bus, instance) = alone().await;
+    let cache = instance
+        .cache::<u64, u64>("tagged")
+        .loader(|key: u64| async move {
+            let tags = (0..key).map(|tag| tag.to_string());
+            Ok::<_, io::Error>(tags.fold(Loaded::new(key), Loaded::tag))
+        })
+        .build()
+        .unwrap();
+    let most = MAX_TAGS as u64;
+    assert_eq!(cache.get(&most).await.unwrap(), Some(most));
+    assert_eq!(
+        cache.get(&(most + 1)).await.unwrap_err().kind(),
+        ErrorKind::Load
+    );
+    assert_eq!(cache.stats().entries, 1);
+    // Every tag counts, the last as well.
+    cache.invalidate_tag(&(most - 1).to_string()).await.unwrap();
+    assert_eq!(cache.lookup(&most).await.unwrap().outcome, Outcome::Miss);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_is_built_once_and_with_what_its_bounds_need() {
+    let (_bus, instance) = alone().await;
+    let first = plain(&instance).build().unwrap();
+    let kind = |cache: CacheBuilder<u64, u64>| cache.build().unwrap_err().kind();
+    assert_eq!(kind(plain(&instance)), ErrorKind::Settings);
+    drop(first);
+    drop(plain(&instance).build().unwrap());
+    for name in ["", "Upper", "a__b", "9", "a-b"] {
+        assert_eq!(kind(instance.cache(name)), ErrorKind::Settings, "{name:?}");
+    }
+    let mut settings = Settings::default();
+    let mut plain_settings = CacheSettings::default();
+    plain_settings.max_bytes = Some(Some(1_000));
+    settings.caches.insert("plain".into(), plain_settings);
+    let instance = testing::start_on(&LocalBus::default(), settings)
+        .await
+        .unwrap();
+    assert_eq!(kind(plain(&instance)), ErrorKind::Settings);
+}
+
+#[tokio::test(start_paused = true)]
+async fn caches_of_one_name_and_other_keys_drop_everything_of_each_other() {
+    let (_bus, _source, a, b) = pair_with(Settings::default()).await;
+    let by_number = plain(&a.instance).build().unwrap();
+    let by_pair = b
+        .instance
+        .cache::<(u64, String), u64>("plain")
+        .loader(|key: (u64, String)| async move { Ok::<_, io::Error>(key.0) })
+        .build()
+        .unwrap();
+    let key = (7, "seven".to_owned());
+    by_pair.get(&key).await.unwrap();
+    by_number.invalidate(&1).await.unwrap();
+    pass(ms(1)).await;
+    assert_eq!(by_pair.peek(&key), None);
+}
