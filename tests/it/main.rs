@@ -9,6 +9,7 @@ mod faults;
 mod fleet;
 mod flights;
 mod lifecycle;
+mod limits;
 mod many;
 mod outages;
 mod race;
