@@ -279,8 +279,13 @@ impl Link {
         if out.failing.swap(false, Relaxed) {
             tracing::info!(lane, "coherent: the lane is verified");
         }
-        core.started
-            .send_if_modified(|started| started.replace(Ok(())).is_none());
+        // Not before every lane has answered: another one's answer may be that the start is refused.
+        if !core.lanes.iter().any(|lane| lane.failing.load(Relaxed)) {
+            core.started.send_if_modified(|started| match started {
+                Some(_) => false,
+                None => started.replace(Ok(())).is_none(),
+            });
+        }
     }
 
     /// Events that a failover has lost go out again.
