@@ -13,5 +13,6 @@ mod limits;
 mod many;
 mod outages;
 mod race;
+mod redis;
 mod store;
 mod writes;

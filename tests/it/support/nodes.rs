@@ -72,7 +72,11 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start(bus: &LocalBus, source: &Source, settings: Settings) -> Self {
-        let instance = testing::start_on(bus, settings).await.unwrap();
+        Self::of(testing::start_on(bus, settings).await.unwrap(), source)
+    }
+
+    /// The cache of an instance that runs.
+    pub(crate) fn of(instance: Instance, source: &Source) -> Self {
         let source = source.clone();
         let cache = instance
             .cache::<u64, u64>("rows")

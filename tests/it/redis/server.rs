@@ -1,0 +1,176 @@
+//! A Redis that dies, stands still, or loses what it knew.
+
+use tokio::task::block_in_place;
+use unstale::State;
+
+use super::watch::endure;
+use super::{COUNTER, INTENTS, JOURNAL, MEMBERS, Pair, fences, gaps, until};
+use crate::support::nodes::ms;
+use crate::support::redis::RedisServer;
+
+/// Both instances noticed that the lane began another life.
+async fn new_epoch(pair: &Pair, fenced: [u64; 2]) {
+    until("both adopt the new epoch", async || {
+        fences(&pair.a, "epoch") > fenced[0] && fences(&pair.b, "epoch") > fenced[1]
+    })
+    .await;
+}
+
+fn epochs(pair: &Pair) -> [u64; 2] {
+    [fences(&pair.a, "epoch"), fences(&pair.b, "epoch")]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_and_back_with_nothing() {
+    let pair = Pair::start().await;
+    endure(&pair, async |pair| {
+        let fenced = epochs(pair);
+        pair.server.kill();
+        pair.degraded().await;
+        block_in_place(|| pair.server.restart());
+        new_epoch(pair, fenced).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_and_back_at_once() {
+    let pair = Pair::start().await;
+    endure(&pair, async |pair| {
+        let fenced = epochs(pair);
+        block_in_place(|| pair.server.restart());
+        new_epoch(pair, fenced).await;
+    })
+    .await;
+    assert!(gaps(&pair.b, "disconnected") > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_and_continued() {
+    let pair = Pair::start().await;
+    endure(&pair, async |pair| {
+        block_in_place(|| pair.server.stop());
+        pair.degraded().await;
+        pair.server.cont();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asleep_for_longer_than_the_bound() {
+    let pair = Pair::start().await;
+    endure(&pair, async |pair| {
+        pair.admin(&["DEBUG", "SLEEP", "0.7"]);
+    })
+    .await;
+    assert_eq!(pair.b.instance.health().state, State::Coherent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flushed() {
+    let pair = Pair::start().await;
+    for flush in ["FLUSHALL", "FLUSHDB"] {
+        endure(&pair, async |pair| {
+            let fenced = epochs(pair);
+            pair.admin(&[flush]);
+            new_epoch(pair, fenced).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_counter_lost() {
+    let pair = Pair::start().await;
+    endure(&pair, async |pair| {
+        let fenced = epochs(pair);
+        pair.admin(&["DEL", COUNTER]);
+        new_epoch(pair, fenced).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_counter_that_is_set_back() {
+    let pair = Pair::start().await;
+    endure(&pair, async |pair| {
+        // Whoever restores an old backup into a running server does this.
+        let set = "redis.call('HINCRBY', KEYS[1], 'q', -5); redis.call('HSET', KEYS[1], 'e', '77')";
+        let fenced = epochs(pair);
+        pair.admin(&["EVAL", set, "1", COUNTER]);
+        new_epoch(pair, fenced).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_journal_lost_while_messages_are() {
+    let pair = Pair::start().await;
+    endure(&pair, async |pair| {
+        until("a gap that nothing fills", async || {
+            pair.proxy.drop_next(2);
+            pair.admin(&["DEL", JOURNAL]);
+            fences(&pair.b, "gap") > 0
+        })
+        .await;
+        pair.proxy.next_fates([]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_and_intents_lost() {
+    let pair = Pair::start().await;
+    for key in [MEMBERS, INTENTS] {
+        endure(&pair, async |pair| {
+            pair.admin(&["DEL", key]);
+            until("it is made again", async || {
+                pair.admin(&["EXISTS", key]) == "1"
+            })
+            .await;
+        })
+        .await;
+    }
+    assert_eq!(epochs(&pair), [0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scripts_forgotten() {
+    let pair = Pair::start().await;
+    endure(&pair, async |pair| {
+        for _ in 0..5 {
+            pair.admin(&["SCRIPT", "FLUSH"]);
+            let published = pair.a.metric("unstale_events_published_total");
+            until("events flow", async || {
+                pair.a.metric("unstale_events_published_total") > published + 2
+            })
+            .await;
+        }
+    })
+    .await;
+    assert_eq!(pair.a.metric("unstale_publish_failures_total"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_evicted_for_memory() {
+    let pair = Pair::on(RedisServer::start_with(&[
+        "--maxmemory-policy",
+        "allkeys-random",
+    ]))
+    .await;
+    endure(&pair, async |pair| {
+        let fenced = epochs(pair);
+        pair.admin(&["CONFIG", "SET", "maxmemory", "4mb"]);
+        let junk = "for i = 1, 200 do redis.call('SET', ARGV[1] .. i, string.rep('x', 10000)) end";
+        let mut round = 0;
+        until("the counter is evicted", async || {
+            round += 1;
+            pair.admin(&["EVAL", junk, "0", &round.to_string()]);
+            tokio::time::sleep(ms(10)).await;
+            fences(&pair.a, "epoch") > fenced[0] && fences(&pair.b, "epoch") > fenced[1]
+        })
+        .await;
+        pair.admin(&["CONFIG", "SET", "maxmemory", "0"]);
+    })
+    .await;
+}
