@@ -24,6 +24,10 @@ end
 
 -- Registers the instance as alive; 1 if the fleet knew it, else 0.
 local function beat(m, w, instance, now)
+  if not redis.call('HGET', w, '-') then
+    -- The intents were lost. Who becomes unknown records again what is open.
+    redis.call('DEL', m)
+  end
   local known = redis.call('ZSCORE', m, instance) and 1 or 0
   restore_members(m, w)
   redis.call('ZADD', m, string.format('%.0f', now), instance)

@@ -157,6 +157,25 @@ async fn losing_the_members_does_not_orphan_their_writes() {
 }
 
 #[tokio::test]
+async fn losing_the_intents_is_told_to_everybody() {
+    let server = RedisServer::start();
+    let (writer, _) = join(&server.url(), bus_config(1)).await;
+    let (peer, _events) = join(&server.url(), bus_config(2)).await;
+    let open = || vec![intent(1, 7, Duration::from_secs(60))];
+    writer.record(0, open()).await.unwrap();
+    peer.verify(0).await.unwrap();
+    admin(&server).cmd(&["DEL", W]);
+
+    // Whoever comes first must not hide it from the others.
+    assert!(!peer.verify(0).await.unwrap().known);
+    assert!(!writer.verify(0).await.unwrap().known);
+    writer.record(0, open()).await.unwrap();
+    assert_eq!(left(&server), (2, 1));
+    assert!(peer.verify(0).await.unwrap().known);
+    assert!(writer.verify(0).await.unwrap().known);
+}
+
+#[tokio::test]
 async fn a_published_write_is_not_recovered() {
     let server = RedisServer::start();
     let (writer, _) = join(&server.url(), short(1)).await;
