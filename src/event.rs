@@ -4,7 +4,7 @@
 
 mod wire;
 
-pub(crate) use wire::{decode, encode};
+pub(crate) use wire::{DecodeError, decode, encode};
 
 /// The origin of events that every instance applies, whoever sent them: those of a dead writer.
 pub(crate) const NOBODY: u64 = 0;

@@ -91,26 +91,43 @@ pub(crate) enum Mended {
 impl Follower {
     /// A message has arrived; `sent` is the round that was sent last.
     pub(crate) fn hear(&mut self, position: Position, sent: Round) -> Heard {
-        let Some(applied) = &mut self.applied else {
+        let heard = self.place(position, sent);
+        if matches!(heard, Heard::Next | Heard::Duplicate | Heard::Gap) {
+            self.heard = self.heard.max(position.sequence);
+            if self.silent_to.is_some_and(|silent| self.heard >= silent) {
+                self.silent_to = None;
+                self.strikes = 0;
+            }
+        }
+        if let (Heard::Next, Some(applied)) = (heard, &mut self.applied) {
+            applied.sequence = position.sequence;
+        }
+        heard
+    }
+
+    /// As [`hear`](Self::hear), of a message that cannot be understood. A stranger may have sent
+    /// it, with the sequence of an event that is yet to come and would then look old: at best it
+    /// is a gap, and the journal knows what belongs there.
+    pub(crate) fn hear_nonsense(&mut self, position: Position, sent: Round) -> Heard {
+        match self.place(position, sent) {
+            Heard::Next => Heard::Gap,
+            other => other,
+        }
+    }
+
+    fn place(&mut self, position: Position, sent: Round) -> Heard {
+        let Some(applied) = self.applied else {
             return Heard::NotAdopted;
         };
         if position.epoch != applied.epoch {
             self.doubt = Some(sent);
             return Heard::OtherEpoch;
         }
-        self.heard = self.heard.max(position.sequence);
-        if self.silent_to.is_some_and(|silent| self.heard >= silent) {
-            self.silent_to = None;
-            self.strikes = 0;
+        match position.sequence.checked_sub(applied.sequence) {
+            None | Some(0) => Heard::Duplicate,
+            Some(1) => Heard::Next,
+            Some(_) => Heard::Gap,
         }
-        if position.sequence <= applied.sequence {
-            return Heard::Duplicate;
-        }
-        if position.sequence == applied.sequence + 1 {
-            applied.sequence = position.sequence;
-            return Heard::Next;
-        }
-        Heard::Gap
     }
 
     /// The reply to the verification of round `round`, sent at `sent_at`, has arrived.

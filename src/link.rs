@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::bus::{BusEvent, GapCause, Journal, Mend, Position, Verified};
 use crate::core::{Core, Phase};
-use crate::event::{Event, decode};
+use crate::event::{DecodeError, Event, decode};
 use crate::follower::{Follower, Heard, Learned, Mended, Repair, Round};
 use crate::log::LogLimit;
 use crate::metrics::{
@@ -325,7 +325,7 @@ impl Link {
             Mended::Obsolete => return,
             Mended::Events { events, done } => {
                 for (_, payload) in events {
-                    self.apply(lane, &payload, false);
+                    self.apply(lane, decode(&payload), false);
                 }
                 let state = &mut self.lanes[lane as usize];
                 if let Some(rest) = (!done)
@@ -410,14 +410,22 @@ impl Link {
 
     fn hear(&mut self, lane: u32, position: Position, payload: &[u8]) {
         let state = &mut self.lanes[lane as usize];
-        let dropped = match state.follower.hear(position, self.round) {
+        let event = decode(payload);
+        let (heard, gap) = match &event {
+            Ok(_) => (state.follower.hear(position, self.round), Gap::Sequence),
+            Err(_) => (
+                state.follower.hear_nonsense(position, self.round),
+                Gap::Garbled,
+            ),
+        };
+        let dropped = match heard {
             Heard::Next => {
-                self.apply(lane, payload, true);
+                self.apply(lane, event, true);
                 self.vouch_if_proven(lane);
                 return;
             }
             Heard::Gap => {
-                self.core.metrics.gaps[Gap::Sequence].inc();
+                self.core.metrics.gaps[gap].inc();
                 // Stays in the journal, from where it is applied after those before it.
                 if let Some(repair) = state.follower.repair(position.sequence) {
                     self.read_journal(lane, repair);
@@ -445,9 +453,9 @@ impl Link {
     }
 
     /// Applies the lane's next event. `heard`: the subscription delivered it.
-    fn apply(&self, lane: u32, payload: &[u8], heard: bool) {
+    fn apply(&self, lane: u32, event: Result<Event, DecodeError>, heard: bool) {
         let core = &self.core;
-        match decode(payload) {
+        match event {
             Ok(event) if event.origin == core.id => {
                 // Dropped here before it was published; see the outbox.
                 core.metrics.dropped[Dropped::Own].inc();

@@ -48,6 +48,23 @@ fn in_order_twice_and_with_a_hole() {
 }
 
 #[test]
+fn nonsense_takes_no_events_place() {
+    let mut follower = adopted(5);
+    for sequence in [6, 7, 900] {
+        assert_eq!(follower.hear_nonsense(at(1, sequence), 1), Heard::Gap);
+    }
+    assert_eq!(follower.hear_nonsense(at(1, 5), 1), Heard::Duplicate);
+    assert_eq!(follower.hear(at(1, 6), 1), Heard::Next);
+    // Nor does it count as a sign of life of the subscription.
+    assert_eq!(follower.learn(2, 20, at(1, 7)), Learned::Behind);
+    let repair = follower.repair_silence().expect("needed");
+    assert_eq!(follower.hear_nonsense(at(1, 900), 2), Heard::Gap);
+    follower.mended(repair.number, journal(at(1, 7), [7]), 2);
+    assert_eq!(follower.deaf(), Some(Mend::Resubscribe));
+    assert_eq!(follower.hear_nonsense(at(2, 1), 2), Heard::OtherEpoch);
+}
+
+#[test]
 fn a_verification_vouches_only_once_its_head_is_applied() {
     let mut follower = adopted(5);
     assert_eq!(follower.learn(2, 20, at(1, 5)), Learned::Current);
