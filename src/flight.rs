@@ -93,10 +93,11 @@ impl<K: Eq + Clone, V: Clone> Flights<K, V> {
     ) -> Boarding<K, V, T> {
         let mut table = self.table(hash);
         let newest = newest();
-        if let Some(flight) = table.get(&hash) {
-            if flight.key == *key && flight.token.load(SeqCst) >= newest {
-                return Boarding::Join(Passenger(flight.landing.subscribe()));
-            }
+        if let Some(flight) = table.get(&hash)
+            && flight.key == *key
+            && flight.token.load(SeqCst) >= newest
+        {
+            return Boarding::Join(Passenger(flight.landing.subscribe()));
         }
         if let Some(found) = second_look() {
             return Boarding::Found(found);

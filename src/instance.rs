@@ -341,7 +341,7 @@ impl Start {
         match bus.ready(wait).await {
             Err(error) if error.kind() != ErrorKind::Bus => {
                 bus.close().await;
-                return Err(error);
+                Err(error)
             }
             // Away: start degraded.
             Ok(()) | Err(_) => self.run(bus, events).await,

@@ -128,8 +128,10 @@ impl Outbox {
     /// Makes room if there is too much; whoever pushed asks.
     pub(crate) fn shrink(&mut self) -> Option<Collapsed> {
         (self.queued > self.bound).then(|| {
-            let mut merged = Group::default();
-            merged.since = self.queue.front().map_or(0, |group| group.since);
+            let mut merged = Group {
+                since: self.queue.front().map_or(0, |group| group.since),
+                ..Group::default()
+            };
             let mut all = Vec::new();
             for mut group in self.queue.drain(..) {
                 all.append(&mut group.ops);

@@ -180,10 +180,10 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
                 Verdict::Unverified => Found::Unverified,
             };
         }
-        if self.has_absences.load(Relaxed) {
-            if let Some(Entry { meta, .. }) = self.absences.get(&by_key) {
-                return self.lookup_absent(hash, &meta, verified_at);
-            }
+        if self.has_absences.load(Relaxed)
+            && let Some(Entry { meta, .. }) = self.absences.get(&by_key)
+        {
+            return self.lookup_absent(hash, &meta, verified_at);
         }
         self.gone(hash)
     }

@@ -210,11 +210,11 @@ where
         }
         let owned = key.to_owned();
         let newest = || self.store.newest(hash, &[]);
-        if let Boarding::Lead(leader, _) = self.flights.board(hash, &owned, newest, || None::<()>) {
-            if let Ok(load) = self.load_of(&owned) {
-                self.metrics.refreshes.inc();
-                self.core().runtime.spawn(self.clone().fly(leader, load));
-            }
+        if let Boarding::Lead(leader, _) = self.flights.board(hash, &owned, newest, || None::<()>)
+            && let Ok(load) = self.load_of(&owned)
+        {
+            self.metrics.refreshes.inc();
+            self.core().runtime.spawn(self.clone().fly(leader, load));
         }
     }
 

@@ -33,10 +33,10 @@ pub(crate) async fn keep(core: Arc<Core>) {
             _ = ticks.tick() => {}
         }
         // On tokio's clock, which tests pause, real clocks mean nothing.
-        if matches!(core.clock, Clock::Kernel) {
-            if let Some(jump) = watchdog.look(Reading::take()) {
-                on_jump(&core, jump);
-            }
+        if matches!(core.clock, Clock::Kernel)
+            && let Some(jump) = watchdog.look(Reading::take())
+        {
+            on_jump(&core, jump);
         }
         tick = (tick + 1) % FOLD;
         if tick != 0 {

@@ -3,10 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use unstale::{
-    Cache, CacheBuilder, CacheSettings, ErrorKind, Instance, Loaded, LocalBus, Settings,
-};
-use unstale::{MAX_KEY_BYTES, MAX_TAGS, Outcome, testing};
+use unstale::Outcome;
+use unstale::{Cache, CacheBuilder, Instance, Loaded, LocalBus, Settings};
 
 use crate::support::nodes::{alone, metric, ms, pass};
 
