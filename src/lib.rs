@@ -1,4 +1,57 @@
-//! Coherent in-memory caches for fleets of instances.
+//! Coherent in-memory caches for services that run as many instances.
+//!
+//! Every instance keeps a cache in its own memory. A write on one publishes an invalidation event
+//! over Redis pub/sub, and every other drops what it names. Pub/sub may lose any message, so events
+//! carry sequences, the latest stay in a journal, and twice a second an instance proves that it has
+//! applied everything published before. **A hit is never older than `max_staleness` after its
+//! invalidation was published, whatever Redis, the network or a peer does, and it costs about what a
+//! plain in-memory lookup costs.**
+//!
+//! # Where to begin
+//!
+//! - [`Instance`]: one per process; [`Settings`] say where Redis is. Without a URL, and without a
+//!   server, it is a fleet of one.
+//! - [`Cache`]: one per kind of value, built with a loader. [`Cache::get`] reads,
+//!   [`Cache::write`] commits and invalidates even if the process dies in between,
+//!   [`Cache::invalidate`] drops what somebody else has committed. There is no `insert`.
+//! - [`Loaded`]: what a loader returns when a value has its own TTL, or tags.
+//! - [`Batch`]: keys, tags and caches of one transaction.
+//! - [`Key`]: implement it for keys of your own.
+//! - [`Error`] and [`WriteError`]: what can go wrong, and what then holds.
+//! - [`metrics`]: every series, for dashboards and for a Prometheus recorder of your own.
+//!
+//! # Example
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use unstale::{Instance, Outcome, Settings};
+//!
+//! let instance = Instance::start(Settings::from_env()?).await?;
+//! let prices = instance
+//!     .cache::<String, u64>("prices")
+//!     .loader(|sku: String| async move { Ok::<_, std::io::Error>(sku.len() as u64) })
+//!     .build()?;
+//!
+//! assert_eq!(prices.get("sku-1").await?, Some(5));
+//! assert_eq!(prices.lookup("sku-1").await?.outcome, Outcome::Hit);
+//!
+//! let commit = async { Ok::<_, std::io::Error>(()) }; // your database's transaction
+//! prices.write("sku-1", commit).await?; // here and on every peer, "sku-1" is gone
+//! instance.shutdown().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | |
+//! |---|---|---|
+//! | `redis` | yes | the Redis bus; without it instances share events inside one process only |
+//! | `tls` | yes | `rediss://` with rustls and ring |
+//! | `prometheus` | yes | a Prometheus recorder and listener of the crate's own |
+//! | `uuid` | no | UUIDs as keys |
+//! | `test-util` | no | `unstale::testing`: a bus that can cut, lose and delay, and tokio's paused clock |
 
 mod batch;
 mod bus;
@@ -30,3 +83,7 @@ pub use instance::{Health, Instance, State};
 pub use key::{Key, KeyRef, KeyWriter, MAX_KEY_BYTES};
 pub use loader::{Loaded, MAX_TAGS};
 pub use settings::{CacheSettings, Setting, Settings, WritePolicy};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
