@@ -3,7 +3,9 @@
 use unstale::Outcome;
 
 use super::watch::endure;
-use super::{CHANNEL, MAX_STALENESS, Pair, dropped, fences, gaps, mends, repairs, until};
+use super::{
+    CHANNEL, MAX_STALENESS, Pair, VERIFY_INTERVAL, dropped, fences, gaps, mends, repairs, until,
+};
 use crate::support::nodes::ms;
 use crate::support::proxy::{Direction, Fate, Mode};
 
@@ -12,7 +14,10 @@ async fn warm() -> Pair {
     let pair = Pair::start().await;
     pair.change(1, 1).await;
     until("B hits", async || {
-        pair.b.get(1).await == Some(1) && pair.b.outcome(1).await == Outcome::Hit
+        // What happens to messages from now on must not happen to this one.
+        pair.b.metric("unstale_events_received_total") == 1
+            && pair.b.get(1).await == Some(1)
+            && pair.b.outcome(1).await == Outcome::Hit
     })
     .await;
     pair
@@ -102,6 +107,36 @@ async fn a_deaf_subscription_is_mended_and_the_journal_stands_in_meanwhile() {
     assert!(repairs(&pair.b, "repaired") > 0);
     assert_eq!(fences(&pair.b, "gap"), 0, "the journal had them all");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deaf_subscription_is_renewed_first_and_its_connection_then() {
+    let pair = warm().await;
+    let subscribed = || {
+        pair.admin(&["INFO", "commandstats"])
+            .contains(THREE_SUBSCRIBED)
+    };
+    let connections = pair.proxy.accepted();
+    pair.proxy.filter(|_| Fate::Drop);
+    pair.change(1, 2).await;
+    until("B subscribes again", async || {
+        pair.b.get(1).await;
+        subscribed()
+    })
+    .await;
+    assert_eq!(pair.proxy.accepted(), connections);
+    // Nothing tells B whether that has helped before further events are missing.
+    until("B connects again", async || {
+        pair.change(1, 3).await;
+        tokio::time::sleep(VERIFY_INTERVAL).await;
+        pair.proxy.accepted() == connections + 1
+    })
+    .await;
+    pair.proxy.next_fates([]);
+    pair.pushed().await;
+}
+
+/// A, B, and B once more.
+const THREE_SUBSCRIBED: &str = "cmdstat_subscribe:calls=3,";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subscriber_cut_off_for_its_output_buffer() {

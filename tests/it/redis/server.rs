@@ -1,11 +1,14 @@
 //! A Redis that dies, stands still, or loses what it knew.
 
+use std::time::Instant;
+
 use tokio::task::block_in_place;
-use unstale::State;
+use unstale::{Outcome, State};
 
 use super::watch::endure;
-use super::{COUNTER, INTENTS, JOURNAL, MEMBERS, Pair, fences, gaps, until};
+use super::{COUNTER, INTENTS, JOURNAL, MEMBERS, Pair, fences, gaps, repairs, until};
 use crate::support::nodes::ms;
+use crate::support::proxy::{Cut, Door};
 use crate::support::redis::RedisServer;
 
 /// Both instances noticed that the lane began another life.
@@ -116,6 +119,74 @@ async fn the_journal_lost_while_messages_are() {
         pair.proxy.next_fates([]);
     })
     .await;
+}
+
+/// B has a row in memory, is cut off, and comes back when it was changed and Redis has lost
+/// something. Nobody reads on B meanwhile, so only what B does on its way back can drop the row.
+async fn away(lose: impl AsyncFnOnce(&Pair)) -> Pair {
+    let pair = Pair::start().await;
+    pair.change(1, 1).await;
+    until("B hits", async || {
+        pair.b.get(1).await == Some(1) && pair.b.outcome(1).await == Outcome::Hit
+    })
+    .await;
+    pair.proxy.set_door(Door::Refuse).await;
+    pair.proxy.cut(Cut::Rst);
+    until("B is degraded", async || {
+        pair.b.instance.health().state == State::Degraded
+    })
+    .await;
+    pair.change(1, 2).await;
+    lose(&pair).await;
+    pair.proxy.set_door(Door::Open).await;
+    let back = Instant::now();
+    until("B vouches for its lane again", async || {
+        let age = pair.b.instance.health().verified_age[0];
+        age.is_some_and(|age| age < back.elapsed())
+    })
+    .await;
+    assert_eq!(pair.b.get(1).await, Some(2));
+    pair.pushed().await;
+    pair
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_missed_comes_from_the_journal() {
+    let pair = away(async |_| {}).await;
+    assert!(repairs(&pair.b, "repaired") > 0);
+    assert_eq!(fences(&pair.b, "gap") + fences(&pair.b, "epoch"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_journal_has_any_more_is_fenced() {
+    let whole = away(async |pair| {
+        pair.admin(&["DEL", JOURNAL]);
+    });
+    assert_eq!(fences(&whole.await.b, "gap"), 1);
+    // The older half is gone.
+    let part = away(async |pair| {
+        pair.change(2, 2).await;
+        pair.admin(&["XTRIM", JOURNAL, "MAXLEN", "1"]);
+    });
+    assert_eq!(fences(&part.await.b, "gap"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_life_of_the_counter_is_fenced() {
+    let lost = away(async |pair| {
+        pair.admin(&["DEL", COUNTER]);
+        pair.change(2, 2).await;
+    });
+    assert_eq!(fences(&lost.await.b, "epoch"), 1);
+    let restarted = away(async |pair| {
+        block_in_place(|| pair.server.restart());
+        until("A is back", async || {
+            pair.a.instance.health().state == State::Coherent
+        })
+        .await;
+        pair.change(2, 2).await;
+    });
+    assert_eq!(fences(&restarted.await.b, "epoch"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

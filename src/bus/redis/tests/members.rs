@@ -154,6 +154,18 @@ async fn losing_the_members_does_not_orphan_their_writes() {
         .await
         .unwrap();
     assert_eq!(left(&server), (2, 0));
+
+    // Or it publishes before it has learned that: nothing is left to wait for the deadline.
+    let open = vec![intent(1, 8, Duration::from_secs(60))];
+    writer.record(0, open).await.unwrap();
+    admin(&server).cmd(&["DEL", M]);
+    assert_eq!(peer.verify(0).await.unwrap().recovered, 1);
+    assert_eq!(left(&server), (2, 1), "the peer and the write that waits");
+    writer
+        .publish(0, Bytes::new(), vec![intent_id(1, 8)])
+        .await
+        .unwrap();
+    assert_eq!(left(&server), (1, 0));
 }
 
 #[tokio::test]
