@@ -14,6 +14,7 @@ mod limits;
 mod many;
 mod outages;
 mod race;
+mod recorder;
 mod redis;
 mod store;
 mod writes;
