@@ -1,35 +1,21 @@
 //! `Instance`: one incarnation of this process in the fleet.
 
 mod keeper;
+mod start;
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant as Moment, sleep, timeout_at};
 
 use crate::bus::local::LocalBus;
-use crate::bus::{Bus, BusConfig, BusEvent};
 use crate::core::{Core, OutLane, Phase};
-use crate::link::Link;
-use crate::log::LogLimit;
-use crate::metrics::{InstanceInfo, Metrics};
-use crate::outbox::publisher::Publisher;
+use crate::instance::start::Start;
 use crate::settings::Settings;
-use crate::store::stamps::Stamps;
 use crate::time::Clock;
-use crate::writes::Writes;
 use crate::{Batch, CacheBuilder, Error, ErrorKind, Key};
-
-/// How long a start waits for Redis before it goes on degraded.
-const START_WAIT: Duration = Duration::from_secs(2);
-
-/// How long one command may take before its connection is suspected.
-#[cfg(feature = "redis")]
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a shutdown waits for what is queued to be published.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -278,136 +264,6 @@ fn close(core: &Core) {
         core.stamps.fence(lane);
     }
     core.metrics.close();
-}
-
-/// An instance that is being started.
-struct Start {
-    settings: Settings,
-    clock: Clock,
-    id: u64,
-    metrics: Arc<Metrics>,
-    deadline: Moment,
-}
-
-impl Start {
-    fn new(settings: Settings, clock: Clock) -> Self {
-        let info = InstanceInfo {
-            namespace: settings.namespace.clone(),
-            lanes: settings.lanes,
-            journal: settings.journal,
-            verify_interval: settings.verify_interval,
-            member_timeout: settings.member_timeout,
-        };
-        let id = fastrand::u64(1..);
-        let deadline = Moment::now() + START_WAIT;
-        Self {
-            settings,
-            clock,
-            id,
-            metrics: Metrics::new(info),
-            deadline,
-        }
-    }
-
-    fn bus_config(&self) -> BusConfig {
-        BusConfig {
-            namespace: self.settings.namespace.clone(),
-            instance: self.id,
-            lanes: self.settings.lanes,
-            journal: self.settings.journal,
-            member_timeout: self.settings.member_timeout,
-            traffic: self.metrics.traffic(),
-        }
-    }
-
-    async fn on(self, bus: LocalBus) -> Result<Instance, Error> {
-        let (bus, events) = bus.attach(self.bus_config());
-        self.run(bus, events).await
-    }
-
-    #[cfg(feature = "redis")]
-    async fn on_redis(self, url: String) -> Result<Instance, Error> {
-        use crate::bus::redis::{RedisBus, RedisConfig};
-
-        let redis = RedisConfig {
-            url,
-            tls_ca: self.settings.tls_ca.clone(),
-            tls_cert: self.settings.tls_cert.clone(),
-            tls_key: self.settings.tls_key.clone(),
-            command_timeout: COMMAND_TIMEOUT,
-        };
-        let (bus, events) = RedisBus::start(self.bus_config(), &redis)?;
-        let wait = self.deadline.saturating_duration_since(Moment::now());
-        match bus.ready(wait).await {
-            Err(error) if error.kind() != ErrorKind::Bus => {
-                bus.close().await;
-                Err(error)
-            }
-            // Away: start degraded.
-            Ok(()) | Err(_) => self.run(bus, events).await,
-        }
-    }
-
-    async fn run(
-        self,
-        bus: Arc<dyn Bus>,
-        events: mpsc::Receiver<BusEvent>,
-    ) -> Result<Instance, Error> {
-        let Self {
-            settings,
-            clock,
-            id,
-            metrics,
-            deadline,
-        } = self;
-        let out_lane = |_| OutLane::new(settings.outbox);
-        let core = Arc::new(Core {
-            id,
-            clock,
-            stamps: Arc::new(Stamps::new(settings.lanes)),
-            bus,
-            lanes: (0..settings.lanes).map(out_lane).collect(),
-            writes: Writes::default(),
-            metrics,
-            caches: RwLock::new(BTreeMap::new()),
-            nudge: Notify::new(),
-            runtime: tokio::runtime::Handle::current(),
-            phase: watch::Sender::new(Phase::Running),
-            started: watch::Sender::new(None),
-            busy: AtomicBool::new(false),
-            publish_log: LogLimit::new(),
-            started_at: clock.now(),
-            settings,
-        });
-        let instance = Instance(Arc::new(Lifeline { core: core.clone() }));
-        keeper::listen(&core)?;
-        tokio::spawn(Link::new(core.clone(), events).run());
-        for lane in 0..core.lane_count() {
-            tokio::spawn(
-                Publisher {
-                    core: core.clone(),
-                    lane,
-                }
-                .run(),
-            );
-        }
-        tokio::spawn(keeper::keep(core.clone()));
-        let mut started = core.started.subscribe();
-        if let Ok(Ok(outcome)) = timeout_at(deadline, started.wait_for(Option::is_some)).await {
-            if let Some(Err(error)) = outcome.clone() {
-                drop(outcome);
-                close(&core);
-                core.bus.close().await;
-                return Err(error);
-            }
-        } else {
-            tracing::warn!(
-                "Redis has not answered within {START_WAIT:?}: starting degraded, every entry \
-                 lives at most max_staleness until it does"
-            );
-        }
-        Ok(instance)
-    }
 }
 
 impl OutLane {

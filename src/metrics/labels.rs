@@ -40,6 +40,7 @@ macro_rules! label {
 
 label! {
     /// What bytes on the wire are for.
+    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only Redis has a wire"))]
     Kind, "kind" {
         /// Publishing events (requests and acknowledgements).
         Publish = "publish",

@@ -157,7 +157,7 @@ series! {
     /// What one instance counts.
     InstanceMetrics, per_cache: false {
         published: Counter, "events_published_total", "Events that Redis acknowledged to this instance.";
-        received: Counter, "events_received_total", "Events delivered by the subscription or read from a journal.";
+        received: Counter, "events_received_total", "Events delivered by the subscription.";
         applied: Counter, "events_applied_total", "Received events that were applied.";
         dropped: Family<Dropped>, "events_dropped_total", "Received events, or operations in them, that were not applied.";
         sent_bytes: Arc<Family<Kind>>, "bus_sent_bytes_total", "Bytes sent to Redis, protocol included, TLS and TCP excluded.";

@@ -14,8 +14,20 @@ pub(crate) struct RedisConfig {
     /// `redis://` or, with the feature `tls`, `rediss://`.
     pub(crate) url: String,
     /// PEM files; without a CA the system's roots are trusted.
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(dead_code, reason = "settings without TLS are refused")
+    )]
     pub(crate) tls_ca: Option<PathBuf>,
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(dead_code, reason = "settings without TLS are refused")
+    )]
     pub(crate) tls_cert: Option<PathBuf>,
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(dead_code, reason = "settings without TLS are refused")
+    )]
     pub(crate) tls_key: Option<PathBuf>,
     /// How long any command may take, and each half of connecting.
     pub(crate) command_timeout: Duration,

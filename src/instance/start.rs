@@ -1,0 +1,160 @@
+//! How an instance starts.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant as Moment, timeout_at};
+
+use crate::Error;
+use crate::bus::local::LocalBus;
+use crate::bus::{Bus, BusConfig, BusEvent};
+use crate::core::{Core, OutLane, Phase};
+use crate::instance::{Instance, Lifeline, close, keeper};
+use crate::link::Link;
+use crate::log::LogLimit;
+use crate::metrics::{InstanceInfo, Metrics};
+use crate::outbox::publisher::Publisher;
+use crate::settings::Settings;
+use crate::store::stamps::Stamps;
+use crate::time::Clock;
+use crate::writes::Writes;
+
+/// How long a start waits for Redis before it goes on degraded.
+const START_WAIT: Duration = Duration::from_secs(2);
+
+/// How long one command may take before its connection is suspected.
+#[cfg(feature = "redis")]
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// An instance that is being started.
+pub(super) struct Start {
+    pub(super) settings: Settings,
+    clock: Clock,
+    id: u64,
+    metrics: Arc<Metrics>,
+    deadline: Moment,
+}
+
+impl Start {
+    pub(super) fn new(settings: Settings, clock: Clock) -> Self {
+        let info = InstanceInfo {
+            namespace: settings.namespace.clone(),
+            lanes: settings.lanes,
+            journal: settings.journal,
+            verify_interval: settings.verify_interval,
+            member_timeout: settings.member_timeout,
+        };
+        let id = fastrand::u64(1..);
+        let deadline = Moment::now() + START_WAIT;
+        Self {
+            settings,
+            clock,
+            id,
+            metrics: Metrics::new(info),
+            deadline,
+        }
+    }
+
+    fn bus_config(&self) -> BusConfig {
+        BusConfig {
+            namespace: self.settings.namespace.clone(),
+            instance: self.id,
+            lanes: self.settings.lanes,
+            journal: self.settings.journal,
+            member_timeout: self.settings.member_timeout,
+            traffic: self.metrics.traffic(),
+        }
+    }
+
+    pub(super) async fn on(self, bus: LocalBus) -> Result<Instance, Error> {
+        let (bus, events) = bus.attach(self.bus_config());
+        self.run(bus, events).await
+    }
+
+    #[cfg(feature = "redis")]
+    pub(super) async fn on_redis(self, url: String) -> Result<Instance, Error> {
+        use crate::bus::redis::{RedisBus, RedisConfig};
+
+        let redis = RedisConfig {
+            url,
+            tls_ca: self.settings.tls_ca.clone(),
+            tls_cert: self.settings.tls_cert.clone(),
+            tls_key: self.settings.tls_key.clone(),
+            command_timeout: COMMAND_TIMEOUT,
+        };
+        let (bus, events) = RedisBus::start(self.bus_config(), &redis)?;
+        let wait = self.deadline.saturating_duration_since(Moment::now());
+        match bus.ready(wait).await {
+            Err(error) if error.kind() != crate::ErrorKind::Bus => {
+                bus.close().await;
+                Err(error)
+            }
+            // Away: start degraded.
+            Ok(()) | Err(_) => self.run(bus, events).await,
+        }
+    }
+
+    async fn run(
+        self,
+        bus: Arc<dyn Bus>,
+        events: mpsc::Receiver<BusEvent>,
+    ) -> Result<Instance, Error> {
+        let Self {
+            settings,
+            clock,
+            id,
+            metrics,
+            deadline,
+        } = self;
+        let out_lane = |_| OutLane::new(settings.outbox);
+        let core = Arc::new(Core {
+            id,
+            clock,
+            stamps: Arc::new(Stamps::new(settings.lanes)),
+            bus,
+            lanes: (0..settings.lanes).map(out_lane).collect(),
+            writes: Writes::default(),
+            metrics,
+            caches: RwLock::new(BTreeMap::new()),
+            nudge: Notify::new(),
+            runtime: tokio::runtime::Handle::current(),
+            phase: watch::Sender::new(Phase::Running),
+            started: watch::Sender::new(None),
+            busy: AtomicBool::new(false),
+            publish_log: LogLimit::new(),
+            started_at: clock.now(),
+            settings,
+        });
+        let instance = Instance(Arc::new(Lifeline { core: core.clone() }));
+        keeper::listen(&core)?;
+        tokio::spawn(Link::new(core.clone(), events).run());
+        for lane in 0..core.lane_count() {
+            tokio::spawn(
+                Publisher {
+                    core: core.clone(),
+                    lane,
+                }
+                .run(),
+            );
+        }
+        tokio::spawn(keeper::keep(core.clone()));
+        let mut started = core.started.subscribe();
+        if let Ok(Ok(outcome)) = timeout_at(deadline, started.wait_for(Option::is_some)).await {
+            if let Some(Err(error)) = outcome.clone() {
+                drop(outcome);
+                close(&core);
+                core.bus.close().await;
+                return Err(error);
+            }
+        } else {
+            tracing::warn!(
+                "Redis has not answered within {START_WAIT:?}: starting degraded, every entry \
+                 lives at most max_staleness until it does"
+            );
+        }
+        Ok(instance)
+    }
+}

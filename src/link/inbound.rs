@@ -1,0 +1,150 @@
+//! What the subscription delivers, and what becomes of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::bus::{BusEvent, GapCause, Position};
+use crate::event::{DecodeError, Event, decode};
+use crate::follower::Heard;
+use crate::link::{Link, STASH};
+use crate::metrics::{Dropped, Fence, Gap};
+
+impl Link {
+    pub(super) fn on_event(&mut self, event: BusEvent) {
+        match event {
+            BusEvent::Subscribed => self.interrupt(None),
+            BusEvent::Gap(cause) => self.interrupt(Some(cause)),
+            BusEvent::Garbled { lane } => {
+                self.core.metrics.gaps[Gap::Garbled].inc();
+                self.core.metrics.dropped[Dropped::Undecodable].inc();
+                self.fence_undecodable(lane, "a message that no instance of this crate has sent");
+            }
+            BusEvent::Message {
+                lane,
+                position,
+                payload,
+            } => {
+                self.core.metrics.received.inc();
+                let state = &mut self.lanes[lane as usize];
+                if !state.follower.repairing() {
+                    self.hear(lane, position, &payload);
+                } else if state.stash.len() < STASH {
+                    // The payload may be a slice of a large read buffer: keep only itself.
+                    state
+                        .stash
+                        .push_back((position, Bytes::copy_from_slice(&payload)));
+                } else {
+                    self.core.metrics.dropped[Dropped::Overflow].inc();
+                }
+            }
+        }
+    }
+
+    /// Messages may have been lost: verify at once, and take what is missing from the journal.
+    fn interrupt(&mut self, cause: Option<GapCause>) {
+        match cause {
+            Some(GapCause::Disconnected) => self.core.metrics.gaps[Gap::Disconnected].inc(),
+            Some(GapCause::Lagged) => self.core.metrics.gaps[Gap::Lagged].inc(),
+            None => {}
+        }
+        for state in &mut self.lanes {
+            state.interrupted = true;
+        }
+        self.next_round = Instant::now();
+    }
+
+    fn hear(&mut self, lane: u32, position: Position, payload: &[u8]) {
+        let state = &mut self.lanes[lane as usize];
+        let event = decode(payload);
+        let (heard, gap) = match &event {
+            Ok(_) => (state.follower.hear(position, self.round), Gap::Sequence),
+            Err(_) => (
+                state.follower.hear_nonsense(position, self.round),
+                Gap::Garbled,
+            ),
+        };
+        let dropped = match heard {
+            Heard::Next => {
+                self.apply(lane, event, true);
+                self.vouch_if_proven(lane);
+                return;
+            }
+            Heard::Gap => {
+                self.core.metrics.gaps[gap].inc();
+                // Stays in the journal, from where it is applied after those before it.
+                if let Some(repair) = state.follower.repair(position.sequence) {
+                    self.read_journal(lane, repair);
+                }
+                return;
+            }
+            Heard::OtherEpoch => {
+                self.core.metrics.gaps[Gap::Epoch].inc();
+                self.next_round = Instant::now();
+                Dropped::OtherEpoch
+            }
+            Heard::Duplicate => Dropped::Duplicate,
+            Heard::NotAdopted => Dropped::NotAdopted,
+        };
+        self.core.metrics.dropped[dropped].inc();
+    }
+
+    pub(super) fn unstash(&mut self, lane: u32) {
+        while !self.lanes[lane as usize].follower.repairing() {
+            let Some((position, payload)) = self.lanes[lane as usize].stash.pop_front() else {
+                return;
+            };
+            self.hear(lane, position, &payload);
+        }
+    }
+
+    /// Applies the lane's next event. `heard`: the subscription delivered it.
+    pub(super) fn apply(&self, lane: u32, event: Result<Event, DecodeError>, heard: bool) {
+        let core = &self.core;
+        match event {
+            Ok(event) if event.origin == core.id => {
+                // Dropped here before it was published; see the outbox.
+                core.metrics.dropped[Dropped::Own].inc();
+                if heard {
+                    self.measure(&event);
+                }
+            }
+            Ok(event) => {
+                core.metrics.applied.inc();
+                if !core.apply(lane, &event) {
+                    core.metrics.dropped[Dropped::UnknownCache].inc();
+                }
+            }
+            Err(error) => {
+                core.metrics.dropped[Dropped::Undecodable].inc();
+                self.fence_undecodable(lane, &error.to_string());
+            }
+        }
+    }
+
+    /// The delay from publishing to the own echo, on one clock.
+    fn measure(&self, event: &Event) {
+        let now = self.core.clock.precise();
+        if let Some(delay) = now.checked_sub(event.sent) {
+            self.core
+                .metrics
+                .propagation
+                .observe(Duration::from_nanos(delay));
+        }
+    }
+
+    /// What cannot be understood may have named anything.
+    fn fence_undecodable(&self, lane: u32, reason: &str) {
+        self.core.fence(lane, Fence::Undecodable);
+        if let Some(suppressed) = self.log.allow(self.core.clock.now()) {
+            tracing::warn!(
+                lane,
+                reason,
+                suppressed,
+                "an event could not be decoded, so the lane was fenced: is a newer version, or \
+                 something else, publishing on this namespace's channels?"
+            );
+        }
+    }
+}
