@@ -70,6 +70,17 @@ pub(crate) enum Found<V> {
     Missing(Miss),
 }
 
+/// What may stand in for a load that failed.
+pub(crate) enum PastTtl<V> {
+    Value {
+        value: V,
+        age: Nanos,
+    },
+    /// There is an entry, but nobody has vouched for its lane lately.
+    Unverified,
+    Nothing,
+}
+
 /// How an insert ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Insertion {
@@ -336,20 +347,28 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     }
 
     /// An entry that is past its TTL but nothing else: what may be served when its loader fails.
-    pub(crate) fn past_ttl<Q>(&self, hash: u64, key: &Q, window: Nanos) -> Option<(V, Nanos)>
+    pub(crate) fn past_ttl<Q>(&self, hash: u64, key: &Q, window: Nanos) -> PastTtl<V>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
         let verified_at = self.stamps.lane(hash).verified_at();
-        let Entry { value, mut meta } = self.values.peek(&ByKey { hash, key })?;
+        let Some(Entry { value, mut meta }) = self.values.peek(&ByKey { hash, key }) else {
+            return PastTtl::Nothing;
+        };
         if meta.hard_ttl || self.stamped(hash, &meta) {
-            return None;
+            return PastTtl::Nothing;
         }
         meta.expires_at = meta.expires_at.saturating_add(window);
         let now = self.options.clock.now();
-        let fresh = judge(&meta, verified_at, self.options.max_staleness, now) == Verdict::Fresh;
-        fresh.then(|| (value, now.saturating_sub(meta.loaded_at)))
+        match judge(&meta, verified_at, self.options.max_staleness, now) {
+            Verdict::Fresh => PastTtl::Value {
+                value,
+                age: now.saturating_sub(meta.loaded_at),
+            },
+            Verdict::Unverified => PastTtl::Unverified,
+            Verdict::Expired => PastTtl::Nothing,
+        }
     }
 
     /// Drops a key; whether there was an entry.

@@ -21,7 +21,7 @@ use crate::metrics::{
 use crate::outbox::Item;
 use crate::settings::CacheOptions;
 use crate::store::entry::{Meta, Stored};
-use crate::store::{Found, Insertion, Store};
+use crate::store::{Found, Insertion, PastTtl, Store};
 use crate::time::{Nanos, nanos};
 use crate::{Error, ErrorKind, Key};
 
@@ -222,7 +222,7 @@ where
     pub(crate) async fn fly(self: Arc<Self>, leader: Leader<K, V>, load: Load<V>) {
         let permit = match self.permit().await {
             Ok(permit) => permit,
-            Err(error) => return self.fail(leader, error, LoadOutcome::Overloaded),
+            Err(error) => return self.fail(leader, error, LoadOutcome::Overloaded).await,
         };
         let (token, loaded_at) = self.begin(std::slice::from_ref(&leader));
         let in_flight = InFlight::new(&self.metrics);
@@ -230,12 +230,15 @@ where
         drop((permit, in_flight));
         self.metrics.load_duration.observe(self.since(loaded_at));
         match result {
-            Ok(Ok(loaded)) => self.land(leader, loaded, token, loaded_at),
+            Ok(Ok(loaded)) => self.land(leader, loaded, token, loaded_at).await,
             Ok(Err(error)) => {
                 let error = Error::with_source(ErrorKind::Load, "the loader failed", error);
-                self.fail(leader, error, LoadOutcome::Error);
+                self.fail(leader, error, LoadOutcome::Error).await;
             }
-            Err(_) => self.fail(leader, self.timed_out(), LoadOutcome::Timeout),
+            Err(_) => {
+                self.fail(leader, self.timed_out(), LoadOutcome::Timeout)
+                    .await;
+            }
         }
     }
 
@@ -282,7 +285,7 @@ where
     }
 
     /// Stores what was loaded, unless it was invalidated meanwhile, and tells everybody.
-    pub(crate) fn land(
+    pub(crate) async fn land(
         &self,
         leader: Leader<K, V>,
         loaded: Loaded<V>,
@@ -295,11 +298,8 @@ where
                 "an entry may have at most {MAX_TAGS} tags, not {}",
                 tags.len()
             );
-            return self.fail(
-                leader,
-                Error::new(ErrorKind::Load, message),
-                LoadOutcome::Error,
-            );
+            let error = Error::new(ErrorKind::Load, message);
+            return self.fail(leader, error, LoadOutcome::Error).await;
         }
         let outcome = if value.is_some() {
             LoadOutcome::Ok
@@ -347,16 +347,9 @@ where
     }
 
     /// The load failed: an entry that is past its TTL, and nothing else, may stand in for it.
-    pub(crate) fn fail(&self, leader: Leader<K, V>, error: Error, outcome: LoadOutcome) {
+    pub(crate) async fn fail(&self, leader: Leader<K, V>, error: Error, outcome: LoadOutcome) {
         self.metrics.loads[outcome].inc();
-        let window = self.options.stale_if_error.map_or(0, nanos);
-        let hash = leader.hash();
-        let stale = if window > 0 {
-            self.store.past_ttl(hash, leader.key(), window)
-        } else {
-            None
-        };
-        match stale {
+        match self.stand_in(leader.hash(), leader.key()).await {
             Some((value, age)) => {
                 self.metrics.stale_if_error.inc();
                 let loaded_at = self.core().clock.now().saturating_sub(age);
@@ -364,6 +357,33 @@ where
             }
             None => leader.land(Err(error), 0, || 0),
         }
+    }
+
+    /// Waits for one verification, as [`verified`](Self::verified) does: an idle instance verifies
+    /// too seldom to vouch for an entry at any moment.
+    async fn stand_in(&self, hash: u64, key: &K) -> Option<(V, Nanos)> {
+        let window = nanos(self.options.stale_if_error?);
+        let core = self.core();
+        let lane = core.stamps.lane(hash);
+        let wait = async {
+            loop {
+                let mut verified = std::pin::pin!(lane.verified.notified());
+                verified.as_mut().enable();
+                match self.store.past_ttl(hash, key, window) {
+                    PastTtl::Value { value, age } => return Some((value, age)),
+                    PastTtl::Unverified if lane.up() => core.nudge.notify_one(),
+                    PastTtl::Unverified | PastTtl::Nothing => return None,
+                }
+                verified.await;
+            }
+        };
+        let Ok(found) = timeout(VERIFICATION_WAIT, wait).await else {
+            // The next one, of a batch say, does not wait as well.
+            lane.set_down();
+            core.metrics.lane_waits[LaneWait::TimedOut].inc();
+            return None;
+        };
+        found
     }
 
     /// Drops one item here; the caller has it published.

@@ -166,7 +166,11 @@ where
     async fn fly_many(self: Arc<Self>, leaders: Vec<Leader<K, V>>, load: Arc<BatchLoader<K, V>>) {
         let permit = match self.permit().await {
             Ok(permit) => permit,
-            Err(error) => return self.fail_many(leaders, &error, LoadOutcome::Overloaded),
+            Err(error) => {
+                return self
+                    .fail_many(leaders, &error, LoadOutcome::Overloaded)
+                    .await;
+            }
         };
         let (token, loaded_at) = self.begin(&leaders);
         let in_flight = InFlight::new(&self.metrics);
@@ -178,9 +182,13 @@ where
             Ok(Ok(pairs)) => pairs,
             Ok(Err(error)) => {
                 let error = Error::with_source(ErrorKind::Load, "the batch loader failed", error);
-                return self.fail_many(leaders, &error, LoadOutcome::Error);
+                return self.fail_many(leaders, &error, LoadOutcome::Error).await;
             }
-            Err(_) => return self.fail_many(leaders, &self.timed_out(), LoadOutcome::Timeout),
+            Err(_) => {
+                return self
+                    .fail_many(leaders, &self.timed_out(), LoadOutcome::Timeout)
+                    .await;
+            }
         };
         let mut loaded: HashMap<u64, Vec<(K, Loaded<V>)>> = HashMap::new();
         for (key, value) in pairs {
@@ -199,13 +207,14 @@ where
                 value.unwrap_or_else(|| Loaded::new(None)),
                 token,
                 loaded_at,
-            );
+            )
+            .await;
         }
     }
 
-    fn fail_many(&self, leaders: Vec<Leader<K, V>>, error: &Error, outcome: LoadOutcome) {
+    async fn fail_many(&self, leaders: Vec<Leader<K, V>>, error: &Error, outcome: LoadOutcome) {
         for leader in leaders {
-            self.fail(leader, error.clone(), outcome);
+            self.fail(leader, error.clone(), outcome).await;
         }
     }
 }
