@@ -1,8 +1,8 @@
-//! Why reads miss, and what is done ahead of a TTL and past it.
+//! Why reads miss, and what is done ahead of a TTL.
 
 use std::time::Duration;
 
-use unstale::{Cache, CacheBuilder, ErrorKind, Loaded, LocalBus, Outcome};
+use unstale::{Cache, CacheBuilder, ErrorKind, Outcome};
 
 use crate::support::nodes::{Node, Source, get, ms, pair, pass};
 
@@ -89,12 +89,12 @@ async fn how_long_past_its_ttl_an_entry_was_found_is_observed() {
 }
 
 /// A cache of its own over the same rows, with a TTL of exactly 10 s.
-fn rows(node: &Node, name: &str) -> CacheBuilder<u64, u64> {
+pub(crate) fn rows(node: &Node, name: &str) -> CacheBuilder<u64, u64> {
     let cache = node.instance.cache::<u64, u64>(name);
     cache.ttl(ms(10_000)).ttl_jitter(0.0)
 }
 
-trait OverRows {
+pub(crate) trait OverRows {
     fn loader_of(self, source: &Source) -> Self;
 }
 
@@ -109,7 +109,7 @@ impl OverRows for CacheBuilder<u64, u64> {
 }
 
 /// Reads all the while, so that the lane stays verified.
-async fn read_for(cache: &Cache<u64, u64>, time: Duration) {
+pub(crate) async fn read_for(cache: &Cache<u64, u64>, time: Duration) {
     let end = tokio::time::Instant::now() + time;
     while tokio::time::Instant::now() < end {
         assert_eq!(cache.lookup(&1).await.unwrap().outcome, Outcome::Hit);
@@ -184,94 +184,5 @@ async fn a_reload_ahead_that_fails_changes_nothing() {
     read_for(&cache, ms(9_900)).await;
     assert!(source.loads() > 2);
     pass(ms(200)).await;
-    assert_eq!(cache.get(&1).await.unwrap_err().kind(), ErrorKind::Load);
-}
-
-/// What happens to an entry before its loader fails, past its TTL.
-async fn stale_if_error(
-    prepare: impl AsyncFnOnce(&LocalBus, &Cache<u64, u64>),
-) -> Result<Option<u64>, ErrorKind> {
-    let (bus, source, a, _b) = pair().await;
-    let cache = rows(&a, "stale")
-        .stale_if_error(ms(20_000))
-        .loader_of(&source)
-        .build()
-        .unwrap();
-    source.set(1, 10);
-    cache.get(&1).await.unwrap();
-    source.fail(true);
-    read_for(&cache, ms(9_900)).await;
-    prepare(&bus, &cache).await;
-    let answer = cache.get(&1).await;
-    let served = a.metric(r#"unstale_stale_if_error_total{cache="stale"}"#);
-    assert_eq!(served, u64::from(answer.is_ok()));
-    source.fail(false);
-    source.set(1, 11);
-    assert_eq!(
-        cache.get(&1).await.unwrap(),
-        Some(11),
-        "only while its loader fails"
-    );
-    answer.map_err(|error| error.kind())
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_entry_past_its_ttl_may_stand_in_for_a_failing_loader() {
-    let soon = async |_: &LocalBus, _: &Cache<u64, u64>| pass(ms(1_000)).await;
-    assert_eq!(stale_if_error(soon).await, Ok(Some(10)));
-    // The reaper leaves it alone for as long.
-    let later = async |_: &LocalBus, cache: &Cache<u64, u64>| {
-        for _ in 0..40 {
-            // Of another row: the instance must not fall asleep.
-            cache.get(&2).await.unwrap_err();
-            pass(ms(500)).await;
-        }
-    };
-    assert_eq!(stale_if_error(later).await, Ok(Some(10)));
-    let too_late = async |_: &LocalBus, _: &Cache<u64, u64>| pass(ms(20_200)).await;
-    assert_eq!(stale_if_error(too_late).await, Err(ErrorKind::Load));
-}
-
-#[tokio::test(start_paused = true)]
-async fn nothing_invalidated_fenced_or_unverified_stands_in_for_a_loader() {
-    let by_key = async |_: &LocalBus, cache: &Cache<u64, u64>| {
-        cache.invalidate(&1).await.unwrap();
-        pass(ms(1_000)).await;
-    };
-    assert_eq!(stale_if_error(by_key).await, Err(ErrorKind::Load));
-    let by_tag = async |_: &LocalBus, cache: &Cache<u64, u64>| {
-        pass(ms(200)).await;
-        cache.invalidate_tag("tens-0").await.unwrap();
-    };
-    assert_eq!(stale_if_error(by_tag).await, Err(ErrorKind::Load));
-    let by_cache = async |_: &LocalBus, cache: &Cache<u64, u64>| {
-        pass(ms(200)).await;
-        cache.invalidate_all().await.unwrap();
-    };
-    assert_eq!(stale_if_error(by_cache).await, Err(ErrorKind::Load));
-    let by_fence = async |bus: &LocalBus, _: &Cache<u64, u64>| {
-        bus.publish_raw(0, &b"garbage"[..]);
-        pass(ms(200)).await;
-    };
-    assert_eq!(stale_if_error(by_fence).await, Err(ErrorKind::Load));
-    let cut_off = async |bus: &LocalBus, _: &Cache<u64, u64>| {
-        bus.faults(0).cut();
-        pass(ms(3_000)).await;
-    };
-    assert_eq!(stale_if_error(cut_off).await, Err(ErrorKind::Load));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_value_past_its_own_ttl_stands_in_for_nothing() {
-    let (_bus, source, a, _b) = pair().await;
-    let cache = rows(&a, "stale")
-        .stale_if_error(ms(20_000))
-        .loader_of(&source)
-        .build()
-        .unwrap();
-    let own = async { Ok::<_, std::io::Error>(Loaded::new(10).ttl(ms(5_000))) };
-    cache.get_with(&1, own).await.unwrap();
-    source.fail(true);
-    pass(ms(5_001)).await;
     assert_eq!(cache.get(&1).await.unwrap_err().kind(), ErrorKind::Load);
 }

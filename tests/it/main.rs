@@ -16,5 +16,6 @@ mod outages;
 mod race;
 mod recorder;
 mod redis;
+mod stand_in;
 mod store;
 mod writes;
