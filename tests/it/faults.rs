@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use unstale::Outcome;
+use unstale::{Outcome, Settings};
 
 use crate::support::exposure::{Exposure, ROW};
-use crate::support::nodes::{ms, pass};
+use crate::support::nodes::{ms, pair_with, pass};
 
 const REPAIRED: &str = r#"repairs_total{outcome="repaired"}"#;
 const NO_REPAIR: &str = r#"repairs_total{outcome="fenced"}"#;
@@ -205,4 +205,36 @@ async fn a_subscription_that_stays_silent_gets_a_new_connection() {
     }
     trial.assert_counted(&[RESUBSCRIBED]);
     trial.assert_kept_and_healed().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_falls_behind_by_more_than_its_queue() {
+    let mut trial = Exposure::start().await;
+    trial.bus.faults(1).hold();
+    trial.write().await;
+    assert_eq!(trial.read().await, Outcome::Hit);
+    // More than 16,384 wait, and more than the journal's 4,096.
+    for key in 2..16_500 {
+        trial.a.cache.invalidate(&key).await.unwrap();
+    }
+    trial.quiet(ms(1_000)).await;
+    trial.bus.faults(1).release();
+    assert!(trial.stale > 0, "proves nothing");
+    trial.assert_counted(&[r#"gaps_total{cause="lagged"}"#, FENCED_GAP]);
+    trial.assert_kept_and_healed().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fence_drops_its_own_lane_only() {
+    let mut settings = Settings::default();
+    settings.lanes = 4;
+    let (bus, _source, _a, b) = pair_with(settings).await;
+    let keys: Vec<u64> = (0..40).collect();
+    b.cache.get_many(&keys).await.unwrap();
+    bus.publish_raw(2, &b"garbage"[..]);
+    pass(ms(1)).await;
+    b.cache.get_many(&keys).await.unwrap();
+    let fenced = b.metric(r#"unstale_misses_total{cache="rows",cause="fenced"}"#);
+    assert!((1..=20).contains(&fenced), "{fenced} of 40 were in lane 2");
+    assert_eq!(b.cache.stats().negative_hits, 40 - fenced);
 }
