@@ -371,7 +371,9 @@ where
                 verified.as_mut().enable();
                 match self.store.past_ttl(hash, key, window) {
                     PastTtl::Value { value, age } => return Some((value, age)),
-                    PastTtl::Unverified if lane.up() => core.nudge.notify_one(),
+                    PastTtl::Unverified if lane.up() && core.bus.connected() => {
+                        core.nudge.notify_one();
+                    }
                     PastTtl::Unverified | PastTtl::Nothing => return None,
                 }
                 verified.await;
