@@ -13,6 +13,7 @@ use crate::support::nodes::{ms, pair_with, pass};
 const REPAIRED: &str = r#"repairs_total{outcome="repaired"}"#;
 const NO_REPAIR: &str = r#"repairs_total{outcome="fenced"}"#;
 const SILENT: &str = r#"gaps_total{cause="silent"}"#;
+const GARBLED: &str = r#"gaps_total{cause="garbled"}"#;
 const SEQUENCE: &str = r#"gaps_total{cause="sequence"}"#;
 const EPOCH: &str = r#"gaps_total{cause="epoch"}"#;
 const FENCED_GAP: &str = r#"fences_total{cause="gap"}"#;
@@ -102,12 +103,26 @@ async fn events_that_arrive_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_that_do_not_decode() {
+async fn an_event_that_does_not_decode_is_taken_from_the_journal() {
     let mut trial = Exposure::start().await;
     trial.bus.faults(1).garble_next();
     trial.write().await;
     assert_eq!(trial.read().await, Outcome::Miss);
-    trial.assert_counted(&[UNDECODABLE, FENCED_UNDECODABLE]);
+    trial.assert_counted(&[GARBLED, REPAIRED]);
+    trial.assert_not_counted(&[FENCED_UNDECODABLE, FENCED_GAP]);
+    trial.assert_kept_and_healed().await;
+    assert_eq!(trial.stale, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_does_not_decode_fences_the_lane_where_there_is_no_journal() {
+    let mut settings = Settings::default();
+    settings.journal = 0;
+    let mut trial = Exposure::start_with(settings).await;
+    trial.bus.faults(1).garble_next();
+    trial.write().await;
+    assert_eq!(trial.read().await, Outcome::Miss);
+    trial.assert_counted(&[GARBLED, NO_REPAIR, FENCED_GAP]);
     trial.assert_kept_and_healed().await;
     assert_eq!(trial.stale, 0);
 }
@@ -118,11 +133,7 @@ async fn garbage_on_the_channel() {
     trial.bus.publish_raw(0, &b"garbage"[..]);
     pass(ms(1)).await;
     assert_eq!(trial.read().await, Outcome::Miss);
-    trial.assert_counted(&[
-        r#"gaps_total{cause="garbled"}"#,
-        UNDECODABLE,
-        FENCED_UNDECODABLE,
-    ]);
+    trial.assert_counted(&[GARBLED, UNDECODABLE, FENCED_UNDECODABLE]);
     trial.assert_kept_and_healed().await;
     assert_eq!(trial.stale, 0);
 }
@@ -145,14 +156,33 @@ async fn a_forged_epoch_is_not_followed_but_settled_by_a_verification() {
     assert_eq!(trial.stale, 0);
 }
 
+/// The first epoch of a bus, which only these tests need to know, and the sequence it begins with.
+fn first_epoch() -> (u64, u64) {
+    let epoch = xxh3_64_with_seed(&1_u64.to_be_bytes(), 0) >> 12;
+    (epoch, 1_750_000_000_000_000)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_forged_sequence_far_ahead_does_not_make_the_follower_wait_for_it() {
     let mut trial = Exposure::start().await;
-    // The first epoch of a bus, which only this test needs to know.
-    let epoch = xxh3_64_with_seed(&1_u64.to_be_bytes(), 0) >> 12;
-    trial.bus.publish_raw(0, forged(epoch, u64::MAX));
+    trial.bus.publish_raw(0, forged(first_epoch().0, u64::MAX));
     pass(ms(1)).await;
-    trial.assert_counted(&[SEQUENCE, NO_REPAIR, FENCED_GAP]);
+    trial.assert_counted(&[GARBLED, NO_REPAIR, FENCED_GAP]);
+    trial.assert_not_counted(&[EPOCH]);
+    trial.assert_kept_and_healed().await;
+    assert_eq!(trial.stale, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forged_next_event_does_not_swallow_the_one_it_stands_for() {
+    let mut trial = Exposure::start().await;
+    let (epoch, first) = first_epoch();
+    // One event has been published so far.
+    trial.bus.publish_raw(0, forged(epoch, first + 2));
+    trial.assert_not_counted(&[GARBLED]);
+    trial.write().await;
+    assert_eq!(trial.read().await, Outcome::Miss);
+    trial.assert_counted(&[GARBLED]);
     trial.assert_not_counted(&[EPOCH]);
     trial.assert_kept_and_healed().await;
     assert_eq!(trial.stale, 0);
