@@ -23,6 +23,25 @@ async fn a_server_that_restarts_with_its_data() {
     trial.assert_kept_and_healed().await;
 }
 
+/// Its writer has seen the event confirmed and does not send it again.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_restarts_while_a_subscriber_is_away() {
+    let mut trial = Exposure::start().await;
+    trial.bus.faults(1).cut();
+    // The reader loads the row once more, for another two seconds.
+    while trial.read().await == Outcome::Hit {
+        pass(ms(50)).await;
+    }
+    trial.write().await;
+    trial.quiet(ms(1_100)).await;
+    trial.bus.restart();
+    trial.bus.faults(1).heal();
+    assert!(trial.stale > 0, "proves nothing");
+    trial.assert_kept_and_healed().await;
+    assert_eq!(trial.a.metric(REPUBLISHED), 0, "proves nothing");
+    trial.assert_counted(&[FENCED_EPOCH]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_restarts_without_its_latest_events() {
     let mut trial = Exposure::start().await;
