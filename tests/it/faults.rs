@@ -102,8 +102,9 @@ async fn events_that_arrive_late() {
     trial.assert_kept_and_healed().await;
 }
 
+/// The journal has them.
 #[tokio::test(start_paused = true)]
-async fn an_event_that_does_not_decode_is_taken_from_the_journal() {
+async fn events_that_do_not_decode() {
     let mut trial = Exposure::start().await;
     trial.bus.faults(1).garble_next();
     trial.write().await;

@@ -134,6 +134,7 @@ async fn a_value_past_its_own_ttl_stands_in_for_nothing() {
     let (_bus, source, a, _b) = pair().await;
     let cache = rows(&a, "stale")
         .stale_if_error(ms(20_000))
+        .reap_interval(None)
         .loader_of(&source)
         .build()
         .unwrap();
