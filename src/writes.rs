@@ -288,7 +288,10 @@ impl Drop for OpenWrite<'_> {
         }
         change.drop_local();
         let _ = core.enqueue(&change.items(), None);
-        let (again, intent, deadline) = (Arc::downgrade(core), self.intent, self.deadline);
+        // Without a place among the open writes (only under `available`) there is no second time:
+        // it is what bounds the tasks that wait here.
+        let Some(intent) = self.intent else { return };
+        let (again, deadline) = (Arc::downgrade(core), self.deadline);
         let left = Duration::from_nanos(deadline.saturating_sub(core.clock.now()));
         let mut phase = core.phase.subscribe();
         // At most `MAX_OPEN` of these wait: each holds its place among the open writes.
@@ -300,7 +303,7 @@ impl Drop for OpenWrite<'_> {
             }
             if let Some(core) = again.upgrade() {
                 change.drop_local();
-                let _ = core.enqueue(&change.items(), intent);
+                let _ = core.enqueue(&change.items(), Some(intent));
             }
         });
     }

@@ -85,7 +85,8 @@ where
     }
 
     /// One call for all keys that [`Cache::get_many`] and [`Cache::preload`] miss. Answers may come
-    /// in any order; a key left out does not exist. Defaults to the loader, once for each key.
+    /// in any order; a key left out does not exist. Defaults to the loader, once for each key; without a
+    /// loader, a single read is a batch of one.
     pub fn batch_loader<L, F, R, E>(mut self, load: L) -> Self
     where
         L: Fn(Vec<K>) -> F + Send + Sync + 'static,

@@ -151,11 +151,19 @@ where
     }
 
     pub(crate) fn load_of(&self, key: &K) -> Result<Load<V>, Error> {
-        let loader = self.loader.as_ref().ok_or_else(|| {
+        if let Some(loader) = &self.loader {
+            return Ok(loader(key.clone()));
+        }
+        let Some(load) = self.batch_loader.clone() else {
             let message = format!("cache {:?} has no loader; use `get_with`", self.name);
-            Error::new(ErrorKind::NoLoader, message)
-        })?;
-        Ok(loader(key.clone()))
+            return Err(Error::new(ErrorKind::NoLoader, message));
+        };
+        let key = key.clone();
+        Ok(Box::pin(async move {
+            let pairs = load(vec![key.clone()]).await?;
+            let mine = pairs.into_iter().find(|(loaded, _)| *loaded == key);
+            Ok(mine.map_or_else(|| Loaded::new(None), |(_, value)| value))
+        }))
     }
 
     /// Waits for one verification of the key's lane while the bus counts as up. After one wait in
@@ -205,14 +213,16 @@ where
         K: Borrow<Q>,
         Q: KeyRef<K> + ?Sized,
     {
-        if self.loader.is_none() || self.flights.has(hash) {
+        if self.flights.has(hash) {
             return;
         }
         let owned = key.to_owned();
+        // Without a loader nothing may be led: who joined would wait for a load that never begins.
+        let Ok(load) = self.load_of(&owned) else {
+            return;
+        };
         let newest = || self.store.newest(hash, &[]);
-        if let Boarding::Lead(leader, _) = self.flights.board(hash, &owned, newest, || None::<()>)
-            && let Ok(load) = self.load_of(&owned)
-        {
+        if let Boarding::Lead(leader, _) = self.flights.board(hash, &owned, newest, || None::<()>) {
             self.metrics.refreshes.inc();
             self.core().runtime.spawn(self.clone().fly(leader, load));
         }

@@ -211,3 +211,17 @@ async fn a_batch_with_a_key_over_the_limit_loads_nothing() {
     assert_eq!(cache.stats().misses, 0);
     assert_eq!(cache.get("fine").await.unwrap(), Some(4));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_single_read_is_a_batch_of_one_where_there_is_no_loader() {
+    let (_bus, instance) = alone().await;
+    let (cache, calls) = batched(&instance);
+    assert_eq!(cache.get(&7).await.unwrap(), Some(70));
+    assert_eq!(
+        cache.get(&20_000).await.unwrap(),
+        None,
+        "left out: does not exist"
+    );
+    assert_eq!(cache.lookup(&7).await.unwrap().outcome, Outcome::Hit);
+    assert_eq!(*calls.lock().unwrap(), [vec![7], vec![20_000]]);
+}
