@@ -2,7 +2,9 @@
 
 mod builder;
 pub(crate) mod inner;
+mod load;
 mod many;
+mod target;
 
 use std::borrow::Borrow;
 use std::fmt;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tokio::time::timeout;
 
-use crate::cache::inner::{InFlight, Inner};
+use crate::cache::inner::Inner;
+use crate::cache::load::InFlight;
 use crate::cache::{Cache, Lookup, Outcome};
 use crate::flight::{Boarding, Leader, Passenger};
 use crate::key::too_long;

@@ -1,0 +1,234 @@
+//! One load: its turn, its token, and what becomes of its value.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::sync::SemaphorePermit;
+use tokio::time::timeout;
+
+use crate::cache::inner::{Inner, VERIFICATION_WAIT};
+use crate::core::Phase;
+use crate::flight::Leader;
+use crate::loader::{Load, Loaded, MAX_TAGS};
+use crate::metrics::{CacheMetrics, LaneWait, LoadOutcome};
+use crate::store::entry::{Meta, Stored};
+use crate::store::{Insertion, PastTtl};
+use crate::time::{Nanos, nanos};
+use crate::{Error, ErrorKind, Key};
+
+/// Loads that may wait for their turn in one cache. Each is a task of about 1 KiB.
+const MAX_WAITING: usize = 65_536;
+
+impl<K, V> Inner<K, V>
+where
+    K: Key + Clone + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// One load, detached from whoever asked for it.
+    pub(crate) async fn fly(self: Arc<Self>, leader: Leader<K, V>, load: Load<V>) {
+        let permit = match self.permit().await {
+            Ok(permit) => permit,
+            Err(error) => return self.fail(leader, error, LoadOutcome::Overloaded).await,
+        };
+        let (token, loaded_at) = self.begin(std::slice::from_ref(&leader));
+        let in_flight = InFlight::new(&self.metrics);
+        let result = timeout(self.options.load_timeout, load).await;
+        drop((permit, in_flight));
+        self.metrics.load_duration.observe(self.since(loaded_at));
+        match result {
+            Ok(Ok(loaded)) => self.land(leader, loaded, token, loaded_at).await,
+            Ok(Err(error)) => {
+                let error = Error::with_source(ErrorKind::Load, "the loader failed", error);
+                self.fail(leader, error, LoadOutcome::Error).await;
+            }
+            Err(_) => {
+                self.fail(leader, self.timed_out(), LoadOutcome::Timeout)
+                    .await;
+            }
+        }
+    }
+
+    /// Takes the token, and the time, before the loader runs.
+    pub(crate) fn begin(&self, leaders: &[Leader<K, V>]) -> (u64, Nanos) {
+        let core = self.core();
+        let loaded_at = core.clock.now();
+        let token = core.stamps.token();
+        for leader in leaders {
+            leader.begin(token);
+        }
+        (token, loaded_at)
+    }
+
+    pub(crate) fn since(&self, loaded_at: Nanos) -> Duration {
+        Duration::from_nanos(self.core().clock.now().saturating_sub(loaded_at))
+    }
+
+    pub(crate) fn timed_out(&self) -> Error {
+        let after = humantime::format_duration(self.options.load_timeout);
+        let message = format!("the loader did not finish within load_timeout ({after})");
+        Error::new(ErrorKind::LoadTimeout, message)
+    }
+
+    /// A place among the loads that run; waits for it at most `load_timeout`.
+    pub(crate) async fn permit(&self) -> Result<SemaphorePermit<'_>, Error> {
+        if let Ok(permit) = self.permits.try_acquire() {
+            return Ok(permit);
+        }
+        let overloaded = || {
+            let message = format!(
+                "{} loads are running and none ended in time (max_loads); the source is too slow",
+                self.options.max_loads
+            );
+            Error::new(ErrorKind::Overloaded, message)
+        };
+        let place = Place::take(&self.waiting).ok_or_else(overloaded)?;
+        let permit = timeout(self.options.load_timeout, self.permits.acquire()).await;
+        drop(place);
+        match permit {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(overloaded()),
+        }
+    }
+
+    /// Stores what was loaded, unless it was invalidated meanwhile, and tells everybody.
+    pub(crate) async fn land(
+        &self,
+        leader: Leader<K, V>,
+        loaded: Loaded<V>,
+        token: u64,
+        loaded_at: Nanos,
+    ) {
+        let Loaded { value, ttl, tags } = loaded;
+        if tags.len() > MAX_TAGS {
+            let message = format!(
+                "an entry may have at most {MAX_TAGS} tags, not {}",
+                tags.len()
+            );
+            let error = Error::new(ErrorKind::Load, message);
+            return self.fail(leader, error, LoadOutcome::Error).await;
+        }
+        let outcome = if value.is_some() {
+            LoadOutcome::Ok
+        } else {
+            LoadOutcome::Absent
+        };
+        self.metrics.loads[outcome].inc();
+        let tags: Box<[u64]> = tags.iter().map(|tag| crate::key::tag_hash(tag)).collect();
+        let bytes = match (&self.weigher, &value) {
+            (Some(weigh), Some(value)) => weigh(leader.key(), value),
+            _ => 0,
+        };
+        let meta = Meta {
+            token,
+            loaded_at,
+            expires_at: loaded_at.saturating_add(self.life(ttl, value.is_some())),
+            tags: (!tags.is_empty()).then(|| Arc::new(tags.clone())),
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            hard_ttl: ttl.is_some(),
+        };
+        // After shutdown nobody invalidates any more, so nothing is stored.
+        if self.core().phase() != Phase::Closed {
+            let stored = Stored {
+                hash: leader.hash(),
+                key: leader.key().clone(),
+            };
+            match self.store.insert(&stored, value.clone(), meta) {
+                Insertion::Stored | Insertion::Busy => {}
+                Insertion::Discarded(_) => self.metrics.loads_discarded.inc(),
+                Insertion::Oversized => self.metrics.oversized.inc(),
+            }
+        }
+        leader.land(Ok(value), loaded_at, || self.store.newest_tag(&tags));
+    }
+
+    /// How long an entry may live; jitter only shortens it.
+    fn life(&self, own: Option<Duration>, exists: bool) -> Nanos {
+        let default = if exists {
+            self.options.ttl
+        } else {
+            self.options.negative_ttl
+        };
+        let full = nanos(own.unwrap_or(default)) as f64;
+        (full * (1.0 - self.options.ttl_jitter * fastrand::f64())) as Nanos
+    }
+
+    /// The load failed: an entry that is past its TTL, and nothing else, may stand in for it.
+    pub(crate) async fn fail(&self, leader: Leader<K, V>, error: Error, outcome: LoadOutcome) {
+        self.metrics.loads[outcome].inc();
+        match self.stand_in(leader.hash(), leader.key()).await {
+            Some((value, age)) => {
+                self.metrics.stale_if_error.inc();
+                let loaded_at = self.core().clock.now().saturating_sub(age);
+                leader.land(Ok(Some(value)), loaded_at, || 0);
+            }
+            None => leader.land(Err(error), 0, || 0),
+        }
+    }
+
+    /// Waits for one verification, as [`verified`](Self::verified) does: an idle instance verifies
+    /// too seldom to vouch for an entry at any moment.
+    async fn stand_in(&self, hash: u64, key: &K) -> Option<(V, Nanos)> {
+        let window = nanos(self.options.stale_if_error?);
+        let core = self.core();
+        let lane = core.stamps.lane(hash);
+        let wait = async {
+            loop {
+                let mut verified = std::pin::pin!(lane.verified.notified());
+                verified.as_mut().enable();
+                match self.store.past_ttl(hash, key, window) {
+                    PastTtl::Value { value, age } => return Some((value, age)),
+                    PastTtl::Unverified if lane.up() && core.bus.connected() => {
+                        core.nudge.notify_one();
+                    }
+                    PastTtl::Unverified | PastTtl::Nothing => return None,
+                }
+                verified.await;
+            }
+        };
+        let Ok(found) = timeout(VERIFICATION_WAIT, wait).await else {
+            // The next one, of a batch say, does not wait as well.
+            lane.set_down();
+            core.metrics.lane_waits[LaneWait::TimedOut].inc();
+            return None;
+        };
+        found
+    }
+}
+
+/// Counts a load as running for as long as it lives.
+pub(crate) struct InFlight<'a>(&'a CacheMetrics);
+
+impl<'a> InFlight<'a> {
+    pub(crate) fn new(metrics: &'a CacheMetrics) -> Self {
+        metrics.loads_in_flight.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.loads_in_flight.dec();
+        // The leader, dropped by the same panic, tells the callers.
+        if std::thread::panicking() {
+            self.0.loads[LoadOutcome::Panic].inc();
+        }
+    }
+}
+
+/// A place among those who wait for a load to begin.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize) -> Option<Self> {
+        let place = Self(waiting);
+        // Dropped at once, and so given back, when there is none.
+        (waiting.fetch_add(1, Relaxed) < MAX_WAITING).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
