@@ -8,9 +8,9 @@ use fred::clients::Client;
 use fred::error::{Error as FredError, ErrorKind as FredKind};
 use fred::interfaces::{ClientLike, LuaInterface};
 use fred::types::Value;
-use tokio::select;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::{select, try_join};
 
 use super::backoff::Backoff;
 use super::link::{Link, options, ping};
@@ -181,10 +181,18 @@ impl Session {
         Ok((session, link))
     }
 
+    /// Loads all scripts in one round trip.
     async fn with_scripts(mut self, shared: &Shared) -> Result<Self, FredError> {
-        for script in Script::ALL {
-            self.hashes[script as usize] = self.load(shared, script).await?;
-        }
+        let load = |script| self.load(shared, script);
+        let (publish, verify, journal, record, goodbye, probe) = try_join!(
+            load(Script::Publish),
+            load(Script::Verify),
+            load(Script::Journal),
+            load(Script::Record),
+            load(Script::Goodbye),
+            load(Script::Probe),
+        )?;
+        self.hashes = [publish, verify, journal, record, goodbye, probe];
         Ok(self)
     }
 

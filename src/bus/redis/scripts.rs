@@ -19,17 +19,6 @@ pub(super) enum Script {
     Probe,
 }
 
-impl Script {
-    pub(super) const ALL: [Self; 6] = [
-        Self::Publish,
-        Self::Verify,
-        Self::Journal,
-        Self::Record,
-        Self::Goodbye,
-        Self::Probe,
-    ];
-}
-
 /// Each script with the parts it shares put in front.
 pub(super) const SOURCES: [&str; 6] = [
     concat!(include_str!("lane.lua"), include_str!("publish.lua")),
