@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::cache::{Lookup, Outcome};
-use crate::core::{Core, Target};
+use crate::core::Core;
 use crate::flight::{Boarding, Flights};
 use crate::instance::Lifeline;
 use crate::key::KeyRef;
