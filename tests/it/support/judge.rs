@@ -247,8 +247,17 @@ impl Shared {
 
     async fn read(&self, instance: usize, account: usize) -> Read {
         let start = Instant::now();
-        let reply = self.services[instance].get(id(account)).await;
-        let latency = start.elapsed();
+        let service = &self.services[instance];
+        let read = async {
+            let reply = service.get(id(account)).await;
+            (reply, start.elapsed())
+        };
+        // What an answer takes at this moment that needs neither cache nor database nor Redis.
+        let control = async {
+            service.is_alive().await;
+            start.elapsed()
+        };
+        let ((reply, latency), control) = tokio::join!(read, control);
         let served = reply.as_ref().ok().and_then(|reply| reply.cache.as_deref());
         let served = match served {
             Some("hit" | "negative") => Served::Hit,
@@ -259,6 +268,7 @@ impl Shared {
         Read {
             start,
             latency,
+            control,
             instance,
             account,
             version: version(reply),

@@ -158,11 +158,7 @@ impl Service {
                     output: self.output.to_string(),
                 });
             }
-            if self
-                .request(Method::GET, "/livez")
-                .await
-                .is_ok_and(|reply| reply.status == 200)
-            {
+            if self.is_alive().await {
                 return Ok(self);
             }
             if Instant::now() > deadline {
@@ -170,6 +166,12 @@ impl Service {
             }
             sleep(POLL).await;
         }
+    }
+
+    /// Whether `GET /livez` is answered 200.
+    pub(crate) async fn is_alive(&self) -> bool {
+        let reply = self.request(Method::GET, "/livez").await;
+        reply.is_ok_and(|reply| reply.status == 200)
     }
 
     /// `GET /accounts/{id}`.

@@ -18,6 +18,8 @@ const FAILURES_SHOWN: usize = 5;
 pub(crate) struct Read {
     pub(crate) start: Instant,
     pub(crate) latency: Duration,
+    /// The latency of `GET /livez` on the same instance at the same moment.
+    pub(crate) control: Duration,
     pub(crate) instance: usize,
     pub(crate) account: usize,
     /// The version in an answer 200; else what came instead.
@@ -103,6 +105,8 @@ pub(crate) struct Share {
     /// Part of the reads of the phase's last second that were hits.
     pub(crate) recent_hits: f64,
     pub(crate) latency: Spread,
+    /// Of `GET /livez`: what the machine made of it.
+    pub(crate) control: Spread,
     /// Over the reads that could have been stale; zero for those that were not.
     pub(crate) staleness: Spread,
 }
@@ -202,6 +206,7 @@ impl Share {
             coalesced: served(Served::Coalesced),
             recent_hits: recent_hits(instance, end, reads),
             latency: Spread::of(mine.iter().map(|read| read.latency).collect()),
+            control: Spread::of(mine.iter().map(|read| read.control).collect()),
             staleness: Spread::of(stale.map(|(staleness, _)| *staleness).collect()),
         }
     }
@@ -291,6 +296,7 @@ impl fmt::Display for Phase {
                 misses,
                 coalesced,
                 latency,
+                control,
                 staleness,
                 ..
             } = share;
@@ -299,6 +305,7 @@ impl fmt::Display for Phase {
                 f,
                 "  instance {at}: {reads} reads, {failed} failed, {hits} hits, {misses} misses, \
                  {coalesced} coalesced, {recent:.0} % hits at the end\n    latency {latency:.1?}\n    \
+                 control {control:.1?}\n    \
                  staleness {staleness:.1?}"
             )?;
         }

@@ -10,6 +10,7 @@ fn read(start: Instant, version: Result<u64, String>, served: Served) -> Read {
     Read {
         start,
         latency: 2 * MS,
+        control: MS,
         instance: 0,
         account: 0,
         version,
