@@ -142,9 +142,10 @@ impl Start {
         }
         tokio::spawn(keeper::keep(core.clone()));
         let mut started = core.started.subscribe();
-        if let Ok(Ok(outcome)) = timeout_at(deadline, started.wait_for(Option::is_some)).await {
-            if let Some(Err(error)) = outcome.clone() {
-                drop(outcome);
+        // Cloned at once: a guard that lived across an await would keep the future from being spawned.
+        let answered = async { started.wait_for(Option::is_some).await.ok()?.clone() };
+        if let Ok(Some(outcome)) = timeout_at(deadline, answered).await {
+            if let Err(error) = outcome {
                 close(&core);
                 core.bus.close().await;
                 return Err(error);

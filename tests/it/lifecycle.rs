@@ -11,6 +11,28 @@ use unstale::{Cache, Error, ErrorKind, Instance, LocalBus, Settings, testing};
 
 use crate::support::nodes::{Node, Source, get, metric, ms, pass};
 
+/// Whoever starts or uses an instance may do it in a task of a multi-threaded runtime.
+#[tokio::test]
+async fn every_future_can_be_spawned() {
+    fn spawnable<F: Future + Send>(_: F) {}
+    let start = || Instance::start(Settings::default());
+    spawnable(start());
+    let instance = start().await.unwrap();
+    spawnable(instance.shutdown());
+    let Node { cache, .. } = Node::of(instance.clone(), &Source::default());
+    spawnable(cache.get(&1));
+    spawnable(cache.lookup(&1));
+    spawnable(cache.get_with(&1, async { Ok::<_, io::Error>(1) }));
+    spawnable(cache.get_many(&[1]));
+    spawnable(cache.invalidate(&1));
+    spawnable(cache.invalidate_many([&1]));
+    spawnable(cache.invalidate_tag("t"));
+    spawnable(cache.invalidate_all());
+    spawnable(cache.write(&1, async { Ok::<_, io::Error>(()) }));
+    spawnable(instance.batch().key(&cache, &1).invalidate());
+    spawnable(instance.batch().write(async { Ok::<_, io::Error>(()) }));
+}
+
 /// A write of unknown outcome is a handle until its deadline: it has yet to be invalidated again.
 async fn ends_without_handles(settings: Settings, unknown_write: bool) {
     let tasks = || Handle::current().metrics().num_alive_tasks();
