@@ -4,6 +4,7 @@ mod support;
 
 mod coherence;
 mod crashes;
+mod deploy;
 mod documents;
 mod expiry;
 mod faults;

@@ -47,7 +47,7 @@ const INTENTS: &str = "us:{shop:0}w";
 const UNTOUCHED: u64 = 900;
 
 /// What makes a test quick, and nothing else.
-fn settings(url: &str) -> Settings {
+pub(crate) fn settings(url: &str) -> Settings {
     let mut settings = Settings::default();
     settings.redis_url = Some(url.to_owned());
     settings.namespace = "shop".to_owned();
@@ -60,7 +60,7 @@ fn settings(url: &str) -> Settings {
 }
 
 /// An instance with one cache.
-async fn node(settings: Settings, source: &Source) -> Node {
+pub(crate) async fn node(settings: Settings, source: &Source) -> Node {
     Node::of(Instance::start(settings).await.unwrap(), source)
 }
 
@@ -141,7 +141,7 @@ impl Pair {
 }
 
 /// Asks again until the answer is yes.
-async fn until(what: &str, mut yes: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut yes: impl AsyncFnMut() -> bool) {
     let asking = async {
         while !yes().await {
             sleep(POLL).await;
