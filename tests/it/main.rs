@@ -4,6 +4,7 @@ mod support;
 
 mod coherence;
 mod crashes;
+mod dashboards;
 mod deploy;
 mod documents;
 mod expiry;
