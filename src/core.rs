@@ -125,7 +125,8 @@ impl Core {
         items: &[Item],
         clear: Option<IntentId>,
     ) -> Result<Vec<Waiter>, Error> {
-        let now = self.clock.now();
+        // To the nanosecond: it is where `unstale_publish_seconds` begins.
+        let now = self.clock.precise();
         let mut waiters = Vec::new();
         for (lane, out) in (0..).zip(&self.lanes) {
             let mut mine = items

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavior, params};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -16,6 +16,9 @@ const READERS: usize = 4;
 /// Longest wait for another process's write. Shorter than `write_timeout`, so that a write ends
 /// one way or the other before its cache gives it up.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// Between two tries to open a file that others open too.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// A deleted row stays with its version, so that an account made anew continues to count.
 const SCHEMA: &str = "
@@ -55,8 +58,7 @@ impl Database {
     /// Opens the file, and makes it and its table where they do not exist.
     pub(crate) async fn open(path: PathBuf) -> Result<Self, Error> {
         blocking(move || {
-            let writer = connect(&path)?;
-            writer.execute_batch(SCHEMA)?;
+            let writer = create(&path)?;
             Ok(Self(Arc::new(Shared {
                 path,
                 writer: Arc::new(tokio::sync::Mutex::new(writer)),
@@ -156,6 +158,27 @@ impl Database {
 impl Shared {
     fn readers(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens the file and makes the table. Of processes that make the file WAL at the same moment SQLite
+/// tells all but one "busy" without waiting: they try again.
+fn create(path: &Path) -> rusqlite::Result<Connection> {
+    let deadline = Instant::now() + BUSY;
+    loop {
+        let made = connect(path).and_then(|writer| {
+            writer.execute_batch(SCHEMA)?;
+            Ok(writer)
+        });
+        match made {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(RETRY);
+            }
+            made => return made,
+        }
     }
 }
 

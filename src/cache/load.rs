@@ -14,7 +14,7 @@ use crate::loader::{Load, Loaded, MAX_TAGS};
 use crate::metrics::{CacheMetrics, LaneWait, LoadOutcome};
 use crate::store::entry::{Meta, Stored};
 use crate::store::{Insertion, PastTtl};
-use crate::time::{Nanos, nanos};
+use crate::time::{Clock, Nanos, nanos};
 use crate::{Error, ErrorKind, Key};
 
 /// Loads that may wait for their turn in one cache. Each is a task of about 1 KiB.
@@ -32,10 +32,9 @@ where
             Err(error) => return self.fail(leader, error, LoadOutcome::Overloaded).await,
         };
         let (token, loaded_at) = self.begin(std::slice::from_ref(&leader));
-        let in_flight = InFlight::new(&self.metrics);
+        let running = InFlight::new(&self);
         let result = timeout(self.options.load_timeout, load).await;
-        drop((permit, in_flight));
-        self.metrics.load_duration.observe(self.since(loaded_at));
+        drop((permit, running));
         match result {
             Ok(Ok(loaded)) => self.land(leader, loaded, token, loaded_at).await,
             Ok(Err(error)) => {
@@ -58,10 +57,6 @@ where
             leader.begin(token);
         }
         (token, loaded_at)
-    }
-
-    pub(crate) fn since(&self, loaded_at: Nanos) -> Duration {
-        Duration::from_nanos(self.core().clock.now().saturating_sub(loaded_at))
     }
 
     pub(crate) fn timed_out(&self) -> Error {
@@ -196,22 +191,40 @@ where
     }
 }
 
-/// Counts a load as running for as long as it lives.
-pub(crate) struct InFlight<'a>(&'a CacheMetrics);
+/// Counts a load as running for as long as it lives, and then how long that was.
+pub(crate) struct InFlight<'a> {
+    metrics: &'a CacheMetrics,
+    clock: Clock,
+    /// To the nanosecond: loads are often faster than a step of the coarse clock.
+    began: Nanos,
+}
 
 impl<'a> InFlight<'a> {
-    pub(crate) fn new(metrics: &'a CacheMetrics) -> Self {
+    pub(crate) fn new<K, V>(cache: &'a Inner<K, V>) -> Self
+    where
+        K: Key + Clone + 'static,
+        V: Clone + Send + Sync + 'static,
+    {
+        let (metrics, clock) = (&*cache.metrics, cache.core().clock);
         metrics.loads_in_flight.inc();
-        Self(metrics)
+        Self {
+            metrics,
+            clock,
+            began: clock.precise(),
+        }
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.loads_in_flight.dec();
+        self.metrics.loads_in_flight.dec();
+        let took = self.clock.precise().saturating_sub(self.began);
+        self.metrics
+            .load_duration
+            .observe(Duration::from_nanos(took));
         // The leader, dropped by the same panic, tells the callers.
         if std::thread::panicking() {
-            self.0.loads[LoadOutcome::Panic].inc();
+            self.metrics.loads[LoadOutcome::Panic].inc();
         }
     }
 }

@@ -174,11 +174,10 @@ where
             }
         };
         let (token, loaded_at) = self.begin(&leaders);
-        let in_flight = InFlight::new(&self.metrics);
+        let running = InFlight::new(&self);
         let keys = leaders.iter().map(|leader| leader.key().clone()).collect();
         let result = timeout(self.options.load_timeout, load(keys)).await;
-        drop((permit, in_flight));
-        self.metrics.load_duration.observe(self.since(loaded_at));
+        drop((permit, running));
         let pairs = match result {
             Ok(Ok(pairs)) => pairs,
             Ok(Err(error)) => {

@@ -162,7 +162,7 @@ series! {
         dropped: Family<Dropped>, "events_dropped_total", "Received events, or operations in them, that were not applied.";
         sent_bytes: Arc<Family<Kind>>, "bus_sent_bytes_total", "Bytes sent to Redis, protocol included, TLS and TCP excluded.";
         received_bytes: Arc<Family<Kind>>, "bus_received_bytes_total", "Bytes received from Redis, protocol included, TLS and TCP excluded.";
-        propagation: Histogram, "propagation_seconds", "From enqueueing an own event to its delivery back to this instance.";
+        propagation: Histogram, "propagation_seconds", "From sending an own event to its delivery back to this instance.";
         publish: Histogram, "publish_seconds", "From enqueueing an invalidation to its acknowledgement by Redis.";
         gaps: Family<Gap>, "gaps_total", "Times that events of a lane may have been missed.";
         repairs: Family<Repair>, "repairs_total", "Attempts to fill a gap from the journal.";

@@ -78,7 +78,7 @@ impl Publisher {
             Ok(position) => {
                 core.metrics.published.inc();
                 let now = core.clock.now();
-                let took = now.saturating_sub(group.since);
+                let took = core.clock.precise().saturating_sub(group.since);
                 core.metrics.publish.observe(Duration::from_nanos(took));
                 core.writes.cleared(&group.clears);
                 out.outbox().sent(group, position, now);

@@ -49,7 +49,7 @@ pub(super) fn from_fred(error: &FredError) -> Error {
     let code = details.split(' ').next().unwrap_or_default();
     if is_refusal(error) {
         let hint = if code == "NOPERM" || code == "ERR" {
-            "give the user the rights that the ACL in the documentation lists"
+            "give the user the rights that deploy/redis/users.acl lists"
         } else {
             "check user and password of the Redis URL"
         };
@@ -98,7 +98,7 @@ pub(super) fn refused(what: &str, namespace: &str) -> Error {
         ErrorKind::Auth,
         format!(
             "Redis refuses this user: {what} (on keys and channels us:{{{namespace}:*); give it \
-             the rights that the ACL in the documentation lists"
+             the rights that deploy/redis/users.acl lists"
         ),
     )
 }

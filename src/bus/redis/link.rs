@@ -16,7 +16,7 @@ use fred::socket2::TcpKeepalive;
 use fred::types::config::{
     Config, ConnectionConfig, Options, PerformanceConfig, ServerConfig, TcpConfig,
 };
-use fred::types::{Message, RespVersion, Value};
+use fred::types::{ClusterHash, CustomCommand, Message, RespVersion, Value};
 use tokio::select;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
@@ -164,6 +164,38 @@ pub(super) fn ping(
         Err(FredError::new(
             FredKind::Protocol,
             "answers came out of step",
+        ))
+    }
+}
+
+/// Asks the server how many channels this connection is subscribed to: at least `channels`, unless
+/// the `SUBSCRIBE` before it was refused.
+pub(super) fn subscribed(
+    client: &Client,
+    shared: &Shared,
+    channels: usize,
+) -> impl Future<Output = Result<(), FredError>> + Send + use<> {
+    let client = client.with_options(&options(shared.target.timeout()));
+    let traffic = Arc::clone(&shared.config.traffic);
+    async move {
+        traffic.sent(Kind::Connect, wire::command(["CLIENT".len(), "INFO".len()]));
+        let command = CustomCommand::new_static("CLIENT", ClusterHash::Random, false);
+        let answer: Value = client.custom(command, vec!["INFO"]).await?;
+        traffic.received(Kind::Connect, wire::reply(&answer));
+        let text = answer.as_str().unwrap_or_default();
+        let count = text.split(' ').find_map(|field| field.strip_prefix("sub="));
+        let Some(count) = count.and_then(|count| count.parse::<usize>().ok()) else {
+            return Err(FredError::new(
+                FredKind::Protocol,
+                "answers came out of step",
+            ));
+        };
+        if count >= channels {
+            return Ok(());
+        }
+        Err(FredError::new(
+            FredKind::Auth,
+            "NOPERM the subscription was refused",
         ))
     }
 }

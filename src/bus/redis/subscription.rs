@@ -1,8 +1,8 @@
 //! The connection that listens: subscribes to every lane, proves it, and delivers what comes.
 //!
 //! fred's `subscribe` returns before its command is written, and a refusal reaches whichever command
-//! comes next. So a subscription is proven by a `PING` behind it on the same connection: its
-//! answer, with a nonce, comes after the acknowledgement or after the refusal.
+//! is waiting for an answer at that moment, or nobody. So a subscription is proven by what the server
+//! says of this connection, asked behind it: `CLIENT INFO` counts the channels it is subscribed to.
 
 use std::collections::HashMap;
 use std::future::{Future, pending};
@@ -23,7 +23,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::backoff::Backoff;
-use super::link::{Link, options, ping};
+use super::link::{Link, options, ping, subscribed};
 use super::status::Status;
 use super::{Shared, fault, scripts, wire};
 use crate::bus::{BusEvent, EVENT_QUEUE, GapCause, Mend};
@@ -202,13 +202,13 @@ impl Listener<'_> {
             .collect();
         let lengths: Vec<usize> = channels.iter().map(|channel| channel.len()).collect();
         let (sent, received) = wire::subscribe(&lengths);
-        let ping = ping(client, self.shared);
+        let proof = subscribed(client, self.shared, channels.len());
         let client = client.with_options(&options(self.shared.target.timeout()));
         let traffic = Arc::clone(&self.shared.config.traffic);
         let answer = Box::pin(async move {
             traffic.sent(Kind::Connect, sent);
             client.subscribe(channels).await?;
-            ping.await?;
+            proof.await?;
             traffic.received(Kind::Connect, received);
             Ok(())
         });
@@ -239,7 +239,7 @@ impl Listener<'_> {
     fn refused(&self, error: &FredError) -> Error {
         let subscribes = self.proof.as_ref().is_some_and(|proof| proof.subscribes);
         if subscribes && fault::code(error) == "NOPERM" {
-            fault::refused("subscribe or ping", &self.shared.config.namespace)
+            fault::refused("subscribe or client|info", &self.shared.config.namespace)
         } else {
             fault::from_fred(error)
         }

@@ -71,7 +71,7 @@ async fn databases_and_namespaces_are_apart() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_with_a_password_and_no_more_rights_than_documented() {
     let server = RedisServer::start();
-    let rules = "reset on >s3cret ~us:{shop:* &us:{shop:* +hello +select +client|id +info +ping \
+    let rules = "reset on >s3cret ~us:{shop:* &us:{shop:* +hello +select +client|id +client|info +info +ping \
                  +subscribe +publish +script|load +evalsha +time +del +hget +hmget +hset +hincrby \
                  +hdel +hkeys +xadd +xrange +zadd +zrem +zscore +zrangebyscore";
     let mut command = vec!["ACL", "SETUSER", "app"];

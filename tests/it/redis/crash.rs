@@ -218,7 +218,8 @@ async fn killed_between_commit_and_event_a_writer_is_finished_for() {
     let took = scene
         .stale_for(committed, MEMBER_TIMEOUT + MAX_STALENESS)
         .await;
-    assert!(took > Duration::ZERO && scene.recovered() == 1, "{took:?}");
+    // The event may overtake the reply that counts it.
+    assert!(took > Duration::ZERO && scene.recovered() <= 1, "{took:?}");
     scene.buried().await;
     until("two recoveries", async || scene.recovered() == 2).await;
 }

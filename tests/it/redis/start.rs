@@ -49,7 +49,8 @@ async fn refused(url: &str, lanes: u32, kind: ErrorKind, advice: &[&str]) {
     settings.lanes = lanes;
     let began = Instant::now();
     let shown = format!("{settings:?} {:?}", settings.describe());
-    let error = Instance::start(settings).await.unwrap_err();
+    let started = Instance::start(settings).await;
+    let error = started.expect_err(&format!("{advice:?}"));
     assert!(began.elapsed() < START_WAIT, "{:?}", began.elapsed());
     let text = error.to_string();
     assert_eq!(error.kind(), kind, "{text}");

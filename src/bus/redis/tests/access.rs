@@ -81,6 +81,7 @@ async fn the_documented_rights_suffice() {
         "+hello",
         "+select",
         "+client|id",
+        "+client|info",
         "+info",
         "+ping",
         "+subscribe",
