@@ -1,6 +1,6 @@
 # Everyday tasks. `make` alone lists them; only cargo is needed beyond what is named here.
 
-FEATURES := redis tls prometheus uuid test-util
+FEATURES := redis tls prometheus uuid test-util cli
 
 .PHONY: help test lint bench redis-server
 

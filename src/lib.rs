@@ -52,6 +52,7 @@
 //! | `prometheus` | yes | a Prometheus recorder and listener of the crate's own |
 //! | `uuid` | no | UUIDs as keys |
 //! | `test-util` | no | `unstale::testing`: a bus that can cut, lose and delay, and tokio's paused clock |
+//! | `cli` | no | the program `unstale` |
 
 mod batch;
 mod bus;

@@ -6,6 +6,8 @@ mod coherence;
 mod crashes;
 mod dashboards;
 mod deploy;
+#[cfg(feature = "cli")]
+mod demo;
 mod documents;
 mod expiry;
 mod faults;

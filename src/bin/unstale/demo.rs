@@ -1,0 +1,306 @@
+//! `unstale demo`: a fleet, faults, and a judge.
+//!
+//! Instances in this process share a bus in this process (or a Redis), read and write rows of a
+//! source of truth and are cut off from each other on the way. Every read is judged against the
+//! source, and so are the same reads of a cache that has nothing but a TTL.
+
+mod chronicle;
+mod fleet;
+mod judge;
+mod meters;
+mod proxy;
+mod report;
+mod screen;
+mod source;
+mod story;
+mod text;
+mod workload;
+
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use self::chronicle::{Chronicle, Kind};
+use self::fleet::{Fleet, Link, RedisUrl, TTL};
+use self::meters::{Counters, Meters, Row};
+use self::report::Totals;
+use self::screen::{Key, Point, Screen, View};
+use self::story::{Deed, Story};
+use self::text::{count, percent, time};
+use self::workload::Workload;
+use crate::Failure;
+use crate::output::Output;
+
+/// How often the story goes on and the screen is drawn.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How often the instances are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How often a line is written where there is no screen.
+const LINE: Duration = Duration::from_secs(1);
+
+/// How long whoever is silenced stays so for the flood's sake.
+const FLOOD: Duration = Duration::from_secs(2);
+
+/// Options of `unstale demo`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Instances in the fleet
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(2..=9))]
+    instances: u8,
+
+    /// How long it runs
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(3..=3600))]
+    seconds: u64,
+
+    /// Use this Redis instead of a bus in this process; connections are cut by a proxy between
+    #[arg(long, value_name = "URL")]
+    redis: Option<RedisUrl>,
+
+    /// Write lines instead of a live screen, even to a terminal
+    #[arg(long)]
+    plain: bool,
+
+    /// Serve the metrics of the first instance to Prometheus
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
+
+    /// Write the result as one JSON object in the last line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the demo; exit status 1 if any read was stale.
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(play(args))
+}
+
+async fn play(args: &Args) -> Result<ExitCode, Failure> {
+    let instances = usize::from(args.instances);
+    let fleet = Fleet::start(instances, args.redis.as_ref(), args.metrics).await?;
+    let mut output = Output::new();
+    let run = Duration::from_secs(args.seconds);
+    let mut show = Show::new(fleet, run, args.redis.is_some());
+    if !args.plain && io::stdout().is_terminal() {
+        let mut screen = Screen::open()?;
+        show.on_screen(&mut screen).await?;
+    } else {
+        show.in_lines(&mut output).await?;
+    }
+    let (totals, chronicle, elapsed) = show.end().await;
+    for line in totals.summary(&chronicle) {
+        output.line(line)?;
+    }
+    if args.json {
+        output.line(totals.json(elapsed))?;
+    }
+    Ok(ExitCode::from(u8::from(totals.fleet.stale > 0)))
+}
+
+/// The demo while it runs.
+struct Show {
+    fleet: Fleet,
+    workload: Workload,
+    story: Story,
+    flood: Option<JoinHandle<()>>,
+    bus: &'static str,
+    began: Instant,
+    run: Duration,
+    meters: Meters,
+    looked: Option<Duration>,
+    rows: Vec<Row>,
+    history: Vec<Point>,
+    chronicle: Chronicle,
+}
+
+impl Show {
+    fn new(fleet: Fleet, run: Duration, redis: bool) -> Self {
+        let mut show = Self {
+            workload: Workload::start(&fleet),
+            story: Story::new(run, fleet.members.len(), !redis),
+            flood: None,
+            bus: if redis {
+                "Redis"
+            } else {
+                "a bus in this process"
+            },
+            began: Instant::now(),
+            run,
+            meters: Meters::default(),
+            looked: None,
+            rows: Vec::new(),
+            history: Vec::new(),
+            chronicle: Chronicle::default(),
+            fleet,
+        };
+        show.look();
+        show
+    }
+
+    /// One tick of the story; false at its end.
+    async fn tick(&mut self) -> bool {
+        while let Some(deed) = self.story.due(self.began.elapsed()) {
+            self.perform(deed).await;
+        }
+        let elapsed = self.began.elapsed();
+        if self.looked.is_none_or(|looked| elapsed >= looked + LOOK) {
+            self.look();
+        }
+        elapsed < self.run
+    }
+
+    async fn perform(&mut self, deed: Deed) {
+        let done = match deed {
+            Deed::Lose(number) => self.fleet.lose(number),
+            Deed::Cut(number) => self.fleet.cut(number),
+            Deed::Silence(number) => self.fleet.silence(number),
+            Deed::Flood => {
+                self.flood = Some(self.workload.flood(&self.fleet));
+                true
+            }
+            Deed::Heal(number) => {
+                if let Some(flood) = self.flood.take() {
+                    let _ = timeout(FLOOD, flood).await;
+                }
+                self.fleet.heal(number)
+            }
+        };
+        if done {
+            self.chronicle.note(self.began.elapsed(), deed);
+        }
+    }
+
+    /// Looks at the instances, and at the reads since it looked last.
+    fn look(&mut self) {
+        let at = self.began.elapsed();
+        let since = at - self.looked.replace(at).unwrap_or_default();
+        self.rows = self.meters.look(&self.fleet, since);
+        self.chronicle.observe(at, &self.rows);
+        let tally = &self.workload.tally;
+        self.history.push(Point {
+            at: at.as_secs_f64(),
+            fleet: tally.fleet.lately().as_secs_f64(),
+            alone: tally.alone.lately().as_secs_f64(),
+        });
+    }
+
+    fn totals(&self) -> Totals {
+        let counters: Vec<Counters> = self.rows.iter().map(|row| row.counters.clone()).collect();
+        Totals::of(&self.fleet, &self.workload.tally, &counters)
+    }
+
+    async fn on_screen(&mut self, screen: &mut Screen) -> io::Result<()> {
+        let mut ticks = ticks();
+        while self.tick().await {
+            while let Some(key) = screen.key() {
+                match key {
+                    Key::Quit => return Ok(()),
+                    Key::Toggle(number) => self.toggle(number).await,
+                }
+            }
+            screen.show(&View {
+                bus: self.bus,
+                elapsed: self.began.elapsed(),
+                run: self.run,
+                rows: &self.rows,
+                totals: &self.totals(),
+                history: &self.history,
+                entries: &self.chronicle.entries,
+            })?;
+            ticks.tick().await;
+        }
+        Ok(())
+    }
+
+    async fn toggle(&mut self, number: usize) {
+        let Some(member) = self.fleet.members.get(number) else {
+            return;
+        };
+        let deed = match member.link {
+            Link::Up => Deed::Cut(number),
+            Link::Silent | Link::Cut => Deed::Heal(number),
+        };
+        self.perform(deed).await;
+    }
+
+    async fn in_lines(&mut self, output: &mut Output) -> io::Result<()> {
+        output.line(format_args!(
+            "{} instances on {} for {}: no read may be staler than {}; beside them a cache with \
+             only a TTL of {} s",
+            self.fleet.members.len(),
+            self.bus,
+            time(self.run),
+            time(self.fleet.bound),
+            TTL.as_secs()
+        ))?;
+        let (mut ticks, mut next, mut told) = (ticks(), LINE, 0);
+        loop {
+            let more = self.tick().await;
+            for entry in &self.chronicle.entries[told..] {
+                let mark = if entry.kind == Kind::Fault { '!' } else { '-' };
+                output.line(format_args!(
+                    "{:5.1} s  {mark} {}",
+                    entry.at.as_secs_f64(),
+                    entry.text
+                ))?;
+            }
+            told = self.chronicle.entries.len();
+            if self.began.elapsed() >= next {
+                next += LINE;
+                output.line(self.line())?;
+            }
+            if !more || output.closed() {
+                return Ok(());
+            }
+            ticks.tick().await;
+        }
+    }
+
+    fn line(&self) -> String {
+        let totals = self.totals();
+        let counters = &totals.counters;
+        format!(
+            "{:5.1} s  reads {}, hits {}, loads {}, writes {}, stale {} (worst {}); TTL only: \
+             stale {} (worst {})",
+            self.began.elapsed().as_secs_f64(),
+            count(totals.fleet.reads),
+            percent(counters.hits, counters.reads()),
+            count(totals.loads),
+            count(totals.writes),
+            count(totals.fleet.stale),
+            time(totals.fleet.worst),
+            count(totals.alone.stale),
+            time(totals.alone.worst)
+        )
+    }
+
+    /// Heals what is still cut, lets the fleet settle and counts for the last time.
+    async fn end(mut self) -> (Totals, Chronicle, Duration) {
+        for number in 0..self.fleet.members.len() {
+            self.perform(Deed::Heal(number)).await;
+        }
+        self.fleet.settled().await;
+        let tally = self.workload.tally.clone();
+        self.workload.stop().await;
+        let elapsed = self.began.elapsed();
+        let counters: Vec<Counters> = self.fleet.members.iter().map(Counters::of).collect();
+        let totals = Totals::of(&self.fleet, &tally, &counters);
+        self.fleet.shutdown().await;
+        (totals, self.chronicle, elapsed)
+    }
+}
+
+fn ticks() -> tokio::time::Interval {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
