@@ -31,6 +31,7 @@ fn result(args: &[&str]) -> (Value, String) {
     (serde_json::from_str(last).unwrap(), stdout)
 }
 
+#[expect(clippy::panic, reason = "says what is missing")]
 fn number(object: &Value, field: &str) -> f64 {
     let value = object.get(field).and_then(Value::as_f64);
     value.unwrap_or_else(|| panic!("no number {field}: {object}"))

@@ -29,7 +29,7 @@ use self::fleet::{Fleet, Link, RedisUrl, TTL};
 use self::meters::{Counters, Meters, Row};
 use self::report::Totals;
 use self::screen::{Key, Point, Screen, View};
-use self::story::{Deed, Story};
+use self::story::{ACT, Deed, Story};
 use self::text::{count, percent, time};
 use self::workload::Workload;
 use crate::Failure;
@@ -39,13 +39,16 @@ use crate::output::Output;
 const TICK: Duration = Duration::from_millis(100);
 
 /// How often the instances are looked at.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(250);
 
 /// How often a line is written where there is no screen.
 const LINE: Duration = Duration::from_secs(1);
 
 /// How long whoever is silenced stays so for the flood's sake.
 const FLOOD: Duration = Duration::from_secs(2);
+
+/// The bound that every read is held to, and that of a run too short for faults to outlast it.
+const BOUND: Duration = Duration::from_secs(2);
 
 /// Options of `unstale demo`.
 #[derive(Debug, clap::Args)]
@@ -54,7 +57,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(2..=9))]
     instances: u8,
 
-    /// How long it runs
+    /// How long it runs; below 15 the staleness bound of 2 s shrinks with it
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(3..=3600))]
     seconds: u64,
 
@@ -86,9 +89,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 async fn play(args: &Args) -> Result<ExitCode, Failure> {
     let instances = usize::from(args.instances);
-    let fleet = Fleet::start(instances, args.redis.as_ref(), args.metrics).await?;
-    let mut output = Output::new();
     let run = Duration::from_secs(args.seconds);
+    let bound = BOUND.min(BOUND.mul_f64(run.div_duration_f64(ACT)));
+    let fleet = Fleet::start(instances, bound, args.redis.as_ref(), args.metrics).await?;
+    let mut output = Output::new();
     let mut show = Show::new(fleet, run, args.redis.is_some());
     if !args.plain && io::stdout().is_terminal() {
         let mut screen = Screen::open()?;
@@ -182,8 +186,8 @@ impl Show {
     /// Looks at the instances, and at the reads since it looked last.
     fn look(&mut self) {
         let at = self.began.elapsed();
-        let since = at - self.looked.replace(at).unwrap_or_default();
-        self.rows = self.meters.look(&self.fleet, since);
+        self.looked = Some(at);
+        self.rows = self.meters.look(&self.fleet, at);
         self.chronicle.observe(at, &self.rows);
         let tally = &self.workload.tally;
         self.history.push(Point {
@@ -235,12 +239,12 @@ impl Show {
     async fn in_lines(&mut self, output: &mut Output) -> io::Result<()> {
         output.line(format_args!(
             "{} instances on {} for {}: no read may be staler than {}; beside them a cache with \
-             only a TTL of {} s",
+             only a TTL of {}",
             self.fleet.members.len(),
             self.bus,
             time(self.run),
             time(self.fleet.bound),
-            TTL.as_secs()
+            time(TTL)
         ))?;
         let (mut ticks, mut next, mut told) = (ticks(), LINE, 0);
         loop {

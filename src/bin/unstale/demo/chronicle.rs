@@ -79,22 +79,21 @@ impl Chronicle {
                 self.entries.push(Entry { at, kind, text });
             };
             let more = |of: fn(&Row) -> u64| of(is) > of(was);
-            if was.state == State::Coherent && is.state == State::Degraded {
-                say(Kind::Noticed, "degraded, it cannot prove its hits any more");
-            }
-            let repaired = more(|row| row.counters.repaired);
-            let fenced = more(|row| row.counters.fences);
-            if fenced {
+            if more(|row| row.counters.fences) {
                 say(
                     Kind::Noticed,
                     "fenced, what it missed is gone from the journal",
                 );
-            } else if repaired {
-                let events = is.counters.applied - was.counters.applied;
-                let what = format!("missed events taken from the journal ({events} applied)");
-                say(Kind::Noticed, &what);
+            } else if more(|row| row.counters.repaired) {
+                say(Kind::Noticed, "has what it missed from the journal");
             } else if more(|row| row.counters.gaps) {
-                say(Kind::Noticed, "may have missed events");
+                say(Kind::Noticed, "knows that it may miss events");
+            }
+            if was.state == State::Coherent && is.state == State::Degraded {
+                say(
+                    Kind::Noticed,
+                    "degraded, soon it cannot vouch for its entries",
+                );
             }
             if was.state == State::Degraded && is.state == State::Coherent {
                 say(Kind::Well, "coherent again");

@@ -68,6 +68,7 @@ pub(crate) struct Fleet {
 impl Fleet {
     pub(crate) async fn start(
         instances: usize,
+        bound: Duration,
         redis: Option<&RedisUrl>,
         metrics: Option<SocketAddr>,
     ) -> Result<Self, Failure> {
@@ -75,7 +76,8 @@ impl Fleet {
         settings.namespace = NAMESPACE.to_owned();
         settings.ttl = TTL;
         settings.journal = JOURNAL;
-        let bound = settings.max_staleness.unwrap_or_default();
+        settings.max_staleness = Some(bound);
+        settings.verify_interval = bound / 4;
         let (bus, source) = (LocalBus::default(), Arc::new(Source::new(ROWS)));
         let mut members = Vec::new();
         for number in 0..instances {

@@ -1,6 +1,6 @@
 //! What the instances say of themselves, read from their metrics as Prometheus would.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use unstale::State;
@@ -139,20 +139,26 @@ pub(crate) struct Row {
     pub(crate) counters: Counters,
 }
 
-/// Looks at all instances, and at what has changed since it looked last.
+/// What "lately" means.
+const LATELY: Duration = Duration::from_secs(1);
+
+/// Looks at all instances, and at what has changed lately.
 #[derive(Debug, Default)]
-pub(crate) struct Meters(Vec<Counters>);
+pub(crate) struct Meters(VecDeque<(Duration, Vec<Counters>)>);
 
 impl Meters {
-    pub(crate) fn look(&mut self, fleet: &Fleet, since: Duration) -> Vec<Row> {
+    pub(crate) fn look(&mut self, fleet: &Fleet, at: Duration) -> Vec<Row> {
         let now: Vec<Counters> = fleet.members.iter().map(Counters::of).collect();
-        let before = std::mem::replace(&mut self.0, now.clone());
-        let zero = Counters::default();
-        let seconds = since.as_secs_f64().max(0.001);
+        self.0.push_back((at, now.clone()));
+        while self.0.get(1).is_some_and(|(then, _)| *then + LATELY <= at) {
+            self.0.pop_front();
+        }
+        let (then, before) = &self.0[0];
+        let seconds = (at - *then).as_secs_f64().max(0.001);
         let members = fleet.members.iter().zip(now).enumerate();
         members
             .map(|(number, (member, counters))| {
-                let before = before.get(number).unwrap_or(&zero);
+                let before = &before[number];
                 let lookups = counters.reads() - before.reads();
                 let health = member.instance.health();
                 Row {

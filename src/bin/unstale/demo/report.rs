@@ -88,13 +88,12 @@ impl Totals {
         let bound = time(self.bound);
         let proven = if self.fleet.stale == 0 {
             format!(
-                "  No read returned a value replaced more than {bound} before; the oldest hit was \
-                 {} behind.",
+                "  No read was of a value replaced more than {bound} before; the worst: {}.",
                 time(self.fleet.worst)
             )
         } else {
             format!(
-                "  BROKEN: {} returned values replaced more than {bound} before, the worst by {}.",
+                "  BROKEN: {} of values replaced more than {bound} before; the worst: {}.",
                 some(self.fleet.stale, "read"),
                 time(self.fleet.worst)
             )
@@ -102,26 +101,25 @@ impl Totals {
         vec![
             "What happened".to_owned(),
             format!(
-                "  {} on {}, {hits} from memory: the source was asked {} times.",
+                "  {} on {}, {hits} from memory; {}.",
                 some(self.fleet.reads, "read"),
                 some(self.instances as u64, "instance"),
-                count(self.loads)
+                some(self.loads, "load"),
             ),
             format!(
-                "  {} ({} refused before their commit while an instance was cut off).",
+                "  {}; {} refused: an instance that is cut off does not commit.",
                 some(self.writes, "write"),
                 count(self.refused)
             ),
             format!(
-                "  {} published, {} applied by peers, half of them within {}; {} sent, {} received.",
+                "  {}, applied {} times by peers, half of them within {}; {}.",
                 some(counters.published, "event"),
                 count(counters.applied),
                 time(counters.propagation(0.5)),
-                bytes(counters.sent_bytes),
-                bytes(counters.received_bytes)
+                bytes(counters.sent_bytes + counters.received_bytes)
             ),
             format!(
-                "  {}: {} noticed, {} from the journal, {}.",
+                "  {}: {} noticed, {}, {}.",
                 chronicle.faults(),
                 some(counters.gaps, "gap"),
                 some(counters.repaired, "repair"),
@@ -130,10 +128,9 @@ impl Totals {
             "What it proves".to_owned(),
             proven,
             format!(
-                "  Fed the same reads, a cache with only a TTL of {} was stale {} times, at worst \
-                 {}.",
-                TTL.as_secs(),
-                count(self.alone.stale),
+                "  The same reads with only a TTL of {}: {}; the worst: {}.",
+                time(TTL),
+                some(self.alone.stale, "stale read"),
                 time(self.alone.worst)
             ),
         ]

@@ -33,6 +33,7 @@ const CHART_FROM: u16 = 30;
 
 const FLEET: Color = Color::Green;
 const ALONE: Color = Color::Red;
+const BOUND: Color = Color::Yellow;
 const DIM: Color = Color::DarkGray;
 
 /// What somebody pressed.
@@ -272,7 +273,7 @@ fn draw_staleness(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
             stale,
         ])
     };
-    let ttl = format!("TTL of {} s only", TTL.as_secs());
+    let ttl = format!("TTL of {} only", time(TTL));
     let lines = vec![
         line("unstale", FLEET, now.fleet, totals.fleet),
         line(&ttl, ALONE, now.alone, totals.alone),
@@ -294,22 +295,20 @@ fn draw_history(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
         .iter()
         .fold(bound * 1.5, |top, (_, age)| top.max(*age));
     let bounds = [(begin, bound), (end, bound)];
-    let set = |name: &'static str, points, color| {
+    let set = |points, color| {
         Dataset::default()
-            .name(name)
             .marker(Marker::Braille)
             .graph_type(GraphType::Line)
             .style(Style::new().fg(color))
             .data(points)
     };
     let sets = vec![
-        set("bound", &bounds[..], DIM),
-        set("TTL only", &alone[..], ALONE),
-        set("unstale", &fleet[..], FLEET),
+        set(&bounds[..], BOUND),
+        set(&alone[..], ALONE),
+        set(&fleet[..], FLEET),
     ];
     let label = |seconds: f64| Span::styled(format!("{seconds:.0} s"), Style::new().fg(DIM));
     let chart = Chart::new(sets)
-        .legend_position(Some(ratatui::widgets::LegendPosition::TopLeft))
         .x_axis(
             Axis::default()
                 .bounds([begin, end])
@@ -320,7 +319,11 @@ fn draw_history(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
                 .bounds([0.0, top])
                 .labels([label(0.0), label(top)]),
         )
-        .block(section("worst staleness over time"));
+        .block(section("worst staleness over time").title(Line::from(vec![
+            " ━ unstale ".fg(FLEET),
+            " ━ TTL only ".fg(ALONE),
+            " ━ bound ".fg(BOUND),
+        ])));
     frame.render_widget(chart, area);
 }
 

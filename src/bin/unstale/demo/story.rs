@@ -19,11 +19,12 @@ pub(crate) enum Deed {
 }
 
 /// The longest act; a longer run has several, each with other instances.
-const ACT: Duration = Duration::from_secs(15);
+pub(crate) const ACT: Duration = Duration::from_secs(15);
 
-/// Longer than the bound of 2 s, and short enough for the journal to repair.
-const LONGEST_CUT: Duration = Duration::from_millis(3_500);
-const LONGEST_SILENCE: Duration = Duration::from_secs(3);
+/// The parts of an act for which an instance is cut off, and silent: longer than the bound, and
+/// short enough for the journal to repair.
+const CUT: f64 = 0.24;
+const SILENCE: f64 = 0.2;
 
 /// The deeds of a run that are yet to come, in order.
 #[derive(Debug)]
@@ -43,14 +44,12 @@ impl Story {
             if can_lose {
                 deeds.push_back((at(0.1), Deed::Lose(other)));
             }
-            let cut = LONGEST_CUT.min(act.mul_f64(0.24));
-            let silence = LONGEST_SILENCE.min(act.mul_f64(0.24));
             deeds.extend([
                 (at(0.2), Deed::Cut(one)),
-                (at(0.2) + cut, Deed::Heal(one)),
+                (at(0.2 + CUT), Deed::Heal(one)),
                 (at(0.55), Deed::Silence(other)),
                 (at(0.6), Deed::Flood),
-                (at(0.55) + silence, Deed::Heal(other)),
+                (at(0.55 + SILENCE), Deed::Heal(other)),
             ]);
         }
         Self(deeds)

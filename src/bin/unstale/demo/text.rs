@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// `12 ms`, `1.42 s`.
+/// `12 ms`, `1.42 s`, `2 s`.
 pub(crate) fn time(duration: Duration) -> String {
     if duration.is_zero() {
         "0 ms".to_owned()
@@ -10,6 +10,8 @@ pub(crate) fn time(duration: Duration) -> String {
         "< 1 ms".to_owned()
     } else if duration < Duration::from_secs(1) {
         format!("{} ms", duration.as_millis())
+    } else if duration.subsec_nanos() == 0 {
+        format!("{} s", duration.as_secs())
     } else {
         format!("{:.2} s", duration.as_secs_f64())
     }
@@ -59,8 +61,8 @@ mod tests {
     fn numbers_read_well() {
         let counts = [0, 999, 1_000, 1_234_567].map(count);
         assert_eq!(counts, ["0", "999", "1,000", "1,234,567"]);
-        let times = [0, 20, 12_000, 1_420_000].map(|us| time(Duration::from_micros(us)));
-        assert_eq!(times, ["0 ms", "< 1 ms", "12 ms", "1.42 s"]);
+        let times = [0, 20, 12_000, 1_420_000, 2_000_000].map(|us| time(Duration::from_micros(us)));
+        assert_eq!(times, ["0 ms", "< 1 ms", "12 ms", "1.42 s", "2 s"]);
         assert_eq!(
             [some(1, "write"), some(2, "write")],
             ["1 write", "2 writes"]
