@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 
 use self::chronicle::{Chronicle, Kind};
 use self::fleet::{Fleet, Link, RedisUrl, TTL};
@@ -44,8 +44,9 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How often a line is written where there is no screen.
 const LINE: Duration = Duration::from_secs(1);
 
-/// How long whoever is silenced stays so for the flood's sake.
-const FLOOD: Duration = Duration::from_secs(2);
+/// How long the flood may hold up the story, and then the fleet its end.
+const FLOOD: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(8);
 
 /// The bound that every read is held to, and that of a run too short for faults to outlast it.
 const BOUND: Duration = Duration::from_secs(2);
@@ -115,7 +116,7 @@ struct Show {
     fleet: Fleet,
     workload: Workload,
     story: Story,
-    flood: Option<JoinHandle<()>>,
+    flood: Option<(Instant, JoinHandle<()>)>,
     bus: &'static str,
     began: Instant,
     run: Duration,
@@ -150,33 +151,49 @@ impl Show {
         show
     }
 
-    /// One tick of the story; false at its end.
-    async fn tick(&mut self) -> bool {
-        while let Some(deed) = self.story.due(self.began.elapsed()) {
-            self.perform(deed).await;
+    /// One tick of the story; false at its end. There nobody is cut off any more, and everyone has
+    /// time to learn what was missed.
+    fn tick(&mut self) -> bool {
+        while !self.flooding()
+            && let Some(deed) = self.story.due(self.began.elapsed())
+        {
+            self.perform(deed);
         }
         let elapsed = self.began.elapsed();
-        if self.looked.is_none_or(|looked| elapsed >= looked + LOOK) {
+        let over = elapsed >= self.run && !self.flooding();
+        if over {
+            self.heal();
+        }
+        // Whether everyone has settled comes first: the look has to see how.
+        let settled = self.fleet.settled();
+        if settled || self.looked.is_none_or(|looked| elapsed >= looked + LOOK) {
             self.look();
         }
-        elapsed < self.run
+        !(over && settled) && elapsed < self.run + SETTLE
     }
 
-    async fn perform(&mut self, deed: Deed) {
+    /// The story waits for the flood to end: whoever is silent is to miss all of it.
+    fn flooding(&self) -> bool {
+        let flood = self.flood.as_ref();
+        flood.is_some_and(|(began, task)| !task.is_finished() && began.elapsed() < FLOOD)
+    }
+
+    fn heal(&mut self) {
+        for number in 0..self.fleet.members.len() {
+            self.perform(Deed::Heal(number));
+        }
+    }
+
+    fn perform(&mut self, deed: Deed) {
         let done = match deed {
             Deed::Lose(number) => self.fleet.lose(number),
             Deed::Cut(number) => self.fleet.cut(number),
             Deed::Silence(number) => self.fleet.silence(number),
             Deed::Flood => {
-                self.flood = Some(self.workload.flood(&self.fleet));
+                self.flood = Some((Instant::now(), self.workload.flood(&self.fleet)));
                 true
             }
-            Deed::Heal(number) => {
-                if let Some(flood) = self.flood.take() {
-                    let _ = timeout(FLOOD, flood).await;
-                }
-                self.fleet.heal(number)
-            }
+            Deed::Heal(number) => self.fleet.heal(number),
         };
         if done {
             self.chronicle.note(self.began.elapsed(), deed);
@@ -204,11 +221,11 @@ impl Show {
 
     async fn on_screen(&mut self, screen: &mut Screen) -> io::Result<()> {
         let mut ticks = ticks();
-        while self.tick().await {
+        while self.tick() {
             while let Some(key) = screen.key() {
                 match key {
                     Key::Quit => return Ok(()),
-                    Key::Toggle(number) => self.toggle(number).await,
+                    Key::Toggle(number) => self.toggle(number),
                 }
             }
             screen.show(&View {
@@ -225,7 +242,7 @@ impl Show {
         Ok(())
     }
 
-    async fn toggle(&mut self, number: usize) {
+    fn toggle(&mut self, number: usize) {
         let Some(member) = self.fleet.members.get(number) else {
             return;
         };
@@ -233,7 +250,7 @@ impl Show {
             Link::Up => Deed::Cut(number),
             Link::Silent | Link::Cut => Deed::Heal(number),
         };
-        self.perform(deed).await;
+        self.perform(deed);
     }
 
     async fn in_lines(&mut self, output: &mut Output) -> io::Result<()> {
@@ -248,7 +265,7 @@ impl Show {
         ))?;
         let (mut ticks, mut next, mut told) = (ticks(), LINE, 0);
         loop {
-            let more = self.tick().await;
+            let more = self.tick();
             for entry in &self.chronicle.entries[told..] {
                 let mark = if entry.kind == Kind::Fault { '!' } else { '-' };
                 output.line(format_args!(
@@ -259,7 +276,7 @@ impl Show {
             }
             told = self.chronicle.entries.len();
             if self.began.elapsed() >= next {
-                next += LINE;
+                next = self.began.elapsed() + LINE;
                 output.line(self.line())?;
             }
             if !more || output.closed() {
@@ -287,12 +304,9 @@ impl Show {
         )
     }
 
-    /// Heals what is still cut, lets the fleet settle and counts for the last time.
+    /// Lets everyone finish, and counts for the last time.
     async fn end(mut self) -> (Totals, Chronicle, Duration) {
-        for number in 0..self.fleet.members.len() {
-            self.perform(Deed::Heal(number)).await;
-        }
-        self.fleet.settled().await;
+        self.heal();
         let tally = self.workload.tally.clone();
         self.workload.stop().await;
         let elapsed = self.began.elapsed();

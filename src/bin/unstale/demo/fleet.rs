@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use unstale::testing::Faults;
 use unstale::{Cache, Instance, LocalBus, Settings, State};
 
@@ -20,13 +20,10 @@ pub(crate) const ROWS: usize = 1_000;
 pub(crate) const TTL: Duration = Duration::from_secs(10);
 
 /// Events that the bus keeps for repair: more than a cut takes, fewer than the flood.
-pub(crate) const JOURNAL: u32 = 256;
+pub(crate) const JOURNAL: u32 = 128;
 
 /// How long the source takes to answer a load.
 const LOAD: Duration = Duration::from_millis(2);
-
-/// How long the fleet may take to be coherent at the end.
-const SETTLE: Duration = Duration::from_secs(4);
 
 /// A namespace of the demo's own: its few keys in Redis are the same ones in every run.
 const NAMESPACE: &str = "unstale-demo";
@@ -167,16 +164,13 @@ impl Fleet {
         }
     }
 
-    /// Waits until every instance is coherent; false if that takes too long.
-    pub(crate) async fn settled(&self) -> bool {
-        let deadline = Instant::now() + SETTLE;
-        while !self.members.iter().all(Member::coherent) {
-            if Instant::now() > deadline {
-                return false;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-        true
+    /// Whether every instance has lately had everything that was published.
+    pub(crate) fn settled(&self) -> bool {
+        self.members.iter().all(|member| {
+            let health = member.instance.health();
+            let lately = |age: &Option<Duration>| age.is_some_and(|age| age <= self.bound / 2);
+            health.state == State::Coherent && health.verified_age.iter().all(lately)
+        })
     }
 
     /// Says goodbye. What cannot be published any more has been counted long before.
@@ -185,12 +179,6 @@ impl Fleet {
             let _ = member.instance.shutdown().await;
         }
         let _ = self.alone_instance.shutdown().await;
-    }
-}
-
-impl Member {
-    pub(crate) fn coherent(&self) -> bool {
-        self.instance.health().state == State::Coherent
     }
 }
 

@@ -16,8 +16,8 @@ use super::source::{Source, Version};
 /// The instance whose reads the cache with nothing but a TTL gets as well.
 pub(crate) const MIRRORED: usize = 1;
 
-/// Writes of a flood; the journal holds fewer.
-const FLOOD: usize = 600;
+/// Writes of a flood; the journal holds fewer, and Redis up to a hundred more than it is told to.
+const FLOOD: usize = 300;
 
 /// The flood is about rows that are seldom read, so that nobody waits for what it drops.
 const FLOODED: u64 = ROWS as u64 / 2;
@@ -28,7 +28,7 @@ const READ_TICK: Duration = Duration::from_millis(20);
 const READS: usize = 5;
 
 /// A write of one of the instances, in turn, this often.
-const WRITE_TICK: Duration = Duration::from_millis(25);
+const WRITE_TICK: Duration = Duration::from_millis(40);
 
 /// How long a commit takes.
 const COMMIT: Duration = Duration::from_millis(1);
