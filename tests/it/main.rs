@@ -5,9 +5,9 @@ mod support;
 mod coherence;
 mod crashes;
 mod dashboards;
-mod deploy;
 #[cfg(feature = "cli")]
 mod demo;
+mod deploy;
 mod documents;
 mod expiry;
 mod faults;
