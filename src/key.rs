@@ -203,6 +203,58 @@ tuple!(A 0, B 1, C 2, D 3);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::{Vector, vectors};
+
+    /// The format and the hash of the key that a vector describes.
+    fn computed(vector: &Vector) -> Option<(u32, u64)> {
+        fn of<K: Key>(key: K) -> Option<(u32, u64)> {
+            Some((K::FORMAT, key.digest()?))
+        }
+        let text = |n| vector.part::<String>(n);
+        match vector.text("type") {
+            "u8" => of(vector.part::<u8>(0)),
+            "i8" => of(vector.part::<i8>(0)),
+            "u32" => of(vector.part::<u32>(0)),
+            "u64" => of(vector.part::<u64>(0)),
+            "u128" => of(vector.part::<u128>(0)),
+            "String" => of(text(0)),
+            "Vec<u8>" => of(text(0).into_bytes()),
+            #[cfg(feature = "uuid")]
+            "Uuid" => of(vector.part::<uuid::Uuid>(0)),
+            #[cfg(not(feature = "uuid"))]
+            "Uuid" => of(text(0)),
+            "(String, String)" => of((text(0), text(1))),
+            "(u32, String)" => of((vector.part::<u32>(0), text(1))),
+            "(u32, String, String)" => of((vector.part::<u32>(0), text(1), text(2))),
+            "(u8, u8, u8, u8)" => of((
+                vector.part::<u8>(0),
+                vector.part::<u8>(1),
+                vector.part::<u8>(2),
+                vector.part::<u8>(3),
+            )),
+            other => unreachable!("there are no keys of type {other} here"),
+        }
+    }
+
+    #[test]
+    fn keys_have_the_formats_and_hashes_of_the_protocol() {
+        for vector in vectors("keys") {
+            let written = (vector.number("format"), vector.hex("hash"));
+            assert_eq!(computed(&vector), Some(written), "{vector:?}");
+        }
+    }
+
+    #[test]
+    fn caches_and_tags_have_the_ids_of_the_protocol() {
+        for vector in vectors("caches") {
+            let id = cache_id(vector.text("cache"));
+            assert_eq!(id, vector.number::<u32>("id"), "{vector:?}");
+        }
+        for vector in vectors("tags") {
+            let hash = tag_hash(vector.text("tag"));
+            assert_eq!(hash, vector.hex("hash"), "{vector:?}");
+        }
+    }
 
     #[test]
     fn borrowed_and_owned_forms_and_numbers_as_text_agree() {

@@ -69,6 +69,8 @@ mod loader;
 mod log;
 pub mod metrics;
 mod outbox;
+#[cfg(test)]
+mod protocol;
 mod settings;
 mod store;
 #[cfg(any(test, feature = "test-util"))]

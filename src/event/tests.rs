@@ -2,56 +2,31 @@ use proptest::prelude::*;
 use serde::Serialize;
 
 use super::wire::{DecodeError, decode, encode};
-use super::{Event, NOBODY, Op, What};
+use super::{Event, Op, What};
 use crate::bus::MAX_PAYLOAD;
+use crate::protocol::{Vector, vectors};
 
-/// The vectors of PROTOCOL.md: a name, the event, its bytes.
-fn vectors() -> Vec<(&'static str, Event, &'static str)> {
-    let op = |what| Op {
-        cache: 0x1234_5678,
-        format: 0x9abc_def0,
-        what,
+/// The events of PROTOCOL.md, and their bytes.
+fn events() -> Vec<(Event, Vec<u8>)> {
+    let op = |vector: &Vector| Op {
+        cache: vector.number("cache"),
+        format: vector.number("format"),
+        what: match vector.number("kind") {
+            0_u8 => What::Keys(vector.hexes("hashes")),
+            1 => What::Tags(vector.hexes("hashes")),
+            2 => What::Cache,
+            3 => What::Lane,
+            other => unreachable!("there is no kind {other}"),
+        },
     };
-    let event = |ops| Event {
-        origin: 0x0102_0304_0506_0708,
-        sent: 0x1112_1314_1516_1718,
-        ops,
+    let event = |vector: &Vector| Event {
+        origin: vector.hex("origin"),
+        sent: vector.hex("sent"),
+        ops: vector.list("ops").iter().map(op).collect(),
     };
-    vec![
-        (
-            "one key",
-            event(vec![op(What::Keys(vec![0xa1a2_a3a4_a5a6_a7a8]))]),
-            "0193cf0102030405060708cf11121314151617189194ce12345678ce9abcdef000c408a1a2a3a4a5a6a7a8",
-        ),
-        (
-            "two tags",
-            event(vec![op(What::Tags(vec![1, u64::MAX]))]),
-            "0193cf0102030405060708cf11121314151617189194ce12345678ce9abcdef001c4100000000000000001ffffffffffffffff",
-        ),
-        (
-            "a cache",
-            event(vec![op(What::Cache)]),
-            "0193cf0102030405060708cf11121314151617189194ce12345678ce9abcdef002c400",
-        ),
-        (
-            "a lane, from nobody",
-            Event {
-                origin: NOBODY,
-                sent: 0,
-                ops: vec![Op::lane()],
-            },
-            "019300009194000003c400",
-        ),
-        (
-            "nothing",
-            Event {
-                origin: 1,
-                sent: 2,
-                ops: vec![],
-            },
-            "0193010290",
-        ),
-    ]
+    let vectors = vectors("events");
+    let pair = |vector| (event(vector), vector.bytes("payload"));
+    vectors.iter().map(pair).collect()
 }
 
 fn unhex(text: &str) -> Vec<u8> {
@@ -79,11 +54,23 @@ fn bin(bytes: &[u8]) -> &serde_bytes::Bytes {
 }
 
 #[test]
-fn test_vectors_hold_in_both_directions() {
-    for (name, event, hex) in vectors() {
-        let bytes = unhex(hex);
-        assert_eq!(encode(&event), bytes, "{name}");
-        assert_eq!(decode(&bytes), Ok(event), "{name}");
+fn events_have_the_bytes_of_the_protocol_in_both_directions() {
+    for (event, bytes) in events() {
+        assert_eq!(encode(&event), bytes, "{event:?}");
+        assert_eq!(decode(&bytes), Ok(event));
+    }
+}
+
+#[test]
+fn what_the_protocol_says_is_refused_or_ignored_is() {
+    for vector in vectors("refused") {
+        let error = decode(&vector.bytes("payload")).unwrap_err();
+        assert_eq!(error.to_string(), vector.text("why"), "{vector:?}");
+    }
+    for vector in vectors("appended") {
+        let known = decode(&vector.bytes("as"));
+        assert!(known.is_ok(), "{vector:?}");
+        assert_eq!(decode(&vector.bytes("payload")), known, "{vector:?}");
     }
 }
 
@@ -160,8 +147,7 @@ fn what_later_versions_append_is_ignored() {
 
 #[test]
 fn what_later_versions_changed_is_refused() {
-    let (_, _, hex) = vectors().remove(0);
-    let mut other = unhex(hex);
+    let (_, mut other) = events().remove(0);
     other[0] = 2;
     assert_eq!(decode(&other), Err(DecodeError::UnknownVersion));
     assert_eq!(decode(&[]), Err(DecodeError::UnknownVersion));
@@ -192,10 +178,10 @@ fn what_is_no_event_is_malformed() {
 
 #[test]
 fn bytes_after_the_event_are_refused() {
-    let (_, _, hex) = vectors().remove(0);
+    let (_, event) = events().remove(0);
     // One of each way a next value could begin: whole, cut short, an array, reserved.
     for extra in [0x00, 0xcc, 0x91, 0xc1, 0xc4] {
-        let mut bytes = unhex(hex);
+        let mut bytes = event.clone();
         bytes.push(extra);
         assert_eq!(decode(&bytes), Err(DecodeError::Trailing), "{extra:02x}");
     }

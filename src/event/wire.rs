@@ -12,6 +12,7 @@
 //! A later version of the crate may append elements to the outer array and to each op: readers
 //! ignore what they do not know there. Whatever changes the meaning of what is there already must
 //! take another version byte or another kind, which readers never skip but answer with a fence.
+//! PROTOCOL.md says all this to writers in other languages.
 
 use std::fmt;
 

@@ -165,6 +165,15 @@ fn stripe(cache: u32, hash: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::vectors;
+
+    #[test]
+    fn keys_belong_to_the_lanes_of_the_protocol() {
+        for vector in vectors("lanes") {
+            let lane = lane_of(vector.hex("hash"), vector.number("lanes"));
+            assert_eq!(lane, vector.number::<u32>("lane"), "{vector:?}");
+        }
+    }
 
     #[test]
     fn a_fence_stamps_only_its_lane_and_later_tokens_pass() {

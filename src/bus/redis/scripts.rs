@@ -172,3 +172,30 @@ fn number(value: &Value) -> Option<u64> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::vectors;
+
+    #[test]
+    fn names_are_those_of_the_protocol() {
+        for vector in vectors("names") {
+            let (lane, database) = (vector.number("lane"), vector.number("database"));
+            let names = Names::new(vector.text("namespace"), lane, database);
+            assert_eq!(names.channel, vector.text("channel"));
+            assert_eq!(names.state, vector.text("state"));
+            assert_eq!(names.journal, vector.text("journal"));
+        }
+    }
+
+    #[test]
+    fn messages_are_those_of_the_protocol() {
+        for vector in vectors("messages") {
+            let (position, payload) = message(&vector.bytes("message")).expect("a message");
+            let (epoch, sequence) = (vector.number("epoch"), vector.number("sequence"));
+            assert_eq!(position, Position { epoch, sequence });
+            assert_eq!(payload, vector.bytes("payload"));
+        }
+    }
+}
