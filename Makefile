@@ -2,13 +2,13 @@
 
 FEATURES := redis tls prometheus uuid test-util cli
 
-.PHONY: help test lint bench redis-server
+.PHONY: help test lint bench redis-server python
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1: /p' $(MAKEFILE_LIST)
 
 # The runner with its summary comes last, so that the end of the output says how it went.
-test: redis-server ## all tests, against real Redis servers that the tests start themselves
+test: redis-server python ## all tests, against real Redis servers that the tests start themselves
 	cargo test --doc --all-features
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		set -x; cargo nextest run --all-features; \
@@ -35,19 +35,33 @@ bench: ## benchmarks
 
 redis-server: ## installs redis-server, which the tests need, where it is missing
 	@command -v "$${REDIS_SERVER_BIN:-redis-server}" >/dev/null && exit 0; \
-	as_root=; [ "$$(id -u)" = 0 ] || as_root='sudo -n '; \
+	$(call install,redis-server,redis,redis,redis,install Redis 7 or newer$(comma) or set REDIS_SERVER_BIN); \
+	command -v redis-server >/dev/null || { echo "$$failed" >&2; exit 1; }
+
+python: ## installs python3 with venv and pip, which the tests need, where it is missing
+	@$(has-python) && exit 0; \
+	$(call install,python3-venv,python3,python3,python,install Python 3.9 or newer with venv and pip); \
+	$(has-python) || { echo "$$failed" >&2; exit 1; }
+
+has-python := python3 -c 'import ensurepip, venv' 2>/dev/null
+
+comma := ,
+
+# Shell code that installs a package by the system's package manager. Arguments: its name for apt-get,
+# dnf, apk and brew, and what to do by hand where there is none of them.
+define install
+as_root=; [ "$$(id -u)" = 0 ] || as_root='sudo -n '; \
 	if command -v apt-get >/dev/null; then \
-		install="$${as_root}apt-get install -y redis-server"; \
+		install="$${as_root}apt-get install -y $(1)"; \
 		update="$${as_root}apt-get update"; \
-	elif command -v dnf >/dev/null; then install="$${as_root}dnf install -y redis"; \
-	elif command -v apk >/dev/null; then install="$${as_root}apk add redis"; \
-	elif command -v brew >/dev/null; then install='brew install redis'; \
+	elif command -v dnf >/dev/null; then install="$${as_root}dnf install -y $(2)"; \
+	elif command -v apk >/dev/null; then install="$${as_root}apk add $(3)"; \
+	elif command -v brew >/dev/null; then install='brew install $(4)'; \
 	else \
-		echo 'The tests need redis-server: install Redis 7 or newer, or set REDIS_SERVER_BIN.' >&2; \
+		echo 'The tests need more than is here: $(5).' >&2; \
 		exit 1; \
 	fi; \
-	echo "redis-server is missing: $${update:+$$update && }$$install"; \
-	{ $${update:-true} && $$install && command -v redis-server >/dev/null; } || { \
-		echo "That failed. Run it yourself: $${update:+$$update && }$$install" >&2; \
-		exit 1; \
-	}
+	echo "$@ is missing: $${update:+$$update && }$$install"; \
+	failed="That failed. Run it yourself: $${update:+$$update && }$$install"; \
+	{ $${update:-true} && $$install; } || { echo "$$failed" >&2; exit 1; }
+endef

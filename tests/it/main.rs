@@ -17,6 +17,7 @@ mod lifecycle;
 mod limits;
 mod many;
 mod outages;
+mod python;
 mod race;
 mod recorder;
 mod redis;
