@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, clock_getres, clock_gettime};
 
 /// Nanoseconds of a monotonic clock; only differences mean anything, and 0 means "never".
 pub(crate) type Nanos = u64;
@@ -29,6 +29,18 @@ impl Clock {
             Self::Kernel => read(ClockId::MonotonicCoarse),
             #[cfg(any(test, feature = "test-util"))]
             Self::Tokio(start) => since(start),
+        }
+    }
+
+    /// How far [`now`](Self::now) may lag behind the time: one coarse step.
+    pub(crate) fn step(self) -> Nanos {
+        match self {
+            Self::Kernel => {
+                let step = clock_getres(ClockId::MonotonicCoarse);
+                (step.tv_sec as u64 * 1_000_000_000).saturating_add(step.tv_nsec as u64)
+            }
+            #[cfg(any(test, feature = "test-util"))]
+            Self::Tokio(_) => 0,
         }
     }
 
@@ -138,7 +150,9 @@ mod tests {
     fn the_kernel_clock_moves_and_coarse_is_not_ahead() {
         let coarse = Clock::Kernel.now();
         let precise = Clock::Kernel.precise();
-        assert!(coarse > 0 && coarse <= precise);
+        let step = Clock::Kernel.step();
+        assert!(coarse > 0 && coarse <= precise && precise - coarse <= 2 * step);
+        assert!(step <= 20_000_000, "{step} ns");
     }
 
     #[test]

@@ -222,7 +222,10 @@ where
             cache: id,
             capacity: options.capacity,
             max_bytes: options.max_bytes,
-            max_staleness: options.max_staleness.map(nanos),
+            // A hit reads a clock that lags: without its step the promise would be one step off.
+            max_staleness: options
+                .max_staleness
+                .map(|bound| nanos(bound).saturating_sub(core.clock.step())),
             refresh_ahead: options.refresh_ahead,
             clock: core.clock,
         };
