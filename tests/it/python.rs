@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
-use unstale::{Cache, Instance, Loaded, Outcome, Settings};
+use unstale::{Cache, Instance, Key, Loaded, Outcome, Settings};
 
 use crate::support::nodes::{Node, Source, metric, ms};
 use crate::support::redis::RedisServer;
@@ -165,6 +165,14 @@ fn the_example_notices_a_vector_that_does_not_hold() {
     }
 }
 
+/// The sequence of each of four lanes.
+fn sequences(admin: &mut Client) -> [u64; 4] {
+    std::array::from_fn(|lane| {
+        let state = format!("us:{{shop:{lane}}}s");
+        admin.cmd(&["HGET", &state, "q"]).text().parse().unwrap()
+    })
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_example_names_is_dropped_and_nothing_else() {
     let server = RedisServer::start();
@@ -191,6 +199,23 @@ async fn what_the_example_names_is_dropped_and_nothing_else() {
         rows
     };
     let keys = [10, 11, 20, 30];
+    // Events of each lane since the last look.
+    admin.cmd(&["SELECT", "5"]);
+    let mut seen = sequences(&mut admin);
+    let mut published = |admin: &mut Client| {
+        let now = sequences(admin);
+        let counts = std::array::from_fn(|lane| now[lane] - seen[lane]);
+        seen = now;
+        counts
+    };
+    let lanes_of = |keys: &[u64]| {
+        let mut counts = [0; 4];
+        for key in keys {
+            counts[(key.digest().unwrap() % 4) as usize] = 1;
+        }
+        counts
+    };
+    assert_ne!(lanes_of(&[10, 30]), [1; 4]);
     let write = |value| keys.iter().for_each(|key| source.set(*key, value));
 
     write(1);
@@ -201,6 +226,7 @@ async fn what_the_example_names_is_dropped_and_nothing_else() {
         read(keys).await == [2, 1, 1, 2]
     })
     .await;
+    assert_eq!(published(&mut admin), lanes_of(&[10, 30]));
 
     write(3);
     invalidate(&writer, "rows", &["--tag", "tens-1"]);
@@ -209,9 +235,11 @@ async fn what_the_example_names_is_dropped_and_nothing_else() {
     })
     .await;
 
+    assert_eq!(published(&mut admin), [1; 4]);
     write(4);
     invalidate(&writer, "rows", &["--all"]);
     until("all are new", async || read(keys).await == [4; 4]).await;
+    assert_eq!(published(&mut admin), [1; 4]);
     // Another cache is not this one.
     invalidate(&writer, "cows", &["--all"]);
     until("it was heard", async || {
