@@ -68,6 +68,9 @@ mod link;
 mod loader;
 mod log;
 pub mod metrics;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod operate;
 mod outbox;
 #[cfg(test)]
 mod protocol;

@@ -267,6 +267,12 @@ impl Default for Settings {
     }
 }
 
+/// Whether a cache can have that name.
+#[cfg(feature = "cli")]
+pub(crate) fn check_cache_name(name: &str) -> Result<(), Error> {
+    bounds::cache_name(name).map_err(|why| Error::new(crate::ErrorKind::Settings, why))
+}
+
 /// Redacts what [`Settings::describe`] redacts: the URL's password and the key's path.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

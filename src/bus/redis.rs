@@ -8,12 +8,15 @@
 //! - [`link`]: one connection, without any reconnecting of its own; [`backoff`]: when the next one is tried
 //! - [`scripts`]: the scripts, their names and answers
 //! - [`fault`], [`status`]: what went wrong, in words
+//! - `inspect`: the server as operators look at it
 //! - [`config`], [`url`], [`tls`]: where Redis is; [`wire`]: how many bytes things take
 
 mod backoff;
 mod commands;
 mod config;
 mod fault;
+#[cfg(feature = "cli")]
+pub(crate) mod inspect;
 mod link;
 mod scripts;
 mod status;

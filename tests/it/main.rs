@@ -2,6 +2,8 @@
 
 mod support;
 
+#[cfg(feature = "cli")]
+mod cli;
 mod coherence;
 mod crashes;
 mod dashboards;

@@ -1,0 +1,165 @@
+//! `unstale doctor`: is this Redis fit for a fleet, and may this user work there?
+
+mod checks;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::json;
+use tokio::time::sleep;
+use unstale::operate::Server;
+use unstale::{Error, ErrorKind, Settings};
+
+use self::checks::{Finding, Level};
+use crate::Failure;
+use crate::colour::Paint;
+use crate::common::{self, time};
+use crate::output::Output;
+
+/// Messages sent over pub/sub to see how long they take.
+const ECHOES: usize = 20;
+
+/// How long the server's clock is watched for a step.
+const CLOCK_WATCH: Duration = Duration::from_millis(500);
+
+const HELP: &str = "\
+Looks and tries, and changes nothing: it joins no fleet, and its messages go to a channel that \
+nobody else hears. Run it with the environment of the service, from where the service runs.
+
+Examples:
+  unstale doctor
+  unstale doctor --json | jq '.findings[] | select(.level != \"ok\")'
+  unstale doctor || exit 1             in a deployment, before the first instance
+
+Exit status: 0 nothing is wrong (there may be warnings), 1 something is, 2 wrong usage or settings.";
+
+/// Options of `unstale doctor`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Args {
+    /// Write one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Examines; exit status 1 if anything is wrong.
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let settings = common::settings()?;
+    common::block_on(async move {
+        let findings = examine(&settings).await;
+        let healthy = findings.iter().all(|finding| finding.level != Level::Fail);
+        let mut output = Output::new();
+        if args.json {
+            let findings: Vec<_> = findings.iter().map(Finding::json).collect();
+            output.line(json!({ "healthy": healthy, "findings": findings }))?;
+        } else {
+            let paint = Paint::for_stdout();
+            for finding in &findings {
+                for line in finding.lines(paint) {
+                    output.line(line)?;
+                }
+            }
+        }
+        Ok(ExitCode::from(u8::from(!healthy)))
+    })
+}
+
+/// Everything that is found; ends early only where nothing more can be seen.
+async fn examine(settings: &Settings) -> Vec<Finding> {
+    let url = common::shown(settings, "UNSTALE_REDIS_URL");
+    let server = match Server::open(settings).await {
+        Ok(server) => server,
+        Err(error) => return vec![checks::unreachable(&url, &error)],
+    };
+    let mut findings = Vec::new();
+    findings.push(match server.ping().await {
+        Ok(round_trip) => Finding::ok(
+            "connection",
+            format!(
+                "{url} as user {}, {} a round trip",
+                server.user(),
+                time(round_trip)
+            ),
+        ),
+        Err(error) => checks::refused("connection", &error),
+    });
+    let result = look(settings, &server, &mut findings).await;
+    if let Err(error) = result {
+        findings.push(checks::refused("connection", &error));
+    }
+    findings
+}
+
+/// The checks that need a server; an error only where it no longer answers.
+async fn look(
+    settings: &Settings,
+    server: &Server,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Error> {
+    let missing = match server.missing_rights(1).await {
+        Ok(missing) => missing,
+        // An old server refuses what a script does.
+        Err(error) if error.kind() == ErrorKind::Bus => return Err(error),
+        Err(error) => {
+            findings.push(checks::refused("scripts", &error));
+            return Ok(());
+        }
+    };
+    findings.extend(checks::rights(&missing, server.user(), &settings.namespace));
+    // What cannot be seen for lack of a right was reported as that.
+    let lack = |error: &Error| error.kind() == ErrorKind::Auth;
+    match server.info().await {
+        Ok(info) => {
+            findings.push(checks::server(&info));
+            findings.push(checks::eviction(&info));
+            let limit = server.config("client-output-buffer-limit").await?;
+            findings.push(checks::output_buffer(limit.as_deref()));
+            let needed = server.config("min-replicas-to-write").await?;
+            let lag = server.config("min-replicas-max-lag").await?;
+            findings.push(checks::replicas(&info, needed.as_deref(), lag.as_deref()));
+        }
+        Err(error) if lack(&error) => {}
+        Err(error) => return Err(error),
+    }
+    match server.lanes().await {
+        Ok(lanes) => findings.push(checks::lanes(lanes, settings.lanes)),
+        Err(error) if lack(&error) => {}
+        Err(error) => return Err(error),
+    }
+    match clock(server).await {
+        Ok(finding) => findings.push(finding),
+        Err(error) if lack(&error) => {}
+        Err(error) => return Err(error),
+    }
+    match server.echo(ECHOES).await {
+        Ok(delays) => findings.push(checks::echo(&delays, ECHOES, settings.verify_interval)),
+        Err(error) if lack(&error) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Reads the server's clock twice and compares it with this machine's two.
+async fn clock(server: &Server) -> Result<Finding, Error> {
+    let read = async || {
+        let began = Instant::now();
+        let theirs = server.time().await?;
+        // The server read its clock about half a round trip ago.
+        let half = began.elapsed() / 2;
+        Ok::<_, Error>((theirs + half, Instant::now()))
+    };
+    let (first, first_at) = read().await?;
+    sleep(CLOCK_WATCH).await;
+    let (second, second_at) = read().await?;
+    let ours = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let beats = server.lane(0).await?.members;
+    let ahead = beats.values().max().copied().unwrap_or_default();
+    Ok(checks::clock(&checks::Clocks {
+        offset: second.abs_diff(ours),
+        went: second.checked_sub(first),
+        elapsed: second_at.duration_since(first_at),
+        beats_ahead: ahead.saturating_sub(second),
+    }))
+}

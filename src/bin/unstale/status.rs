@@ -1,0 +1,234 @@
+//! `unstale status`: who is there, and how much is going on.
+
+use std::collections::{BTreeMap, HashMap};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+use unstale::Settings;
+use unstale::operate::{Lane, Server};
+
+use crate::Failure;
+use crate::colour::Paint;
+use crate::common::{self, short, time};
+use crate::output::Output;
+
+/// How long events are counted.
+const WINDOW: Duration = Duration::from_secs(1);
+
+const HELP: &str = "\
+A member that has been silent for longer than member_timeout is dead: its peers finish its open \
+writes and forget it. Events are counted for a second.
+
+Examples:
+  unstale status
+  unstale status --json | jq '.members | length'
+  watch unstale status
+
+Exit status: 0 shown, 1 Redis does not answer or refuses, 2 wrong usage or settings.";
+
+/// Options of `unstale status`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Args {
+    /// Write one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Looks twice, a second apart, and shows what is there.
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let settings = common::settings()?;
+    common::block_on(async move {
+        let status = Status::take(&settings).await?;
+        let mut output = Output::new();
+        if args.json {
+            output.line(status.json(&settings))?;
+        } else {
+            for line in status.lines(&settings, Paint::for_stdout()) {
+                output.line(line)?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// What was seen.
+struct Status {
+    version: String,
+    /// As the fleet has it; `None` where there is no fleet.
+    agreed_lanes: Option<u32>,
+    lanes: Vec<Lane>,
+    /// Events per second, by lane; `None` where its counter began anew meanwhile.
+    rates: Vec<Option<f64>>,
+    /// By instance, how long ago it was last heard of, in any lane.
+    members: BTreeMap<u64, Duration>,
+}
+
+impl Status {
+    async fn take(settings: &Settings) -> Result<Self, unstale::Error> {
+        let server = Server::open(settings).await?;
+        let mut info = server.info().await?;
+        let agreed_lanes = server.lanes().await?;
+        let numbers = 0..agreed_lanes.unwrap_or(settings.lanes);
+        let mut before = Vec::new();
+        for lane in numbers.clone() {
+            before.push((Instant::now(), server.head(lane).await?));
+        }
+        sleep(WINDOW).await;
+        let (mut lanes, mut rates) = (Vec::new(), Vec::new());
+        for (number, (began, before)) in numbers.zip(before) {
+            let lane = server.lane(number).await?;
+            rates.push(rate(before, lane.head, began.elapsed()));
+            lanes.push(lane);
+        }
+        let now = server.time().await?;
+        Ok(Self {
+            version: info.remove("redis_version").unwrap_or_default(),
+            agreed_lanes,
+            members: latest(&lanes, now),
+            lanes,
+            rates,
+        })
+    }
+
+    fn writes_of(&self) -> HashMap<u64, usize> {
+        let mut writes = HashMap::new();
+        for origin in self.lanes.iter().flat_map(|lane| &lane.open_writes) {
+            *writes.entry(*origin).or_default() += 1;
+        }
+        writes
+    }
+
+    fn json(&self, settings: &Settings) -> Value {
+        let writes = self.writes_of();
+        let member = |(id, silent): (&u64, &Duration)| {
+            json!({
+                "id": short(*id),
+                "silent_seconds": silent.as_secs_f64(),
+                "alive": *silent <= settings.member_timeout,
+                "open_writes": writes.get(id).unwrap_or(&0),
+            })
+        };
+        let lane = |(number, (lane, rate)): (usize, (&Lane, &Option<f64>))| {
+            json!({
+                "lane": number,
+                "epoch": lane.head.map(|(epoch, _)| format!("{epoch:x}")),
+                "sequence": lane.head.map(|(_, sequence)| sequence),
+                "journal": lane.journal,
+                "open_writes": lane.open_writes.len(),
+                "events_per_second": rate,
+            })
+        };
+        let lanes = self.lanes.iter().zip(&self.rates).enumerate();
+        json!({
+            "namespace": settings.namespace,
+            "redis_version": self.version,
+            "members": self.members.iter().map(member).collect::<Vec<_>>(),
+            "lanes": lanes.map(lane).collect::<Vec<_>>(),
+        })
+    }
+
+    fn lines(&self, settings: &Settings, paint: Paint) -> Vec<String> {
+        let url = common::shown(settings, "UNSTALE_REDIS_URL");
+        let mut lines = vec![format!(
+            "namespace {} on {url} (Redis {})",
+            settings.namespace, self.version
+        )];
+        match self.agreed_lanes {
+            None => lines.push(paint.yellow("no instance has ever been here")),
+            Some(lanes) if lanes != settings.lanes => lines.push(paint.yellow(format_args!(
+                "the fleet has {lanes} lanes, UNSTALE_LANES says {}",
+                settings.lanes
+            ))),
+            Some(_) => {}
+        }
+        let writes = self.writes_of();
+        lines.push(format!("members: {}", self.members.len()));
+        for (id, silent) in &self.members {
+            let heard = if *silent > settings.member_timeout {
+                paint.red(format_args!("dead, silent for {}", time(*silent)))
+            } else {
+                format!("heard of {} ago", time(*silent))
+            };
+            let open = writes.get(id).copied().unwrap_or(0);
+            let open = if open == 0 {
+                String::new()
+            } else {
+                format!(", {} open", common::count(open, "write"))
+            };
+            lines.push(format!("  {}  {heard}{open}", short(*id)));
+        }
+        lines.push(format!("lanes: {}", self.lanes.len()));
+        for (number, (lane, rate)) in self.lanes.iter().zip(&self.rates).enumerate() {
+            let Some((epoch, sequence)) = lane.head else {
+                lines.push(format!("  {number}  unused"));
+                continue;
+            };
+            let journal = match lane.journal {
+                Some(length) => length.to_string(),
+                None => "? (this user may not run XLEN)".to_owned(),
+            };
+            let rate = match rate {
+                Some(rate) => format!("{rate:.1} events/s"),
+                None => paint.yellow("began anew just now"),
+            };
+            lines.push(format!(
+                "  {number}  epoch {epoch:x}  sequence {sequence}  journal {journal}  open writes {}  {rate}",
+                lane.open_writes.len()
+            ));
+        }
+        lines
+    }
+}
+
+/// Events per second between two looks at a lane.
+fn rate(before: Option<(u64, u64)>, after: Option<(u64, u64)>, elapsed: Duration) -> Option<f64> {
+    match (before, after) {
+        (None, None) => Some(0.0),
+        (Some((epoch, first)), Some((same, last))) if epoch == same => {
+            Some(last.saturating_sub(first) as f64 / elapsed.as_secs_f64())
+        }
+        _ => None,
+    }
+}
+
+/// How long ago each member was heard of, in whichever lane was last.
+fn latest(lanes: &[Lane], now: Duration) -> BTreeMap<u64, Duration> {
+    let mut members = BTreeMap::new();
+    for (id, beat) in lanes.iter().flat_map(|lane| &lane.members) {
+        let silent = now.saturating_sub(*beat);
+        members
+            .entry(*id)
+            .and_modify(|least: &mut Duration| *least = silent.min(*least))
+            .or_insert(silent);
+    }
+    members
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_epoch_has_no_rate() {
+        let second = Duration::from_secs(2);
+        assert_eq!(rate(Some((1, 10)), Some((1, 14)), second), Some(2.0));
+        assert_eq!(rate(Some((1, 10)), Some((2, 14)), second), None);
+        assert_eq!(rate(None, Some((2, 14)), second), None);
+        assert_eq!(rate(None, None, second), Some(0.0));
+    }
+
+    #[test]
+    fn a_member_is_as_silent_as_in_the_lane_it_was_heard_of_last() {
+        let lane = |beat| Lane {
+            head: None,
+            journal: None,
+            members: BTreeMap::from([(1, Duration::from_secs(beat))]),
+            open_writes: Vec::new(),
+        };
+        let members = latest(&[lane(5), lane(8), lane(6)], Duration::from_secs(10));
+        assert_eq!(members, BTreeMap::from([(1, Duration::from_secs(2))]));
+    }
+}

@@ -1,0 +1,340 @@
+//! Looking at a server as an operator does: what it is, what it allows, what it holds.
+//!
+//! Changes nothing and is no member of the fleet. Two connections, opened one after the other and
+//! never again: who looks wants to see that one fails.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fred::bytes_utils::Str;
+use fred::error::{Error as FredError, ErrorKind as FredKind};
+use fred::interfaces::{ClientLike, LuaInterface, PubsubInterface};
+use fred::types::{ClusterHash, CustomCommand, Value};
+use tokio::time::{Instant, timeout_at};
+
+use super::link::{Link, Target, options};
+use super::scripts::{self, Names, SOURCES, Script};
+use super::url::Address;
+use super::{RedisConfig, bytes, fault};
+use crate::bus::Position;
+use crate::metrics::Traffic;
+use crate::{Error, ErrorKind};
+
+/// Delivered messages that may wait: an echo is waited for before the next is sent.
+const PUSHES: usize = 16;
+
+/// A connection to look through.
+#[derive(Debug)]
+pub(crate) struct Inspector {
+    link: Link,
+    target: Target,
+    address: Address,
+    namespace: String,
+}
+
+/// A right that the user lacks.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Missing {
+    Command(String),
+    /// To read and write the namespace's keys.
+    Keys,
+    /// To publish and subscribe to the namespace's channels.
+    Channels,
+}
+
+/// What a lane's counter says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counter {
+    /// `None` where no event was ever published and nobody verified.
+    pub(crate) head: Option<Position>,
+    /// How many lanes the fleet was set up with; `None` before its first verification.
+    pub(crate) lanes: Option<u32>,
+}
+
+impl Inspector {
+    pub(crate) async fn open(redis: &RedisConfig, namespace: &str) -> Result<Self, Error> {
+        let address = Address::parse(&redis.url)?;
+        let target = redis.target(&address)?;
+        let link = connect(&target).await?;
+        Ok(Self {
+            link: link.0,
+            target,
+            address,
+            namespace: namespace.to_owned(),
+        })
+    }
+
+    /// The user that the URL names.
+    pub(crate) fn user(&self) -> &str {
+        self.address.username.as_deref().unwrap_or("default")
+    }
+
+    /// One round trip.
+    pub(crate) async fn ping(&self) -> Result<Duration, Error> {
+        let began = Instant::now();
+        self.ask("PING", &[]).await?;
+        Ok(began.elapsed())
+    }
+
+    /// The lines of `INFO`.
+    pub(crate) async fn info(&self) -> Result<BTreeMap<String, String>, Error> {
+        let text = self.ask("INFO", &[]).await?;
+        let text = text.as_string().ok_or_else(|| fault::unexpected("INFO"))?;
+        let pairs = text.lines().filter_map(|line| line.split_once(':'));
+        Ok(pairs
+            .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+            .collect())
+    }
+
+    /// A setting of the server; `None` where this user may not see it or it does not exist.
+    pub(crate) async fn config(&self, name: &str) -> Result<Option<String>, Error> {
+        match self.ask("CONFIG", &["GET", name]).await {
+            Ok(Value::Map(map)) => Ok(map.inner().into_values().next().and_then(|v| v.as_string())),
+            Ok(_) => Ok(None),
+            // Also where the command was renamed or taken away, as hosted servers do.
+            Err(error) if matches!(error.kind(), ErrorKind::Auth | ErrorKind::Settings) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The server's clock, since 1970.
+    pub(crate) async fn time(&self) -> Result<Duration, Error> {
+        let answer = self.ask("TIME", &[]).await?;
+        let part = |at: usize| match &answer {
+            Value::Array(parts) => parts.get(at).and_then(Value::as_u64),
+            _ => None,
+        };
+        match (part(0), part(1)) {
+            (Some(seconds), Some(micros)) => {
+                Ok(Duration::from_secs(seconds) + Duration::from_micros(micros))
+            }
+            _ => Err(fault::unexpected("TIME")),
+        }
+    }
+
+    /// Gives the server every script, as an instance does, and has it try every command on a
+    /// lane's keys and channel; what the ACL refuses.
+    pub(crate) async fn missing(&self, lane: u32) -> Result<Vec<Missing>, Error> {
+        let names = self.names(lane);
+        let mut missing = Vec::new();
+        match self.probe(&names).await {
+            Ok(refused) => missing.extend(refused.into_iter().map(Missing::Command)),
+            Err(error) => missing.push(denied(&error).ok_or_else(|| fault::from_fred(&error))?),
+        }
+        // A refused SUBSCRIBE answers another command: on a connection of its own.
+        let (link, _) = connect(&self.target).await?;
+        if let Err(error) = self.subscribe(&link, names.channel).await {
+            missing.push(denied(&error).ok_or_else(|| fault::from_fred(&error))?);
+        }
+        let channels = missing.contains(&Missing::Channels);
+        // Refused because of its channel.
+        missing.retain(|right| !channels || *right != Missing::Command("publish".into()));
+        missing.sort();
+        missing.dedup();
+        Ok(missing)
+    }
+
+    async fn probe(&self, names: &Names) -> Result<Vec<String>, FredError> {
+        let client = self.link.client();
+        let mut hash = Str::default();
+        for source in SOURCES {
+            let client = client.with_options(&options(self.target.timeout()));
+            let loaded: Value = client.script_load(Str::from_static(source)).await?;
+            hash = loaded.into_bytes_str().unwrap_or_default();
+        }
+        // The last is the probe.
+        debug_assert_eq!(Script::Probe as usize + 1, SOURCES.len());
+        let keys = [
+            &names.state,
+            &names.journal,
+            &names.members,
+            &names.intents,
+            &names.nothing,
+        ];
+        let client = client.with_options(&options(self.target.timeout()));
+        let keys: Vec<Str> = keys.into_iter().cloned().collect();
+        let answer: Value = client.evalsha(hash, keys, vec![self.nobody(names)]).await?;
+        scripts::refused(&answer)
+            .map_err(|error| FredError::new(FredKind::Protocol, error.to_string()))
+    }
+
+    /// Publishes to a channel that nobody else listens to, and how long each message took to come
+    /// back; shorter than asked for if one did not come.
+    pub(crate) async fn echo(&self, times: usize) -> Result<Vec<Duration>, Error> {
+        let names = self.names(0);
+        let channel = self.nobody(&names);
+        let (link, mut messages) = connect(&self.target).await?;
+        self.subscribe(&link, channel.clone())
+            .await
+            .map_err(|error| fault::from_fred(&error))?;
+        let mut delays = Vec::with_capacity(times);
+        for sent in 0..times {
+            let nonce = sent.to_string();
+            let began = Instant::now();
+            self.ask("PUBLISH", &[&channel, &nonce]).await?;
+            let deadline = began + self.target.timeout();
+            loop {
+                match timeout_at(deadline, messages.recv()).await {
+                    Ok(Ok(message)) if message.value.as_bytes() == Some(nonce.as_bytes()) => break,
+                    Ok(Ok(_)) => {}
+                    Ok(Err(_)) | Err(_) => return Ok(delays),
+                }
+            }
+            delays.push(began.elapsed());
+        }
+        Ok(delays)
+    }
+
+    /// Subscribes, and proves it by an answer behind the acknowledgement.
+    async fn subscribe(&self, link: &Link, channel: Str) -> Result<(), FredError> {
+        let client = link.client();
+        let client = client.with_options(&options(self.target.timeout()));
+        client.subscribe(vec![channel]).await?;
+        let nonce = format!("{:016x}", fastrand::u64(..));
+        let answer: Value = client.ping(Some(nonce)).await?;
+        match answer {
+            // The refusal came in place of the answer.
+            Value::String(text) if text.starts_with("NOPERM") => {
+                Err(FredError::new(FredKind::Auth, text.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A lane's sequence and epoch.
+    pub(crate) async fn counter(&self, lane: u32) -> Result<Counter, Error> {
+        let state = self.names(lane).state;
+        let answer = self.ask("HMGET", &[&state, "q", "e", "l"]).await?;
+        let Value::Array(fields) = answer else {
+            return Err(fault::unexpected("HMGET"));
+        };
+        let number = |at: usize| fields.get(at).and_then(Value::as_u64);
+        let head = number(0).zip(number(1));
+        Ok(Counter {
+            head: head.map(|(sequence, epoch)| Position { epoch, sequence }),
+            lanes: number(2).and_then(|lanes| lanes.try_into().ok()),
+        })
+    }
+
+    /// Events in a lane's journal; `None` where this user may not count them.
+    pub(crate) async fn journal_length(&self, lane: u32) -> Result<Option<u64>, Error> {
+        let journal = self.names(lane).journal;
+        let length = match self.ask("XLEN", &[&journal]).await {
+            Ok(length) => length.as_u64().unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Auth => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let placeholder = self.ask("XRANGE", &[&journal, "0-1", "0-1"]).await?;
+        let placeholder = matches!(placeholder, Value::Array(found) if !found.is_empty());
+        Ok(Some(length.saturating_sub(placeholder.into())))
+    }
+
+    /// A lane's members and when each was last heard of, by the server's clock since 1970.
+    pub(crate) async fn members(&self, lane: u32) -> Result<Vec<(u64, Duration)>, Error> {
+        let members = self.names(lane).members;
+        let args = [&*members, "0", "(+inf", "WITHSCORES"];
+        let Value::Array(pairs) = self.ask("ZRANGEBYSCORE", &args).await? else {
+            return Err(fault::unexpected("ZRANGEBYSCORE"));
+        };
+        let member = |pair: &Value| {
+            let Value::Array(pair) = pair else {
+                return None;
+            };
+            let id = <[u8; 8]>::try_from(pair.first()?.as_bytes()?).ok()?;
+            let beat = pair.get(1)?.as_f64()?;
+            Some((u64::from_be_bytes(id), Duration::from_millis(beat as u64)))
+        };
+        Ok(pairs.iter().filter_map(member).collect())
+    }
+
+    /// Who began the writes that are open in a lane.
+    pub(crate) async fn open_writes(&self, lane: u32) -> Result<Vec<u64>, Error> {
+        let intents = self.names(lane).intents;
+        let Value::Array(ids) = self.ask("HKEYS", &[&intents]).await? else {
+            return Err(fault::unexpected("HKEYS"));
+        };
+        let origin = |id: &Value| {
+            let id = <[u8; 16]>::try_from(id.as_bytes()?).ok()?;
+            Some((u128::from_be_bytes(id) >> 64) as u64)
+        };
+        Ok(ids.iter().filter_map(origin).collect())
+    }
+
+    fn names(&self, lane: u32) -> Names {
+        Names::new(&self.namespace, lane, self.address.database.unwrap_or(0))
+    }
+
+    /// Below the lane's own channel, so that the patterns that allow one allow the other.
+    fn nobody(&self, names: &Names) -> Str {
+        format!("{}:{:016x}", names.channel, fastrand::u64(..)).into()
+    }
+
+    async fn ask(&self, command: &'static str, args: &[&str]) -> Result<Value, Error> {
+        let client = self.link.client();
+        let client = client.with_options(&options(self.target.timeout()));
+        let args: Vec<Value> = args.iter().map(|arg| bytes(arg.as_bytes())).collect();
+        let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
+        client
+            .custom(command, args)
+            .await
+            .map_err(|error| fault::from_fred(&error))
+    }
+}
+
+async fn connect(
+    target: &Target,
+) -> Result<(Link, tokio::sync::broadcast::Receiver<fred::types::Message>), Error> {
+    Link::open(target, &Traffic::default(), PUSHES)
+        .await
+        .map_err(|error| fault::from_fred(&error))
+}
+
+/// What an error says is missing, if it is the ACL's.
+fn denied(error: &FredError) -> Option<Missing> {
+    let details = error.details();
+    if !details.starts_with("NOPERM") {
+        return None;
+    }
+    // "... no permissions to run the 'script|load' command".
+    if let Some((_, rest)) = details.split_once("run the '") {
+        let command = rest.split('\'').next().unwrap_or_default();
+        return Some(Missing::Command(command.to_owned()));
+    }
+    Some(if details.contains("channel") {
+        Missing::Channels
+    } else {
+        Missing::Keys
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_of_redis_name_the_right_that_is_missing() {
+        for (details, missing) in [
+            (
+                "NOPERM this user has no permissions to run the 'script|load' command",
+                Some(Missing::Command("script|load".into())),
+            ),
+            (
+                "NOPERM User app has no permissions to run the 'subscribe' command",
+                Some(Missing::Command("subscribe".into())),
+            ),
+            (
+                "NOPERM this user has no permissions to access one of the keys used as arguments",
+                Some(Missing::Keys),
+            ),
+            (
+                "NOPERM this user has no permissions to access one of the channels used as arguments",
+                Some(Missing::Channels),
+            ),
+            ("NOPERM No permissions to access a key", Some(Missing::Keys)),
+            ("WRONGPASS invalid username-password pair", None),
+        ] {
+            let error = FredError::new(FredKind::Unknown, details);
+            assert_eq!(denied(&error), missing, "{details}");
+        }
+    }
+}
