@@ -11,6 +11,7 @@ use fred::error::{Error as FredError, ErrorKind as FredKind};
 use fred::interfaces::{ClientLike, LuaInterface, PubsubInterface};
 use fred::types::{ClusterHash, CustomCommand, Value};
 use tokio::time::{Instant, timeout_at};
+use tokio::try_join;
 
 use super::link::{Link, Target, options};
 use super::scripts::{self, Names, SOURCES, Script};
@@ -189,16 +190,17 @@ impl Inspector {
     async fn subscribe(&self, link: &Link, channel: Str) -> Result<(), FredError> {
         let client = link.client();
         let client = client.with_options(&options(self.target.timeout()));
-        client.subscribe(vec![channel]).await?;
         let nonce = format!("{:016x}", fastrand::u64(..));
-        let answer: Value = client.ping(Some(nonce)).await?;
-        match answer {
-            // The refusal came in place of the answer.
-            Value::String(text) if text.starts_with("NOPERM") => {
-                Err(FredError::new(FredKind::Auth, text.to_string()))
-            }
-            _ => Ok(()),
+        // Both are queued at once: a refusal that comes while nothing waits for an answer is dropped.
+        let (_, answer) = try_join!(
+            client.subscribe(vec![channel]),
+            client.ping::<Value>(Some(nonce.clone()))
+        )?;
+        if answer.as_bytes() == Some(nonce.as_bytes()) {
+            return Ok(());
         }
+        let message = "answers came out of step";
+        Err(FredError::new(FredKind::Protocol, message))
     }
 
     /// A lane's sequence and epoch.
