@@ -1,5 +1,7 @@
 //! The program `unstale` beside a fleet on a real Redis, as an operator runs it.
 
+#![expect(clippy::panic, reason = "a test that cannot go on fails")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 
