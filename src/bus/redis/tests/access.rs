@@ -63,6 +63,20 @@ async fn a_user_without_rights_is_an_error_that_names_them() {
     }
 }
 
+/// Its refusal may come while fred has no command that waits for an answer, and is dropped then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_subscription_is_never_taken_for_one() {
+    let server = RedisServer::start();
+    let mut admin = admin(&server);
+    let rules = ["~us:*", "&us:*", "+@all", "-subscribe"];
+    let user = ["ACL", "SETUSER", "app", "reset", "on", ">secret"];
+    admin.cmd(&[&user[..], &rules].concat());
+    let url = format!("redis://app:secret@127.0.0.1:{}", server.port());
+    for _ in 0..500 {
+        assert_eq!(refused(&url).await.kind(), ErrorKind::Auth);
+    }
+}
+
 /// The rights that the documentation lists are enough for everything.
 #[tokio::test]
 async fn the_documented_rights_suffice() {
