@@ -49,7 +49,12 @@ pub(crate) async fn keep(core: Arc<Core>) {
             0
         };
         reads = now;
-        core.busy.store(quiet < IDLE_FOLDS, Relaxed);
+        let busy = quiet < IDLE_FOLDS;
+        if busy && !core.busy.swap(busy, Relaxed) {
+            // The next idle beat may be seconds away.
+            core.nudge.notify_one();
+        }
+        core.busy.store(busy, Relaxed);
         core.metrics.fold();
         folds = folds.saturating_add(1);
         if folds == BUILD_TIME {

@@ -123,7 +123,8 @@ impl Start {
             runtime: tokio::runtime::Handle::current(),
             phase: watch::Sender::new(Phase::Running),
             started: watch::Sender::new(None),
-            busy: AtomicBool::new(false),
+            // Until it has shown that it is idle.
+            busy: AtomicBool::new(true),
             publish_log: LogLimit::new(),
             started_at: clock.now(),
             settings,

@@ -11,6 +11,7 @@ mod dashboards;
 mod demo;
 mod deploy;
 mod documents;
+mod examples;
 mod expiry;
 mod faults;
 mod fleet;
