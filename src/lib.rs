@@ -79,6 +79,7 @@ mod store;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 mod time;
+mod without;
 mod writes;
 
 pub use batch::Batch;

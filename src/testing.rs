@@ -31,6 +31,8 @@ use bytes::Bytes;
 use crate::bus::local::faults::{Next, Order};
 use crate::bus::local::lane::Lane;
 use crate::bus::local::server::Server;
+#[doc(hidden)]
+pub use crate::without::{Mechanism, Without};
 use crate::{Error, Instance, LocalBus, Settings};
 
 #[cfg(test)]
