@@ -21,7 +21,9 @@ const KEYS: usize = 1_000;
 fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     let contender = args.next().unwrap_or_else(|| "unstale".into());
-    let lookups = args.next().map_or(1_000, |arg| arg.parse().expect("a number"));
+    let lookups = args
+        .next()
+        .map_or(1_000, |arg| arg.parse().expect("a number"));
     let keys: Vec<String> = (0..KEYS).map(|n| format!("account:{n:016}")).collect();
     let asked = (0..lookups).map(|n| keys[n * 31 % KEYS].as_str());
     match contender.as_str() {

@@ -5,6 +5,7 @@
 
 pub(crate) mod entry;
 mod ghosts;
+pub(crate) mod packed;
 pub(crate) mod reaper;
 pub(crate) mod stamps;
 
@@ -179,14 +180,14 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
                 return Found::Missing(self.why_stamped(hash, &meta));
             }
             let now = self.options.clock.now();
-            return match judge(&meta, verified_at, self.options.max_staleness, now) {
+            return match self.judge(&meta, verified_at, now) {
                 Verdict::Fresh => Found::Value {
                     value,
-                    age: now.saturating_sub(meta.loaded_at),
+                    age: now.saturating_sub(meta.loaded_at()),
                     refresh: self.due_for_refresh(&meta, now),
                 },
                 Verdict::Expired => Found::Expired {
-                    overage: now.saturating_sub(meta.expires_at),
+                    overage: now.saturating_sub(meta.expires_at()),
                 },
                 Verdict::Unverified => Found::Unverified,
             };
@@ -204,27 +205,38 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             return Found::Missing(self.why_stamped(hash, meta));
         }
         let now = self.options.clock.now();
-        match judge(meta, verified_at, self.options.max_staleness, now) {
+        match self.judge(meta, verified_at, now) {
             Verdict::Fresh => Found::Absent {
-                age: now.saturating_sub(meta.loaded_at),
+                age: now.saturating_sub(meta.loaded_at()),
             },
             Verdict::Expired => Found::Missing(Miss::Negative),
             Verdict::Unverified => Found::Unverified,
         }
     }
 
+    #[inline]
+    fn judge(&self, meta: &Meta, verified_at: Nanos, now: Nanos) -> Verdict {
+        let vouched_for = meta.loaded_at().max(verified_at);
+        judge(
+            meta.expires_at(),
+            vouched_for,
+            self.options.max_staleness,
+            now,
+        )
+    }
+
     /// Whether its tags, cache or lane were invalidated after its load began. (Its key was not, or
     /// it would have been removed.)
     #[inline]
     fn stamped(&self, hash: u64, meta: &Meta) -> bool {
-        self.stamps.fenced(self.stamps.lane(hash)) > meta.token
-            || self.stamp.load(Acquire) > meta.token
-            || self.stamps.newest_tag(self.options.cache, meta.tags()) > meta.token
+        self.stamps.fenced(self.stamps.lane(hash)) > meta.token()
+            || self.stamp.load(Acquire) > meta.token()
+            || self.stamps.newest_tag(self.options.cache, meta.tags()) > meta.token()
     }
 
     #[cold]
     fn why_stamped(&self, hash: u64, meta: &Meta) -> Miss {
-        if self.stamps.fenced(self.stamps.lane(hash)) > meta.token {
+        if self.stamps.fenced(self.stamps.lane(hash)) > meta.token() {
             Miss::Fenced
         } else {
             Miss::Invalidated
@@ -250,8 +262,8 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     #[inline]
     fn due_for_refresh(&self, meta: &Meta, now: Nanos) -> bool {
         self.options.refresh_ahead.is_some_and(|part| {
-            let life = meta.expires_at.saturating_sub(meta.loaded_at);
-            now.saturating_sub(meta.loaded_at) as f64 > life as f64 * part
+            let life = meta.expires_at().saturating_sub(meta.loaded_at());
+            now.saturating_sub(meta.loaded_at()) as f64 > life as f64 * part
         })
     }
 
@@ -278,10 +290,10 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     pub(crate) fn insert(&self, stored: &Stored<K>, value: Option<V>, meta: Meta) -> Insertion {
         // Before anything is touched: a load that lost must not take a newer one's value with it.
         let newest = self.newest(stored.hash, meta.tags());
-        if newest > meta.token {
+        if newest > meta.token() {
             return Insertion::Discarded(newest);
         }
-        self.next_expiry.fetch_min(meta.expires_at, Relaxed);
+        self.next_expiry.fetch_min(meta.expires_at(), Relaxed);
         match value {
             Some(value) => {
                 let entry = Entry { value, meta };
@@ -322,18 +334,18 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             }
         };
         let newest = self.newest(stored.hash, entry.meta.tags());
-        if newest > entry.meta.token {
+        if newest > entry.meta.token() {
             return Insertion::Discarded(newest);
         }
         // Counted first: an eviction that takes it out again at once must find it counted.
-        let bytes = u64::from(entry.meta.bytes);
+        let bytes = entry.meta.bytes();
         self.shared.bytes.fetch_add(bytes, Relaxed);
         match guard.insert(entry) {
             Ok(()) => Insertion::Stored,
             Err(entry) => {
                 self.subtract(&entry.meta);
                 match self.newest(stored.hash, entry.meta.tags()) {
-                    newest if newest > entry.meta.token => Insertion::Discarded(newest),
+                    newest if newest > entry.meta.token() => Insertion::Discarded(newest),
                     _ => Insertion::Busy,
                 }
             }
@@ -353,18 +365,19 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         Q: Eq + ?Sized,
     {
         let verified_at = self.stamps.lane(hash).verified_at();
-        let Some(Entry { value, mut meta }) = self.values.peek(&ByKey { hash, key }) else {
+        let Some(Entry { value, meta }) = self.values.peek(&ByKey { hash, key }) else {
             return PastTtl::Nothing;
         };
-        if meta.hard_ttl || self.stamped(hash, &meta) {
+        if meta.hard_ttl() || self.stamped(hash, &meta) {
             return PastTtl::Nothing;
         }
-        meta.expires_at = meta.expires_at.saturating_add(window);
         let now = self.options.clock.now();
-        match judge(&meta, verified_at, self.options.max_staleness, now) {
+        let expires_at = meta.expires_at().saturating_add(window);
+        let vouched_for = meta.loaded_at().max(verified_at);
+        match judge(expires_at, vouched_for, self.options.max_staleness, now) {
             Verdict::Fresh => PastTtl::Value {
                 value,
-                age: now.saturating_sub(meta.loaded_at),
+                age: now.saturating_sub(meta.loaded_at()),
             },
             Verdict::Unverified => PastTtl::Unverified,
             Verdict::Expired => PastTtl::Nothing,
@@ -426,7 +439,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     }
 
     fn subtract(&self, meta: &Meta) {
-        self.shared.bytes.fetch_sub(u64::from(meta.bytes), Relaxed);
+        self.shared.bytes.fetch_sub(meta.bytes(), Relaxed);
     }
 }
 
@@ -471,7 +484,7 @@ impl Weigh {
             return 1;
         };
         let by_count = FULL / self.capacity as u64;
-        let by_bytes = u128::from(meta.bytes) * u128::from(FULL) / u128::from(max_bytes.max(1));
+        let by_bytes = u128::from(meta.bytes()) * u128::from(FULL) / u128::from(max_bytes.max(1));
         by_count
             .max(u64::try_from(by_bytes).unwrap_or(FULL))
             .clamp(1, FULL)
@@ -492,7 +505,7 @@ impl<K, T> Lifecycle<Stored<K>, Entry<T>> for Hook {
     type RequestState = ();
 
     fn on_evict(&self, (): &mut (), stored: Stored<K>, entry: Entry<T>) {
-        self.0.bytes.fetch_sub(u64::from(entry.meta.bytes), Relaxed);
+        self.0.bytes.fetch_sub(entry.meta.bytes(), Relaxed);
         self.0.metrics.evictions.inc();
         self.0
             .ghosts

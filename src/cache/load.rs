@@ -13,6 +13,7 @@ use crate::flight::Leader;
 use crate::loader::{Load, Loaded, MAX_TAGS};
 use crate::metrics::{CacheMetrics, LaneWait, LoadOutcome};
 use crate::store::entry::{Meta, Stored};
+use crate::store::packed::Packed;
 use crate::store::{Insertion, PastTtl};
 use crate::time::{Clock, Nanos, nanos};
 use crate::{Error, ErrorKind, Key};
@@ -114,13 +115,10 @@ where
             (Some(weigh), Some(value)) => weigh(leader.key(), value),
             _ => 0,
         };
+        let life = self.life(ttl, value.is_some());
         let meta = Meta {
-            token,
-            loaded_at,
-            expires_at: loaded_at.saturating_add(self.life(ttl, value.is_some())),
+            packed: Packed::new(token, loaded_at, life, bytes, ttl.is_some()),
             tags: (!tags.is_empty()).then(|| Arc::new(tags.clone())),
-            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-            hard_ttl: ttl.is_some(),
         };
         // After shutdown nobody invalidates any more, so nothing is stored.
         if self.core().phase() != Phase::Closed {

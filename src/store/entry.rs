@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use quick_cache::Equivalent;
 
+use crate::store::packed::Packed;
 use crate::store::stamps::Stamp;
 use crate::time::Nanos;
 
@@ -18,40 +19,59 @@ pub(crate) struct Entry<V> {
 /// What decides whether an entry may be served.
 #[derive(Clone, Debug)]
 pub(crate) struct Meta {
-    /// What its load saw of the invalidation clock.
-    pub(crate) token: Stamp,
-    /// When its load began.
-    pub(crate) loaded_at: Nanos,
-    pub(crate) expires_at: Nanos,
+    pub(crate) packed: Packed,
     /// Hashes of its tags. Shared, so that a hit on a tagged entry copies no list.
     pub(crate) tags: Option<Arc<Box<[u64]>>>,
-    /// Bytes, as the user's weigher says; 0 without one.
-    pub(crate) bytes: u32,
-    /// The TTL came with the value: nothing may serve it longer.
-    pub(crate) hard_ttl: bool,
 }
 
 impl Meta {
+    /// What its load saw of the invalidation clock.
+    #[inline]
+    pub(crate) fn token(&self) -> Stamp {
+        self.packed.token()
+    }
+
+    /// When its load began.
+    #[inline]
+    pub(crate) fn loaded_at(&self) -> Nanos {
+        self.packed.loaded_at()
+    }
+
+    #[inline]
+    pub(crate) fn expires_at(&self) -> Nanos {
+        self.packed.expires_at()
+    }
+
+    /// As the user's weigher says; 0 without one.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.packed.bytes()
+    }
+
+    /// The TTL came with the value: nothing may serve it longer.
+    pub(crate) fn hard_ttl(&self) -> bool {
+        self.packed.hard_ttl()
+    }
+
+    #[inline]
     pub(crate) fn tags(&self) -> &[u64] {
         self.tags.as_deref().map_or(&[], |tags| tags)
     }
 }
 
-/// The hit rule: the TTL, then the promise.
+/// The hit rule: the TTL, then the promise. `vouched_for` is when the load began or when its lane was
+/// verified, whichever is later.
 #[inline]
 pub(crate) fn judge(
-    meta: &Meta,
-    verified_at: Nanos,
+    expires_at: Nanos,
+    vouched_for: Nanos,
     max_staleness: Option<Nanos>,
     now: Nanos,
 ) -> Verdict {
-    if now >= meta.expires_at {
+    if now >= expires_at {
         return Verdict::Expired;
     }
     match max_staleness {
-        Some(bound) if now.saturating_sub(meta.loaded_at.max(verified_at)) > bound => {
-            Verdict::Unverified
-        }
+        Some(bound) if now.saturating_sub(vouched_for) > bound => Verdict::Unverified,
         _ => Verdict::Fresh,
     }
 }
@@ -153,28 +173,19 @@ impl Hasher for IdentityHasher {
 mod tests {
     use super::*;
 
-    fn meta(loaded_at: Nanos, expires_at: Nanos) -> Meta {
-        Meta {
-            token: 0,
-            loaded_at,
-            expires_at,
-            tags: None,
-            bytes: 0,
-            hard_ttl: false,
-        }
-    }
-
     #[test]
     fn the_hit_rule_at_its_edges() {
-        let entry = meta(100, 1_000);
-        assert_eq!(judge(&entry, 0, Some(50), 150), Verdict::Fresh);
-        assert_eq!(judge(&entry, 0, Some(50), 151), Verdict::Unverified);
-        assert_eq!(judge(&entry, 500, Some(50), 550), Verdict::Fresh);
-        assert_eq!(judge(&entry, 990, Some(50), 999), Verdict::Fresh);
-        assert_eq!(judge(&entry, 990, Some(50), 1_000), Verdict::Expired);
-        assert_eq!(judge(&entry, 0, None, 999), Verdict::Fresh);
+        let judge = |loaded_at: Nanos, verified_at, bound, now| {
+            judge(1_000, loaded_at.max(verified_at), bound, now)
+        };
+        assert_eq!(judge(100, 0, Some(50), 150), Verdict::Fresh);
+        assert_eq!(judge(100, 0, Some(50), 151), Verdict::Unverified);
+        assert_eq!(judge(100, 500, Some(50), 550), Verdict::Fresh);
+        assert_eq!(judge(100, 990, Some(50), 999), Verdict::Fresh);
+        assert_eq!(judge(100, 990, Some(50), 1_000), Verdict::Expired);
+        assert_eq!(judge(100, 0, None, 999), Verdict::Fresh);
         // A clock that another core read a little earlier is no reason to panic.
-        assert_eq!(judge(&entry, 500, Some(50), 90), Verdict::Fresh);
+        assert_eq!(judge(100, 500, Some(50), 90), Verdict::Fresh);
     }
 
     #[test]

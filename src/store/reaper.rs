@@ -25,15 +25,14 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             let gone = if self.stamped(hash, meta) {
                 Some(Gone::Fenced)
             } else {
-                let until = meta
-                    .expires_at
-                    .saturating_add(if meta.hard_ttl { 0 } else { keep });
+                let keep = if meta.hard_ttl() { 0 } else { keep };
+                let until = meta.expires_at().saturating_add(keep);
                 next.set(next.get().min(until));
                 (now >= until).then_some(expired)
             };
             if let Some(why) = gone {
                 reaped.set(reaped.get() + 1);
-                self.shared.ghosts.put(hash, why, meta.expires_at);
+                self.shared.ghosts.put(hash, why, meta.expires_at());
                 self.subtract(meta);
             }
             gone.is_none()
