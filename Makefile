@@ -2,13 +2,13 @@
 
 FEATURES := redis tls prometheus uuid test-util cli
 
-.PHONY: help test lint bench redis-server python
+.PHONY: help test lint bench redis-server python curl
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1: /p' $(MAKEFILE_LIST)
 
 # The runner with its summary comes last, so that the end of the output says how it went.
-test: redis-server python ## all tests, against real Redis servers that the tests start themselves
+test: redis-server python curl ## all tests, against real Redis servers that the tests start themselves
 	cargo test --doc --all-features
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		set -x; cargo nextest run --all-features; \
@@ -42,6 +42,11 @@ python: ## installs python3 with venv and pip, which the tests need, where it is
 	@$(has-python) && exit 0; \
 	$(call install,python3-venv,python3,python3,python,install Python 3.9 or newer with venv and pip); \
 	$(has-python) || { echo "$$failed" >&2; exit 1; }
+
+curl: ## installs curl, which the tests of README.md need, where it is missing
+	@command -v curl >/dev/null && exit 0; \
+	$(call install,curl,curl,curl,curl,install curl); \
+	command -v curl >/dev/null || { echo "$$failed" >&2; exit 1; }
 
 has-python := python3 -c 'import ensurepip, venv' 2>/dev/null
 

@@ -22,6 +22,8 @@ mod many;
 mod outages;
 mod python;
 mod race;
+#[cfg(feature = "cli")]
+mod readme;
 mod recorder;
 mod redis;
 mod stand_in;

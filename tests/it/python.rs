@@ -49,7 +49,7 @@ fn text(output: &Output) -> String {
 
 /// A Python that has what the example requires: made once, and kept with what cargo builds, so
 /// that later runs are quick and need no network.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let requirements = read("examples/python/requirements.txt");
     let version = run(Command::new("python3").arg("--version"), ADVICE);
     let mut hasher = DefaultHasher::new();

@@ -10,5 +10,7 @@ pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod resp;
 pub(crate) mod service;
+#[cfg(feature = "cli")]
+pub(crate) mod shell;
 
 mod tests;

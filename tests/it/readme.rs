@@ -1,0 +1,381 @@
+//! Whoever types what README.md prints gets what README.md says.
+//!
+//! Every block of code has one test, which runs it in a folder of its own; [`Shell`] says what is
+//! typed otherwise than printed (ports, for the most part). A block that nobody runs fails
+//! `every_block_has_a_test`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::support::redis::RedisServer;
+use crate::support::resp::Client;
+use crate::support::shell::Shell;
+
+/// How soon after Redis is back all is as before. README.md says about a second; the rest is for a
+/// busy machine.
+const RECOVERY: Duration = Duration::from_secs(10);
+
+/// Between two looks at something that will be true soon.
+const POLL: Duration = Duration::from_millis(50);
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// A block of code, as README.md has it.
+#[derive(Debug)]
+struct Block {
+    /// What stands behind the backquotes.
+    language: String,
+    lines: Vec<String>,
+}
+
+fn blocks() -> Vec<Block> {
+    let readme = read("README.md");
+    let mut lines = readme.lines();
+    let mut blocks = Vec::new();
+    while let Some(line) = lines.next() {
+        let Some(language) = line.trim_start().strip_prefix("```") else {
+            continue;
+        };
+        let block = lines.by_ref().take_while(|line| line.trim() != "```");
+        blocks.push(Block {
+            language: language.to_owned(),
+            lines: block.map(str::to_owned).collect(),
+        });
+    }
+    blocks
+}
+
+/// Declares tests, each with the blocks it is about, in README.md's order: their language and how
+/// they begin.
+macro_rules! tests {
+    ($($(#[$attribute:meta])* fn $name:ident([$(($language:literal, $begins:literal)),+]) $body:path;)+) => {
+        /// Language and beginning of every block that a test is about.
+        const TESTED: &[(&str, &str)] = &[$($(($language, $begins)),+),+];
+
+        $(
+            #[test]
+            $(#[$attribute])*
+            fn $name() {
+                let blocks = blocks();
+                let of = |language: &str, begins: &str| {
+                    let is = |block: &&Block| {
+                        block.language == language && block.lines[0].starts_with(begins)
+                    };
+                    let mut found = blocks.iter().filter(is);
+                    let block = found.next().expect("README.md has the block");
+                    assert!(found.next().is_none(), "two blocks begin with {begins}");
+                    block.lines.iter().map(String::as_str).collect::<Vec<_>>()
+                };
+                $body([$(of($language, $begins)),+]);
+            }
+        )+
+    };
+}
+
+tests! {
+    fn rust_in_the_readme_is_a_doctest([("rust", "use unstale::")]) doctest;
+    fn one_variable_makes_the_quick_start_a_member_of_a_fleet([
+        ("sh", "export UNSTALE_REDIS_URL=")
+    ]) one_variable;
+    fn one_command_shows_the_demo([
+        ("sh", "cargo run --release --features cli -- demo"), ("text", "What happened")
+    ]) demo;
+    fn the_program_prints_what_the_readme_shows([
+        ("sh", "cargo install"), ("console", "$ export"), ("text", "listening to")
+    ]) program;
+    fn three_commands_make_a_coherent_pair([
+        ("sh", "cargo build --release --example accounts"),
+        ("sh", "curl -i 127.0.0.1:8082/accounts/1     # x-cache: hit"),
+        ("sh", "kill -9 %1")
+    ]) pair;
+    fn a_python_program_invalidates([("sh", "pip install")]) python;
+}
+
+#[test]
+fn every_block_has_a_test() {
+    let tested = |block: &Block| {
+        TESTED.iter().any(|(language, begins)| {
+            block.language == *language && block.lines[0].starts_with(begins)
+        })
+    };
+    let blocks = blocks();
+    assert!(blocks.len() >= TESTED.len());
+    for block in &blocks {
+        assert!(tested(block), "nobody runs this block: {block:?}");
+    }
+}
+
+#[test]
+fn every_example_is_listed_and_run() {
+    let readme = read("README.md");
+    let tests = read("tests/it/examples.rs");
+    let manifest = read("Cargo.toml");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut count = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_none_or(|end| end != "rs") {
+            continue;
+        }
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        let row = format!("\n| [`{name}`](examples/{name}.rs) | ");
+        let row = readme.split_once(&row).map(|(_, row)| row);
+        let row = row.and_then(|row| row.lines().next());
+        assert!(row.is_some(), "README.md does not list {name}");
+        assert!(
+            tests.contains(&format!("shows(\"{name}\", ")),
+            "no test runs {name}"
+        );
+        // What `cargo run --example NAME` asks for, README.md says beforehand.
+        let needs = manifest.split_once(&format!("name = \"{name}\"\nrequired-features = [\""));
+        if let Some((_, features)) = needs {
+            let flag = format!("`--features {}`", features.split('"').next().unwrap());
+            assert!(row.unwrap().contains(&flag), "{name} needs {flag}");
+        }
+        count += 1;
+    }
+    assert_eq!(
+        readme.matches("](examples/").count(),
+        count + 1,
+        "and invalidate.py"
+    );
+}
+
+#[test]
+fn what_the_readme_points_to_exists() {
+    let readme = read("README.md");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let links = readme.split("](").skip(1);
+    let links = links.map(|rest| rest.split_once(')').unwrap().0);
+    let files: Vec<_> = links.filter(|link| !link.contains("://")).collect();
+    assert!(files.len() > 8, "{files:?}");
+    for file in files {
+        assert!(root.join(file).is_file(), "{file} does not exist");
+    }
+    let makefile = read("Makefile");
+    let targets = readme.split("`make ").skip(1);
+    for target in targets.map(|rest| rest.split('`').next().unwrap()) {
+        assert!(makefile.contains(&format!("\n{target}:")), "make {target}");
+    }
+}
+
+fn doctest(_: [Vec<&str>; 1]) {
+    assert!(read("src/lib.rs").contains("#[doc = include_str!(\"../README.md\")]"));
+}
+
+fn one_variable([export]: [Vec<&str>; 1]) {
+    let redis = RedisServer::start();
+    let mut shell = Shell::start(&[("6379", redis.port())]);
+    for line in export {
+        shell.succeed(line);
+    }
+    assert!(shell.succeed("$EXAMPLES/quick_start").contains("wrote"));
+    assert_eq!(events(&redis), 1, "the write was not published");
+}
+
+/// Events in the journal, which begins with a placeholder.
+fn events(redis: &RedisServer) -> i64 {
+    let length = Client::connect(redis.port()).cmd(&["XLEN", "us:{default:0}j"]);
+    length.int().unwrap() - 1
+}
+
+fn demo([commands, summary]: [Vec<&str>; 2]) {
+    let mut shell = Shell::start(&[]);
+    assert_eq!(commands.len(), 1);
+    let printed = shell.succeed(commands[0]);
+    let begin = printed.find(summary[0]).expect("the summary");
+    assert_eq!(kinds(printed[begin..].lines()), kinds(summary));
+}
+
+fn program([install, session, heard]: [Vec<&str>; 3]) {
+    let redis = RedisServer::start();
+    let mut shell = Shell::start(&[("6397", redis.port())]);
+    for line in &install {
+        shell.succeed(line);
+    }
+    let readme = read("README.md");
+    let meanwhile = readme.split_once("Meanwhile `").unwrap().1;
+    let tail = meanwhile.split_once('`').unwrap().0;
+    let mut listening = None;
+    let mut typed = BTreeSet::from([tail]);
+    let mut lines = session.into_iter().peekable();
+    while let Some(line) = lines.next() {
+        let command = line.strip_prefix("$ ").expect("a prompt");
+        if command.contains("invalidate") && listening.is_none() {
+            shell.succeed(&format!("{tail} &"));
+            listening = Some(shell.last());
+            shell.until(shell.last(), |text| text.contains("listening"));
+        }
+        let printed = shell.succeed(command);
+        typed.insert(command);
+        let shown = std::iter::from_fn(|| lines.next_if(|line| !line.starts_with("$ ")));
+        assert_eq!(kinds(printed.lines()), kinds(shown), "{command}");
+    }
+    let number = listening.expect("something is invalidated");
+    let printed = shell.until(number, |text| text.lines().count() >= heard.len());
+    assert_eq!(kinds(printed.lines()), kinds(heard), "{tail}");
+
+    // The table above has the commands too, and some that the session has not.
+    let table = readme.split_once("| command | what it does | example |\n");
+    let rows = table.unwrap().1.lines().skip(1);
+    let rows = rows.take_while(|row| row.starts_with('|'));
+    let examples: Vec<_> = rows.map(|row| row.rsplit('`').nth(1).unwrap()).collect();
+    assert!(examples.len() >= 6, "{examples:?}");
+    for example in examples {
+        if typed.insert(example) {
+            shell.succeed(example);
+        }
+    }
+}
+
+fn pair([start, session, outage]: [Vec<&str>; 3]) {
+    assert_eq!(start.len(), 3, "README.md says: three commands");
+    let mut shell = Shell::start(&[]);
+    // One after the other without a pause, as from a clipboard.
+    let printed: Vec<_> = start.iter().map(|line| shell.succeed(line)).collect();
+    let last = &printed[2];
+    assert!(
+        last.contains("x-cache: miss") && last.contains("\"balance\":100"),
+        "{last}"
+    );
+
+    for line in session {
+        let (command, comment) = line.split_once('#').unwrap_or((line, ""));
+        let printed = shell.succeed(command);
+        match comment.trim() {
+            "x-cache: hit" => assert!(printed.contains("x-cache: hit"), "{printed}"),
+            "x-cache: miss: it was invalidated; balance 250" => {
+                assert!(printed.contains("x-cache: miss"), "{printed}");
+                assert!(printed.contains("\"balance\":250"), "{printed}");
+            }
+            "coherent; verified age of each lane" => {
+                assert!(printed.contains("\"state\":\"coherent\""), "{printed}");
+                assert!(printed.contains("\"verified_age_ms\":["), "{printed}");
+            }
+            "" if command.contains("PUT") => assert!(printed.contains("250"), "{printed}"),
+            "" if command.ends_with("/metrics") => {
+                assert!(
+                    printed.contains("unstale_hits_total{cache=\"accounts\"} 1"),
+                    "{printed}"
+                );
+            }
+            other => unreachable!("what does `{other}` promise?"),
+        }
+    }
+
+    for line in outage {
+        let (command, comment) = line.split_once('#').unwrap_or((line, ""));
+        let printed = shell.succeed(command);
+        match comment.trim() {
+            "the first job of this shell: Redis" => {}
+            "503: degraded" => {
+                assert!(printed.contains("503 Service"), "{printed}");
+                assert!(printed.contains("\"state\":\"degraded\""), "{printed}");
+            }
+            "200, balance 250" => {
+                assert!(printed.contains("200 OK"), "{printed}");
+                assert!(printed.contains("\"balance\":250"), "{printed}");
+            }
+            "503" => assert!(printed.contains("nothing was committed"), "{printed}"),
+            "" if command.starts_with("redis-server") => {}
+            other => unreachable!("what does `{other}` promise?"),
+        }
+    }
+    let health = "curl -sS 127.0.0.1:8082/healthz";
+    let deadline = Instant::now() + RECOVERY;
+    while !shell.succeed(health).contains("\"state\":\"coherent\"") {
+        assert!(Instant::now() < deadline, "{}", shell.succeed(health));
+        sleep(POLL);
+    }
+    let read = shell.succeed("curl -sS 127.0.0.1:8082/accounts/1");
+    assert!(read.contains("\"balance\":250"), "it was committed: {read}");
+}
+
+fn python([lines]: [Vec<&str>; 1]) {
+    let redis = RedisServer::start();
+    let mut shell = Shell::start(&[("6379", redis.port())]);
+    // In an environment, as whoever types `pip install`. It was moved to where it is kept, which
+    // its own `pip` does not survive.
+    let python = crate::python::python();
+    let bin = python.parent().unwrap().display();
+    shell.succeed(&format!("export PATH=\"{bin}:$PATH\""));
+    shell.succeed("pip() { python3 -m pip \"$@\"; }");
+    // Somebody must have said how many lanes there are.
+    shell.succeed("UNSTALE_REDIS_URL=redis://127.0.0.1:6379 $EXAMPLES/quick_start");
+    let before = events(&redis);
+    for line in lines {
+        shell.succeed(line);
+    }
+    assert_eq!(events(&redis), before + 1, "nothing was published");
+}
+
+/// What lines say but for numbers, units and the width of columns.
+fn kinds<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    lines.into_iter().map(kind).collect()
+}
+
+fn kind(line: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for word in line.split_whitespace() {
+        let token = |part: &str| {
+            let id = part.len() >= 8 && part.chars().all(|c| c.is_ascii_hexdigit());
+            if id || part.contains(|c: char| c.is_ascii_digit()) {
+                "N".to_owned()
+            } else {
+                part.to_owned()
+            }
+        };
+        let mut kind = String::new();
+        for part in word.split_inclusive(|c: char| !c.is_alphanumeric()) {
+            let separator = part.chars().next_back().filter(|c| !c.is_alphanumeric());
+            kind += &token(part.trim_end_matches(|c: char| !c.is_alphanumeric()));
+            kind.extend(separator);
+        }
+        for joint in ["N.N", "N,N", "N:N", "N-N"] {
+            while kind.contains(joint) {
+                kind = kind.replace(joint, "N");
+            }
+        }
+        // One event, two events; 1 ms, 1 s.
+        if words.last().is_some_and(|last| last == "N") {
+            let bare = kind.trim_end_matches(|c: char| !c.is_alphanumeric());
+            let end = kind[bare.len()..].to_owned();
+            let unit = ["s", "ms", "µs", "B", "kB", "MB"].contains(&bare);
+            let noun = if unit {
+                "unit"
+            } else {
+                bare.trim_end_matches('s')
+            };
+            kind = format!("{noun}{end}");
+        }
+        // "within < 1 ms" is as much as "within 2 ms".
+        if kind != "<" {
+            words.push(kind);
+        }
+    }
+    words.join(" ")
+}
+
+#[test]
+fn numbers_do_not_matter_and_everything_else_does() {
+    let same = |one: &str, other: &str| kind(one) == kind(other);
+    assert!(same(
+        "1 event, half  within < 1 ms; 189.8 kB.",
+        "2,400 events, half within 1.2 s; 3 MB."
+    ));
+    assert!(same(
+        "#17 from deadbeef: 2 keys e2c3a37ac509f8d0",
+        "#9 from 406dac97: 1 key 0102030405060708"
+    ));
+    assert!(!same(
+        "1 event, half within 1 ms",
+        "1 gap, half within 1 ms"
+    ));
+    assert!(!same("ok  lanes  1", "warn  lanes  1"));
+    assert!(!same("ok  lanes  1", "ok  lanes  one"));
+}
