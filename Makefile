@@ -2,7 +2,7 @@
 
 FEATURES := redis tls prometheus uuid test-util cli
 
-.PHONY: help test lint bench redis-server python curl
+.PHONY: help test lint soak bench redis-server python curl
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1: /p' $(MAKEFILE_LIST)
@@ -29,6 +29,16 @@ lint: ## format, clippy, documentation, every feature alone, licences
 	else \
 		echo 'cargo-deny is not installed: licences and sources are not checked'; \
 	fi
+
+# What the run itself says comes last, after the words of the test's runner.
+soak: redis-server ## faults at random on a fleet under load; SOAK_SECONDS=60, SOAK_SEED repeats a run
+	cargo build --all-features --example accounts
+	@SOAK_SUMMARY=$$(mktemp) || exit 1; export SOAK_SUMMARY; set -x; \
+	cargo test --all-features --test it -- --ignored --exact --nocapture \
+		soak::faults_at_random_for_as_long_as_you_like; \
+	{ status=$$?; set +x; } 2>/dev/null; \
+	[ -s "$$SOAK_SUMMARY" ] || echo 'soak: NOT SURVIVED, it ended early: see above' >"$$SOAK_SUMMARY"; \
+	cat "$$SOAK_SUMMARY"; rm -f "$$SOAK_SUMMARY"; exit $$status
 
 bench: ## benchmarks
 	cargo bench --all-features

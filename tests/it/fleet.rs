@@ -32,7 +32,7 @@ const RECOVERY: Duration = Duration::from_secs(5);
 const NOISE: Duration = Duration::from_millis(50);
 
 /// Two fleets under load at once would measure each other.
-static TURN: Mutex<()> = Mutex::const_new(());
+pub(crate) static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Whom a fault may touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,6 +26,7 @@ mod race;
 mod readme;
 mod recorder;
 mod redis;
+mod soak;
 mod stand_in;
 mod store;
 mod writes;

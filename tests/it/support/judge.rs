@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::service::{Reply, Service};
 use ledger::Ledger;
-use report::{Ack, EXPOSURE, RECENT, Read, Served, recent_hits};
+use report::{Ack, EXPOSURE, RECENT, Read, Served, recent_hits, staleness};
 pub(crate) use report::{Phase, Writes};
 
 /// Reads that wait for one instance at most: a stopped one gathers them for as long as it is
@@ -74,10 +74,23 @@ struct Books {
     reads: Vec<Read>,
     /// By account.
     acks: Vec<Vec<Ack>>,
+    /// By account: when each version was first in an answer, to a read or a write, whoever knew of it
+    /// before. A write whose client was told nothing may be there too.
+    seen: Vec<Vec<Ack>>,
     /// By account; `None` while a write of it is under way.
     ledgers: Vec<Option<Ledger>>,
     writes: Writes,
     violations: Vec<String>,
+}
+
+impl Books {
+    /// An answer showed this version.
+    fn see(&mut self, account: usize, version: u64, at: Instant) {
+        let seen = &mut self.seen[account];
+        if seen.last().is_none_or(|last| last.version < version) {
+            seen.push(Ack { version, at });
+        }
+    }
 }
 
 impl Judge {
@@ -85,6 +98,7 @@ impl Judge {
     pub(crate) async fn start(services: Vec<Arc<Service>>, load: Load) -> Self {
         let books = Books {
             acks: vec![Vec::new(); load.accounts],
+            seen: vec![Vec::new(); load.accounts],
             ledgers: vec![Some(Ledger::default()); load.accounts],
             ..Books::default()
         };
@@ -125,14 +139,20 @@ impl Judge {
         let mut books = self.shared.books();
         let reads = std::mem::take(&mut books.reads);
         let writes = books.writes.since(writes);
-        Phase::new(
-            name,
-            (start, end),
-            self.shared.services.len(),
-            &reads,
-            &books.acks,
-            writes,
-        )
+        let behind = reads
+            .iter()
+            .filter_map(|read| staleness(&books.seen[read.account], read));
+        Phase {
+            behind: behind.collect(),
+            ..Phase::new(
+                name,
+                (start, end),
+                self.shared.services.len(),
+                &reads,
+                &books.acks,
+                writes,
+            )
+        }
     }
 
     /// A phase that ends when half of every instance's reads of the last second were hits, or
@@ -195,6 +215,9 @@ async fn read_all(shared: Arc<Shared>, instance: usize) {
                 .await;
             let mut books = shared.books();
             assert!(books.reads.len() < MAX_READS, "nobody asks for phases");
+            if let Ok(version) = read.version {
+                books.see(read.account, version, read.start + read.latency);
+            }
             books.reads.push(read);
             drop(permit);
         });
@@ -293,7 +316,11 @@ impl Shared {
         let at = Instant::now();
         let mut books = self.books();
         let status = reply.as_ref().map_or(0, |reply| reply.status);
-        let judged = match (status, reply.ok().and_then(|reply| reply.version())) {
+        let version = reply.ok().and_then(|reply| reply.version());
+        if let (200 | 202, Some(version)) = (status, version) {
+            books.see(account, version, at);
+        }
+        let judged = match (status, version) {
             (200, Some(version)) => {
                 books.writes.acknowledged += 1;
                 // Never out of order, whatever was answered: the search relies on it.

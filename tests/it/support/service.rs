@@ -39,7 +39,10 @@ const POLL: Duration = Duration::from_millis(10);
 /// One process of the service; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Service {
+    address: String,
     base: String,
+    database: PathBuf,
+    settings: Vec<(String, String)>,
     http: reqwest::Client,
     child: Mutex<Child>,
     output: Output,
@@ -108,26 +111,12 @@ impl Service {
 
     fn spawn(port: u16, database: &Path, settings: &[(&str, &str)]) -> Self {
         let address = format!("{}:{port}", Ipv4Addr::LOCALHOST);
-        let mut command = Command::new(binary());
-        for (name, _) in env::vars_os() {
-            if name.to_string_lossy().starts_with("UNSTALE_") {
-                command.env_remove(name);
-            }
-        }
-        let mut child = command
-            .args(["--listen", &address, "--database"])
-            .arg(database)
-            .envs(settings.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the service can be executed");
+        let settings: Vec<_> = settings
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         let output = Output::default();
-        let readers = vec![
-            output.collect(child.stdout.take().expect("stdout is piped")),
-            output.collect(child.stderr.take().expect("stderr is piped")),
-        ];
+        let (child, readers) = execute(&address, database, &settings, &output);
         let http = reqwest::Client::builder()
             .no_proxy()
             .timeout(REQUEST_TIMEOUT)
@@ -135,6 +124,9 @@ impl Service {
             .expect("a client without TLS needs nothing");
         Self {
             base: format!("http://{address}"),
+            address,
+            database: database.to_owned(),
+            settings,
             http,
             child: Mutex::new(child),
             output,
@@ -235,6 +227,30 @@ impl Service {
         end(&mut self.child());
     }
 
+    /// Starts it again as it was, on the same port, and waits until it is alive. One that still runs
+    /// is killed first.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up, with its output.
+    pub(crate) async fn restart(&self) {
+        self.kill();
+        let deadline = Instant::now() + READY_TIMEOUT;
+        while !self.is_alive().await {
+            let ended = self.child().try_wait();
+            if ended.expect("the child can be waited for").is_some() {
+                // Its readers end with it.
+                let (child, _) =
+                    execute(&self.address, &self.database, &self.settings, &self.output);
+                *self.child() = child;
+            }
+            if Instant::now() > deadline {
+                fail("does not come back", &self.output);
+            }
+            sleep(POLL).await;
+        }
+    }
+
     /// SIGTERM; how the process ended.
     ///
     /// # Panics
@@ -270,6 +286,36 @@ impl Service {
     fn child(&self) -> MutexGuard<'_, Child> {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Starts the process, and the threads that read what it prints.
+fn execute(
+    address: &str,
+    database: &Path,
+    settings: &[(String, String)],
+    output: &Output,
+) -> (Child, Vec<JoinHandle<()>>) {
+    let mut command = Command::new(binary());
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("UNSTALE_") {
+            command.env_remove(name);
+        }
+    }
+    let settings = settings.iter().map(|(name, value)| (name, value));
+    let mut child = command
+        .args(["--listen", address, "--database"])
+        .arg(database)
+        .envs(settings)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the service can be executed");
+    let readers = vec![
+        output.collect(child.stdout.take().expect("stdout is piped")),
+        output.collect(child.stderr.take().expect("stderr is piped")),
+    ];
+    (child, readers)
 }
 
 impl Drop for Service {

@@ -118,10 +118,13 @@ pub(crate) struct Phase {
     pub(crate) length: Duration,
     pub(crate) instances: Vec<Share>,
     pub(crate) writes: Writes,
-    /// Reads that could have been stale, and those that were.
+    /// Reads that could have been stale, and by how much those were that were.
     pub(crate) exposed: usize,
-    pub(crate) stale: usize,
+    pub(crate) stale: Vec<Duration>,
     pub(crate) staleness: Spread,
+    /// Of each read that did not show a version which somebody had seen, acknowledged or not: for how
+    /// long it had been seen.
+    pub(crate) behind: Vec<Duration>,
     /// The stalest read and the first failed ones, in words.
     pub(crate) notes: Vec<String>,
 }
@@ -166,9 +169,11 @@ impl Phase {
             exposed: exposed.len(),
             stale: exposed
                 .iter()
-                .filter(|(staleness, _)| !staleness.is_zero())
-                .count(),
+                .map(|(staleness, _)| *staleness)
+                .filter(|staleness| !staleness.is_zero())
+                .collect(),
             staleness: Spread::of(exposed.iter().map(|(staleness, _)| *staleness).collect()),
+            behind: Vec::new(),
             notes,
         }
     }
@@ -280,6 +285,7 @@ impl fmt::Display for Phase {
             ..
         } = self;
         let (reads, hits) = (self.reads(), 100.0 * self.hit_share());
+        let stale = stale.len();
         writeln!(
             f,
             "{name}: {length:.1?}, {reads} reads, {hits:.0} % hits, {writes:?}"

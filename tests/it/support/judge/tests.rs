@@ -81,7 +81,12 @@ fn a_phase_adds_up() {
         Writes::default(),
     );
     assert_eq!(
-        (phase.reads(), phase.failed(), phase.exposed, phase.stale),
+        (
+            phase.reads(),
+            phase.failed(),
+            phase.exposed,
+            phase.stale.len()
+        ),
         (5, 1, 3, 1)
     );
     assert_eq!(phase.staleness.max, 50 * MS);
