@@ -16,6 +16,7 @@ mod expiry;
 mod faults;
 mod fleet;
 mod flights;
+mod halted;
 mod lifecycle;
 mod limits;
 mod many;

@@ -8,6 +8,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 use unstale::{Instance, Outcome};
@@ -16,7 +17,7 @@ use super::{
     INTENTS, MAX_STALENESS, MEMBER_TIMEOUT, MEMBERS, POLL, WRITE_TIMEOUT, node, settings, until,
 };
 use crate::support::nodes::{Node, Source, ms};
-use crate::support::redis::{RedisServer, end};
+use crate::support::redis::{RedisServer, end, freeze, signal};
 use crate::support::resp::Client;
 
 const ROW: u64 = 1;
@@ -105,6 +106,15 @@ impl Writer {
 
     fn kill(&mut self) {
         end(&mut self.child);
+    }
+
+    /// The whole process, until [`wake`](Self::wake).
+    fn freeze(&mut self) {
+        block_in_place(|| freeze(&mut self.child));
+    }
+
+    fn wake(&mut self) {
+        signal(&mut self.child, Signal::CONT);
     }
 }
 
@@ -222,6 +232,27 @@ async fn killed_between_commit_and_event_a_writer_is_finished_for() {
     assert!(took > Duration::ZERO && scene.recovered() <= 1, "{took:?}");
     scene.buried().await;
     until("two recoveries", async || scene.recovered() == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_between_commit_and_event_a_writer_is_finished_for() {
+    let mut scene = Scene::start().await;
+    scene.commit();
+    scene.source.set(ROW, 2);
+    let committed = Instant::now();
+    scene.writer.freeze();
+    let took = scene
+        .stale_for(committed, MEMBER_TIMEOUT + MAX_STALENESS)
+        .await;
+    assert!(took > Duration::ZERO, "{took:?}");
+    until("it is counted", async || scene.recovered() >= 1).await;
+    // The writer finds itself removed, and finishes once more.
+    scene.writer.wake();
+    scene.writer.go_on();
+    scene.writer.at("published");
+    scene.writer.kill();
+    assert_eq!(scene.peer.get(ROW).await, Some(2));
+    scene.buried().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

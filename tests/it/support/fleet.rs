@@ -1,5 +1,6 @@
 //! Several processes of the reference service on one Redis and one database.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub(crate) struct Fleet {
     /// By instance: its way to Redis.
     pub(crate) proxies: Vec<Proxy>,
     pub(crate) redis: RedisServer,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Fleet {
@@ -29,7 +30,7 @@ impl Fleet {
     /// Needs a runtime with several threads, as everything here that waits for Redis does.
     pub(crate) async fn start(instances: usize) -> Self {
         let dir = TempDir::with_prefix("fleet-").expect("a temporary directory");
-        let database = dir.path().join("accounts.db");
+        let database = database(&dir);
         let redis = block_in_place(RedisServer::start);
         let mut proxies = Vec::new();
         let mut services = Vec::new();
@@ -53,12 +54,21 @@ impl Fleet {
             services,
             proxies,
             redis,
-            _dir: dir,
+            dir,
         }
+    }
+
+    /// The file that all instances share.
+    pub(crate) fn database(&self) -> PathBuf {
+        database(&self.dir)
     }
 
     /// Runs a command on Redis, past the proxies.
     pub(crate) fn admin(&self, args: &[&str]) -> Value {
         block_in_place(|| Client::connect(self.redis.port()).cmd(args))
     }
+}
+
+fn database(dir: &TempDir) -> PathBuf {
+    dir.path().join("accounts.db")
 }
