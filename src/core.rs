@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::bus::{Bus, IntentId};
-use crate::event::{Event, Op, What};
+use crate::event::{Event, Op, Seal, What};
 use crate::log::LogLimit;
 use crate::metrics::{Collapse, Fence, Metrics};
 use crate::outbox::{Collapsed, Item, Outbox, Waiter};
@@ -38,6 +38,7 @@ pub(crate) struct Core {
     pub(crate) stamps: Arc<Stamps>,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) lanes: Vec<OutLane>,
+    pub(crate) seal: Seal,
     pub(crate) writes: Writes,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) caches: RwLock<BTreeMap<u32, Weak<dyn Target>>>,

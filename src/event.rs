@@ -1,10 +1,14 @@
 //! What one message of a lane says: which entries to drop, and who says so.
 //!
-//! An event never carries a value or a key in clear, only hashes; [`wire`] is its encoding.
+//! An event never carries a value or a key in clear, only hashes; [`wire`] is its encoding and
+//! [`seal`] proves who made it.
 
+mod seal;
 mod wire;
 
-pub(crate) use wire::{DecodeError, decode, encode};
+pub(crate) use seal::{Mac, Seal};
+pub(crate) use wire::DecodeError;
+use wire::{decode, encode_within};
 
 /// The origin of events that every instance applies, whoever sent them: those of a dead writer.
 pub(crate) const NOBODY: u64 = 0;

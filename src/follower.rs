@@ -2,12 +2,16 @@
 //!
 //! Pub/sub makes invalidation fast; the sequence, the journal and the verification make it true.
 
+mod hints;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
 use crate::bus::{Journal, Mend, Position};
+use crate::event::Mac;
 use crate::time::Nanos;
+use hints::Hints;
 
 /// Verifications that wait for events to be applied. A subscriber that lags by more than this
 /// many intervals is repaired from the journal long before.
@@ -32,6 +36,8 @@ pub(crate) struct Follower {
     /// Events up to here came from the journal because the subscription was silent.
     silent_to: Option<u64>,
     strikes: u32,
+    /// With a key: what the subscription has delivered and the journal has not confirmed.
+    hints: Hints,
 }
 
 /// A repair under way.
@@ -93,11 +99,7 @@ impl Follower {
     pub(crate) fn hear(&mut self, position: Position, sent: Round) -> Heard {
         let heard = self.place(position, sent);
         if matches!(heard, Heard::Next | Heard::Duplicate | Heard::Gap) {
-            self.heard = self.heard.max(position.sequence);
-            if self.silent_to.is_some_and(|silent| self.heard >= silent) {
-                self.silent_to = None;
-                self.strikes = 0;
-            }
+            self.alive(position.sequence);
         }
         if let (Heard::Next, Some(applied)) = (heard, &mut self.applied) {
             applied.sequence = position.sequence;
@@ -113,6 +115,46 @@ impl Follower {
             Heard::Next => Heard::Gap,
             other => other,
         }
+    }
+
+    /// The subscription has delivered an event.
+    fn alive(&mut self, sequence: u64) {
+        self.heard = self.heard.max(sequence);
+        if self.silent_to.is_some_and(|silent| self.heard >= silent) {
+            self.silent_to = None;
+            self.strikes = 0;
+        }
+    }
+
+    /// As [`hear`](Self::hear), where payloads are signed: the event is genuine, but the place it
+    /// claims is not proven, for anybody who may publish can play an old event again.
+    ///
+    /// So it never advances what is applied, which would let it hide the event whose place it
+    /// takes; the caller applies it unless it is a duplicate, and every verification has the
+    /// journal read from the last event it confirmed. `mac` is none for an event that may
+    /// travel twice with the same bytes.
+    pub(crate) fn hint(&mut self, position: Position, mac: Option<Mac>) -> Heard {
+        let Some(applied) = self.applied else {
+            return Heard::NotAdopted;
+        };
+        if position.epoch != applied.epoch {
+            return Heard::OtherEpoch;
+        }
+        self.alive(position.sequence);
+        if position.sequence <= applied.sequence {
+            return Heard::Duplicate;
+        }
+        match mac {
+            Some(mac) if !self.hints.insert(position.sequence, mac) => Heard::Duplicate,
+            _ => Heard::Next,
+        }
+    }
+
+    /// The journal has this event at `sequence`: whether it was applied when it was heard there.
+    pub(crate) fn confirm(&mut self, sequence: u64, mac: Option<Mac>) -> bool {
+        self.hints
+            .take(sequence)
+            .is_some_and(|heard| mac == Some(heard))
     }
 
     fn place(&mut self, position: Position, sent: Round) -> Heard {
@@ -167,6 +209,7 @@ impl Follower {
         self.pending.clear();
         self.repair = None;
         self.silent_to = None;
+        self.hints = Hints::default();
         Learned::Adopted { first }
     }
 

@@ -18,7 +18,6 @@ use tokio::time::Instant;
 
 use crate::bus::{BusEvent, Journal, Mend, Position, Verified};
 use crate::core::{Core, Phase};
-use crate::event::decode;
 use crate::follower::{Follower, Learned, Mended, Repair, Round};
 use crate::log::LogLimit;
 use crate::metrics::{Fence, Gap, Mended as MendedHow, Repair as RepairOutcome, Verification};
@@ -144,7 +143,10 @@ impl Link {
             if state.overdue.is_some_and(|at| at <= now) {
                 state.overdue = None;
                 if let Some(repair) = state.follower.repair_silence() {
-                    self.core.metrics.gaps[Gap::Silent].inc();
+                    // With a key every event is asked for; see `Follower::hint`.
+                    if !self.core.seal.is_keyed() {
+                        self.core.metrics.gaps[Gap::Silent].inc();
+                    }
                     self.read_journal(lane, repair);
                 }
             }
@@ -324,9 +326,7 @@ impl Link {
         match state.follower.mended(repair.number, journal, self.round) {
             Mended::Obsolete => return,
             Mended::Events { events, done } => {
-                for (_, payload) in events {
-                    self.apply(lane, decode(&payload), false);
-                }
+                let missed = self.apply_journal(lane, &events);
                 let state = &mut self.lanes[lane as usize];
                 if let Some(rest) = (!done)
                     .then(|| state.follower.repair_rest(repair))
@@ -335,7 +335,10 @@ impl Link {
                     self.read_journal(lane, rest);
                     return;
                 }
-                core.metrics.repairs[RepairOutcome::Repaired].inc();
+                // With a key the journal is read after every event: it repairs what was missed only.
+                if missed > 0 || !core.seal.is_keyed() {
+                    core.metrics.repairs[RepairOutcome::Repaired].inc();
+                }
                 self.vouch_if_proven(lane);
             }
             Mended::Fence => {

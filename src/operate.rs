@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::bus::redis::inspect::{Inspector, Missing};
 use crate::bus::redis::{RedisBus, RedisConfig};
 use crate::bus::{Bus, BusConfig, BusEvent, GapCause, Position};
-use crate::event::{self, Event, NOBODY, Op, What};
+use crate::event::{DecodeError, Event, Mac, NOBODY, Op, Seal, What};
 use crate::key::{cache_id, tag_hash, too_long};
 use crate::metrics::Traffic;
 use crate::outbox::GROUP_KEYS;
@@ -209,6 +209,7 @@ impl From<Missing> for MissingRight {
 struct Access {
     bus: Arc<RedisBus>,
     events: mpsc::Receiver<BusEvent>,
+    seal: Seal,
     id: u64,
     lanes: u32,
 }
@@ -234,6 +235,7 @@ impl Access {
         Ok(Self {
             bus,
             events,
+            seal: Seal::new(settings),
             id,
             lanes,
         })
@@ -320,14 +322,17 @@ pub async fn invalidate(
 
 impl Access {
     async fn publish(&self, settings: &Settings, lane: u32, op: Op) -> Result<Position, Error> {
-        let payload = event::encode(&Event {
+        let mut event = Event {
             origin: self.id,
-            sent: Clock::Kernel.precise(),
+            sent: 0,
             ops: vec![op],
-        });
+        };
         let deadline = Instant::now() + settings.publish_timeout;
         loop {
-            match self.bus.publish(lane, payload.clone(), Vec::new()).await {
+            // With every attempt, so that no two publications have the same bytes.
+            event.sent = Clock::Kernel.precise();
+            let payload = self.seal.encode(lane, &event);
+            match self.bus.publish(lane, payload, Vec::new()).await {
                 Err(error) if error.kind() == ErrorKind::Bus && Instant::now() < deadline => {
                     sleep(RETRY).await;
                 }
@@ -469,7 +474,7 @@ impl Tail {
                     epoch: position.epoch,
                     sequence: position.sequence,
                 };
-                Heard::Event(heading, contents(&payload))
+                Heard::Event(heading, contents(self.0.seal.decode(lane, &payload)))
             }
         })
     }
@@ -480,9 +485,9 @@ impl Tail {
     }
 }
 
-fn contents(payload: &[u8]) -> Contents {
-    match event::decode(payload) {
-        Ok(Event { origin, ops, .. }) => Contents::Drops {
+fn contents(read: Result<(Event, Mac), DecodeError>) -> Contents {
+    match read {
+        Ok((Event { origin, ops, .. }, _)) => Contents::Drops {
             origin: (origin != NOBODY).then_some(origin),
             drops: ops.into_iter().map(drops).collect(),
         },
@@ -539,15 +544,20 @@ mod tests {
 
     #[test]
     fn a_dead_writers_event_has_no_origin_and_noise_is_told() {
-        let payload = event::encode(&Event {
+        let seal = Seal::new(&Settings::default());
+        let event = Event {
             origin: NOBODY,
             sent: 0,
             ops: vec![Op::lane()],
-        });
-        let Contents::Drops { origin, drops } = contents(&payload) else {
+        };
+        let payload = seal.encode(0, &event);
+        let Contents::Drops { origin, drops } = contents(seal.decode(0, &payload)) else {
             unreachable!("it decodes");
         };
         assert_eq!((origin, drops[0].kind), (None, "lane"));
-        assert!(matches!(contents(b"\xff"), Contents::Unreadable { .. }));
+        assert!(matches!(
+            contents(seal.decode(0, b"\xff")),
+            Contents::Unreadable { .. }
+        ));
     }
 }

@@ -57,6 +57,11 @@ pub struct Settings {
     pub tls_key: Option<PathBuf>,
     /// Instances with the same namespace share events. Defaults to `default`.
     pub namespace: String,
+    /// A secret that all instances and writers of the namespace share: events are signed with it,
+    /// and nothing else is believed. Needs a journal. Defaults to `None`, no signatures.
+    pub key: Option<String>,
+    /// Another secret whose signatures are believed too, while the key is being changed.
+    pub key_accepted: Option<String>,
     /// Longest life of an entry; the net for writers that tell nobody. Defaults to 60 s.
     pub ttl: Duration,
     /// Part of the TTL by which an entry's life is shortened at random. Defaults to 0.1.
@@ -242,6 +247,8 @@ impl Default for Settings {
             tls_cert: None,
             tls_key: None,
             namespace: "default".to_string(),
+            key: None,
+            key_accepted: None,
             ttl: Duration::from_secs(60),
             ttl_jitter: 0.1,
             max_staleness: Some(Duration::from_secs(2)),
@@ -273,7 +280,7 @@ pub(crate) fn check_cache_name(name: &str) -> Result<(), Error> {
     bounds::cache_name(name).map_err(|why| Error::new(crate::ErrorKind::Settings, why))
 }
 
-/// Redacts what [`Settings::describe`] redacts: the URL's password and the key's path.
+/// Redacts what [`Settings::describe`] redacts: the URL's password, the keys, the TLS key's path.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Settings");

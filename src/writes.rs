@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::bus::{Intent, IntentId};
 use crate::core::{Core, Phase, Target};
-use crate::event::{Event, NOBODY, encode};
+use crate::event::{Event, NOBODY};
 use crate::metrics::WriteOutcome;
 use crate::outbox::{Group, Item};
 use crate::settings::WritePolicy;
@@ -317,11 +317,12 @@ fn payload_of(core: &Core, items: &[Item], lane: u32) -> Option<Bytes> {
         .copied();
     let ops = Group::ops_of(mine);
     (!ops.is_empty()).then(|| {
-        encode(&Event {
+        let event = Event {
             origin: NOBODY,
             sent: 0,
             ops,
-        })
+        };
+        core.seal.encode(lane, &event)
     })
 }
 

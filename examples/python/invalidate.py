@@ -7,7 +7,8 @@ Run it after your change is committed; PROTOCOL.md says why, and what travels.
     invalidate.py --redis redis://127.0.0.1 --namespace shop --cache accounts --tag tenant-7
     invalidate.py --redis redis://127.0.0.1 --namespace shop --cache accounts --all
 
-Publishing twice is harmless: when it fails, run it again.
+Publishing twice is harmless: when it fails, run it again. Where the instances have UNSTALE_KEY, set
+that variable here too.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import struct
 import sys
 from pathlib import Path
 
+import blake3
 import msgpack
 import redis
 import xxhash
@@ -27,6 +29,10 @@ KEYS, TAGS, CACHE = 0, 1, 2
 # Bounds that all instances keep.
 MAX_KEY_BYTES = 65_536
 KEYS_PER_EVENT = 1_024
+
+# With a key, every event ends with so many bytes of MAC.
+MAC_BYTES = 16
+MAC_CONTEXT = "unstale 2026 v1 event authentication"
 
 # The publish script, unchanged. Where you copy this file to, copy these two as well.
 SCRIPTS = Path(__file__).resolve().parents[2] / "src" / "bus" / "redis"
@@ -67,6 +73,16 @@ def event(operations, origin=0, sent=0):
     return b"\x01" + msgpack.packb([origin, sent, operations], use_bin_type=True)
 
 
+def signed(payload, key, namespace, lane):
+    """The event with its MAC, by the fleet's UNSTALE_KEY; without one, the event as it is."""
+    if not key:
+        return payload
+    derived = blake3.blake3(key.encode(), derive_key_context=MAC_CONTEXT).digest()
+    space = namespace.encode()
+    covered = struct.pack(">I", len(space)) + space + struct.pack(">I", lane) + payload
+    return payload + blake3.blake3(covered, key=derived).digest()[:MAC_BYTES]
+
+
 def names(namespace, lane, database):
     """The lane's channel, state and journal."""
     lane = "us:{%s:%d}" % (namespace, lane)
@@ -92,8 +108,9 @@ def lane_events(lanes, cache, key_format, keys=(), tags=()):
 class Publisher:
     """Publishes to one namespace."""
 
-    def __init__(self, client, namespace, journal):
+    def __init__(self, client, namespace, journal, key=None):
         self.client, self.namespace, self.journal = client, namespace, journal
+        self.key = key
         self.database = client.connection_pool.connection_kwargs.get("db") or 0
         # Sends the hash only, and the text where the server does not have it yet.
         text = "".join((SCRIPTS / name).read_text() for name in SCRIPT_FILES)
@@ -109,6 +126,7 @@ class Publisher:
         """Returns the event's epoch and sequence: Redis has it, and every instance will."""
         channel, state, journal = names(self.namespace, lane, self.database)
         seed = os.urandom(8)
+        payload = signed(payload, self.key, self.namespace, lane)
         return self.script(keys=[state, journal], args=[channel, self.journal, seed, payload])
 
 
@@ -140,6 +158,10 @@ def check_vectors(path):
         "caches": lambda v: (cache_id(v["cache"]), v["id"]),
         "tags": lambda v: (hash64(v["tag"].encode()), number(v["hash"])),
         "events": lambda v: (encoded(v), v["payload"]),
+        "signed": lambda v: (
+            signed(bytes.fromhex(v["event"]), v["key"], v["namespace"], v["lane"]).hex(),
+            v["payload"],
+        ),
     }
     count = 0
     for name, check in checks.items():
@@ -192,8 +214,10 @@ def invalidate(args):
         raise ValueError("the keys have different numbers of parts")
     key_type = formats.pop() if args.format is None else args.format
 
+    # As the instances read it: white space around it is not part of it.
+    key = os.environ.get("UNSTALE_KEY", "").strip()
     client = redis.from_url(args.redis, socket_timeout=5, socket_connect_timeout=5)
-    publisher = Publisher(client, args.namespace, args.journal)
+    publisher = Publisher(client, args.namespace, args.journal, key)
     found = publisher.lanes()
     lanes = found or args.lanes
     if not lanes:

@@ -16,7 +16,6 @@
 
 use std::fmt;
 
-use bytes::Bytes;
 use rmp_serde::decode::Error as RmpError;
 use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
@@ -59,6 +58,8 @@ pub(crate) enum DecodeError {
     Malformed,
     /// Bytes follow the event.
     Trailing,
+    /// There is a key, and this was not made with it, or not for this namespace and lane.
+    Unsigned,
 }
 
 impl fmt::Display for DecodeError {
@@ -69,6 +70,7 @@ impl fmt::Display for DecodeError {
             Self::UnknownKind => "the message has an operation of an unknown kind",
             Self::Malformed => "the message is malformed",
             Self::Trailing => "bytes follow the message",
+            Self::Unsigned => "the message was not signed with this namespace's key",
         })
     }
 }
@@ -77,14 +79,14 @@ impl std::error::Error for DecodeError {}
 
 /// Encodes an event.
 ///
-/// One that would be longer than [`MAX_PAYLOAD`] becomes one that drops the whole lane: too much
+/// One that would be longer than `most` bytes becomes one that drops the whole lane: too much
 /// is dropped, nothing is lost.
-pub(crate) fn encode(event: &Event) -> Bytes {
+pub(crate) fn encode_within(event: &Event, most: usize) -> Vec<u8> {
     let bytes = write(event.origin, event.sent, &event.ops);
-    if bytes.len() > MAX_PAYLOAD {
-        return write(event.origin, event.sent, &[Op::lane()]).into();
+    if bytes.len() > most {
+        return write(event.origin, event.sent, &[Op::lane()]);
     }
-    bytes.into()
+    bytes
 }
 
 /// Decodes a payload; allocates at most in proportion to its length.

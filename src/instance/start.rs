@@ -12,6 +12,7 @@ use crate::Error;
 use crate::bus::local::LocalBus;
 use crate::bus::{Bus, BusConfig, BusEvent};
 use crate::core::{Core, OutLane, Phase};
+use crate::event::Seal;
 use crate::instance::{Instance, Lifeline, close, keeper};
 use crate::link::Link;
 use crate::log::LogLimit;
@@ -116,6 +117,7 @@ impl Start {
             stamps: Arc::new(Stamps::new(settings.lanes)),
             bus,
             lanes: (0..settings.lanes).map(out_lane).collect(),
+            seal: Seal::new(&settings),
             writes: Writes::default(),
             metrics,
             caches: RwLock::new(BTreeMap::new()),

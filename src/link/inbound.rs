@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::bus::{BusEvent, GapCause, Position};
-use crate::event::{DecodeError, Event, decode};
+use crate::event::{DecodeError, Event, Mac, NOBODY};
 use crate::follower::Heard;
 use crate::link::{Link, STASH};
 use crate::metrics::{Dropped, Fence, Gap};
@@ -19,7 +19,12 @@ impl Link {
             BusEvent::Garbled { lane } => {
                 self.core.metrics.gaps[Gap::Garbled].inc();
                 self.core.metrics.dropped[Dropped::Undecodable].inc();
-                self.fence_undecodable(lane, "a message that no instance of this crate has sent");
+                let reason = "a message that no instance of this crate has sent";
+                if self.core.seal.is_keyed() {
+                    self.refuse(lane, reason);
+                } else {
+                    self.fence_undecodable(lane, reason);
+                }
             }
             BusEvent::Message {
                 lane,
@@ -27,6 +32,10 @@ impl Link {
                 payload,
             } => {
                 self.core.metrics.received.inc();
+                if self.core.seal.is_keyed() {
+                    self.hint(lane, position, &payload);
+                    return;
+                }
                 let state = &mut self.lanes[lane as usize];
                 if !state.follower.repairing() {
                     self.hear(lane, position, &payload);
@@ -56,8 +65,8 @@ impl Link {
     }
 
     fn hear(&mut self, lane: u32, position: Position, payload: &[u8]) {
+        let event = self.decode(lane, payload).map(|(event, _)| event);
         let state = &mut self.lanes[lane as usize];
-        let event = decode(payload);
         let (heard, gap) = match &event {
             Ok(_) => (state.follower.hear(position, self.round), Gap::Sequence),
             Err(_) => (
@@ -88,6 +97,54 @@ impl Link {
             Heard::NotAdopted => Dropped::NotAdopted,
         };
         self.core.metrics.dropped[dropped].inc();
+    }
+
+    /// With a key, what the channel says is applied if it is genuine, whatever place it claims:
+    /// a drop too many is harmless. Only the journal makes it count; see [`Follower::hint`].
+    ///
+    /// [`Follower::hint`]: crate::follower::Follower::hint
+    fn hint(&mut self, lane: u32, position: Position, payload: &[u8]) {
+        let (event, mac) = match self.decode(lane, payload) {
+            Ok(genuine) => genuine,
+            Err(error) => {
+                self.core.metrics.gaps[Gap::Garbled].inc();
+                self.core.metrics.dropped[Dropped::Undecodable].inc();
+                self.refuse(lane, &error.to_string());
+                return;
+            }
+        };
+        let follower = &mut self.lanes[lane as usize].follower;
+        let unique = (event.origin != NOBODY).then_some(mac);
+        match follower.hint(position, unique) {
+            Heard::Duplicate => self.core.metrics.dropped[Dropped::Duplicate].inc(),
+            Heard::OtherEpoch => {
+                // The next verification finds another epoch by itself.
+                self.core.metrics.gaps[Gap::Epoch].inc();
+                self.apply(lane, Ok(event), true);
+            }
+            Heard::Next | Heard::Gap | Heard::NotAdopted => self.apply(lane, Ok(event), true),
+        }
+    }
+
+    /// Applies a page of the journal, without what the subscription has delivered in the same
+    /// places already; how many events it has not.
+    pub(super) fn apply_journal(&mut self, lane: u32, events: &[(u64, Bytes)]) -> usize {
+        let mut missed = 0;
+        for (sequence, payload) in events {
+            let read = self.decode(lane, payload);
+            let follower = &mut self.lanes[lane as usize].follower;
+            let mac = read.as_ref().ok().map(|(_, mac)| *mac);
+            if self.core.seal.is_keyed() && follower.confirm(*sequence, mac) {
+                continue;
+            }
+            missed += 1;
+            self.apply(lane, read.map(|(event, _)| event), false);
+        }
+        missed
+    }
+
+    fn decode(&self, lane: u32, payload: &[u8]) -> Result<(Event, Mac), DecodeError> {
+        self.core.seal.decode(lane, payload)
     }
 
     pub(super) fn unstash(&mut self, lane: u32) {
@@ -134,6 +191,20 @@ impl Link {
         }
     }
 
+    /// With a key the channel cannot make anybody drop what it has not signed: a genuine event is in
+    /// the journal too, where it cannot be replaced by whoever may only publish.
+    fn refuse(&self, lane: u32, reason: &str) {
+        if let Some(suppressed) = self.log.allow(self.core.clock.now()) {
+            tracing::warn!(
+                lane,
+                reason,
+                suppressed,
+                "a message on the lane's channel was ignored: have all instances and writers the \
+                 same UNSTALE_KEY, or is somebody else publishing here?"
+            );
+        }
+    }
+
     /// What cannot be understood may have named anything.
     fn fence_undecodable(&self, lane: u32, reason: &str) {
         self.core.fence(lane, Fence::Undecodable);
@@ -143,7 +214,8 @@ impl Link {
                 reason,
                 suppressed,
                 "an event could not be decoded, so the lane was fenced: is a newer version, or \
-                 something else, publishing on this namespace's channels?"
+                 something else, publishing on this namespace's channels? Have all instances and \
+                 writers the same UNSTALE_KEY?"
             );
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::core::{Core, Phase};
-use crate::event::{Event, encode};
+use crate::event::Event;
 use crate::outbox::Group;
 use crate::{Error, ErrorKind};
 
@@ -68,7 +68,7 @@ impl Publisher {
             sent: core.clock.precise(),
             ops: group.ops,
         };
-        let payload = encode(&event);
+        let payload = core.seal.encode(self.lane, &event);
         let clears = group.clears.clone();
         let group = Group {
             ops: event.ops,

@@ -39,11 +39,25 @@ const SMALLEST_OUTBOX: usize = 1024;
 const LARGEST_OUTBOX: usize = 16 << 20;
 /// Longest wait for one commit, whose keys stay marked in Redis all the while.
 const LONGEST_WRITE: Duration = Duration::from_secs(24 * 3600);
+/// Shortest key: whoever hears one signed event may try keys at leisure, so it has 128 bits at least.
+const SHORTEST_KEY: usize = 16;
+/// Longest key: every byte beyond 32 random ones adds nothing, and a whole file is a mistake.
+const LONGEST_KEY: usize = 1024;
 /// Longest name of a namespace or a cache: names travel with channels and metrics.
 const LONGEST_NAME: usize = 64;
 
 pub(super) fn redis_url(value: &Option<String>) -> Check {
     value.as_deref().map_or(Ok(()), url::check)
+}
+
+pub(super) fn key(value: &Option<String>) -> Check {
+    let Some(value) = value else { return Ok(()) };
+    if (SHORTEST_KEY..=LONGEST_KEY).contains(&value.len()) {
+        return Ok(());
+    }
+    Err(format!(
+        "must be a random secret of {SHORTEST_KEY} to {LONGEST_KEY} bytes, as `openssl rand -hex 32` makes"
+    ))
 }
 
 pub(super) fn namespace(value: &str) -> Check {
@@ -164,6 +178,7 @@ pub(super) fn any<T>(_: &T) -> Check {
 /// What holds between settings. A value found wrong by itself is not compared with others.
 pub(super) fn together(settings: &Settings, problems: &mut Problems) {
     tls(settings, problems);
+    keys(settings, problems);
     if problems.blames(&Place::global("verify_interval")) {
         return;
     }
@@ -220,6 +235,16 @@ fn bound_holds(place: Place, bound: Option<Duration>, beat: Duration, problems: 
             beat,
         );
         problems.report(place, &bound.show(), why);
+    }
+}
+
+fn keys(settings: &Settings, problems: &mut Problems) {
+    if settings.key.is_none() && settings.key_accepted.is_some() {
+        problems.report(Place::global("key_accepted"), "", "needs key as well");
+    }
+    if settings.key.is_some() && settings.journal == 0 {
+        let why = "needs a journal, which alone says which event has which sequence: set journal";
+        problems.report(Place::global("key"), "", why);
     }
 }
 

@@ -75,6 +75,11 @@ pub(super) static FIELDS: &[Field] = fields! {
         "PEM file of the client certificate's private key.";
     global namespace = "default", bounds::namespace:
         "Instances with the same namespace share events.";
+    global key = "unset", bounds::key:
+        "Secret of the namespace, at least 16 bytes: events are signed with it, and nothing else \
+         is believed. Needs a journal.";
+    global key_accepted = "unset", bounds::key:
+        "Another secret whose signatures are believed too, while key is being changed.";
     cache ttl = "60s", bounds::ttl:
         "Longest life of an entry; the net for writers that tell nobody.";
     cache ttl_jitter = "0.1", bounds::ttl_jitter:

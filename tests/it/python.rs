@@ -84,6 +84,7 @@ fn script(arguments: &[&str]) -> Output {
         .args(arguments);
     command
         .env_remove("UNSTALE_REDIS_URL")
+        .env_remove("UNSTALE_KEY")
         .env("PYTHONDONTWRITEBYTECODE", "1");
     command.stdin(Stdio::null()).output().unwrap()
 }
@@ -130,7 +131,9 @@ fn the_example_has_the_vectors_of_the_protocol() {
     let protocol = root().join("PROTOCOL.md");
     let output = script(&["--vectors", protocol.to_str().unwrap()]);
     assert!(output.status.success(), "{}", text(&output));
-    let blocks = ["names", "keys", "lanes", "caches", "tags", "events"];
+    let blocks = [
+        "names", "keys", "lanes", "caches", "tags", "events", "signed",
+    ];
     let text_of = read("PROTOCOL.md");
     let lines = blocks.map(|name| {
         let after = text_of
