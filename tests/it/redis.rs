@@ -11,6 +11,7 @@ mod crash;
 mod hostile;
 mod messages;
 mod server;
+mod signed;
 mod start;
 mod traffic;
 mod watch;
@@ -79,6 +80,11 @@ impl Pair {
     }
 
     async fn on(server: RedisServer) -> Self {
+        Self::with(server, settings).await
+    }
+
+    /// With the settings that this makes of a URL.
+    async fn with(server: RedisServer, settings: impl Fn(&str) -> Settings) -> Self {
         let (source, proxy) = (Source::default(), Proxy::start(server.port()).await);
         let a = node(settings(&server.url()), &source).await;
         let b = node(settings(&proxy.url()), &source).await;

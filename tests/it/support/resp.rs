@@ -1,5 +1,6 @@
 //! A tiny blocking Redis client for administering a test's server; not for what is under test.
 
+use std::fmt::Debug;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -70,17 +71,20 @@ impl Client {
     /// # Panics
     ///
     /// When the server answers with an error.
-    pub(crate) fn cmd(&mut self, args: &[&str]) -> Value {
+    pub(crate) fn cmd<A: AsRef<[u8]> + Debug>(&mut self, args: &[A]) -> Value {
         let value = self.try_cmd(args).expect("redis-server answers");
         assert!(!matches!(value, Value::Error(_)), "{args:?}: {value:?}");
         value
     }
 
     /// Runs a command; an error of the server is a value, one of the connection an `Err`.
-    pub(crate) fn try_cmd(&mut self, args: &[&str]) -> io::Result<Value> {
+    pub(crate) fn try_cmd<A: AsRef<[u8]>>(&mut self, args: &[A]) -> io::Result<Value> {
         let mut request = format!("*{}\r\n", args.len()).into_bytes();
         for arg in args {
-            request.extend_from_slice(format!("${}\r\n{arg}\r\n", arg.len()).as_bytes());
+            let arg = arg.as_ref();
+            request.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+            request.extend_from_slice(arg);
+            request.extend_from_slice(b"\r\n");
         }
         self.stream.get_mut().write_all(&request)?;
         self.read()
