@@ -1,5 +1,7 @@
 //! Keys: their canonical bytes, and the 64-bit hash that stands for them everywhere else.
 
+use std::fmt;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{Error, ErrorKind};
@@ -62,13 +64,22 @@ pub trait KeyRef<K>: Key + ToOwned<Owned = K> {}
 impl<K, Q: Key + ToOwned<Owned = K> + ?Sized> KeyRef<K> for Q {}
 
 /// Takes a key's canonical bytes.
-#[derive(Debug)]
 pub struct KeyWriter {
     inline: [u8; INLINE],
     spilled: Vec<u8>,
     /// Bytes written, length prefixes included.
     length: usize,
     parts: usize,
+}
+
+/// Shows no byte of the key: keys may be secrets.
+impl fmt::Debug for KeyWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyWriter")
+            .field("length", &self.length)
+            .field("parts", &self.parts)
+            .finish_non_exhaustive()
+    }
 }
 
 impl KeyWriter {

@@ -1,0 +1,341 @@
+//! One service with secrets and recognisable keys, through reads, writes and failures: nothing that is
+//! printed, logged, measured, told to Redis or shown by the program has any of them.
+//!
+//! In a binary of its own, because it listens to all of the process's log lines.
+
+#![expect(clippy::panic, reason = "a test that cannot go on fails")]
+
+#[path = "it/support/redis.rs"]
+#[allow(dead_code, reason = "shared with the other tests")]
+mod redis;
+#[path = "it/support/resp.rs"]
+#[allow(dead_code, reason = "shared with the other tests")]
+mod resp;
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use unstale::{Instance, Key, KeyWriter, Settings};
+
+use redis::RedisServer;
+use resp::{Client, Value};
+
+const PASSWORD: &str = "hunter2-p4ssw0rd";
+const WRONG: &str = "wr0ng-hunter3-p4ss";
+const SECRET: &str = "s1gning-secret-of-the-fleet";
+const OLD_SECRET: &str = "0ld-secret-of-the-fleet";
+const SHORT: &str = "sh0rt-secret";
+const KEY: &str = "rawkey-customer-4711";
+const TAG: &str = "rawtag-tenant-4712";
+const VALUE: &str = "rawvalue-4713";
+
+/// How long a condition may take that is only a matter of a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// Keeps every log line.
+struct Sink;
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LOG.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A key type of a service's own, which prints what it writes into.
+#[derive(Clone)]
+struct Noisy(&'static str, Arc<Mutex<String>>);
+
+impl PartialEq for Noisy {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Noisy {}
+
+impl Key for Noisy {
+    fn write(&self, out: &mut KeyWriter) {
+        out.part(self.0.as_bytes());
+        write!(self.1.lock().unwrap_or_else(|e| e.into_inner()), "{out:?}").unwrap();
+    }
+}
+
+/// What must not occur, in the forms in which something might print it.
+fn forms(secret: &str) -> Vec<Vec<u8>> {
+    let bytes = secret.as_bytes();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let list = format!("{bytes:?}");
+    let list = list.trim_matches(['[', ']']).to_owned();
+    let encoded = secret.replace('-', "%2D");
+    let mut forms = vec![bytes.to_vec(), bytes.iter().rev().copied().collect()];
+    forms.extend([hex.to_uppercase(), hex, list, encoded].map(String::into_bytes));
+    forms
+}
+
+/// Everything that was seen, by where.
+#[derive(Default)]
+struct Seen(Vec<(&'static str, Vec<u8>)>);
+
+impl Seen {
+    fn add(&mut self, place: &'static str, what: impl Into<Vec<u8>>) {
+        self.0.push((place, what.into()));
+    }
+
+    /// How often a text occurs in a place.
+    fn count(&self, of: &str, text: &[u8]) -> usize {
+        let places = self.0.iter().filter(|(place, _)| *place == of);
+        places
+            .map(|(_, what)| what.windows(text.len()).filter(|it| *it == text).count())
+            .sum()
+    }
+
+    fn assert_clean(&self, secrets: &[&str]) {
+        for (place, what) in &self.0 {
+            for secret in secrets {
+                for form in forms(secret) {
+                    let found = what.windows(form.len()).any(|it| it == form);
+                    let text = String::from_utf8_lossy(what);
+                    assert!(!found, "{secret} in {place}: {text}");
+                }
+            }
+        }
+    }
+}
+
+fn admin(server: &RedisServer) -> Client {
+    let mut client = Client::connect(server.port());
+    client.cmd(&["AUTH", PASSWORD]);
+    client
+}
+
+/// Every command that the server is sent from now on, until it stops.
+fn monitor(server: &RedisServer) -> thread::JoinHandle<Vec<u8>> {
+    let mut client = admin(server);
+    client.cmd(&["MONITOR"]);
+    thread::spawn(move || {
+        let mut all = Vec::new();
+        while let Ok(Value::Text(line)) = client.read() {
+            all.extend_from_slice(&line);
+            all.push(b'\n');
+        }
+        all
+    })
+}
+
+/// What every key of the server holds.
+fn contents(server: &RedisServer) -> Vec<u8> {
+    let mut client = admin(server);
+    let mut all = Vec::new();
+    for name in client.cmd(&["KEYS", "*"]).array().to_vec() {
+        let name = name.text();
+        all.extend_from_slice(name.as_bytes());
+        let read: &[&str] = match client.cmd(&["TYPE", &name]).text().as_str() {
+            "hash" => &["HGETALL", &name],
+            "zset" => &["ZRANGE", &name, "0", "-1"],
+            "stream" => &["XRANGE", &name, "-", "+"],
+            other => panic!("{name} is a {other}"),
+        };
+        flatten(&client.cmd(read), &mut all);
+    }
+    all
+}
+
+fn flatten(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Text(bytes) => out.extend_from_slice(bytes),
+        Value::Array(items) => items.iter().for_each(|item| flatten(item, out)),
+        other => out.extend_from_slice(other.text().as_bytes()),
+    }
+}
+
+/// Runs the program and returns what it printed on both channels.
+async fn program(args: &[&str], settings: &Settings) -> Vec<u8> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_unstale"));
+    command.env_clear().args(args).stdin(Stdio::null());
+    command
+        .env("UNSTALE_REDIS_URL", settings.redis_url.as_ref().unwrap())
+        .env("UNSTALE_NAMESPACE", &settings.namespace)
+        .env("UNSTALE_KEY", settings.key.as_ref().unwrap())
+        .env("UNSTALE_KEY_ACCEPTED", OLD_SECRET);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = output.await.unwrap();
+    [output.stdout, output.stderr].concat()
+}
+
+fn settings(server: &RedisServer, password: &str) -> Settings {
+    let mut settings = Settings::default();
+    settings.redis_url = Some(format!("redis://:{password}@127.0.0.1:{}", server.port()));
+    settings.namespace = "shop".to_owned();
+    settings.key = Some(SECRET.to_owned());
+    settings.key_accepted = Some(OLD_SECRET.to_owned());
+    settings.verify_interval = Duration::from_millis(50);
+    settings.max_staleness = Some(Duration::from_millis(200));
+    settings.publish_timeout = Duration::from_millis(300);
+    settings
+}
+
+async fn until(what: &str, mut yes: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        while !yes().await {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+    };
+    let asked = tokio::time::timeout(PATIENCE, asking).await;
+    assert!(asked.is_ok(), "never became true: {what}");
+}
+
+/// Errors of settings and of a login that is refused.
+async fn refusals(server: &RedisServer, seen: &mut Seen) {
+    let wrong = Instance::start(settings(server, WRONG)).await.unwrap_err();
+    seen.add("errors", format!("{wrong} {wrong:?}"));
+    let variables = [
+        ("UNSTALE_REDIS_URL", format!("redis//:{PASSWORD}@h")),
+        ("UNSTALE_KEY", SHORT.to_owned()),
+        ("UNSTALE_KEYS", SECRET.to_owned()),
+        ("UNSTALE_KEY_ACCEPTED", SHORT.to_owned()),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value));
+    let bad = Settings::from_vars(variables).unwrap_err();
+    seen.add("errors", format!("{bad} {bad:?}"));
+    let mut bad = settings(server, PASSWORD);
+    bad.journal = 0;
+    let error = bad.validate().unwrap_err();
+    seen.add(
+        "errors",
+        format!("{error} {error:?} {bad:?} {:?}", bad.describe()),
+    );
+}
+
+/// Reads, writes, tags and a batch of one instance; the server dies and comes back meanwhile.
+async fn live(server: &RedisServer, seen: &mut Seen) {
+    let settings = settings(server, PASSWORD);
+    let instance = Instance::start(settings.clone()).await.unwrap();
+    let builder = instance.cache::<String, String>("accounts");
+    seen.add("debug", format!("{builder:?}"));
+    let loader =
+        |_: String| async { Ok::<_, io::Error>(unstale::Loaded::new(VALUE.to_owned()).tag(TAG)) };
+    let cache = builder.loader(loader).build().unwrap();
+    let done = async || Ok::<_, io::Error>(());
+    for _ in 0..3 {
+        cache.get(KEY).await.unwrap();
+        cache.write(KEY, done()).await.unwrap();
+        cache.get(KEY).await.unwrap();
+        cache.invalidate_tag(TAG).await.unwrap();
+    }
+    let printed = Arc::new(Mutex::new(String::new()));
+    let noisy = instance.cache::<Noisy, u64>("noisy").build().unwrap();
+    let load = async { Ok::<_, io::Error>(1) };
+    noisy
+        .get_with(&Noisy(KEY, printed.clone()), load)
+        .await
+        .unwrap();
+    assert!(printed.lock().unwrap().contains("KeyWriter"));
+    seen.add("debug", printed.lock().unwrap().clone());
+
+    let open = instance
+        .batch()
+        .key(&cache, KEY)
+        .tag(&cache, TAG)
+        .all(&cache);
+    seen.add("debug", format!("{open:?}"));
+    open.write(async {
+        seen.add("redis", contents(server));
+        seen.add("program", program(&["status"], &settings).await);
+        Ok::<_, io::Error>(())
+    })
+    .await
+    .unwrap();
+
+    let (tail, drop) = (
+        ["tail", "--json", "--seconds", "2"],
+        ["invalidate", "accounts", KEY],
+    );
+    let (tail, drop) = tokio::join!(program(&tail, &settings), async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        program(&drop, &settings).await
+    });
+    seen.add("tail", tail);
+    seen.add("program", drop);
+    for args in [
+        ["settings"].as_slice(),
+        &["settings", "--json"],
+        &["doctor"],
+        &["status", "--json"],
+    ] {
+        seen.add("program", program(args, &settings).await);
+    }
+    seen.add("redis", contents(server));
+
+    // Something that nobody signed, on the channel and in the place of an event.
+    admin(server).cmd(&[
+        "PUBLISH",
+        "us:{shop:0}e0",
+        "nobody has signed this message of ours",
+    ]);
+    server.kill();
+    let lost = cache.invalidate(KEY).await.unwrap_err();
+    let refused = cache.write(KEY, done()).await.unwrap_err();
+    let long = "rawkey-customer-4711".repeat(4_000);
+    let too_long = cache.get(&long).await.unwrap_err();
+    seen.add(
+        "errors",
+        format!("{lost} {lost:?} {refused} {refused:?} {too_long} {too_long:?}"),
+    );
+    seen.add("program", program(&["doctor"], &settings).await);
+    server.restart();
+    until("it is back", async || cache.invalidate(KEY).await.is_ok()).await;
+    seen.add("metrics", instance.metrics_text());
+    let health = instance.health();
+    seen.add(
+        "debug",
+        format!(
+            "{instance:?} {cache:?} {health:?} {:?} {settings:?}",
+            cache.stats()
+        ),
+    );
+    instance.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_secrets_nor_raw_keys_are_shown_anywhere() {
+    let log = tracing_subscriber::fmt().with_env_filter("unstale=trace");
+    log.with_ansi(false).with_writer(|| Sink).init();
+    let server = RedisServer::start_with(&["--requirepass", PASSWORD]);
+    let mut seen = Seen::default();
+    let commands = monitor(&server);
+    refusals(&server, &mut seen).await;
+    live(&server, &mut seen).await;
+    drop(server);
+    seen.add("monitor", commands.join().unwrap());
+    seen.add("log", LOG.lock().unwrap().clone());
+
+    // It looked where something is.
+    for (place, text) in [
+        ("monitor", "EVALSHA"),
+        ("monitor", "us:{shop:0}w"),
+        ("log", "WARN unstale"),
+        ("log", "UNSTALE_KEY"),
+        ("metrics", "unstale_events_published_total"),
+        ("redis", "us:{shop:0}j"),
+        ("tail", "\"sequence\""),
+        ("program", "UNSTALE_KEY_ACCEPTED"),
+        ("errors", "16 to 1024 bytes"),
+        ("debug", "Settings"),
+    ] {
+        assert!(seen.count(place, text.as_bytes()) > 0, "{text} in {place}");
+    }
+    let secrets = [PASSWORD, WRONG, SECRET, OLD_SECRET, SHORT];
+    seen.assert_clean(&secrets);
+    seen.assert_clean(&[KEY, TAG, VALUE]);
+}
