@@ -34,7 +34,10 @@ use crate::bus::local::server::Server;
 #[doc(hidden)]
 pub use crate::without::{Mechanism, Without};
 use crate::{Error, Instance, LocalBus, Settings};
+#[doc(hidden)]
+pub use payload::{check_payload, reads_payload};
 
+mod payload;
 #[cfg(test)]
 mod tests;
 

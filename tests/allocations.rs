@@ -13,6 +13,9 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 /// Hits counted; background tasks do not run meanwhile, on a current-thread runtime.
 const HITS: u64 = 10_000;
 
+/// The allocator counts what the whole process allocates.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 async fn cache<V: Clone + Send + Sync + 'static>(name: &str, value: V) -> Cache<String, V> {
     let instance = Instance::start(Settings::default()).await.unwrap();
     let cache = instance.cache::<String, V>(name).build().unwrap();
@@ -36,6 +39,7 @@ fn blocks(mut hit: impl FnMut()) -> u64 {
 
 #[tokio::test]
 async fn a_hit_is_ready_at_its_first_poll_and_allocates_only_what_clone_does() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let shared = cache("shared", Arc::new([7_u8; 256])).await;
     let owned = cache("owned", String::from("a value on the heap")).await;
     let _profiler = dhat::Profiler::builder().testing().build();
@@ -60,4 +64,48 @@ async fn a_hit_is_ready_at_its_first_poll_and_allocates_only_what_clone_does() {
         HITS,
         "String::clone allocates once"
     );
+}
+
+/// What a payload makes its reader allocate at most: 16 bytes for each of its own, and a little.
+#[cfg(feature = "test-util")]
+#[test]
+fn no_payload_makes_its_reader_allocate_more_than_it_pays_for() {
+    use unstale::testing::reads_payload;
+
+    let unhex = |hex: &str| -> Vec<u8> {
+        let digits: Vec<_> = hex.bytes().filter(|b| *b != b' ').collect();
+        let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16);
+        digits.chunks(2).map(|it| pair(it).unwrap()).collect()
+    };
+    let lies = [
+        "0193 01 02 ddffffffff",
+        "0193 01 02 91 94 01 02 00 c6ffffffff 00",
+        "01 ddffffffff 01 02 90",
+        "0193 01 02 dbffffffff 00",
+        "0194 01 02 90 c9ffffffff 05",
+    ];
+    let mut payloads: Vec<_> = lies.iter().map(|hex| unhex(hex)).collect();
+    for lie in lies {
+        let mut long = unhex(lie);
+        long.resize(65_536, 0x90);
+        payloads.push(long);
+    }
+    let mut ops = unhex("0193 01 02 dc2aa0");
+    ops.extend(unhex("9401020 2c400").repeat(0x2aa0 - 8));
+    payloads.push(ops);
+    let _alone = ONE_AT_A_TIME.blocking_lock();
+    let _profiler = dhat::Profiler::builder().testing().build();
+    // What the decoder allocates once, whatever it reads.
+    let _ = reads_payload(&payloads[0]);
+    for payload in payloads {
+        let before = dhat::HeapStats::get().total_bytes;
+        let is_event = reads_payload(&payload);
+        let took = dhat::HeapStats::get().total_bytes - before;
+        let bound = 16 * payload.len() as u64 + 1_024;
+        assert!(
+            took <= bound,
+            "{took} bytes for {} ({is_event})",
+            payload.len()
+        );
+    }
 }

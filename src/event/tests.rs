@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use serde::Serialize;
 
@@ -5,6 +7,7 @@ use super::wire::{DecodeError, decode, encode_within};
 use super::{Event, Op, What};
 use crate::bus::MAX_PAYLOAD;
 use crate::protocol::{Vector, vectors};
+use crate::testing::check_payload;
 
 fn encode(event: &Event) -> Vec<u8> {
     encode_within(event, MAX_PAYLOAD)
@@ -254,13 +257,65 @@ proptest! {
         let mut bytes = encode(&event);
         let bit = bit.index(bytes.len() * 8);
         bytes[bit / 8] ^= 1 << (bit % 8);
-        // Whatever it decodes to now, it holds no more than the bytes can.
-        if let Ok(event) = decode(&bytes) {
-            let hashes: usize = event.ops.iter().map(|op| match &op.what {
-                What::Keys(hashes) | What::Tags(hashes) => hashes.len(),
-                What::Cache | What::Lane => 0,
-            }).sum();
-            prop_assert!(6 * event.ops.len() + 8 * hashes <= bytes.len());
+        check_payload(&bytes);
+    }
+}
+
+/// The fuzzer's corpus, in a fixed order.
+fn corpus() -> Vec<Vec<u8>> {
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/payload"));
+    let mut paths: Vec<_> = files.unwrap().map(|file| file.unwrap().path()).collect();
+    paths.sort();
+    let read = |path| std::fs::read(path).unwrap();
+    paths.iter().map(read).collect()
+}
+
+#[test]
+fn what_must_hold_of_all_bytes_holds_of_the_fuzzers_corpus() {
+    let corpus = corpus();
+    let events = corpus.iter().filter(|bytes| check_payload(bytes)).count();
+    assert!(
+        events >= 10 && corpus.len() - events >= 10,
+        "{events} of {}",
+        corpus.len()
+    );
+}
+
+/// One change that a fuzzer makes: at a place, of some bytes.
+type Mutation = (u8, prop::sample::Index, Vec<u8>);
+
+fn mutate(mut bytes: Vec<u8>, mutations: Vec<Mutation>, other: &[u8]) -> Vec<u8> {
+    for (how, place, with) in mutations {
+        let at = place.index(bytes.len() + 1);
+        let end = (at + with.len()).min(bytes.len());
+        match how {
+            0 => drop(bytes.splice(at..end, with)),
+            1 => drop(bytes.splice(at..at, with)),
+            2 => drop(bytes.drain(at..end)),
+            3 => bytes.extend_from_within(at..end),
+            _ => {
+                let from = at.min(other.len());
+                drop(bytes.splice(at.., other[from..].iter().copied()));
+            }
         }
+    }
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_096))]
+
+    #[test]
+    fn what_must_hold_of_all_bytes_holds_of_mutated_events(
+        one in any::<prop::sample::Index>(),
+        other in any::<prop::sample::Index>(),
+        mutations in proptest::collection::vec(
+            (0..5_u8, any::<prop::sample::Index>(), proptest::collection::vec(any::<u8>(), 0..9)),
+            1..5,
+        ),
+    ) {
+        static CORPUS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(corpus);
+        let (one, other) = (one.get(&CORPUS), other.get(&CORPUS));
+        check_payload(&mutate(one.clone(), mutations, other));
     }
 }
