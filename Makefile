@@ -2,7 +2,7 @@
 
 FEATURES := redis tls prometheus uuid test-util cli
 
-.PHONY: help test lint soak bench redis-server python curl
+.PHONY: help test lint soak fuzz bench redis-server python curl
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1: /p' $(MAKEFILE_LIST)
@@ -42,6 +42,15 @@ soak: redis-server ## faults at random on a fleet under load; SOAK_SECONDS=60, S
 
 bench: ## benchmarks
 	cargo bench --all-features
+
+# Stable Rust: cargo-fuzz's flags need RUSTC_BOOTSTRAP. What it finds goes to fuzz/artifacts; what is worth
+# keeping belongs into fuzz/corpus/payload, which every test run reads.
+SECONDS ?= 60
+fuzz: ## fuzzes the decoder of events for SECONDS (60); needs cargo-fuzz and a C++ compiler
+	@cargo fuzz --version >/dev/null 2>&1 || { echo 'cargo-fuzz is missing: cargo install --locked cargo-fuzz' >&2; exit 1; }
+	@mkdir -p fuzz/target/corpus
+	RUSTC_BOOTSTRAP=1 cargo fuzz run payload fuzz/target/corpus fuzz/corpus/payload -- \
+		-max_total_time=$(SECONDS) -max_len=70000 -rss_limit_mb=512
 
 redis-server: ## installs redis-server, which the tests need, where it is missing
 	@command -v "$${REDIS_SERVER_BIN:-redis-server}" >/dev/null && exit 0; \

@@ -283,6 +283,11 @@ async fn live(server: &RedisServer, seen: &mut Seen) {
         "us:{shop:0}e0",
         "nobody has signed this message of ours",
     ]);
+    let refused = "unstale_events_dropped_total{reason=\"undecodable\"} 1";
+    until("it is heard", async || {
+        instance.metrics_text().contains(refused)
+    })
+    .await;
     server.kill();
     let lost = cache.invalidate(KEY).await.unwrap_err();
     let refused = cache.write(KEY, done()).await.unwrap_err();
