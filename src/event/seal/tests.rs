@@ -6,10 +6,12 @@ const KEY: &str = "a key of at least sixteen bytes";
 const OTHER: &str = "another key, as long as this one";
 
 fn seal(namespace: &str, key: &str, accepted: Option<&str>) -> Seal {
-    let mut settings = Settings::default();
-    settings.namespace = namespace.to_owned();
-    settings.key = Some(key.to_owned());
-    settings.key_accepted = accepted.map(str::to_owned);
+    let settings = Settings {
+        namespace: namespace.to_owned(),
+        key: Some(key.to_owned()),
+        key_accepted: accepted.map(str::to_owned),
+        ..Settings::default()
+    };
     Seal::new(&settings)
 }
 
