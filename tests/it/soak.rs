@@ -32,8 +32,16 @@ const BOUND: Duration = MAX_STALENESS.saturating_add(ALLOWANCE);
 /// The same of a write that somebody has seen, whatever became of its writer.
 const SEEN_BOUND: Duration = MEMBER_TIMEOUT.saturating_add(BOUND);
 
-/// Until most accounts have been read once on every instance.
-const WARM_UP: Duration = Duration::from_millis(700);
+/// An account is written about every ten seconds and read much more often: whoever misses a write
+/// has it in memory for as long as the bound after a crash, and no later write helps him out.
+const LOAD: Load = Load {
+    accounts: 150,
+    reads_per_second: 300,
+    writes_per_second: 12,
+};
+
+/// Until many accounts have been read on every instance.
+const WARM_UP: Duration = Duration::from_millis(1_500);
 
 /// How soon after a fault every instance is coherent again. Nothing of the promise depends on it;
 /// beyond this it would not come back at all.
@@ -149,7 +157,7 @@ async fn soak(seed: u64, length: Duration, faults: usize) -> Tally {
         ..Tally::default()
     };
     let fleet = Fleet::start(INSTANCES).await;
-    let judge = Judge::start(fleet.services.clone(), Load::default()).await;
+    let judge = Judge::start(fleet.services.clone(), LOAD).await;
     let began = Instant::now();
     tally.add(&judge.phase("warm up", WARM_UP).await, None);
     let mut killed = None;
@@ -228,14 +236,14 @@ async fn faults_at_random_for_as_long_as_you_like() {
     assert_good(&tally);
 }
 
-/// So that the long run works when somebody wants it: an instance killed in writes while another is
-/// half deaf, a cut, messages lost, doubled and swapped, and Redis killed.
+/// So that the long run works when somebody wants it: Redis killed; an instance stopped while
+/// messages to another are lost, doubled and swapped; and one killed in writes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_few_faults_at_random() {
-    let tally = soak(18_474, RECOVERY, 4).await;
+    let tally = soak(46_945, RECOVERY, 3).await;
     eprintln!("{tally}");
     assert_good(&tally);
-    assert_eq!(tally.faults, 4, "too slow a machine: {tally}");
+    assert_eq!(tally.faults, 3, "too slow a machine: {tally}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::support::nodes::ms;
 use crate::support::proxy::{Cut, Direction, Door, Fate, Mode, Proxy};
 
 /// How long events are on their way before they are lost; two writes or so of an instance's.
-const UNDER_WAY: Duration = ms(300);
+const UNDER_WAY: Duration = ms(400);
 
 /// One fault.
 #[derive(Clone, Copy, Debug)]
@@ -77,8 +77,8 @@ impl Plan {
             0 => Trouble::Killed(self.time(0, 2_000)),
             1 => Trouble::KilledInWrites(self.time(0, 2_000)),
             2 => Trouble::Stopped(self.time(500, 4_000)),
-            // Longer than `member_timeout`, so that it is taken for dead.
-            3 => Trouble::StoppedInWrites(self.time(5_500, 7_000)),
+            // Longer than its peers may take to find it dead and finish its writes.
+            3 => Trouble::StoppedInWrites(self.time(8_000, 9_000)),
             4 => Trouble::Cut([Cut::Fin, Cut::Rst][self.rng.usize(..2)]),
             5 => Trouble::Refused(self.time(500, 3_000)),
             6 => {
@@ -117,7 +117,10 @@ impl Iterator for Plan {
     type Item = (Fault, Duration);
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some((self.fault(), self.time(0, 1_000)))
+        let fault = self.fault();
+        // After a crash often so long that nothing else repairs what its peers have to.
+        let longest = if fault.kills() { 8_000 } else { 1_000 };
+        Some((fault, self.time(0, longest)))
     }
 }
 
