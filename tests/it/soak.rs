@@ -208,10 +208,6 @@ fn assert_good(tally: &Tally) {
         tally.faults > 0 && tally.exposed > 100 && tally.writes > 40,
         "proves nothing: {tally:?}"
     );
-    assert!(
-        !tally.worst.is_zero(),
-        "nobody looked after a write: {tally:?}"
-    );
 }
 
 /// A variable that is a number, where it is set.
