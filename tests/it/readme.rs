@@ -154,8 +154,20 @@ fn what_the_readme_points_to_exists() {
     let links = links.map(|rest| rest.split_once(')').unwrap().0);
     let files: Vec<_> = links.filter(|link| !link.contains("://")).collect();
     assert!(files.len() > 8, "{files:?}");
-    for file in files {
+    for link in files {
+        let (file, heading) = link.split_once('#').unwrap_or((link, ""));
         assert!(root.join(file).is_file(), "{file} does not exist");
+        // As GitHub makes it of a heading.
+        let headings = read(file);
+        let mut headings = headings.lines().filter(|line| line.starts_with('#'));
+        let named = |line: &str| {
+            let text = line.trim_start_matches('#').trim().to_lowercase();
+            text.replace(' ', "-") == heading
+        };
+        assert!(
+            heading.is_empty() || headings.any(named),
+            "no heading {link}"
+        );
     }
     let makefile = read("Makefile");
     let targets = readme.split("`make ").skip(1);
