@@ -33,7 +33,7 @@ pub(crate) const JOURNAL_PAGE: usize = 512;
 pub(crate) const MAX_PAYLOAD: usize = 64 * 1024;
 
 /// An event's place in its lane. Sequences of different epochs cannot be compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Position {
     pub(crate) epoch: u64,
     pub(crate) sequence: u64,

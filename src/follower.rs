@@ -21,7 +21,7 @@ const PENDING: usize = 16;
 pub(crate) type Round = u64;
 
 /// Follows one lane.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Follower {
     /// Everything up to here is applied; `None` until a verification has been adopted.
     applied: Option<Position>,
@@ -41,7 +41,7 @@ pub(crate) struct Follower {
 }
 
 /// A repair under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Repair {
     /// Tells this repair's reply from one that an adoption has made obsolete.
     pub(crate) number: u64,

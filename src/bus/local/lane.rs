@@ -46,7 +46,7 @@ pub(crate) struct Beat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OtherLanes(pub(crate) u32);
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Counter {
     epoch: u64,
     sequence: u64,
@@ -55,14 +55,14 @@ struct Counter {
     checked: Option<Checked>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Checked {
     run: u64,
     lanes: u32,
 }
 
 /// One lane.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Lane {
     number: u32,
     counter: Option<Counter>,

@@ -11,14 +11,14 @@ use crate::bus::{Intent, IntentId};
 /// It bounds what one beat costs: a whole fleet of a hundred instances may die at once.
 const RECOVERED_PER_BEAT: usize = 128;
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Open {
     deadline: Duration,
     payload: Bytes,
 }
 
 /// Members and intents: two keys in Redis, either of which may be lost without the other.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Members {
     /// When each instance was last heard of.
     seen: BTreeMap<u64, Duration>,

@@ -1,0 +1,45 @@
+//! What passes between instances and a server, as `src/bus.rs` has it: the parts of the crate that
+//! are compiled in here need no more of it. They would not compile if it were different.
+
+pub(crate) mod local;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// The crate's is 512. A page of one event makes every repair of two events take two pages.
+pub(crate) const JOURNAL_PAGE: usize = 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Position {
+    pub(crate) epoch: u64,
+    pub(crate) sequence: u64,
+}
+
+pub(crate) type IntentId = [u8; 16];
+
+#[derive(Clone, Debug)]
+pub(crate) struct Intent {
+    pub(crate) id: IntentId,
+    pub(crate) deadline: Duration,
+    pub(crate) payload: Bytes,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Verified {
+    pub(crate) head: Position,
+    pub(crate) known: bool,
+    pub(crate) recovered: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Journal {
+    pub(crate) head: Position,
+    pub(crate) events: Vec<(u64, Bytes)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mend {
+    Resubscribe,
+    Reconnect,
+}

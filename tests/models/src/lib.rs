@@ -1,0 +1,40 @@
+//! An exhaustive check of the protocol: one lane, a server, an instance that reads (and may write)
+//! and one that writes, under every order of a small number of events.
+//!
+//! What is the crate's own code, compiled in from `src`: the follower (sequence, repair, what a
+//! verification proves) and the server of a lane (counter, epochs, journal, members, intents).
+//! What is modelled: the rest of an instance, which is tasks and locks there. The store is one
+//! entry and one load of one key, with a bit for "invalidated since it began" in place of tokens
+//! and stamps; the outbox, the open write and the link around the follower are in `writer` and
+//! `reader`.
+//!
+//! Delivery is a log of all messages ever published, any of which may reach the reader at any time,
+//! again and again, or never: loss, duplication, delay and reordering are all in that. The key that
+//! is cached is one; events of other keys matter only by their sequences.
+//!
+//! There is no wall time. A verification or a load that began when version `v` of the key was *due*
+//! (see [`State::due`](state)) must not vouch for an older one. What `max_staleness` adds to that is
+//! the hit rule's comparison, which `judge` in `src/store/entry.rs` tests at its edges.
+
+#[allow(
+    dead_code,
+    reason = "as the crate has it, whether the model needs it or not"
+)]
+mod bus;
+#[allow(dead_code, reason = "the model does not need all of it")]
+#[path = "../../../src/follower.rs"]
+#[rustfmt::skip]
+mod follower;
+mod model;
+mod reader;
+mod server;
+mod state;
+mod time;
+#[path = "../../../src/without.rs"]
+#[rustfmt::skip]
+mod without;
+mod writer;
+
+pub use model::{Action, Model, Report, check};
+pub use state::{Bounds, Seen};
+pub use without::Mechanism;

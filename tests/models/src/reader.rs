@@ -1,0 +1,434 @@
+//! What an instance reads: its store, and the link around the crate's own follower.
+//!
+//! A message that arrives during a repair would be stashed and heard afterwards; here it is heard
+//! afterwards, or never, because any message may arrive at any time. What mends a subscription is
+//! left out for the same reason.
+
+use crate::bus::{Journal, Position};
+use crate::follower::{Follower, Heard, Learned, Mended, Repair, Round};
+use crate::model::Model;
+use crate::state::{READER, Seen, State, Version, What, decode, id_of};
+use crate::without::{Mechanism, without};
+
+/// Rounds that are told apart in one doubt. Only a message of another epoch between each sending
+/// and its reply, again and again, needs more, and ends where it began.
+const MAX_ROUNDS: Round = 2;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Reader {
+    pub(crate) store: Store,
+    follower: Follower,
+    /// The round that was sent last. A new number is taken only where the follower holds one to
+    /// compare it with, so that equal states are equal.
+    round: Round,
+    /// Another epoch was heard of.
+    in_doubt: bool,
+    verification: Option<Verification>,
+    /// Reads of the journal under way. More than one only after an adoption: the older one's reply
+    /// is obsolete, and must be taken for that.
+    repairs: Vec<(Repair, Option<Journal>)>,
+    /// The last verification that events are missing for; the same again would say nothing new.
+    behind: Option<(Version, Position)>,
+}
+
+/// One key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Store {
+    pub(crate) entry: Option<Entry>,
+    pub(crate) load: Option<Load>,
+    /// The version that was due when the last verification was sent.
+    pub(crate) verified: Version,
+    /// The newest version whose invalidation has been applied.
+    pub(crate) applied: Version,
+    /// A read got an older version than the newest whose invalidation was applied before it began.
+    pub(crate) went_back: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Entry {
+    pub(crate) version: Version,
+    /// The version that was due when its load began.
+    pub(crate) loaded: Version,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Load {
+    read: Option<Version>,
+    began: Version,
+    /// Something that concerns it was invalidated since it began.
+    outdated: bool,
+    /// The newest version whose invalidation was applied before the latest of its readers began.
+    wanted: Version,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Verification {
+    /// The version that was due when it was sent.
+    sent_at: Version,
+    /// The head it found, and the life of the server it came from.
+    reply: Option<(Position, u64)>,
+}
+
+impl Reader {
+    /// Reads of the journal under way.
+    pub(crate) fn reads(&self) -> usize {
+        self.repairs.len()
+    }
+}
+
+impl Store {
+    pub(crate) fn invalidate(&mut self, version: Version) {
+        self.entry = None;
+        if let Some(load) = &mut self.load {
+            load.outdated = true;
+        }
+        self.applied = self.applied.max(version);
+    }
+
+    fn fence(&mut self) {
+        self.entry = None;
+        if let Some(load) = &mut self.load
+            && !without(Mechanism::FenceOfLoadsInFlight)
+        {
+            load.outdated = true;
+        }
+    }
+
+    /// The newest version that an entry must not be older than.
+    pub(crate) fn vouched(&self, entry: &Entry) -> Version {
+        entry.loaded.max(self.verified)
+    }
+}
+
+/// The reader's steps; each says whether it could be taken.
+impl Model {
+    /// A read finds nothing, and no load to join.
+    pub(crate) fn load_begins(&self, state: &mut State) -> bool {
+        let store = &mut state.reader.store;
+        if store.entry.is_some() {
+            return false;
+        }
+        if let Some(load) = &mut store.load {
+            if !load.outdated {
+                return false;
+            }
+            if self.bounds.join_invalidated {
+                load.wanted = store.applied;
+                return true;
+            }
+        }
+        // A load that was invalidated goes on for those who wait for it, and is not stored.
+        if without(Mechanism::TokenAtInsert) && store.load.is_some() {
+            return false;
+        }
+        store.load = Some(Load {
+            read: None,
+            began: state.due,
+            outdated: false,
+            wanted: store.applied,
+        });
+        true
+    }
+
+    pub(crate) fn load_reads(&self, state: &mut State) -> bool {
+        let newest = state.database;
+        match &mut state.reader.store.load {
+            Some(load) if load.read.is_none() => load.read = Some(newest),
+            _ => return false,
+        }
+        true
+    }
+
+    pub(crate) fn load_ends(&self, state: &mut State) -> bool {
+        let store = &mut state.reader.store;
+        let Some(Load {
+            read: Some(version),
+            began,
+            outdated,
+            wanted,
+        }) = store.load
+        else {
+            return false;
+        };
+        store.load = None;
+        store.went_back |= version < wanted;
+        if outdated && !without(Mechanism::TokenAtInsert) {
+            self.witness.note(Seen::Discarded);
+        } else {
+            store.entry = Some(Entry {
+                version,
+                loaded: began,
+            });
+        }
+        true
+    }
+
+    pub(crate) fn verification_is_sent(&self, state: &mut State) -> bool {
+        let reader = &mut state.reader;
+        if reader.verification.is_some() {
+            return false;
+        }
+        if reader.in_doubt {
+            if reader.round >= MAX_ROUNDS {
+                return false;
+            }
+            reader.round += 1;
+        } else {
+            reader.round = 0;
+        }
+        reader.verification = Some(Verification {
+            sent_at: state.due,
+            reply: None,
+        });
+        state.writers[READER].mark_sent();
+        true
+    }
+
+    /// A server answers; `demoted`: the old primary.
+    pub(crate) fn verification_is_served(&self, state: &mut State, demoted: bool) -> bool {
+        match &state.reader.verification {
+            Some(Verification { reply: None, .. }) => {}
+            _ => return false,
+        }
+        let server = match &mut state.demoted {
+            Some(old) if demoted => old,
+            None if demoted => return false,
+            _ => &mut state.server,
+        };
+        let (verified, published) = server.verify(id_of(READER));
+        let reply = Some((verified.head, server.run));
+        if !demoted {
+            self.recovered(published, state);
+            let now = state.server.now;
+            state.writers[READER].heard_at = now;
+            if !verified.known {
+                self.register_again(state, READER);
+            }
+        }
+        if let Some(verification) = &mut state.reader.verification {
+            verification.reply = reply;
+        }
+        true
+    }
+
+    pub(crate) fn verification_is_lost(&self, state: &mut State) -> bool {
+        state.reader.verification.take().is_some()
+    }
+
+    /// As `Link::on_verified`.
+    pub(crate) fn verification_replies(&self, state: &mut State) -> bool {
+        let Some(Verification {
+            sent_at,
+            reply: Some((head, run)),
+        }) = state.reader.verification
+        else {
+            return false;
+        };
+        state.reader.verification = None;
+        if self.bounds.split && run != state.server.run && !without(Mechanism::StillThePrimary) {
+            self.witness.note(Seen::DemotedRefused);
+            return true;
+        }
+        let reader = &mut state.reader;
+        if reader.behind == Some((sent_at, head)) && !reader.in_doubt {
+            return true;
+        }
+        match reader
+            .follower
+            .learn(reader.round, u64::from(sent_at), head)
+        {
+            Learned::Outdated => self.witness.note(Seen::Outdated),
+            Learned::Adopted { .. } => {
+                self.witness.note(Seen::Adopted);
+                reader.in_doubt = false;
+                reader.round = 0;
+                reader.behind = None;
+                if !without(Mechanism::FenceAfterAdoption) {
+                    reader.store.fence();
+                }
+                reader.store.verified = reader.store.verified.max(sent_at);
+            }
+            Learned::Current => self.vouch(reader),
+            Learned::Behind => reader.behind = Some((sent_at, head)),
+        }
+        state.writers[READER].confirm(head, &self.bounds, &self.witness);
+        true
+    }
+
+    /// As `Link::vouch_if_proven`.
+    fn vouch(&self, reader: &mut Reader) {
+        if let Some(at) = reader.follower.vouched() {
+            let at = Version::try_from(at).expect("it was a version");
+            reader.store.verified = reader.store.verified.max(at);
+            if let Some(entry) = &reader.store.entry {
+                self.witness.note(Seen::Hit);
+                if entry.version > 0 && reader.store.verified > 0 {
+                    self.witness.note(Seen::NewestHit);
+                }
+            }
+            if !reader.follower.behind() {
+                reader.behind = None;
+            }
+        }
+    }
+
+    /// A message arrives, for the first time or again. As `Link::hear`.
+    pub(crate) fn hear(&self, state: &mut State, number: usize) -> bool {
+        let message = state.log[number].clone();
+        let due = state.due;
+        let reader = &mut state.reader;
+        if reader.follower.repairing() {
+            return false;
+        }
+        match reader.follower.hear(message.position, reader.round) {
+            Heard::Next => {
+                self.apply(reader, &message.payload, message.covers);
+                self.vouch(reader);
+                if without(Mechanism::Verification) {
+                    reader.store.verified = due;
+                }
+            }
+            Heard::Gap => {
+                let repair = reader.follower.repair(message.position.sequence);
+                reader.repairs.extend(repair.map(|repair| (repair, None)));
+            }
+            Heard::OtherEpoch => {
+                self.witness.note(Seen::OtherEpoch);
+                reader.in_doubt = true;
+            }
+            Heard::Duplicate => self.witness.note(Seen::Duplicate),
+            Heard::NotAdopted => {}
+        }
+        true
+    }
+
+    /// A stranger's message with the next sequence arrives. As `Link::hear` of what does not decode.
+    pub(crate) fn hear_stranger(&self, state: &mut State) -> bool {
+        let reader = &mut state.reader;
+        if state.left.strangers == 0 || reader.follower.repairing() {
+            return false;
+        }
+        state.left.strangers -= 1;
+        let mut position = state.server.head();
+        position.sequence += 1;
+        match reader.follower.hear_nonsense(position, reader.round) {
+            Heard::Gap => {
+                let repair = reader.follower.repair(position.sequence);
+                reader.repairs.extend(repair.map(|repair| (repair, None)));
+            }
+            Heard::OtherEpoch => reader.in_doubt = true,
+            Heard::Next | Heard::Duplicate | Heard::NotAdopted => {}
+        }
+        true
+    }
+
+    /// Events that a verification knows of have not arrived. As `Link::on_timer`.
+    pub(crate) fn asks_for_silence(&self, state: &mut State) -> bool {
+        let reader = &mut state.reader;
+        if reader.follower.repairing() {
+            return false;
+        }
+        let Some(repair) = reader.follower.repair_silence() else {
+            return false;
+        };
+        reader.repairs.push((repair, None));
+        true
+    }
+
+    /// A server reads the journal; `demoted`: the old primary.
+    pub(crate) fn journal_is_served(
+        &self,
+        state: &mut State,
+        number: usize,
+        demoted: bool,
+    ) -> bool {
+        let server = match &state.demoted {
+            Some(old) if demoted => old,
+            None if demoted => return false,
+            _ => &state.server,
+        };
+        match &mut state.reader.repairs[number] {
+            (repair, journal @ None) => *journal = Some(server.journal(repair.after)),
+            _ => return false,
+        }
+        true
+    }
+
+    pub(crate) fn journal_is_lost(&self, state: &mut State, number: usize) -> bool {
+        if state.left.losses == 0 {
+            return false;
+        }
+        state.left.losses -= 1;
+        let (repair, _) = state.reader.repairs.remove(number);
+        state.reader.follower.abandon_repair(repair.number);
+        true
+    }
+
+    /// As `Link::on_journal`.
+    pub(crate) fn journal_replies(&self, state: &mut State, number: usize) -> bool {
+        if state.reader.repairs[number].1.is_none() {
+            return false;
+        }
+        let (repair, Some(journal)) = state.reader.repairs.remove(number) else {
+            return false;
+        };
+        let epoch = journal.head.epoch;
+        let round = state.reader.round;
+        match state.reader.follower.mended(repair.number, journal, round) {
+            Mended::Obsolete => self.witness.note(Seen::RepairObsolete),
+            Mended::Events { events, done } => {
+                for (sequence, payload) in events {
+                    let covers = state.covered_by(epoch, sequence, &payload);
+                    self.apply(&mut state.reader, &payload, covers);
+                }
+                let reader = &mut state.reader;
+                if done {
+                    self.witness.note(Seen::Repaired);
+                    self.vouch(reader);
+                } else {
+                    self.witness.note(Seen::RepairInPages);
+                    let rest = reader.follower.repair_rest(repair);
+                    reader.repairs.extend(rest.map(|rest| (rest, None)));
+                }
+            }
+            Mended::Fence => {
+                self.witness.note(Seen::RepairFenced);
+                state.reader.behind = None;
+                state.reader.in_doubt = false;
+                if !without(Mechanism::FenceAfterAdoption) {
+                    state.reader.store.fence();
+                }
+            }
+            Mended::OtherEpoch => state.reader.in_doubt = true,
+        }
+        true
+    }
+
+    /// As `Link::apply`.
+    fn apply(&self, reader: &mut Reader, payload: &bytes::Bytes, covers: Version) {
+        let (own, what) = decode(payload);
+        if own {
+            self.witness.note(Seen::OwnEcho);
+            return;
+        }
+        self.witness.note(Seen::Applied);
+        match what {
+            What::Key => reader.store.invalidate(covers),
+            What::Other => {}
+            What::All => {
+                reader.store.fence();
+                reader.store.applied = reader.store.applied.max(covers);
+            }
+        }
+    }
+
+    /// The process begins anew.
+    pub(crate) fn reader_restarts(&self, state: &mut State) -> bool {
+        if state.left.restarts == 0 {
+            return false;
+        }
+        state.left.restarts -= 1;
+        state.reader = Reader::default();
+        true
+    }
+}
