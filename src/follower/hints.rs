@@ -16,7 +16,7 @@ const HINTS: usize = 4_096;
 /// same bytes; 3: the journal has these bytes at s. If 1 could come before 2, a load between them
 /// would have read what 2 invalidates. Nobody can play bytes that were not published yet, so bytes
 /// that are published once are heard after they got their sequence.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Hints(BTreeMap<u64, Mac>);
 
 impl Hints {

@@ -21,8 +21,8 @@
     reason = "as the crate has it, whether the model needs it or not"
 )]
 mod bus;
+mod event;
 #[allow(dead_code, reason = "the model does not need all of it")]
-#[path = "../../../src/follower.rs"]
 #[rustfmt::skip]
 mod follower;
 mod model;

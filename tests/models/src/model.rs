@@ -8,6 +8,7 @@ use stateright::{Checker, HasDiscoveries, Property};
 
 use crate::state::{Bounds, OTHER, READER, Seen, State};
 use crate::without::{Mechanism, Without};
+use crate::writer::Write;
 
 /// What the checker explores.
 #[derive(Clone, Debug)]
@@ -158,36 +159,103 @@ impl Model {
         true
     }
 
-    fn writer_actions(&self, state: &State, w: usize, actions: &mut Vec<Action>) {
-        if self.bounds.announced {
-            actions.push(Action::Announce(w));
-            actions.push(Action::Commit {
-                writer: w,
-                prompt: false,
-            });
-            actions.push(Action::Abandon(w));
-            actions.push(Action::Deadline(w));
-        }
-        actions.push(Action::Commit {
-            writer: w,
-            prompt: true,
+    fn reader_actions(&self, state: &State, actions: &mut Vec<Action>) {
+        let reader = &state.reader;
+        actions.extend(match (&reader.store.entry, reader.store.load_has_read()) {
+            (_, Some(true)) => vec![Action::LoadEnds, Action::LoadBegins],
+            (_, Some(false)) => vec![Action::LoadReads, Action::LoadBegins],
+            (None, None) => vec![Action::LoadBegins],
+            (Some(_), None) => vec![],
         });
-        actions.push(Action::Invalidate(w));
-        for lost in [false, true] {
-            actions.push(Action::Publish {
-                writer: w,
-                demoted: false,
-                lost,
-            });
+        let demoted = if state.demoted.is_some() { 2 } else { 1 };
+        let servers = &[false, true][..demoted];
+        match reader.verification_is_back() {
+            None => actions.push(Action::VerificationIsSent),
+            Some(true) => {
+                actions.extend([Action::VerificationReplies, Action::VerificationIsLost]);
+            }
+            Some(false) => {
+                let served = |demoted: &bool| Action::VerificationIsServed { demoted: *demoted };
+                actions.extend(servers.iter().map(served));
+                actions.push(Action::VerificationIsLost);
+            }
         }
-        if state.demoted.is_some() {
-            actions.push(Action::Publish {
-                writer: w,
-                demoted: true,
-                lost: false,
-            });
+        for number in 0..reader.reads() {
+            if reader.read_is_back(number) {
+                actions.push(Action::JournalReplies(number));
+            } else {
+                for demoted in servers {
+                    let demoted = *demoted;
+                    actions.push(Action::JournalIsServed { number, demoted });
+                }
+            }
+            actions.push(Action::JournalIsLost(number));
+        }
+        if !reader.repairing() {
+            actions.extend((0..state.log.len()).map(Action::Hear));
+            if reader.is_behind() {
+                actions.push(Action::AsksForSilence);
+            }
+        }
+        if state.left.strangers > 0 {
+            actions.push(Action::HearStranger);
+        }
+        if state.left.restarts > 0 {
+            actions.push(Action::ReaderRestarts);
         }
     }
+
+    fn server_actions(&self, state: &State, actions: &mut Vec<Action>) {
+        if state.server.now < self.bounds.ticks {
+            actions.push(Action::Tick);
+        }
+        if state.left.flushes > 0 {
+            actions.push(Action::Flush);
+        }
+        if state.left.failovers > 0 {
+            actions.extend([0, 1].map(|losing| Action::FailOver { losing }));
+        }
+        if state.left.evictions > 0 {
+            actions.extend([Action::DropCounter, Action::DropJournal]);
+        }
+        if state.demoted.is_some() {
+            actions.push(Action::DemotedEnds);
+        }
+    }
+
+    fn writer_actions(&self, state: &State, w: usize, actions: &mut Vec<Action>) {
+        let writer = &state.writers[w];
+        match writer.write {
+            Write::None if writer.left == 0 => {}
+            Write::None if self.bounds.announced => actions.push(Action::Announce(w)),
+            Write::None | Write::PublishedFirst => actions.push(commit(w, true)),
+            Write::Announced { .. } => {
+                actions.extend([Action::Announce(w), commit(w, true), commit(w, false)]);
+            }
+            Write::Asked { .. } => actions.push(Action::Abandon(w)),
+            Write::Committed { .. } => actions.push(Action::Invalidate(w)),
+            Write::Abandoned { .. } => actions.push(Action::Deadline(w)),
+        }
+        if writer.queue.is_empty() {
+            return;
+        }
+        let publish = |demoted, lost| Action::Publish {
+            writer: w,
+            demoted,
+            lost,
+        };
+        actions.push(publish(false, false));
+        if state.left.losses > 0 {
+            actions.push(publish(false, true));
+        }
+        if state.demoted.is_some() {
+            actions.push(publish(true, false));
+        }
+    }
+}
+
+fn commit(writer: usize, prompt: bool) -> Action {
+    Action::Commit { writer, prompt }
 }
 
 impl stateright::Model for Model {
@@ -198,45 +266,28 @@ impl stateright::Model for Model {
         vec![State::new(&self.bounds)]
     }
 
+    /// What may be possible; the steps themselves know whether it is. Leaving out here what never
+    /// is saves a copy of the state.
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        actions.extend([
-            Action::LoadBegins,
-            Action::LoadReads,
-            Action::LoadEnds,
-            Action::VerificationIsSent,
-            Action::VerificationReplies,
-            Action::VerificationIsLost,
-            Action::HearStranger,
-            Action::AsksForSilence,
-            Action::ReaderRestarts,
-            Action::DatabaseCommits,
-            Action::WriteOther,
-            Action::Crash,
-            Action::Tick,
-            Action::Flush,
-            Action::DropCounter,
-            Action::DropJournal,
-            Action::DemotedEnds,
-        ]);
+        self.reader_actions(state, actions);
+        self.server_actions(state, actions);
+        for w in [READER, OTHER] {
+            if state.writers[w].alive {
+                self.writer_actions(state, w, actions);
+            }
+        }
+        if state.committing.is_some() {
+            actions.push(Action::DatabaseCommits);
+        }
+        if state.left.others > 0 {
+            actions.push(Action::WriteOther);
+        }
+        if state.left.crashes > 0 {
+            actions.push(Action::Crash);
+        }
         // Otherwise nobody needs to know that the other instance is alive.
         if self.bounds.announced || self.bounds.failovers > 0 {
             actions.push(Action::Beat);
-        }
-        for demoted in [false, true] {
-            if demoted <= state.demoted.is_some() {
-                actions.push(Action::VerificationIsServed { demoted });
-                let reads = 0..state.reader.reads();
-                actions.extend(reads.map(|number| Action::JournalIsServed { number, demoted }));
-            }
-        }
-        for number in 0..state.reader.reads() {
-            actions.push(Action::JournalReplies(number));
-            actions.push(Action::JournalIsLost(number));
-        }
-        actions.extend((0..state.log.len()).map(Action::Hear));
-        actions.extend([0, 1].map(|losing| Action::FailOver { losing }));
-        for w in [READER, OTHER] {
-            self.writer_actions(state, w, actions);
         }
     }
 
@@ -256,7 +307,7 @@ impl stateright::Model for Model {
             Property::always(NOT_OLDER_THAN_VOUCHED, |_, state: &State| {
                 let store = &state.reader.store;
                 let entry = store.entry.as_ref();
-                entry.is_none_or(|entry| entry.version >= store.vouched(entry))
+                entry.is_none_or(|entry| entry.version >= store.verified)
             }),
             Property::always(NOT_OLDER_THAN_APPLIED, |_, state: &State| {
                 let store = &state.reader.store;

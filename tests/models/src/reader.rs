@@ -31,7 +31,7 @@ pub(crate) struct Reader {
     behind: Option<(Version, Position)>,
 }
 
-/// One key.
+/// One key. That a load vouches for its value from when it began needs no check: it reads later.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Store {
     pub(crate) entry: Option<Entry>,
@@ -47,14 +47,11 @@ pub(crate) struct Store {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Entry {
     pub(crate) version: Version,
-    /// The version that was due when its load began.
-    pub(crate) loaded: Version,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Load {
     read: Option<Version>,
-    began: Version,
     /// Something that concerns it was invalidated since it began.
     outdated: bool,
     /// The newest version whose invalidation was applied before the latest of its readers began.
@@ -74,6 +71,25 @@ impl Reader {
     pub(crate) fn reads(&self) -> usize {
         self.repairs.len()
     }
+
+    /// Whether that read of the journal has been served.
+    pub(crate) fn read_is_back(&self, number: usize) -> bool {
+        self.repairs[number].1.is_some()
+    }
+
+    /// Whether the verification under way has been served.
+    pub(crate) fn verification_is_back(&self) -> Option<bool> {
+        let verification = self.verification.as_ref()?;
+        Some(verification.reply.is_some())
+    }
+
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind.is_some()
+    }
+
+    pub(crate) fn repairing(&self) -> bool {
+        self.follower.repairing()
+    }
 }
 
 impl Store {
@@ -85,6 +101,12 @@ impl Store {
         self.applied = self.applied.max(version);
     }
 
+    /// Whether the load under way has read the database.
+    pub(crate) fn load_has_read(&self) -> Option<bool> {
+        let load = self.load.as_ref()?;
+        Some(load.read.is_some())
+    }
+
     fn fence(&mut self) {
         self.entry = None;
         if let Some(load) = &mut self.load
@@ -92,11 +114,6 @@ impl Store {
         {
             load.outdated = true;
         }
-    }
-
-    /// The newest version that an entry must not be older than.
-    pub(crate) fn vouched(&self, entry: &Entry) -> Version {
-        entry.loaded.max(self.verified)
     }
 }
 
@@ -123,7 +140,6 @@ impl Model {
         }
         store.load = Some(Load {
             read: None,
-            began: state.due,
             outdated: false,
             wanted: store.applied,
         });
@@ -143,7 +159,6 @@ impl Model {
         let store = &mut state.reader.store;
         let Some(Load {
             read: Some(version),
-            began,
             outdated,
             wanted,
         }) = store.load
@@ -155,10 +170,7 @@ impl Model {
         if outdated && !without(Mechanism::TokenAtInsert) {
             self.witness.note(Seen::Discarded);
         } else {
-            store.entry = Some(Entry {
-                version,
-                loaded: began,
-            });
+            store.entry = Some(Entry { version });
         }
         true
     }
@@ -322,17 +334,19 @@ impl Model {
         true
     }
 
-    /// Events that a verification knows of have not arrived. As `Link::on_timer`.
+    /// Events that a verification knows of have not arrived. As `Link::on_timer`, which also notes
+    /// that the subscription was silent.
     pub(crate) fn asks_for_silence(&self, state: &mut State) -> bool {
         let reader = &mut state.reader;
         if reader.follower.repairing() {
             return false;
         }
-        let Some(repair) = reader.follower.repair_silence() else {
+        let Some((_, head)) = reader.behind else {
             return false;
         };
-        reader.repairs.push((repair, None));
-        true
+        let repair = reader.follower.repair(head.sequence);
+        reader.repairs.extend(repair.map(|repair| (repair, None)));
+        repair.is_some()
     }
 
     /// A server reads the journal; `demoted`: the old primary.

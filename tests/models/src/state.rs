@@ -14,13 +14,13 @@ pub type Version = u8;
 /// The server's time.
 pub type Tick = u8;
 
-/// A member that was silent for so long is dead; half of it is the age at which an intent is too
-/// old to begin a commit on.
-pub(crate) const MEMBER_TIMEOUT: Tick = 2;
+/// A member that was silent for so long is dead; half of it, rounded down, is how old an intent may
+/// be when its commit begins.
+pub(crate) const MEMBER_TIMEOUT: Tick = 1;
 
 /// How long a commit may take. More than twice the other, or a commit that began too late for the
 /// first recovery would be covered by the second in time.
-pub(crate) const WRITE_TIMEOUT: Tick = 5;
+pub(crate) const WRITE_TIMEOUT: Tick = 3;
 
 /// The instance that reads, and the one that only writes, by their index among the writers.
 pub(crate) const READER: usize = 0;
@@ -164,7 +164,7 @@ pub(crate) struct Message {
 pub(crate) struct Owed {
     pub(crate) version: Version,
     pub(crate) writer: usize,
-    /// When a writer that has gone silent must have been finished for, by the server's time.
+    /// When a writer that has crashed must have been finished for, by the server's time.
     pub(crate) at: Option<Tick>,
 }
 
@@ -253,15 +253,16 @@ impl State {
     /// A committed version becomes due
     /// 1: when an event for the key is published after its commit (see `publish`);
     /// 2: when its writer holds nothing back: no open write, nothing queued or unconfirmed;
-    /// 3: announced by an intent: when its writer has been silent for `member_timeout`, and so has
-    ///    the time since the commit, or the deadline of a commit that took effect late has passed.
+    /// 3: announced by an intent: when its writer has crashed, and `member_timeout` has passed since
+    ///    it was last heard of and since the commit; of a commit that took effect late, when its
+    ///    deadline has passed as well.
     pub(crate) fn update_due(&mut self) {
         let now = self.server.now;
         let mut due = self.due;
         for owed in &self.owed {
             let writer = &self.writers[owed.writer];
-            let silent = now >= writer.heard_at + MEMBER_TIMEOUT;
-            if writer.settled() || (silent && owed.at.is_some_and(|at| now >= at)) {
+            let dead = !writer.alive && now >= writer.heard_at + MEMBER_TIMEOUT;
+            if writer.settled() || (dead && owed.at.is_some_and(|at| now >= at)) {
                 due = due.max(owed.version);
             }
         }
