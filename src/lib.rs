@@ -76,6 +76,7 @@ mod outbox;
 mod protocol;
 mod settings;
 mod store;
+mod sync;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 mod time;

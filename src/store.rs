@@ -13,7 +13,6 @@ use std::borrow::Borrow;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::time::Duration;
 
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
@@ -23,6 +22,7 @@ use crate::metrics::{CacheMetrics, Miss};
 use crate::store::entry::{ByHash, ByKey, Entry, Identity, Meta, Stored, Verdict, judge};
 use crate::store::ghosts::{Ghosts, Gone};
 use crate::store::stamps::{Stamp, Stamps};
+use crate::sync::{AtomicBool, AtomicU64, Ordering::*};
 use crate::time::{Clock, Nanos};
 
 /// Entries a shard holds at most, so that a sweep never blocks a shard's readers for longer than

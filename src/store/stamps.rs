@@ -1,16 +1,9 @@
 //! The invalidation clock: when was a key, a tag, a cache or a lane last invalidated?
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
-
 use tokio::sync::Notify;
 
+use crate::sync::{AtomicBool, AtomicU64, Ordering::*, STRIPES};
 use crate::time::Nanos;
-
-/// Stripes of key hashes and of tag hashes. Two names that share a stripe are invalidated together:
-/// a tagged entry lives about `STRIPES / r` seconds under `r` tag invalidations a second, and a
-/// load that takes `d` seconds is discarded needlessly with probability `r * d / STRIPES`.
-/// 65,536 take 1 MiB an instance for both.
-const STRIPES: usize = 65_536;
 
 /// A moment of the invalidation clock: how many invalidations had been applied.
 pub(crate) type Stamp = u64;

@@ -1,0 +1,15 @@
+//! The crate's own store (`src/store.rs` and what is below it, by links to those files) under
+//! shuttle, which decides at every atomic operation and every lock which thread runs next.
+//!
+//! quick_cache is the real one; its feature `shuttle` replaces its locks. All atomic operations are
+//! sequentially consistent here, so a missing `Acquire` is not found; that reads and writes happen
+//! in an order that lets a stale value through is.
+
+pub mod drive;
+mod metrics;
+#[allow(dead_code, reason = "these tests do not need all of it")]
+mod store;
+mod sync;
+mod time;
+#[allow(dead_code, unused_imports, reason = "as the crate has it")]
+mod without;
