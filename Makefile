@@ -1,6 +1,9 @@
 # Everyday tasks. `make` alone lists them; only cargo is needed beyond what is named here.
 
 FEATURES := redis tls prometheus uuid test-util cli
+# Packages of their own: what they need is not compiled with the crate. They run optimized, and
+# build below target/ (see their .cargo/config.toml).
+APART := tests/models tests/shuttle
 
 .PHONY: help test lint soak fuzz bench redis-server python curl
 
@@ -9,6 +12,9 @@ help: ## this list
 
 # The runner with its summary comes last, so that the end of the output says how it went.
 test: redis-server python curl ## all tests, against real Redis servers that the tests start themselves
+	@for apart in $(APART); do \
+		(set -x; cd $$apart && cargo test --release --tests) || exit 1; \
+	done
 	cargo test --doc --all-features
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		set -x; cargo nextest run --all-features; \
@@ -19,6 +25,9 @@ test: redis-server python curl ## all tests, against real Redis servers that the
 lint: ## format, clippy, documentation, every feature alone, licences
 	cargo fmt --check
 	cargo clippy --all-targets --all-features -- -D warnings
+	@for apart in $(APART); do \
+		(set -x; cd $$apart && cargo fmt --check && cargo clippy --release --tests -- -D warnings) || exit 1; \
+	done
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features
 	cargo check --no-default-features
 	@for feature in $(FEATURES); do \

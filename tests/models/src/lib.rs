@@ -12,6 +12,9 @@
 //! again and again, or never: loss, duplication, delay and reordering are all in that. The key that
 //! is cached is one; events of other keys matter only by their sequences.
 //!
+//! Not expressed: the order of resubscription. Any message may be missed here, so nothing rests on it
+//! but how soon a verification succeeds.
+//!
 //! There is no wall time. A verification or a load that began when version `v` of the key was *due*
 //! (see [`State::due`](state)) must not vouch for an older one. What `max_staleness` adds to that is
 //! the hit rule's comparison, which `judge` in `src/store/entry.rs` tests at its edges.

@@ -101,6 +101,7 @@ impl Model {
             Action::AsksForSilence => self.asks_for_silence(state),
             Action::JournalIsServed { number, demoted } => {
                 self.journal_is_served(state, number, demoted)
+                    && (self.bounds.slow_journal || self.journal_replies(state, number))
             }
             Action::JournalReplies(number) => self.journal_replies(state, number),
             Action::JournalIsLost(number) => self.journal_is_lost(state, number),
@@ -263,7 +264,13 @@ impl stateright::Model for Model {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::new(&self.bounds)]
+        let mut state = State::new(&self.bounds);
+        if !self.bounds.cold {
+            self.verification_is_sent(&mut state);
+            self.verification_is_served(&mut state, false);
+            self.verification_replies(&mut state);
+        }
+        vec![state]
     }
 
     /// What may be possible; the steps themselves know whether it is. Leaving out here what never
@@ -285,8 +292,7 @@ impl stateright::Model for Model {
         if state.left.crashes > 0 {
             actions.push(Action::Crash);
         }
-        // Otherwise nobody needs to know that the other instance is alive.
-        if self.bounds.announced || self.bounds.failovers > 0 {
+        if state.left.beats > 0 {
             actions.push(Action::Beat);
         }
     }
@@ -326,7 +332,7 @@ const NOT_OLDER_THAN_APPLIED: &str = "what was invalidated is never seen again";
 pub struct Report {
     /// Which property is broken, and the shortest way there.
     pub broken: Option<(&'static str, Vec<Action>)>,
-    /// Every state was looked at.
+    /// Every state within the bounds was looked at.
     pub complete: bool,
     pub states: usize,
     pub took: Duration,
@@ -351,8 +357,12 @@ pub fn check(bounds: Bounds, without: Option<Mechanism>, limit: Duration) -> Rep
     };
     let begun = Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let checker = stateright::Model::checker(model)
-        .threads(threads)
+    let mut builder = stateright::Model::checker(model).threads(threads);
+    if let Some(steps) = bounds.steps {
+        // The checker counts states.
+        builder = builder.target_max_depth(steps + 1);
+    }
+    let checker = builder
         .timeout(limit)
         .finish_when(HasDiscoveries::AnyFailures)
         .spawn_bfs()

@@ -27,6 +27,9 @@ pub(crate) struct Reader {
     /// Reads of the journal under way. More than one only after an adoption: the older one's reply
     /// is obsolete, and must be taken for that.
     repairs: Vec<(Repair, Option<Journal>)>,
+    /// The journal has begun another epoch, and says nothing more until that is adopted. Asking it
+    /// again and again would only count repairs.
+    superseded: bool,
     /// The last verification that events are missing for; the same again would say nothing new.
     behind: Option<(Version, Position)>,
 }
@@ -84,7 +87,7 @@ impl Reader {
     }
 
     pub(crate) fn is_behind(&self) -> bool {
-        self.behind.is_some()
+        self.behind.is_some() && !self.superseded
     }
 
     pub(crate) fn repairing(&self) -> bool {
@@ -139,7 +142,7 @@ impl Model {
             return false;
         }
         store.load = Some(Load {
-            read: None,
+            read: (!self.bounds.slow_loads).then_some(state.database),
             outdated: false,
             wanted: store.applied,
         });
@@ -255,6 +258,7 @@ impl Model {
                 reader.in_doubt = false;
                 reader.round = 0;
                 reader.behind = None;
+                reader.superseded = false;
                 if !without(Mechanism::FenceAfterAdoption) {
                     reader.store.fence();
                 }
@@ -300,6 +304,7 @@ impl Model {
                     reader.store.verified = due;
                 }
             }
+            Heard::Gap if reader.superseded => {}
             Heard::Gap => {
                 let repair = reader.follower.repair(message.position.sequence);
                 reader.repairs.extend(repair.map(|repair| (repair, None)));
@@ -324,6 +329,7 @@ impl Model {
         let mut position = state.server.head();
         position.sequence += 1;
         match reader.follower.hear_nonsense(position, reader.round) {
+            Heard::Gap if reader.superseded => {}
             Heard::Gap => {
                 let repair = reader.follower.repair(position.sequence);
                 reader.repairs.extend(repair.map(|repair| (repair, None)));
@@ -408,12 +414,16 @@ impl Model {
             Mended::Fence => {
                 self.witness.note(Seen::RepairFenced);
                 state.reader.behind = None;
+                state.reader.superseded = false;
                 state.reader.in_doubt = false;
                 if !without(Mechanism::FenceAfterAdoption) {
                     state.reader.store.fence();
                 }
             }
-            Mended::OtherEpoch => state.reader.in_doubt = true,
+            Mended::OtherEpoch => {
+                state.reader.in_doubt = true;
+                state.reader.superseded = true;
+            }
         }
         true
     }

@@ -50,6 +50,8 @@ pub struct Bounds {
     pub split: bool,
     /// Evictions of the counter or of the journal.
     pub evictions: u8,
+    /// Verifications of the writing instance.
+    pub beats: u8,
     /// Crashes of the writing instance.
     pub crashes: u8,
     /// Restarts of the reading instance.
@@ -58,6 +60,14 @@ pub struct Bounds {
     pub losses: u8,
     /// Messages of strangers with the sequence of an event that is yet to come.
     pub strangers: u8,
+    /// Only runs of at most so many steps are looked at.
+    pub steps: Option<usize>,
+    /// The reader starts together with everything else; otherwise it has adopted the lane already.
+    pub cold: bool,
+    /// A load reads the database some time after it began; otherwise at once.
+    pub slow_loads: bool,
+    /// A page of the journal arrives some time after it was read; otherwise at once.
+    pub slow_journal: bool,
     /// A mistake that is no mechanism of its own: late reads join a load that was invalidated.
     pub join_invalidated: bool,
 }
@@ -75,10 +85,15 @@ impl Bounds {
         failovers: 0,
         split: false,
         evictions: 0,
+        beats: 0,
         crashes: 0,
         restarts: 0,
         losses: 0,
         strangers: 0,
+        steps: None,
+        cold: false,
+        slow_loads: false,
+        slow_journal: false,
         join_invalidated: false,
     };
 }
@@ -145,6 +160,7 @@ pub(crate) struct Left {
     pub(crate) flushes: u8,
     pub(crate) failovers: u8,
     pub(crate) evictions: u8,
+    pub(crate) beats: u8,
     pub(crate) crashes: u8,
     pub(crate) restarts: u8,
     pub(crate) losses: u8,
@@ -232,6 +248,7 @@ impl State {
                 flushes: bounds.flushes,
                 failovers: bounds.failovers,
                 evictions: bounds.evictions,
+                beats: bounds.beats,
                 crashes: bounds.crashes,
                 restarts: bounds.restarts,
                 losses: bounds.losses,

@@ -161,6 +161,7 @@ impl Model {
                 } else {
                     writer.write = Write::Committed { intent: None };
                     state.commit(w, None);
+                    self.returned(state, w);
                 }
             }
             Write::PublishedFirst => {
@@ -177,6 +178,7 @@ impl Model {
                 if prompt {
                     writer.write = Write::Committed { intent };
                     state.commit(w, Some(now + MEMBER_TIMEOUT));
+                    self.returned(state, w);
                 } else {
                     writer.write = Write::Asked { deadline };
                     state.committing = Some(Committing {
@@ -206,6 +208,13 @@ impl Model {
             state.writers[writer].write = Write::Committed { intent };
         }
         true
+    }
+
+    /// Where there is no local drop to be late, what follows the commit is one step with it.
+    fn returned(&self, state: &mut State, w: usize) {
+        if w != READER {
+            self.invalidate(state, w);
+        }
     }
 
     /// The commit has returned: the local drop, then the event.
@@ -292,8 +301,9 @@ impl Model {
             state.left.losses -= 1;
         } else {
             writer.queue.remove(0);
-            // Where nothing can be lost nothing needs to be confirmed: fewer states.
-            if self.bounds.failovers > 0 && !without(Mechanism::Republishing) {
+            // Only what an old primary took can be lost to those who read the new one: elsewhere the
+            // new epoch's fence drops what a failover forgot. Fewer states.
+            if self.bounds.split && !without(Mechanism::Republishing) {
                 writer.sent.push(Sent {
                     position: published.position,
                     what: next.what,
@@ -308,9 +318,10 @@ impl Model {
 
     /// A verification of an instance that does not read, at one stroke.
     pub(crate) fn beat(&self, state: &mut State, w: usize) -> bool {
-        if !state.writers[w].alive {
+        if state.left.beats == 0 || !state.writers[w].alive {
             return false;
         }
+        state.left.beats -= 1;
         let (verified, published) = state.server.verify(id_of(w));
         self.recovered(published, state);
         let now = state.server.now;

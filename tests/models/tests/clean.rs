@@ -17,19 +17,28 @@ fn holds(bounds: Bounds, seen: &[Seen]) -> Report {
     report
 }
 
+const ONE: Bounds = Bounds {
+    writes: [0, 1],
+    ..Bounds::NONE
+};
+
 #[test]
 fn messages_lost_doubled_and_reordered() {
     let bounds = Bounds {
-        writes: [0, 1],
         others: 1,
-        ..Bounds::NONE
+        cold: true,
+        slow_loads: true,
+        slow_journal: true,
+        ..ONE
     };
     let seen = [
         Seen::Hit,
         Seen::NewestHit,
         Seen::Discarded,
-        Seen::Repaired,
+        Seen::Applied,
         Seen::Duplicate,
+        Seen::Repaired,
+        Seen::RepairInPages,
     ];
     holds(bounds, &seen);
 }
@@ -41,4 +50,89 @@ fn an_instance_that_reads_what_it_writes() {
         ..Bounds::NONE
     };
     holds(bounds, &[Seen::OwnEcho, Seen::Applied, Seen::Hit]);
+}
+
+#[test]
+fn a_failover_that_hands_numbers_out_again() {
+    let bounds = Bounds {
+        failovers: 1,
+        ..ONE
+    };
+    let seen = [Seen::Adopted, Seen::OtherEpoch, Seen::RepairFenced];
+    holds(bounds, &seen);
+}
+
+#[test]
+fn a_flush() {
+    let bounds = Bounds { flushes: 1, ..ONE };
+    holds(bounds, &[Seen::Adopted, Seen::OtherEpoch]);
+}
+
+#[test]
+fn an_eviction_of_the_counter_or_the_journal() {
+    let bounds = Bounds {
+        evictions: 1,
+        ..ONE
+    };
+    holds(bounds, &[Seen::Adopted, Seen::RepairFenced]);
+}
+
+#[test]
+fn an_old_primary_that_still_answers() {
+    let bounds = Bounds {
+        failovers: 1,
+        split: true,
+        beats: 1,
+        steps: Some(15),
+        ..ONE
+    };
+    holds(bounds, &[Seen::DemotedRefused, Seen::Republished]);
+}
+
+#[test]
+fn a_writer_that_crashes() {
+    let bounds = Bounds {
+        announced: true,
+        crashes: 1,
+        ticks: 3,
+        journal: 0,
+        steps: Some(15),
+        ..ONE
+    };
+    holds(
+        bounds,
+        &[Seen::Recovered, Seen::RecoveredAgain, Seen::LateCommit],
+    );
+}
+
+#[test]
+fn a_commit_that_was_dropped_and_takes_effect_late() {
+    let bounds = Bounds {
+        announced: true,
+        beats: 1,
+        ticks: 3,
+        journal: 0,
+        steps: Some(14),
+        ..ONE
+    };
+    holds(bounds, &[Seen::LateCommit]);
+}
+
+#[test]
+fn messages_of_strangers() {
+    let bounds = Bounds {
+        strangers: 1,
+        ..ONE
+    };
+    holds(bounds, &[Seen::RepairFenced]);
+}
+
+#[test]
+fn an_outbox_that_collapses() {
+    let bounds = Bounds {
+        others: 1,
+        outbox: 1,
+        ..ONE
+    };
+    holds(bounds, &[Seen::Collapsed, Seen::Hit]);
 }

@@ -17,6 +17,7 @@ fn breaks(bounds: Bounds, without: Option<Mechanism>) {
 
 /// One write, and one of another key.
 const ONE: Bounds = Bounds {
+    slow_loads: true,
     writes: [0, 1],
     others: 1,
     ..Bounds::NONE
@@ -41,6 +42,7 @@ const SPLIT: Bounds = Bounds {
     writes: [0, 1],
     failovers: 1,
     split: true,
+    beats: 1,
     ..Bounds::NONE
 };
 
