@@ -153,7 +153,15 @@ where
         K: Borrow<Q>,
         Q: KeyRef<K> + ?Sized,
     {
-        Ok(self.lookup(key).await?.value)
+        let hash = key.digest().ok_or_else(too_long)?;
+        match self.0.hit(hash, key) {
+            Ok(lookup) => Ok(lookup.value),
+            // Boxed, so that a hit does not pay for the size of a miss.
+            Err(missing) => {
+                let loaded = Box::pin(self.0.miss(hash, key, missing, None)).await;
+                loaded.map(|lookup| lookup.value)
+            }
+        }
     }
 
     /// As [`get`](Self::get), and says how it was answered: for `x-cache` headers, traces, tests.

@@ -21,7 +21,7 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 use crate::metrics::{CacheMetrics, Miss};
 use crate::store::entry::{ByHash, ByKey, Entry, Identity, Meta, Stored, Verdict, judge};
 use crate::store::ghosts::{Ghosts, Gone};
-use crate::store::stamps::{Stamp, Stamps};
+use crate::store::stamps::{Lane, Stamp, Stamps};
 use crate::sync::{AtomicBool, AtomicU64, Ordering::*};
 use crate::time::{Clock, Nanos};
 
@@ -173,10 +173,11 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let verified_at = self.stamps.lane(hash).verified_at();
+        let lane = self.stamps.lane(hash);
+        let verified_at = lane.verified_at();
         let by_key = ByKey { hash, key };
         if let Some(Entry { value, meta }) = self.values.get(&by_key) {
-            if self.stamped(hash, &meta) {
+            if self.stamped(lane, &meta) {
                 return Found::Missing(self.why_stamped(hash, &meta));
             }
             let now = self.options.clock.now();
@@ -201,7 +202,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     }
 
     fn lookup_absent(&self, hash: u64, meta: &Meta, verified_at: Nanos) -> Found<V> {
-        if self.stamped(hash, meta) {
+        if self.stamped(self.stamps.lane(hash), meta) {
             return Found::Missing(self.why_stamped(hash, meta));
         }
         let now = self.options.clock.now();
@@ -228,8 +229,8 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     /// Whether its tags, cache or lane were invalidated after its load began. (Its key was not, or
     /// it would have been removed.)
     #[inline]
-    fn stamped(&self, hash: u64, meta: &Meta) -> bool {
-        self.stamps.fenced(self.stamps.lane(hash)) > meta.token()
+    fn stamped(&self, lane: &Lane, meta: &Meta) -> bool {
+        self.stamps.fenced(lane) > meta.token()
             || self.stamp.load(Acquire) > meta.token()
             || self.stamps.newest_tag(self.options.cache, meta.tags()) > meta.token()
     }
@@ -364,11 +365,12 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let verified_at = self.stamps.lane(hash).verified_at();
+        let lane = self.stamps.lane(hash);
+        let verified_at = lane.verified_at();
         let Some(Entry { value, meta }) = self.values.peek(&ByKey { hash, key }) else {
             return PastTtl::Nothing;
         };
-        if meta.hard_ttl() || self.stamped(hash, &meta) {
+        if meta.hard_ttl() || self.stamped(lane, &meta) {
             return PastTtl::Nothing;
         }
         let now = self.options.clock.now();

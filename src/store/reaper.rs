@@ -22,7 +22,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         let reaped = Cell::new(0_u64);
         let next = Cell::new(u64::MAX);
         let stays = |hash: u64, meta: &Meta, keep: Nanos, expired: Gone| {
-            let gone = if self.stamped(hash, meta) {
+            let gone = if self.stamped(self.stamps.lane(hash), meta) {
                 Some(Gone::Fenced)
             } else {
                 let keep = if meta.hard_ttl() { 0 } else { keep };
