@@ -1,10 +1,12 @@
-//! The bus over Redis (fred), a single server.
+//! The bus over Redis (fred): a single server, the primary that sentinels name, or a cluster.
 //!
-//! Two connections: one carries commands, the other only listens, so that a backlog of deliveries never
-//! delays an acknowledgement and a refused subscription never answers a publish. Each is kept up
-//! by a task of its own. Everything that must happen at once is one script (see the `.lua` files).
+//! Two connections to each server in use: one carries commands, the other only listens, so that a
+//! backlog of deliveries never delays an acknowledgement and a refused subscription never answers a
+//! publish. Each is kept up by a task of its own. Everything that must happen at once is one script
+//! (see the `.lua` files).
 //!
-//! - [`commands`], [`subscription`]: the two connections and their care
+//! - [`topology`]: on which server each lane lives, and who says so
+//! - [`node`]: one server; [`commands`], [`subscription`]: its two connections and their care
 //! - [`link`]: one connection, without any reconnecting of its own; [`backoff`]: when the next one is tried
 //! - [`scripts`]: the scripts, their names and answers
 //! - [`fault`], [`status`]: what went wrong, in words
@@ -18,6 +20,7 @@ mod fault;
 #[cfg(feature = "cli")]
 pub(crate) mod inspect;
 mod link;
+mod node;
 mod scripts;
 mod status;
 mod subscription;
@@ -25,32 +28,33 @@ mod subscription;
 mod tests;
 #[cfg(feature = "tls")]
 mod tls;
+mod topology;
 mod url;
 mod wire;
 
 use std::fmt;
-use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use fred::types::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use self::commands::Commands;
+use self::commands::Failure;
 pub(crate) use self::config::RedisConfig;
 use self::fault::LogGate;
-use self::link::Target;
+use self::node::{Common, Node};
 use self::scripts::{Beat, Names, Script};
-use self::subscription::Subscription;
-use self::url::Address;
+use self::topology::Topology;
+use self::url::{Address, Deployment};
 use crate::bus::{
     BoxFuture, Bus, BusConfig, BusEvent, EVENT_QUEUE, Intent, IntentId, JOURNAL_PAGE, Journal,
     Mend, Position, Verified,
 };
 use crate::metrics::Kind;
+use crate::without::{Mechanism, without};
 use crate::{Error, ErrorKind};
 
 /// Calls of verify.lua that one verification makes while dead members are left, each settling up to
@@ -60,35 +64,26 @@ const VERIFY_ROUNDS: usize = 16;
 /// Goodbyes under way at once when the bus closes.
 const GOODBYES: usize = 64;
 
-/// How long the two tasks may take to end: they only have to drop their connections.
+/// How often one call follows its lane to another server. A failover moves it once, a slot on the
+/// move some times, and the call's timeout ends it anyway.
+const MOVES: usize = 16;
+
+/// How long the tasks may take to end: they only have to drop their connections.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The bus of one instance.
 pub(crate) struct RedisBus {
     shared: Arc<Shared>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the connections, their tasks and the callers share.
+/// What the callers share.
 #[derive(Debug)]
 struct Shared {
-    config: BusConfig,
-    target: Target,
-    /// By lane.
-    names: Vec<Names>,
-    commands: Commands,
-    subscription: Subscription,
-    closing: watch::Sender<bool>,
-    losses: LogGate,
-    refusals: LogGate,
-}
-
-impl Shared {
-    /// Waits until the bus is closed.
-    async fn closed(&self) {
-        // The sender lives as long as `self`.
-        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
-    }
+    common: Arc<Common>,
+    topology: Arc<Topology>,
+    /// How long a call may take.
+    timeout: Duration,
 }
 
 impl RedisBus {
@@ -103,33 +98,41 @@ impl RedisBus {
     ) -> Result<(Arc<Self>, mpsc::Receiver<BusEvent>), Error> {
         let address = Address::parse(&redis.url)?;
         let target = redis.target(&address)?;
-        let database = address.database.unwrap_or(0);
+        let sharded = address.deployment == Deployment::Cluster;
+        let database = (!sharded).then(|| address.database.unwrap_or(0));
         let names = (0..config.lanes).map(|lane| Names::new(&config.namespace, lane, database));
-        let shared = Arc::new(Shared {
+        let common = Arc::new(Common {
             names: names.collect(),
             config,
-            target,
-            commands: Commands::default(),
-            subscription: Subscription::default(),
+            sharded,
             closing: watch::Sender::default(),
+            changes: watch::Sender::default(),
+            doubt: Notify::new(),
             losses: LogGate::default(),
             refusals: LogGate::default(),
         });
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
-        let tasks = vec![
-            tokio::spawn(commands::run(Arc::clone(&shared))),
-            tokio::spawn(subscription::run(Arc::clone(&shared), events)),
-        ];
+        let mut tasks = JoinSet::new();
+        let topology = Arc::new(Topology::new(common.clone(), &address, target));
+        if !topology.moves() {
+            topology.settle(&address.places[0], &mut tasks, &events);
+        }
+        let task = tokio::spawn(topology::run(Arc::clone(&topology), tasks, events));
+        let shared = Arc::new(Shared {
+            common,
+            topology,
+            timeout: redis.command_timeout,
+        });
         Ok((
             Arc::new(Self {
                 shared,
-                tasks: Mutex::new(tasks),
+                task: Mutex::new(Some(task)),
             }),
             receiver,
         ))
     }
 
-    /// Waits until commands can be sent and the subscription is proven.
+    /// Waits until commands can be sent and the subscription of every lane is proven.
     ///
     /// # Errors
     ///
@@ -137,38 +140,25 @@ impl RedisBus {
     /// needed; `Bus` after `wait`. The bus goes on trying in either case.
     pub(crate) async fn ready(&self, wait: Duration) -> Result<(), Error> {
         let deadline = Instant::now() + wait;
-        let mut commands = self.shared.commands.status.subscribe();
-        let mut subscription = self.shared.subscription.status.subscribe();
+        let mut changes = self.shared.common.changes.subscribe();
         loop {
-            let (one, other) = (
-                commands.borrow_and_update().clone(),
-                subscription.borrow_and_update().clone(),
-            );
-            if let Some(error) = one.permanent().or_else(|| other.permanent()) {
-                return Err(error);
-            }
-            if one.is_up() && other.is_up() {
+            changes.mark_unchanged();
+            let Some(missing) = self.shared.missing() else {
                 return Ok(());
-            }
-            let change = async {
-                tokio::select! {
-                    _ = commands.changed() => {}
-                    _ = subscription.changed() => {}
-                }
             };
-            if timeout_at(deadline, change).await.is_err() {
-                return Err(if one.is_up() {
-                    other.error()
-                } else {
-                    one.error()
-                });
+            if fault::is_permanent(&missing) {
+                return Err(missing);
+            }
+            if timeout_at(deadline, changes.changed()).await.is_err() {
+                return Err(missing);
             }
         }
     }
 
     fn names(&self, lane: u32) -> Result<&Names, Error> {
-        let lanes = self.shared.names.len();
-        self.shared.names.get(lane as usize).ok_or_else(|| {
+        let names = &self.shared.common.names;
+        let lanes = names.len();
+        names.get(lane as usize).ok_or_else(|| {
             Error::new(
                 ErrorKind::Lanes,
                 format!("there is no lane {lane}: this instance has {lanes}"),
@@ -177,26 +167,25 @@ impl RedisBus {
     }
 
     fn instance(&self) -> Value {
-        bytes(&self.shared.config.instance.to_be_bytes())
+        bytes(&self.shared.common.config.instance.to_be_bytes())
     }
 
     async fn call(
         &self,
+        lane: u32,
         kind: Kind,
         script: Script,
         keys: &[&fred::bytes_utils::Str],
         args: &[Value],
     ) -> Result<Value, Error> {
-        self.shared
-            .commands
-            .call(&self.shared, kind, script, keys, args)
-            .await
+        let call = self.shared.call(lane, kind, script, keys, args);
+        Ok(call.await?.1)
     }
 
-    /// One call of verify.lua.
-    async fn beat(&self, lane: u32) -> Result<Beat, Error> {
+    /// One call of verify.lua, and the server that answered.
+    async fn beat(&self, lane: u32) -> Result<(Arc<Node>, Beat), Error> {
         let names = self.names(lane)?;
-        let config = &self.shared.config;
+        let config = &self.shared.common.config;
         let keys = [&names.state, &names.journal, &names.members, &names.intents];
         let args = [
             self.instance(),
@@ -205,11 +194,75 @@ impl RedisBus {
             number(config.journal),
             names.channel.clone().into(),
         ];
-        scripts::beat(
-            &self
-                .call(Kind::Verify, Script::Verify, &keys, &args)
-                .await?,
-        )
+        let call = self
+            .shared
+            .call(lane, Kind::Verify, Script::Verify, &keys, &args);
+        let (node, answer) = call.await?;
+        Ok((node, scripts::beat(&answer)?))
+    }
+}
+
+impl Shared {
+    /// Runs a script on the lane's server, wherever that is by now. Ends within the command timeout.
+    async fn call(
+        &self,
+        lane: u32,
+        kind: Kind,
+        script: Script,
+        keys: &[&fred::bytes_utils::Str],
+        args: &[Value],
+    ) -> Result<(Arc<Node>, Value), Error> {
+        let deadline = Instant::now() + self.timeout;
+        for _ in 0..MOVES {
+            let node = self.topology.node(lane, deadline).await?;
+            let call = node
+                .commands
+                .call(&node, kind, script, keys, args, deadline);
+            let error = match call.await {
+                Ok(value) => return Ok((node, value)),
+                Err(failure) => failure,
+            };
+            let last =
+                !self.topology.moves() || self.common.is_closed() || Instant::now() >= deadline;
+            match error {
+                Failure::Moved(error) => {
+                    self.topology.doubt();
+                    if last {
+                        return Err(error);
+                    }
+                    sleep(Duration::from_millis(fastrand::u64(5..60))).await;
+                }
+                Failure::Other(error) if last || !node.is_retired() => return Err(error),
+                // Its connection was dropped because the lane lives elsewhere now.
+                Failure::Other(_) => {}
+            }
+        }
+        Err(self.topology.unknown(lane))
+    }
+
+    /// Waits for those who know to name the server that answered: it may have been replaced.
+    async fn still_the_primary(&self, lane: u32, node: &Node) -> Result<(), Error> {
+        if !self.topology.moves() || without(Mechanism::StillThePrimary) {
+            return Ok(());
+        }
+        self.topology.confirm(lane, node).await
+    }
+
+    /// What is not up yet, the worst of it.
+    fn missing(&self) -> Option<Error> {
+        let mut missing = self.topology.first_unknown();
+        for node in self.topology.nodes() {
+            for status in [&node.commands.status, &node.subscription.status] {
+                let status = status.borrow();
+                if let Some(error) = status.permanent() {
+                    return Some(error);
+                }
+                if !status.is_up() {
+                    missing.get_or_insert_with(|| status.error());
+                }
+            }
+        }
+        missing
     }
 }
 
@@ -228,14 +281,14 @@ impl Bus for RedisBus {
             }
             let mut args = vec![
                 names.channel.clone().into(),
-                number(self.shared.config.journal),
+                number(self.shared.common.config.journal),
                 self.instance(),
                 payload.into(),
             ];
             args.extend(clears.iter().map(|id| bytes(id)));
             scripts::position(
                 &self
-                    .call(Kind::Publish, Script::Publish, &keys, &args)
+                    .call(lane, Kind::Publish, Script::Publish, &keys, &args)
                     .await?,
             )
         })
@@ -243,13 +296,13 @@ impl Bus for RedisBus {
 
     fn verify(&self, lane: u32) -> BoxFuture<'_, Result<Verified, Error>> {
         Box::pin(async move {
-            let mut beat = self.beat(lane).await?;
+            let (mut node, mut beat) = self.beat(lane).await?;
             let (known, mut recovered) = (beat.known, beat.recovered);
             for _ in 1..VERIFY_ROUNDS {
                 if !beat.more {
                     break;
                 }
-                beat = self.beat(lane).await?;
+                (node, beat) = self.beat(lane).await?;
                 recovered = recovered.saturating_add(beat.recovered);
             }
             if beat.more {
@@ -257,6 +310,7 @@ impl Bus for RedisBus {
                     format!("{recovered} writes of dead instances were finished, more are left");
                 return Err(Error::new(ErrorKind::Bus, message));
             }
+            self.shared.still_the_primary(lane, &node).await?;
             Ok(Verified {
                 head: beat.head,
                 known,
@@ -272,7 +326,7 @@ impl Bus for RedisBus {
             let args = [number(after), number(JOURNAL_PAGE)];
             scripts::journal(
                 &self
-                    .call(Kind::Repair, Script::Journal, &keys, &args)
+                    .call(lane, Kind::Repair, Script::Journal, &keys, &args)
                     .await?,
             )
         })
@@ -290,35 +344,41 @@ impl Bus for RedisBus {
             let keys = [&names.members, &names.intents];
             scripts::flag(
                 &self
-                    .call(Kind::Intent, Script::Record, &keys, &args)
+                    .call(lane, Kind::Intent, Script::Record, &keys, &args)
                     .await?,
             )
         })
     }
 
     fn mend(&self, how: Mend) {
-        self.shared.subscription.ask(how.into());
+        for node in self.shared.topology.nodes() {
+            node.subscription.ask(how.into());
+        }
     }
 
     fn connected(&self) -> bool {
-        self.shared.commands.connected()
+        let nodes = self.shared.topology.nodes();
+        self.shared.topology.is_complete() && nodes.iter().all(|node| node.commands.connected())
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let tasks = mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-            if tasks.is_empty() {
+            let task = self
+                .task
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            let Some(task) = task else {
                 return;
-            }
+            };
             if self.connected() {
                 goodbye(&self.shared).await;
             }
-            self.shared.closing.send_replace(true);
-            for task in tasks {
-                let abort = task.abort_handle();
-                if timeout(CLOSE_TIMEOUT, task).await.is_err() {
-                    abort.abort();
-                }
+            self.shared.common.closing.send_replace(true);
+            let abort = task.abort_handle();
+            if timeout(CLOSE_TIMEOUT, task).await.is_err() {
+                // Which ends the tasks of its servers, too.
+                abort.abort();
             }
         })
     }
@@ -327,7 +387,7 @@ impl Bus for RedisBus {
 impl fmt::Debug for RedisBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisBus")
-            .field("target", &self.shared.target)
+            .field("nodes", &self.shared.topology.nodes())
             .field("connected", &self.connected())
             .finish_non_exhaustive()
     }
@@ -336,7 +396,7 @@ impl fmt::Debug for RedisBus {
 impl Drop for RedisBus {
     fn drop(&mut self) {
         // Without a goodbye: peers find this instance silent. The tasks end by themselves.
-        self.shared.closing.send_replace(true);
+        self.shared.common.closing.send_replace(true);
     }
 }
 
@@ -344,24 +404,22 @@ impl Drop for RedisBus {
 async fn goodbye(shared: &Arc<Shared>) {
     let all = async {
         let mut leaving = JoinSet::new();
-        for lane in 0..shared.names.len() {
+        for (lane, names) in (0u32..).zip(shared.common.names.clone()) {
             if leaving.len() >= GOODBYES {
                 leaving.join_next().await;
             }
             let shared = Arc::clone(shared);
             leaving.spawn(async move {
-                let names = &shared.names[lane];
                 let keys = [&names.members, &names.intents];
-                let args = [bytes(&shared.config.instance.to_be_bytes())];
+                let args = [bytes(&shared.common.config.instance.to_be_bytes())];
                 let _ = shared
-                    .commands
-                    .call(&shared, Kind::Connect, Script::Goodbye, &keys, &args)
+                    .call(lane, Kind::Connect, Script::Goodbye, &keys, &args)
                     .await;
             });
         }
         while leaving.join_next().await.is_some() {}
     };
-    let _ = timeout(shared.target.timeout(), all).await;
+    let _ = timeout(shared.timeout, all).await;
 }
 
 fn bytes(bytes: &[u8]) -> Value {

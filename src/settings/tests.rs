@@ -165,6 +165,10 @@ fn the_urls_scheme_and_shape_are_checked() {
         "REDIS://h:1/15",
         "rediss://user:p%40ss@[::1]:6380/0",
         "redis://:pw@h",
+        "redis-sentinel://u:p@s1:26379,s2,[::1]:3/4?service=mymaster",
+        "rediss-sentinel://s1?sentinel_user=u&sentinel_password=p%26&service=m",
+        "redis-cluster://h1:7001,h2:7002,h3",
+        "rediss-cluster://:p@h1/0",
     ] {
         good(&[("UNSTALE_REDIS_URL", url)]);
     }
@@ -172,20 +176,16 @@ fn the_urls_scheme_and_shape_are_checked() {
         ("localhost:6379", "must begin with redis://"),
         (
             "redis-sentinel://h:26379",
-            "redis-sentinel:// is not supported yet",
+            "must name what the sentinels watch",
         ),
-        (
-            "redis-cluster://h:6379",
-            "redis-cluster:// is not supported yet",
-        ),
-        (
-            "rediss-cluster://h:6379",
-            "rediss-cluster:// is not supported yet",
-        ),
-        (
-            "http://h",
-            "the scheme must be redis (plain) or rediss (TLS)",
-        ),
+        ("redis-sentinel://h?service=m&db=1", "nothing else"),
+        ("redis-sentinel://h,?service=m", "the host is missing"),
+        ("redis-sentinel://h/x?service=m", "the number of a database"),
+        ("redis-cluster://h:6379/1", "only database 0"),
+        ("redis-cluster://h,h:0", "the port must be"),
+        ("redis-cluster://h?service=m", "no options"),
+        ("redis-other://h", "the scheme must be redis,"),
+        ("http://h", "the scheme must be redis,"),
         ("redis://", "the host is missing"),
         ("redis://:pw@", "the host is missing"),
         ("redis://:6379", "the host is missing"),

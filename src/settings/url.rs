@@ -1,11 +1,15 @@
 //! The Redis URL: what is accepted, and what may be shown of it.
 
+const SCHEMES: &str = "the scheme must be redis, redis-sentinel or redis-cluster; \
+     with TLS rediss, rediss-sentinel or rediss-cluster";
+
 /// Checks what the client library would otherwise accept and misread.
 pub(super) fn check(url: &str) -> Result<(), String> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err("must begin with redis:// or rediss://, as in redis://127.0.0.1:6379".into());
     };
-    scheme_check(&scheme.to_ascii_lowercase())?;
+    let scheme = scheme.to_ascii_lowercase();
+    let kind = scheme_check(&scheme)?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);
     if tail.contains('@') {
@@ -17,29 +21,76 @@ pub(super) fn check(url: &str) -> Result<(), String> {
     let host = authority
         .rsplit_once('@')
         .map_or(authority, |(_, host)| host);
-    host_check(host)?;
-    if tail.contains(['?', '#']) {
+    if kind == Kind::Single {
+        host_check(host)?;
+    } else {
+        host.split(',').try_for_each(host_check)?;
+    }
+    let (tail, options) = match tail.split_once('?') {
+        Some((tail, options)) if kind == Kind::Sentinel => (tail, options),
+        _ => (tail, ""),
+    };
+    if tail.contains(['?', '#']) || options.contains('#') {
         return Err("must end after the host, the port and the database; it has no options".into());
     }
+    if kind == Kind::Sentinel {
+        options_check(options)?;
+    }
     let database = tail.strip_prefix('/').unwrap_or_default();
+    if kind == Kind::Cluster && !matches!(database, "" | "0") {
+        return Err("a cluster has only database 0".into());
+    }
     if !database.is_empty() && database.parse::<u8>().is_err() {
         return Err("the path must be the number of a database, as in redis://host:6379/0".into());
     }
     Ok(())
 }
 
-fn scheme_check(scheme: &str) -> Result<(), String> {
-    match scheme {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Single,
+    Sentinel,
+    Cluster,
+}
+
+fn scheme_check(scheme: &str) -> Result<Kind, String> {
+    let (family, kind) = scheme.split_once('-').unwrap_or((scheme, ""));
+    let kind = match kind {
+        "" => Kind::Single,
+        "sentinel" => Kind::Sentinel,
+        "cluster" => Kind::Cluster,
+        _ => return Err(SCHEMES.into()),
+    };
+    match family {
         "redis" | "rediss" if cfg!(not(feature = "redis")) => {
             Err("this build lacks the feature `redis`".into())
         }
         "rediss" if cfg!(not(feature = "tls")) => Err("this build lacks the feature `tls`".into()),
-        "redis" | "rediss" => Ok(()),
-        "redis-sentinel" | "rediss-sentinel" | "redis-cluster" | "rediss-cluster" => Err(format!(
-            "{scheme}:// is not supported yet; use redis:// or rediss://"
-        )),
-        _ => Err("the scheme must be redis (plain) or rediss (TLS)".into()),
+        "redis" | "rediss" => Ok(kind),
+        _ => Err(SCHEMES.into()),
     }
+}
+
+/// What follows the `?` of a Sentinel's URL.
+fn options_check(options: &str) -> Result<(), String> {
+    const KNOWN: [&str; 3] = ["service", "sentinel_user", "sentinel_password"];
+    let names = options
+        .split('&')
+        .map(|option| option.split('=').next().unwrap_or_default());
+    if names
+        .clone()
+        .any(|name| !name.is_empty() && !KNOWN.contains(&name))
+    {
+        return Err(
+            "after the ? may be service, sentinel_user and sentinel_password, nothing else".into(),
+        );
+    }
+    if !names.clone().any(|name| name == "service") {
+        return Err("must name what the sentinels watch, as in \
+             redis-sentinel://host1:26379,host2:26379,host3:26379?service=mymaster"
+            .into());
+    }
+    Ok(())
 }
 
 fn host_check(host: &str) -> Result<(), String> {
@@ -82,6 +133,17 @@ pub(super) fn redact(name: &str, value: &str) -> String {
         Some((_, place)) => ("***@", place),
         None => ("", rest),
     };
+    // The password of a sentinel comes after the host, and what it hides must not look like one.
+    let is_sentinel =
+        scheme.is_some_and(|scheme| scheme.to_ascii_lowercase().ends_with("sentinel"));
+    let place = if is_sentinel
+        && rest.len() > place.len()
+        && rest[..rest.len() - place.len()].contains('?')
+    {
+        ""
+    } else {
+        place
+    };
     let (place, query) = match place.find(['?', '#']) {
         Some(at) => (&place[..at], HIDDEN),
         None => (place, ""),
@@ -99,10 +161,14 @@ fn is_scheme(text: &str) -> bool {
         .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
 
-/// Whether the text can only be `host:port/database`.
+/// Whether the text can only be `host:port/database`, or several hosts with a comma between.
 fn is_place(text: &str) -> bool {
-    let (host, database) = text.split_once('/').unwrap_or((text, ""));
-    let host_only = if host.starts_with('[') {
+    let (hosts, database) = text.split_once('/').unwrap_or((text, ""));
+    hosts.split(',').all(is_host) && database.chars().all(|c| c.is_ascii_digit())
+}
+
+fn is_host(host: &str) -> bool {
+    if host.starts_with('[') {
         host.chars()
             .all(|c| c.is_ascii_hexdigit() || "[]:.".contains(c))
     } else {
@@ -110,6 +176,5 @@ fn is_place(text: &str) -> bool {
         name.chars()
             .all(|c| c.is_alphanumeric() || "-_.".contains(c))
             && port.chars().all(|c| c.is_ascii_digit())
-    };
-    host_only && database.chars().all(|c| c.is_ascii_digit())
+    }
 }

@@ -10,6 +10,7 @@ mod connections;
 mod crash;
 mod hostile;
 mod messages;
+mod sentinel;
 mod server;
 mod signed;
 mod start;

@@ -9,6 +9,7 @@ pub(crate) mod nodes;
 pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod resp;
+pub(crate) mod sentinel;
 pub(crate) mod service;
 #[cfg(feature = "cli")]
 pub(crate) mod shell;

@@ -14,10 +14,11 @@ use tokio::{select, try_join};
 
 use super::backoff::Backoff;
 use super::link::{Link, options, ping};
+use super::node::Node;
 use super::scripts::{self, SOURCES, Script};
 use super::status::Status;
 use super::subscription::Care;
-use super::{Shared, fault, wire};
+use super::{fault, wire};
 use crate::metrics::Kind;
 use crate::{Error, ErrorKind};
 
@@ -51,6 +52,20 @@ impl Default for Commands {
             status: watch::Sender::default(),
             permits: Semaphore::new(IN_FLIGHT),
         }
+    }
+}
+
+/// Why a call has no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The lane does not live here (any more).
+    Moved(Error),
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
     }
 }
 
@@ -92,24 +107,24 @@ impl Commands {
         self.session.borrow().is_some()
     }
 
-    /// Runs a script; waits for a connection where there is none. Ends within the command timeout.
+    /// Runs a script; waits for a connection where there is none. Ends at the deadline.
     pub(super) async fn call(
         &self,
-        shared: &Shared,
+        node: &Node,
         kind: Kind,
         script: Script,
         keys: &[&Str],
         args: &[Value],
-    ) -> Result<Value, Error> {
-        let deadline = Instant::now() + shared.target.timeout();
+        deadline: Instant,
+    ) -> Result<Value, Failure> {
         let _permit = timeout_at(deadline, self.permits.acquire())
             .await
             .map_err(|_| Error::new(ErrorKind::Bus, "too many commands wait for Redis"))?;
         let mut retries = 0;
         loop {
-            let session = self.session(shared, deadline).await?;
+            let session = self.session(node, deadline).await?;
             let error = match session
-                .evalsha(shared, kind, script, keys, args, deadline)
+                .evalsha(node, kind, script, keys, args, deadline)
                 .await
             {
                 Ok(value) => return Ok(value),
@@ -120,7 +135,7 @@ impl Commands {
             match fault::code(&error) {
                 "NOSCRIPT" if again => {
                     session
-                        .load(shared, script)
+                        .load(node, script)
                         .await
                         .map_err(|error| fault::from_fred(&error))?;
                 }
@@ -129,17 +144,18 @@ impl Commands {
                     // The name in the URL may lead to the new primary by now.
                     let error = fault::from_fred(&error);
                     session.give_up(error.clone());
-                    shared.subscription.ask(Care::Reconnect);
-                    return Err(error);
+                    node.subscription.ask(Care::Reconnect);
+                    return Err(Failure::Moved(error));
                 }
-                "LANES" => return Err(fault::lanes(&error, shared.config.lanes)),
-                _ => return Err(fault::from_fred(&error)),
+                "MOVED" | "CLUSTERDOWN" => return Err(Failure::Moved(fault::from_fred(&error))),
+                "LANES" => return Err(fault::lanes(&error, node.common.config.lanes).into()),
+                _ => return Err(fault::from_fred(&error).into()),
             }
         }
     }
 
     /// The open connection, or the next one.
-    async fn session(&self, shared: &Shared, deadline: Instant) -> Result<Arc<Session>, Error> {
+    async fn session(&self, node: &Node, deadline: Instant) -> Result<Arc<Session>, Error> {
         if let Some(open) = &*self.session.borrow() {
             return Ok(Arc::clone(open));
         }
@@ -152,7 +168,7 @@ impl Commands {
         };
         select! {
             biased;
-            () = shared.closed() => Err(Error::closed()),
+            () = node.closed() => Err(Error::closed()),
             open = timeout_at(deadline, open) => match open {
                 Ok(Some(session)) => Ok(session),
                 Ok(None) => Err(Error::closed()),
@@ -164,9 +180,9 @@ impl Commands {
 
 impl Session {
     /// Connects, loads the scripts and makes sure that the user may run what they contain.
-    async fn open(shared: &Shared) -> Result<(Self, Link), Error> {
+    async fn open(node: &Node) -> Result<(Self, Link), Error> {
         let from_fred = |error| fault::from_fred(&error);
-        let (link, _) = Link::open(&shared.target, &shared.config.traffic, PUSHES)
+        let (link, _) = Link::open(&node.target, &node.common.config.traffic, PUSHES)
             .await
             .map_err(from_fred)?;
         let session = Self {
@@ -176,14 +192,14 @@ impl Session {
             verdict: Mutex::default(),
             given_up: Notify::new(),
         };
-        let session = session.with_scripts(shared).await.map_err(from_fred)?;
-        session.probe(shared).await?;
+        let session = session.with_scripts(node).await.map_err(from_fred)?;
+        session.probe(node).await?;
         Ok((session, link))
     }
 
     /// Loads all scripts in one round trip.
-    async fn with_scripts(mut self, shared: &Shared) -> Result<Self, FredError> {
-        let load = |script| self.load(shared, script);
+    async fn with_scripts(mut self, node: &Node) -> Result<Self, FredError> {
+        let load = |script| self.load(node, script);
         let (publish, verify, journal, record, goodbye, probe) = try_join!(
             load(Script::Publish),
             load(Script::Verify),
@@ -197,11 +213,11 @@ impl Session {
     }
 
     /// Gives the server a script; returns its hash.
-    async fn load(&self, shared: &Shared, script: Script) -> Result<Str, FredError> {
+    async fn load(&self, node: &Node, script: Script) -> Result<Str, FredError> {
         let source = SOURCES[script as usize];
-        let traffic = &shared.config.traffic;
+        let traffic = &node.common.config.traffic;
         traffic.sent(Kind::Connect, wire::command([6, 4, source.len()]));
-        let client = self.client.with_options(&options(shared.target.timeout()));
+        let client = self.client.with_options(&options(node.target.timeout()));
         let hash: Value = client.script_load(Str::from_static(source)).await?;
         traffic.received(Kind::Connect, wire::reply(&hash));
         hash.into_bytes_str()
@@ -209,8 +225,8 @@ impl Session {
     }
 
     /// An error of kind `Auth` naming the commands that the ACL refuses.
-    async fn probe(&self, shared: &Shared) -> Result<(), Error> {
-        let Some(names) = shared.names.first() else {
+    async fn probe(&self, node: &Node) -> Result<(), Error> {
+        let Some(names) = node.common.names.first() else {
             return Ok(());
         };
         let keys = [
@@ -221,11 +237,11 @@ impl Session {
             &names.nothing,
         ];
         // Below the lane's own channel, so that the patterns that allow one allow the other.
-        let channel = format!("{}:{:016x}", names.channel, shared.config.instance);
-        let deadline = Instant::now() + shared.target.timeout();
+        let channel = format!("{}:{:016x}", names.channel, node.common.config.instance);
+        let deadline = Instant::now() + node.target.timeout();
         let answer = self
             .evalsha(
-                shared,
+                node,
                 Kind::Connect,
                 Script::Probe,
                 &keys,
@@ -240,20 +256,20 @@ impl Session {
         }
         Err(fault::refused(
             &refused.join(", "),
-            &shared.config.namespace,
+            &node.common.config.namespace,
         ))
     }
 
     async fn evalsha(
         &self,
-        shared: &Shared,
+        node: &Node,
         kind: Kind,
         script: Script,
         keys: &[&Str],
         args: &[Value],
         deadline: Instant,
     ) -> Result<Value, FredError> {
-        let traffic = &shared.config.traffic;
+        let traffic = &node.common.config.traffic;
         let hash = &self.hashes[script as usize];
         let lengths = args.iter().map(|arg| arg.as_bytes().map_or(0, <[u8]>::len));
         let began = Instant::now();
@@ -272,7 +288,7 @@ impl Session {
                 traffic.received(kind, wire::error_reply(error))
             }
             Err(error) if *error.kind() == FredKind::Timeout => {
-                self.silent(shared, began);
+                self.silent(node, began);
                 return result;
             }
             // The connection is lost; its owner sees it too.
@@ -283,10 +299,10 @@ impl Session {
     }
 
     /// Counts a command sent at `began` that nobody answered.
-    fn silent(&self, shared: &Shared, began: Instant) {
+    fn silent(&self, node: &Node, began: Instant) {
         let mut silence = self.silence();
         // Commands sent together share one fate: they count once.
-        let apart = shared.target.timeout() / 4;
+        let apart = node.target.timeout() / 4;
         if silence
             .last
             .is_some_and(|last| began.saturating_duration_since(last) < apart)
@@ -301,21 +317,21 @@ impl Session {
                 "Redis does not answer; connecting again",
             ));
             // Most likely the subscription's peer is the same dead one.
-            shared.subscription.ask(Care::Check);
+            node.subscription.ask(Care::Check);
         }
     }
 
     /// Asks for an answer whenever none came for twice the command timeout: nobody sends commands,
     /// or whoever does gives up before the timeout and so never notices one. Returns a failure.
-    async fn watch(&self, shared: &Shared) -> Error {
+    async fn watch(&self, node: &Node) -> Error {
         loop {
-            let due = self.silence().since + shared.target.timeout() * 2;
+            let due = self.silence().since + node.target.timeout() * 2;
             if Instant::now() < due {
                 sleep_until(due).await;
                 continue;
             }
-            if let Err(error) = ping(&self.client, shared).await {
-                shared.subscription.ask(Care::Check);
+            if let Err(error) = ping(&self.client, node).await {
+                node.subscription.ask(Care::Check);
                 return fault::from_fred(&error);
             }
             *self.silence() = Silence::default();
@@ -352,41 +368,40 @@ impl Session {
 }
 
 /// Keeps a connection open until the bus is closed.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run(node: Arc<Node>) {
     let mut backoff = Backoff::default();
     loop {
         let began = Instant::now();
         let error = select! {
             biased;
-            () = shared.closed() => break,
-            error = serve(&shared) => error,
+            () = node.closed() => break,
+            error = serve(&node) => error,
         };
-        shared.commands.session.send_replace(None);
-        shared.lost("commands", &shared.commands.status, error);
+        node.commands.session.send_replace(None);
+        node.lost("commands", &node.commands.status, error);
         select! {
             biased;
-            () = shared.closed() => break,
+            () = node.closed() => break,
             () = backoff.wait(began) => {}
         }
     }
-    shared.commands.session.send_replace(None);
+    node.commands.session.send_replace(None);
 }
 
 /// One connection, from its opening to its end; returns why it ended.
-async fn serve(shared: &Shared) -> Error {
-    let (session, mut link) = match Session::open(shared).await {
+async fn serve(node: &Node) -> Error {
+    let (session, mut link) = match Session::open(node).await {
         Ok(open) => open,
         Err(error) => return error,
     };
     let session = Arc::new(session);
-    shared
-        .commands
+    node.commands
         .session
         .send_replace(Some(Arc::clone(&session)));
-    shared.restored("commands", &shared.commands.status);
+    node.restored("commands", &node.commands.status);
     select! {
         error = link.lost() => fault::from_fred(&error),
         error = session.verdict() => error,
-        error = session.watch(shared) => error,
+        error = session.watch(node) => error,
     }
 }

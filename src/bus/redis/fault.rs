@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use fred::error::{Error as FredError, ErrorKind as FredKind};
 
+use super::url::Place;
 use crate::{Error, ErrorKind};
 
 /// One log line per problem and this long: a dead Redis shows, and floods nobody's log.
@@ -78,6 +79,12 @@ pub(super) fn from_fred(error: &FredError) -> Error {
     }
     let message = format!("the connection to Redis failed: {}", reason(details));
     Error::new(ErrorKind::Bus, message)
+}
+
+/// As [`from_fred`], naming the server that was asked about another.
+pub(super) fn of_witness(role: &str, place: &Place, error: &FredError) -> Error {
+    let error = from_fred(error);
+    Error::new(error.kind(), format!("{role} {place}: {error}"))
 }
 
 /// fred shows an I/O error as `Os { code: 111, kind: .., message: "Connection refused" }`.

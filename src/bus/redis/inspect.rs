@@ -67,7 +67,7 @@ impl Inspector {
 
     /// The user that the URL names.
     pub(crate) fn user(&self) -> &str {
-        self.address.username.as_deref().unwrap_or("default")
+        self.address.login.username.as_deref().unwrap_or("default")
     }
 
     /// One round trip.
@@ -263,7 +263,11 @@ impl Inspector {
     }
 
     fn names(&self, lane: u32) -> Names {
-        Names::new(&self.namespace, lane, self.address.database.unwrap_or(0))
+        Names::new(
+            &self.namespace,
+            lane,
+            Some(self.address.database.unwrap_or(0)),
+        )
     }
 
     /// Below the lane's own channel, so that the patterns that allow one allow the other.

@@ -21,8 +21,9 @@ use tokio::select;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
-use super::url::Address;
-use super::{Shared, wire};
+use super::node::Node;
+use super::url::{Address, Login, Place};
+use super::wire;
 use crate::metrics::{Kind, Traffic};
 
 /// When the kernel begins to ask whether a silent peer still exists, and how often it asks again.
@@ -39,23 +40,39 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// The first of the address's places, as the user that it names.
     pub(super) fn new(address: &Address, timeout: Duration) -> Self {
+        let first = &address.places[0];
         let config = Config {
             // An error at the first attempt is reported at once, not retried inside fred.
             fail_fast: true,
-            username: address.username.clone(),
-            password: address.password.clone(),
-            server: ServerConfig::new_centralized(&address.host, address.port),
+            server: ServerConfig::new_centralized(&first.host, first.port),
             version: RespVersion::RESP3,
-            database: address.database,
             ..Config::default()
         };
-        let (username, password) = (address.username.as_deref(), address.password.as_deref());
-        Self {
+        let target = Self {
             config,
             timeout,
-            setup: wire::setup(username, password, address.database),
-        }
+            setup: (0, 0),
+        };
+        target.with_login(&address.login, address.database)
+    }
+
+    /// Another server, in the same way.
+    pub(super) fn at(&self, place: &Place) -> Self {
+        let mut target = self.clone();
+        target.config.server = ServerConfig::new_centralized(&place.host, place.port);
+        target
+    }
+
+    /// In the same way, as somebody else.
+    pub(super) fn with_login(mut self, login: &Login, database: Option<u8>) -> Self {
+        let (username, password) = (login.username.as_deref(), login.password.as_deref());
+        self.setup = wire::setup(username, password, database);
+        self.config.username = login.username.clone();
+        self.config.password = login.password.clone();
+        self.config.database = database;
+        self
     }
 
     #[cfg(feature = "tls")]
@@ -149,11 +166,11 @@ impl fmt::Debug for Link {
 /// A `PING` whose answer must be its own: after a refused `SUBSCRIBE` it would be the refusal.
 pub(super) fn ping(
     client: &Client,
-    shared: &Shared,
+    node: &Node,
 ) -> impl Future<Output = Result<(), FredError>> + Send + use<> {
     let nonce = format!("{:016x}", fastrand::u64(..));
-    let client = client.with_options(&options(shared.target.timeout()));
-    let traffic = Arc::clone(&shared.config.traffic);
+    let client = client.with_options(&options(node.target.timeout()));
+    let traffic = Arc::clone(&node.common.config.traffic);
     async move {
         traffic.sent(Kind::Connect, wire::command([4, nonce.len()]));
         let answer: Value = client.ping(Some(nonce.clone())).await?;
@@ -172,11 +189,11 @@ pub(super) fn ping(
 /// the `SUBSCRIBE` before it was refused.
 pub(super) fn subscribed(
     client: &Client,
-    shared: &Shared,
+    node: &Node,
     channels: usize,
 ) -> impl Future<Output = Result<(), FredError>> + Send + use<> {
-    let client = client.with_options(&options(shared.target.timeout()));
-    let traffic = Arc::clone(&shared.config.traffic);
+    let client = client.with_options(&options(node.target.timeout()));
+    let traffic = Arc::clone(&node.common.config.traffic);
     async move {
         traffic.sent(Kind::Connect, wire::command(["CLIENT".len(), "INFO".len()]));
         let command = CustomCommand::new_static("CLIENT", ClusterHash::Random, false);

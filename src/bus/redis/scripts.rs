@@ -49,12 +49,14 @@ pub(super) struct Names {
     pub(super) intents: Str,
     /// Never exists; lets the permission probe try DEL.
     pub(super) nothing: Str,
-    /// Where events are published. Names the database, which pub/sub itself ignores.
+    /// Where events are published. Ends with the number of the database, which pub/sub itself
+    /// ignores; in a cluster, which has none, with no number: lane.lua goes by that.
     pub(super) channel: Str,
 }
 
 impl Names {
-    pub(super) fn new(namespace: &str, lane: u32, database: u8) -> Self {
+    pub(super) fn new(namespace: &str, lane: u32, database: Option<u8>) -> Self {
+        let database = database.map_or_else(String::new, |database| database.to_string());
         let name = |suffix: &str| Str::from(format!("us:{{{namespace}:{lane}}}{suffix}"));
         Self {
             state: name("s"),
@@ -182,7 +184,7 @@ mod tests {
     fn names_are_those_of_the_protocol() {
         for vector in vectors("names") {
             let (lane, database) = (vector.number("lane"), vector.number("database"));
-            let names = Names::new(vector.text("namespace"), lane, database);
+            let names = Names::new(vector.text("namespace"), lane, Some(database));
             assert_eq!(names.channel, vector.text("channel"));
             assert_eq!(names.state, vector.text("state"));
             assert_eq!(names.journal, vector.text("journal"));

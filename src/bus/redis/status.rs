@@ -2,7 +2,8 @@
 
 use tokio::sync::watch;
 
-use super::{Shared, fault};
+use super::fault;
+use super::node::Node;
 use crate::{Error, ErrorKind};
 
 /// How a connection is.
@@ -39,23 +40,27 @@ impl Status {
     }
 }
 
-impl Shared {
+impl Node {
     /// Notes that a connection ended, or could not be made.
     pub(super) fn lost(&self, connection: &str, status: &watch::Sender<Status>, error: Error) {
         if fault::is_permanent(&error) {
-            if self.refusals.opens() {
-                tracing::error!(connection, %error, "Redis refuses this instance; caches reload until it is let in");
+            if self.common.refusals.opens() {
+                tracing::error!(connection, server = %self.place, %error, "Redis refuses this instance; caches reload until it is let in");
             }
-        } else if self.losses.opens() {
-            tracing::warn!(connection, %error, "no connection to Redis; trying again for ever");
+        } else if self.common.losses.opens() {
+            tracing::warn!(connection, server = %self.place, %error, "no connection to Redis; trying again for ever");
         }
         status.send_replace(Status::Down(error));
+        self.common.changes.send_replace(());
+        // Another may have taken its place.
+        self.common.doubt.notify_one();
     }
 
     /// Notes that a connection works.
     pub(super) fn restored(&self, connection: &str, status: &watch::Sender<Status>) {
         if matches!(status.send_replace(Status::Up), Status::Down(_)) {
-            tracing::info!(connection, "connected to Redis again");
+            tracing::info!(connection, server = %self.place, "connected to Redis again");
         }
+        self.common.changes.send_replace(());
     }
 }

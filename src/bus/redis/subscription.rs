@@ -24,8 +24,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::backoff::Backoff;
 use super::link::{Link, options, ping, subscribed};
+use super::node::Node;
 use super::status::Status;
-use super::{Shared, fault, scripts, wire};
+use super::{fault, scripts, wire};
 use crate::bus::{BusEvent, EVENT_QUEUE, GapCause, Mend};
 use crate::metrics::Kind;
 use crate::{Error, ErrorKind};
@@ -86,14 +87,20 @@ impl Subscription {
 /// A round trip under way.
 struct Proof {
     began: Instant,
-    /// Whether it proves a subscription, or only that the connection answers.
-    subscribes: bool,
+    /// The lanes whose subscription it proves; none if only that the connection answers.
+    lanes: Vec<u32>,
     answer: Pin<Box<dyn Future<Output = Result<(), FredError>> + Send>>,
 }
 
+impl Proof {
+    fn subscribes(&self) -> bool {
+        !self.lanes.is_empty()
+    }
+}
+
 /// Keeps the subscription until the bus is closed or nobody takes the events.
-pub(super) async fn run(shared: Arc<Shared>, events: mpsc::Sender<BusEvent>) {
-    let lanes = shared.names.iter().zip(0u32..);
+pub(super) async fn run(node: Arc<Node>, events: mpsc::Sender<BusEvent>) {
+    let lanes = node.common.names.iter().zip(0u32..);
     let lanes: HashMap<Str, u32> = lanes
         .map(|(names, lane)| (names.channel.clone(), lane))
         .collect();
@@ -101,7 +108,7 @@ pub(super) async fn run(shared: Arc<Shared>, events: mpsc::Sender<BusEvent>) {
     loop {
         let began = Instant::now();
         let mut listener = Listener {
-            shared: &shared,
+            node: &node,
             events: &events,
             lanes: &lanes,
             proof: None,
@@ -110,19 +117,26 @@ pub(super) async fn run(shared: Arc<Shared>, events: mpsc::Sender<BusEvent>) {
         };
         let end = select! {
             biased;
-            () = shared.closed() => return,
+            () = node.closed() => None,
             () = events.closed() => return,
-            end = listener.serve() => end,
+            end = listener.serve() => Some(end),
         };
         let proven = listener.proven;
-        shared.lost("subscription", &shared.subscription.status, end);
+        let Some(end) = end else {
+            // The lanes live elsewhere now, and what was published there may be missed.
+            if proven && !node.common.is_closed() {
+                let _ = events.send(BusEvent::Gap(GapCause::Disconnected)).await;
+            }
+            return;
+        };
+        node.lost("subscription", &node.subscription.status, end);
         let gap = BusEvent::Gap(GapCause::Disconnected);
         if proven && events.send(gap).await.is_err() {
             return;
         }
         select! {
             biased;
-            () = shared.closed() => return,
+            () = node.closed() => return,
             () = backoff.wait(began) => {}
         }
     }
@@ -130,7 +144,7 @@ pub(super) async fn run(shared: Arc<Shared>, events: mpsc::Sender<BusEvent>) {
 
 /// One connection's listening.
 struct Listener<'a> {
-    shared: &'a Shared,
+    node: &'a Node,
     events: &'a mpsc::Sender<BusEvent>,
     lanes: &'a HashMap<Str, u32>,
     proof: Option<Proof>,
@@ -144,10 +158,9 @@ impl Listener<'_> {
     /// From the connection's opening to its end; returns why it ended.
     async fn serve(&mut self) -> Error {
         // What was asked of the connection before does not concern this one.
-        self.shared.subscription.take();
-        let traffic = &self.shared.config.traffic;
-        let (mut link, mut messages) = match Link::open(&self.shared.target, traffic, PUSHES).await
-        {
+        self.node.subscription.take();
+        let traffic = &self.node.common.config.traffic;
+        let (mut link, mut messages) = match Link::open(&self.node.target, traffic, PUSHES).await {
             Ok(open) => open,
             Err(error) => return fault::from_fred(&error),
         };
@@ -168,14 +181,13 @@ impl Listener<'_> {
                 }
                 answer = answer(&mut self.proof) => {
                     match answer {
-                        Ok(()) => self.answered().await,
-                        Err(error) if self.is_only_late(&error) => {}
+                        Ok(()) => self.answered(link.client()).await,
+                        Err(error) if self.is_only_late(&error) => self.proof = None,
                         Err(error) => return self.refused(&error),
                     }
                     self.heard = Instant::now();
-                    self.proof = None;
                 }
-                () = self.shared.subscription.ask.notified() => match self.shared.subscription.take() {
+                () = self.node.subscription.ask.notified() => match self.node.subscription.take() {
                     Some(Care::Reconnect) => {
                         let why = "the subscription did not deliver; connecting again";
                         return Error::new(ErrorKind::Bus, why);
@@ -191,68 +203,76 @@ impl Listener<'_> {
 
     /// Begins to subscribe to every lane's channel and to prove it, unless that is under way.
     fn subscribe(&mut self, client: &Client) {
-        if self.proof.as_ref().is_some_and(|proof| proof.subscribes) {
+        if self.proof.as_ref().is_some_and(Proof::subscribes) {
             return;
         }
-        let channels: Vec<Str> = self
-            .shared
-            .names
+        let lanes = self.node.lanes();
+        let names = &self.node.common.names;
+        let channels: Vec<Str> = lanes
             .iter()
-            .map(|names| names.channel.clone())
+            .map(|&lane| names[lane as usize].channel.clone())
             .collect();
-        let lengths: Vec<usize> = channels.iter().map(|channel| channel.len()).collect();
-        let (sent, received) = wire::subscribe(&lengths);
-        let proof = subscribed(client, self.shared, channels.len());
-        let client = client.with_options(&options(self.shared.target.timeout()));
-        let traffic = Arc::clone(&self.shared.config.traffic);
-        let answer = Box::pin(async move {
-            traffic.sent(Kind::Connect, sent);
-            client.subscribe(channels).await?;
-            proof.await?;
-            traffic.received(Kind::Connect, received);
-            Ok(())
-        });
         self.proof = Some(Proof {
             began: Instant::now(),
-            subscribes: true,
-            answer,
+            lanes,
+            answer: if self.node.common.sharded {
+                Box::pin(subscribe_sharded(client, self.node, channels))
+            } else {
+                Box::pin(subscribe(client, self.node, channels))
+            },
         });
     }
 
     /// Begins to see whether the connection answers.
     fn check(&mut self, client: &Client) {
-        let answer = Box::pin(ping(client, self.shared));
+        let answer = Box::pin(ping(client, self.node));
         self.proof = Some(Proof {
             began: Instant::now(),
-            subscribes: false,
+            lanes: Vec::new(),
             answer,
         });
     }
 
     /// Whether a check went unanswered only because deliveries are in front of the answer.
     fn is_only_late(&self, error: &FredError) -> bool {
-        let check = self.proof.as_ref().filter(|proof| !proof.subscribes);
+        let check = self.proof.as_ref().filter(|proof| !proof.subscribes());
         *error.kind() == FredKind::Timeout && check.is_some_and(|check| self.heard > check.began)
     }
 
     /// The proof failed.
     fn refused(&self, error: &FredError) -> Error {
-        let subscribes = self.proof.as_ref().is_some_and(|proof| proof.subscribes);
+        let subscribes = self.proof.as_ref().is_some_and(Proof::subscribes);
         if subscribes && fault::code(error) == "NOPERM" {
-            fault::refused("subscribe or client|info", &self.shared.config.namespace)
+            let needed = if self.node.common.sharded {
+                "ssubscribe"
+            } else {
+                "subscribe or client|info"
+            };
+            fault::refused(needed, &self.node.common.config.namespace)
         } else {
             fault::from_fred(error)
         }
     }
 
     /// The proof succeeded.
-    async fn answered(&mut self) {
-        if self.proof.as_ref().is_some_and(|proof| proof.subscribes) {
-            self.proven = true;
-            self.shared
-                .restored("subscription", &self.shared.subscription.status);
-            self.pass(BusEvent::Subscribed).await;
+    async fn answered(&mut self, client: &Client) {
+        let Some(proof) = self.proof.take().filter(Proof::subscribes) else {
+            return;
+        };
+        // Lanes that came while it was under way are not proven yet.
+        if self
+            .node
+            .lanes()
+            .iter()
+            .any(|lane| !proof.lanes.contains(lane))
+        {
+            self.subscribe(client);
+            return;
         }
+        self.proven = true;
+        self.node
+            .restored("subscription", &self.node.subscription.status);
+        self.pass(BusEvent::Subscribed).await;
     }
 
     async fn deliver(&mut self, message: Result<Message, RecvError>) {
@@ -269,10 +289,10 @@ impl Listener<'_> {
             return;
         };
         let bytes = message.value.as_bytes().unwrap_or_default();
-        let traffic = &self.shared.config.traffic;
+        let traffic = &self.node.common.config.traffic;
         traffic.received(
             Kind::Deliver,
-            wire::push(message.channel.len(), bytes.len()),
+            wire::push(self.node.common.sharded, message.channel.len(), bytes.len()),
         );
         self.pass(match scripts::message(bytes) {
             Some((position, payload)) => BusEvent::Message {
@@ -304,6 +324,46 @@ impl Listener<'_> {
             // An error means that nobody takes events any more, which `run` sees.
             let _ = self.events.send(event).await;
         }
+    }
+}
+
+/// Subscribes to all channels and proves it.
+fn subscribe(
+    client: &Client,
+    node: &Node,
+    channels: Vec<Str>,
+) -> impl Future<Output = Result<(), FredError>> + Send + use<> {
+    let lengths: Vec<usize> = channels.iter().map(|channel| channel.len()).collect();
+    let (sent, received) = wire::subscribe(&lengths);
+    let proof = subscribed(client, node, channels.len());
+    let client = client.with_options(&options(node.target.timeout()));
+    let traffic = Arc::clone(&node.common.config.traffic);
+    async move {
+        traffic.sent(Kind::Connect, sent);
+        client.subscribe(channels).await?;
+        proof.await?;
+        traffic.received(Kind::Connect, received);
+        Ok(())
+    }
+}
+
+/// As [`subscribe`], in a cluster. One channel a call: of several acknowledgements fred takes all but
+/// one for the answers to later commands. Each is waited for and reports a refusal, so it is the proof.
+fn subscribe_sharded(
+    client: &Client,
+    node: &Node,
+    channels: Vec<Str>,
+) -> impl Future<Output = Result<(), FredError>> + Send + use<> {
+    let client = client.with_options(&options(node.target.timeout()));
+    let traffic = Arc::clone(&node.common.config.traffic);
+    async move {
+        for channel in channels {
+            let (sent, received) = wire::ssubscribe(channel.len());
+            traffic.sent(Kind::Connect, sent);
+            client.ssubscribe(channel).await?;
+            traffic.received(Kind::Connect, received);
+        }
+        Ok(())
     }
 }
 

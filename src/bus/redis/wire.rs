@@ -64,9 +64,16 @@ pub(super) fn error_reply(error: &FredError) -> usize {
     1 + error.details().len() + 2
 }
 
-/// A message on a channel: `>3`, `message`, the channel, the message.
-pub(super) fn push(channel: usize, message: usize) -> usize {
-    header(3) + bulk("message".len()) + bulk(channel) + bulk(message)
+/// A message on a channel: `>3`, `message` (`smessage` in a cluster), the channel, the message.
+pub(super) fn push(sharded: bool, channel: usize, message: usize) -> usize {
+    let kind = if sharded { "smessage" } else { "message" };
+    header(3) + bulk(kind.len()) + bulk(channel) + bulk(message)
+}
+
+/// `SSUBSCRIBE` of one channel, and its acknowledgement.
+pub(super) fn ssubscribe(channel: usize) -> (usize, usize) {
+    let ack = header(3) + bulk("ssubscribe".len()) + bulk(channel) + 1 + 1 + 2;
+    (command(["SSUBSCRIBE".len(), channel]), ack)
 }
 
 /// `SUBSCRIBE` of these channels, and its acknowledgements: one push for each, with a number.
@@ -112,7 +119,7 @@ mod tests {
         ]);
         assert_eq!(reply(&answer), b"*3\r\n:-10\r\n:0\r\n$3\r\nabc\r\n".len());
         let message = b">3\r\n$7\r\nmessage\r\n$10\r\nus:{a:0}e0\r\n$4\r\nabcd\r\n";
-        assert_eq!(push(10, 4), message.len());
+        assert_eq!(push(false, 10, 4), message.len());
         let (request, acks) = subscribe(&[3, 3]);
         assert_eq!(
             request,

@@ -65,6 +65,16 @@ fn secrets_are_hidden_wherever_they_stand() {
         assert_eq!(url::redact(name, SECRET), "***");
     }
     assert_eq!(url::redact("namespace", "a b"), "a b");
+    for url in [
+        format!("redis-sentinel://h1:1,h2/0?service=m&sentinel_password={SECRET}"),
+        // A @ that somebody forgot to encode.
+        format!("redis-sentinel://h1?service=m&sentinel_password=a@{SECRET}"),
+    ] {
+        let shown = url::redact("redis_url", &url);
+        assert!(!shown.contains(SECRET), "{shown}");
+    }
+    let hosts = "redis-cluster://h1:1,h2:2";
+    assert_eq!(url::redact("redis_url", hosts), hosts);
     assert_eq!(url::redact("redis_url", "localhost:6379"), "localhost:6379");
     assert_eq!(
         url::redact("redis_url", "redis://[::1]:6379/0"),

@@ -20,6 +20,7 @@ const CLOCK_STEP: Duration = ms(10);
 /// What happened so far.
 #[derive(Default)]
 struct Ledger {
+    grace: Duration,
     /// Acknowledged versions, by the time of their acknowledgement: published no later than that.
     acknowledged: Mutex<Vec<(Instant, u64)>>,
     violations: Mutex<Vec<String>>,
@@ -31,8 +32,8 @@ impl Ledger {
     /// The oldest version that a read which starts at `now` may return.
     fn floor(&self, now: Instant) -> u64 {
         let acknowledged = self.acknowledged.lock().unwrap();
-        let settled =
-            acknowledged.partition_point(|(at, _)| *at + MAX_STALENESS + CLOCK_STEP <= now);
+        let settled = acknowledged
+            .partition_point(|(at, _)| *at + MAX_STALENESS + CLOCK_STEP + self.grace <= now);
         settled
             .checked_sub(1)
             .map_or(0, |last| acknowledged[last].1)
@@ -46,18 +47,10 @@ impl Ledger {
 /// Runs `fault` while A writes and B reads; afterwards both must be coherent, B must answer from
 /// memory, and the subscription must deliver.
 pub(super) async fn endure(pair: &Pair, fault: impl AsyncFnOnce(&Pair)) {
-    let ledger = Arc::new(Ledger::default());
-    let writer = write(ledger.clone(), pair.a.clone(), pair.source.clone());
-    let reader = read(ledger.clone(), pair.b.clone());
-    worked(&ledger).await;
+    let watch = Watch::begin(&pair.a, &pair.b, &pair.source, Duration::ZERO).await;
     fault(pair).await;
     pair.coherent().await;
-    worked(&ledger).await;
-    ledger.over.store(true, SeqCst);
-    writer.await.unwrap();
-    reader.await.unwrap();
-
-    assert_eq!(*ledger.violations.lock().unwrap(), [""; 0]);
+    watch.end().await;
     pair.pushed().await;
     pair.change(ROW, u64::MAX).await;
     until("B follows", async || {
@@ -67,13 +60,46 @@ pub(super) async fn endure(pair: &Pair, fault: impl AsyncFnOnce(&Pair)) {
     until("B hits", async || pair.b.outcome(ROW).await == Outcome::Hit).await;
 }
 
-/// Waits for more acknowledged writes and more hits: without them a trial proves nothing.
-async fn worked(ledger: &Ledger) {
-    let (hits, writes) = (ledger.hits.load(SeqCst), ledger.acknowledged());
-    until("writes and hits", async || {
-        ledger.hits.load(SeqCst) > hits + 10 && ledger.acknowledged() > writes + 10
-    })
-    .await;
+/// A writes and B reads all the while.
+pub(super) struct Watch {
+    ledger: Arc<Ledger>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Watch {
+    /// Begins, and waits until it works. Reads may be late by `grace` more than the bound.
+    pub(super) async fn begin(a: &Node, b: &Node, source: &Source, grace: Duration) -> Self {
+        let ledger = Arc::new(Ledger {
+            grace,
+            ..Ledger::default()
+        });
+        let writer = write(ledger.clone(), a.clone(), source.clone());
+        let reader = read(ledger.clone(), b.clone());
+        let tasks = [writer, reader];
+        let watch = Self { ledger, tasks };
+        watch.worked().await;
+        watch
+    }
+
+    /// Waits for more acknowledged writes and more hits: without them a trial proves nothing.
+    pub(super) async fn worked(&self) {
+        let ledger = &self.ledger;
+        let (hits, writes) = (ledger.hits.load(SeqCst), ledger.acknowledged());
+        until("writes and hits", async || {
+            ledger.hits.load(SeqCst) > hits + 10 && ledger.acknowledged() > writes + 10
+        })
+        .await;
+    }
+
+    /// Waits until it works again, and judges.
+    pub(super) async fn end(self) {
+        self.worked().await;
+        self.ledger.over.store(true, SeqCst);
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(*self.ledger.violations.lock().unwrap(), [""; 0]);
+    }
 }
 
 fn write(ledger: Arc<Ledger>, a: Node, source: Source) -> JoinHandle<()> {

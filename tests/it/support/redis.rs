@@ -204,7 +204,7 @@ fn spawn(port: u16, args: &[String], dir: &Path) -> Result<Child, Failure> {
 }
 
 /// The binary that `REDIS_SERVER_BIN` names, else the first in `PATH`.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     if let Some(path) = env::var_os("REDIS_SERVER_BIN") {
         return path.into();
     }
