@@ -33,6 +33,7 @@ mod url;
 mod wire;
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -108,6 +109,7 @@ impl RedisBus {
             closing: watch::Sender::default(),
             changes: watch::Sender::default(),
             doubt: Notify::new(),
+            moved: AtomicBool::new(false),
             losses: LogGate::default(),
             refusals: LogGate::default(),
         });
@@ -226,7 +228,7 @@ impl Shared {
                 !self.topology.moves() || self.common.is_closed() || Instant::now() >= deadline;
             match error {
                 Failure::Moved(error) => {
-                    self.topology.doubt();
+                    self.topology.moved();
                     if last {
                         return Err(error);
                     }

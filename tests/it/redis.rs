@@ -5,6 +5,7 @@
 //! a deadline, and [`watch`] judges every read meanwhile.
 
 mod access;
+mod cluster;
 mod coherence;
 mod connections;
 mod crash;

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "not every fixture is used by every test")]
 
+pub(crate) mod cluster;
 pub(crate) mod exposure;
 pub(crate) mod fleet;
 pub(crate) mod judge;

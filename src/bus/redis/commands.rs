@@ -147,7 +147,9 @@ impl Commands {
                     node.subscription.ask(Care::Reconnect);
                     return Err(Failure::Moved(error));
                 }
-                "MOVED" | "CLUSTERDOWN" => return Err(Failure::Moved(fault::from_fred(&error))),
+                "MOVED" | "ASK" | "CLUSTERDOWN" => {
+                    return Err(Failure::Moved(fault::from_fred(&error)));
+                }
                 "LANES" => return Err(fault::lanes(&error, node.common.config.lanes).into()),
                 _ => return Err(fault::from_fred(&error).into()),
             }
@@ -226,9 +228,11 @@ impl Session {
 
     /// An error of kind `Auth` naming the commands that the ACL refuses.
     async fn probe(&self, node: &Node) -> Result<(), Error> {
-        let Some(names) = node.common.names.first() else {
+        let lanes = node.lanes();
+        let Some(&lane) = lanes.first() else {
             return Ok(());
         };
+        let names = &node.common.names[lane as usize];
         let keys = [
             &names.state,
             &names.journal,
@@ -248,8 +252,13 @@ impl Session {
                 &[channel.into()],
                 deadline,
             )
-            .await
-            .map_err(|error| fault::from_fred(&error))?;
+            .await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            // A lane on the move: what the user may do shows with the first call.
+            Err(error) if fault::is_redirection(&error) => return Ok(()),
+            Err(error) => return Err(fault::from_fred(&error)),
+        };
         let refused = scripts::refused(&answer)?;
         if refused.is_empty() {
             return Ok(());

@@ -12,7 +12,7 @@ use crate::{Error, ErrorKind};
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// What each error code of Redis asks an operator to do.
-const ADVICE: [(&str, &str); 9] = [
+const ADVICE: [(&str, &str); 11] = [
     (
         "READONLY",
         "it is a read-only replica: the URL must lead to the primary",
@@ -38,7 +38,12 @@ const ADVICE: [(&str, &str); 9] = [
     ("TRYAGAIN", "its cluster slot is being moved"),
     (
         "MOVED",
-        "it is part of a cluster, and this URL names a single server",
+        "the lane lives on another node of its cluster (does the URL begin with redis-cluster://?)",
+    ),
+    ("ASK", "its cluster slot is being moved"),
+    (
+        "CLUSTERDOWN",
+        "its cluster is down, or this node is cut off from it",
     ),
 ];
 
@@ -141,6 +146,11 @@ pub(super) fn is_reply(error: &FredError) -> bool {
     !matches!(error.kind(), FredKind::Timeout | FredKind::IO | FredKind::Canceled)
         // A dropped connection task shows as a closed channel.
         && error.details().split(' ').next().is_some_and(|code| code.bytes().all(|b| b.is_ascii_uppercase()))
+}
+
+/// Whether a node of a cluster answers that it does not serve the slot now.
+pub(super) fn is_redirection(error: &FredError) -> bool {
+    matches!(code(error), "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN")
 }
 
 /// The first word of a server's error.

@@ -28,6 +28,9 @@ local function announce(s, j, journal, channel, epoch, payload)
       redis.call('XADD', j, id, 'e', payload)
     end
   end
-  redis.call('PUBLISH', channel, struct.pack('>I8I8', epoch, sequence) .. payload)
+  -- The name of a channel ends with its database's number. A cluster has no databases, and its
+  -- channels are sharded: only the subscribers at this node hear them.
+  local publish = string.find(channel, '%d$') and 'PUBLISH' or 'SPUBLISH'
+  redis.call(publish, channel, struct.pack('>I8I8', epoch, sequence) .. payload)
   return sequence
 end

@@ -1,6 +1,7 @@
 //! One server as this bus uses it: two connections and the lanes that live there.
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::select;
@@ -28,6 +29,8 @@ pub(super) struct Common {
     pub(super) changes: watch::Sender<()>,
     /// Somebody doubts that the lanes are where they are thought to be.
     pub(super) doubt: Notify,
+    /// A server said so: the slots are looked up again.
+    pub(super) moved: AtomicBool,
     pub(super) losses: LogGate,
     pub(super) refusals: LogGate,
 }

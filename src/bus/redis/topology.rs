@@ -5,17 +5,20 @@
 //! a majority of the sentinels, or the other primaries of the cluster. One consultation at a time
 //! answers for all lanes and for everybody who waited for one to begin.
 
+mod cluster;
 mod sentinel;
 mod witness;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::select;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use self::cluster::Cluster;
 use self::sentinel::Sentinels;
 use super::backoff::Backoff;
 use super::link::Target;
@@ -40,6 +43,7 @@ pub(super) struct Word {
 #[derive(Debug)]
 enum Witnesses {
     Sentinels(Sentinels),
+    Cluster(Cluster),
 }
 
 /// Where the lanes live.
@@ -62,7 +66,10 @@ impl Topology {
                 let sentinels = Sentinels::new(address, service, login, &target);
                 Some(Witnesses::Sentinels(sentinels))
             }
-            Deployment::Cluster => None,
+            Deployment::Cluster => {
+                let cluster = Cluster::new(address, &target, &common);
+                Some(Witnesses::Cluster(cluster))
+            }
         };
         let lanes = common.names.len();
         Self {
@@ -150,8 +157,14 @@ impl Topology {
         Some(self.unknown(u32::try_from(lane).unwrap_or(u32::MAX)))
     }
 
+    /// A server said that a lane lives elsewhere.
+    pub(super) fn moved(&self) {
+        self.common.moved.store(true, Ordering::Release);
+        self.doubt();
+    }
+
     /// The lanes may have moved: asks again.
-    pub(super) fn doubt(&self) {
+    fn doubt(&self) {
         self.common.doubt.notify_one();
     }
 
@@ -194,6 +207,7 @@ impl Topology {
             Some(Witnesses::Sentinels(sentinels)) => {
                 vec![sentinels.primary(&self.common).await; lanes]
             }
+            Some(Witnesses::Cluster(cluster)) => cluster.primaries(&self.common).await,
             None => Vec::new(),
         };
         Word { began, primaries }

@@ -364,7 +364,7 @@ mod tests {
                 "may have service",
             ),
             ("redis-sentinel://a?service=m&service=hunter2", "twice"),
-            ("redis-sentinel://:hunter2?@a?service=m", "host"),
+            ("redis-sentinel://:hunter2?@a?service=m", "%3F"),
         ] {
             let error = Address::parse(url).expect_err(url).to_string();
             assert!(error.contains(part), "{url}: {error}");

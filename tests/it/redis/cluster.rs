@@ -1,0 +1,244 @@
+//! In a Redis Cluster: lanes on several primaries, slots that move, primaries that are replaced.
+
+use std::time::Duration;
+
+use tokio::task::block_in_place;
+use tokio::time::{Instant, sleep};
+use unstale::{Outcome, State, testing};
+
+use super::watch::Watch;
+use super::{COUNTER, MAX_STALENESS, fences, gaps, node, settings, until};
+use crate::support::cluster::ClusterFleet;
+use crate::support::nodes::{Node, Source, ms};
+use crate::support::redis::RedisServer;
+use crate::support::resp::Client;
+
+/// As under Sentinel: an event that only the old primary took is sent again.
+const REPUBLISHED: Duration = ms(600);
+
+const LANES: u32 = 8;
+
+struct Fleet {
+    redis: ClusterFleet,
+    source: Source,
+    a: Node,
+    b: Node,
+}
+
+impl Fleet {
+    async fn start(lanes: u32) -> Self {
+        let redis = ClusterFleet::start(COUNTER);
+        let source = Source::default();
+        let mut settings = settings(&redis.url());
+        settings.lanes = lanes;
+        let a = node(settings.clone(), &source).await;
+        let b = node(settings, &source).await;
+        Self {
+            redis,
+            source,
+            a,
+            b,
+        }
+    }
+
+    async fn watch(&self) -> Watch {
+        Watch::begin(&self.a, &self.b, &self.source, REPUBLISHED).await
+    }
+
+    async fn coherent(&self) {
+        until("both are coherent", async || {
+            let both = [&self.a, &self.b];
+            both.iter()
+                .all(|node| node.instance.health().state == State::Coherent)
+        })
+        .await;
+    }
+
+    /// A changes rows of many lanes, and B, which has them all in memory, hears of each.
+    async fn follows(&self, version: u64) {
+        for key in 0..40 {
+            self.source.set(key, version);
+            self.a.cache.invalidate(&key).await.unwrap();
+        }
+        for key in 0..40 {
+            until("B follows and hits", async || {
+                self.b.get(key).await == Some(version) && self.b.outcome(key).await == Outcome::Hit
+            })
+            .await;
+        }
+    }
+}
+
+fn admin(server: &RedisServer, command: &[&str]) -> String {
+    Client::connect(server.port()).cmd(command).text()
+}
+
+fn lanes_at(server: &RedisServer) -> usize {
+    let keys = Client::connect(server.port()).cmd(&["KEYS", "us:{shop:*}s"]);
+    keys.array().len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes_are_spread_over_the_primaries_and_delivered() {
+    let fleet = Fleet::start(LANES).await;
+    fleet.follows(1).await;
+    let lanes: Vec<usize> = fleet.redis.primaries.iter().map(lanes_at).collect();
+    assert_eq!(lanes.iter().sum::<usize>(), LANES as usize);
+    assert!(
+        lanes.iter().filter(|lanes| **lanes > 0).count() > 1,
+        "{lanes:?}"
+    );
+    // By the subscriptions, not by verifications; and not over the links between the nodes, which
+    // lose every PUBLISH now.
+    for server in &fleet.redis.primaries {
+        admin(server, &["DEBUG", "DROP-CLUSTER-PACKET-FILTER", "4"]);
+    }
+    let received = fleet.b.metric("unstale_events_received_total");
+    fleet.follows(2).await;
+    assert_eq!(gaps(&fleet.b, "silent"), 0);
+    assert!(fleet.b.metric("unstale_events_received_total") >= received + 40);
+    // One subscription behind a healthy connection is lost.
+    fleet.a.instance.shutdown().await.unwrap();
+    assert_eq!(fleet.b.instance.health().state, State::Coherent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_primary_killed_and_back_on_its_port() {
+    let fleet = Fleet::start(1).await;
+    let watch = fleet.watch().await;
+    fleet.redis.primaries[0].kill();
+    block_in_place(|| fleet.redis.wait_for_promotion(COUNTER));
+    watch.worked().await;
+    block_in_place(|| fleet.redis.primaries[0].restart());
+    watch.worked().await;
+    sleep(MAX_STALENESS * 2).await;
+    fleet.coherent().await;
+    watch.end().await;
+    assert!(fences(&fleet.a, "epoch") > 0 && fences(&fleet.b, "epoch") > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_primary_stopped_and_continued_when_it_was_replaced() {
+    let fleet = Fleet::start(1).await;
+    let watch = fleet.watch().await;
+    block_in_place(|| {
+        fleet.redis.primaries[0].stop();
+        fleet.redis.wait_for_promotion(COUNTER);
+    });
+    fleet.redis.primaries[0].cont();
+    watch.worked().await;
+    sleep(MAX_STALENESS * 2).await;
+    fleet.coherent().await;
+    watch.end().await;
+}
+
+/// The slot of lane 0 goes to another primary and back while writes flow, keys one by one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_moves_while_writes_flow() {
+    let fleet = Fleet::start(1).await;
+    let watch = fleet.watch().await;
+    let [from, to] = [&fleet.redis.primaries[0], &fleet.redis.primaries[1]];
+    for (from, to) in [(from, to), (to, from)] {
+        let fenced = fences(&fleet.b, "epoch");
+        let failures = fleet.a.metric("unstale_publish_failures_total");
+        block_in_place(|| migrate(&fleet.redis, from, to));
+        until("B takes up the new server's epoch", async || {
+            fences(&fleet.b, "epoch") > fenced
+        })
+        .await;
+        watch.worked().await;
+        fleet.coherent().await;
+        assert_eq!(fleet.a.metric("unstale_publish_failures_total"), failures);
+    }
+    // By the subscription again.
+    let silent = gaps(&fleet.b, "silent");
+    let received = fleet.b.metric("unstale_events_received_total");
+    watch.worked().await;
+    assert!(fleet.b.metric("unstale_events_received_total") > received);
+    assert_eq!(gaps(&fleet.b, "silent"), silent);
+    watch.end().await;
+}
+
+/// As redis-cli reshards, and slower.
+fn migrate(redis: &ClusterFleet, from: &RedisServer, to: &RedisServer) {
+    let slot = admin(from, &["CLUSTER", "KEYSLOT", COUNTER]);
+    let [from_id, to_id] = [from, to].map(|server| admin(server, &["CLUSTER", "MYID"]));
+    let set = |server, state: &[&str]| {
+        let command = [&["CLUSTER", "SETSLOT", slot.as_str()], state].concat();
+        admin(server, &command);
+    };
+    set(to, &["IMPORTING", &from_id]);
+    set(from, &["MIGRATING", &to_id]);
+    let port = to.port().to_string();
+    loop {
+        let keys = Client::connect(from.port()).cmd(&["CLUSTER", "GETKEYSINSLOT", &slot, "1"]);
+        let Some(key) = keys.array().first() else {
+            break;
+        };
+        admin(
+            from,
+            &["MIGRATE", "127.0.0.1", &port, &key.text(), "0", "1000"],
+        );
+        std::thread::sleep(ms(20));
+    }
+    // Everything is there, and nobody has been told yet.
+    std::thread::sleep(ms(150));
+    for server in [to, from] {
+        set(server, &["NODE", &to_id]);
+    }
+    for server in &redis.primaries {
+        if server.port() != from.port() && server.port() != to.port() {
+            set(server, &["NODE", &to_id]);
+        }
+    }
+}
+
+/// A primary that is replaced and hears nothing of it, because it no longer knows the others, goes
+/// on as before. Whether an instance of before goes on serving what it holds.
+async fn replaced_behind_its_back() -> bool {
+    let redis = ClusterFleet::start(COUNTER);
+    let source = Source::default();
+    source.set(1, 1);
+    let b = node(settings(&redis.url()), &source).await;
+    until("B hits", async || {
+        b.get(1).await == Some(1) && b.outcome(1).await == Outcome::Hit
+    })
+    .await;
+    let old = &redis.primaries[0];
+    admin(
+        old,
+        &["CONFIG", "SET", "cluster-require-full-coverage", "no"],
+    );
+    let own = admin(old, &["CLUSTER", "MYID"]);
+    let others = redis.primaries[1..].iter().chain([&redis.replica]);
+    for other in others.map(|server| admin(server, &["CLUSTER", "MYID"])) {
+        assert_ne!(other, own);
+        admin(old, &["CLUSTER", "FORGET", &other]);
+    }
+    admin(&redis.replica, &["CLUSTER", "FAILOVER", "TAKEOVER"]);
+    redis.wait_for_promotion(COUNTER);
+    let a = node(settings(&redis.url()), &source).await;
+    source.set(1, 2);
+    let changed = Instant::now();
+    a.cache.invalidate(&1).await.unwrap();
+    let due = MAX_STALENESS + REPUBLISHED;
+    while changed.elapsed() < due * 3 {
+        let stale = b.get(1).await == Some(1);
+        if stale && changed.elapsed() > due {
+            return true;
+        }
+        sleep(ms(5)).await;
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_replaced_primary_that_keeps_its_subscribers_is_not_believed() {
+    assert!(!replaced_behind_its_back().await);
+}
+
+#[tokio::test]
+async fn without_still_the_primary_a_replaced_one_is_believed() {
+    let _without = testing::Without::new(testing::Mechanism::StillThePrimary);
+    assert!(replaced_behind_its_back().await);
+}
