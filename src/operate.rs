@@ -58,6 +58,9 @@ fn config(settings: &Settings) -> Result<RedisConfig, Error> {
 }
 
 /// A server to look at; nothing is changed and no member is added.
+///
+/// Under Sentinel it is the primary. In a cluster it is each lane's own for what concerns a lane, and
+/// that of lane 0 for everything else.
 #[derive(Debug)]
 pub struct Server(Inspector);
 
@@ -100,6 +103,12 @@ impl Server {
     #[must_use]
     pub fn user(&self) -> &str {
         self.0.user()
+    }
+
+    /// Whether the URL is that of a cluster.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        self.0.is_cluster()
     }
 
     /// How long one round trip takes.
@@ -457,7 +466,12 @@ impl Tail {
 
     /// Waits for what comes next; lost connections are made again for ever. Cancel safe.
     pub async fn next(&mut self) -> Option<Heard> {
-        Some(match self.0.events.recv().await? {
+        let mut event = self.0.events.recv().await?;
+        // In a cluster one comes for each node.
+        while matches!(event, BusEvent::Subscribed) && !self.0.bus.subscribed() {
+            event = self.0.events.recv().await?;
+        }
+        Some(match event {
             BusEvent::Subscribed => Heard::Subscribed,
             BusEvent::Gap(GapCause::Disconnected) => Heard::Gap {
                 cause: "disconnected",

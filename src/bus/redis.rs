@@ -33,23 +33,21 @@ mod url;
 mod wire;
 
 use std::fmt;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use fred::types::Value;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::commands::Failure;
 pub(crate) use self::config::RedisConfig;
-use self::fault::LogGate;
 use self::node::{Common, Node};
 use self::scripts::{Beat, Names, Script};
 use self::topology::Topology;
-use self::url::{Address, Deployment};
+use self::url::Address;
 use crate::bus::{
     BoxFuture, Bus, BusConfig, BusEvent, EVENT_QUEUE, Intent, IntentId, JOURNAL_PAGE, Journal,
     Mend, Position, Verified,
@@ -99,20 +97,9 @@ impl RedisBus {
     ) -> Result<(Arc<Self>, mpsc::Receiver<BusEvent>), Error> {
         let address = Address::parse(&redis.url)?;
         let target = redis.target(&address)?;
-        let sharded = address.deployment == Deployment::Cluster;
-        let database = (!sharded).then(|| address.database.unwrap_or(0));
+        let (sharded, database) = (address.is_cluster(), address.database_of_channels());
         let names = (0..config.lanes).map(|lane| Names::new(&config.namespace, lane, database));
-        let common = Arc::new(Common {
-            names: names.collect(),
-            config,
-            sharded,
-            closing: watch::Sender::default(),
-            changes: watch::Sender::default(),
-            doubt: Notify::new(),
-            moved: AtomicBool::new(false),
-            losses: LogGate::default(),
-            refusals: LogGate::default(),
-        });
+        let common = Arc::new(Common::new(names.collect(), config, sharded));
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let mut tasks = JoinSet::new();
         let topology = Arc::new(Topology::new(common.clone(), &address, target));
@@ -155,6 +142,14 @@ impl RedisBus {
                 return Err(missing);
             }
         }
+    }
+
+    /// Whether the subscription of every lane is proven.
+    #[cfg(feature = "cli")]
+    pub(crate) fn subscribed(&self) -> bool {
+        let nodes = self.shared.topology.nodes();
+        let proven = |node: &Arc<Node>| node.subscription.status.borrow().is_up();
+        self.shared.topology.is_complete() && nodes.iter().all(proven)
     }
 
     fn names(&self, lane: u32) -> Result<&Names, Error> {
@@ -227,12 +222,23 @@ impl Shared {
             let last =
                 !self.topology.moves() || self.common.is_closed() || Instant::now() >= deadline;
             match error {
-                Failure::Moved(error) => {
+                Failure::Asked(Some(place), _) if !last => {
+                    let call = commands::elsewhere(&node, &place, kind, script, keys, args);
+                    // The one that gives the lane away owns it as long as it sends calls elsewhere.
+                    match timeout_at(deadline, call).await {
+                        Ok(Ok(value)) => return Ok((node, value)),
+                        // Mostly TRYAGAIN, or the lane has arrived.
+                        Ok(Err(error)) if fault::is_redirection(&error) => pause().await,
+                        Ok(Err(error)) => return Err(fault::from_fred(&error)),
+                        Err(_) => {}
+                    }
+                }
+                Failure::Moved(error) | Failure::Asked(_, error) => {
                     self.topology.moved();
                     if last {
                         return Err(error);
                     }
-                    sleep(Duration::from_millis(fastrand::u64(5..60))).await;
+                    pause().await;
                 }
                 Failure::Other(error) if last || !node.is_retired() => return Err(error),
                 // Its connection was dropped because the lane lives elsewhere now.
@@ -422,6 +428,11 @@ async fn goodbye(shared: &Arc<Shared>) {
         while leaving.join_next().await.is_some() {}
     };
     let _ = timeout(shared.timeout, all).await;
+}
+
+/// Before a call is sent again to where its lane may be by now.
+async fn pause() {
+    sleep(Duration::from_millis(fastrand::u64(5..60))).await;
 }
 
 fn bytes(bytes: &[u8]) -> Value {

@@ -66,7 +66,7 @@ macro_rules! cache_field {
 /// `cache` marks what may be overridden for one cache.
 pub(super) static FIELDS: &[Field] = fields! {
     global redis_url = "unset", bounds::redis_url:
-        "Where Redis is: redis:// or rediss://; unset shares events inside the process only.";
+        "Where Redis is: redis://, redis-sentinel:// or redis-cluster:// (rediss with TLS); unset shares events inside the process only.";
     global tls_ca = "unset", bounds::any:
         "PEM file of the authorities to trust for rediss://; unset trusts the system's.";
     global tls_cert = "unset", bounds::any:

@@ -24,8 +24,8 @@ fn program(args: &[&str], vars: &[(&str, &str)]) -> Command {
 
 /// What a run printed, and its exit status.
 #[derive(Debug)]
-struct Ran {
-    status: Option<i32>,
+pub(crate) struct Ran {
+    pub(crate) status: Option<i32>,
     stdout: String,
     stderr: String,
 }
@@ -42,17 +42,17 @@ impl From<Output> for Ran {
 }
 
 impl Ran {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
-fn run(args: &[&str], vars: &[(&str, &str)]) -> Ran {
+pub(crate) fn run(args: &[&str], vars: &[(&str, &str)]) -> Ran {
     tokio::task::block_in_place(|| program(args, vars).output().unwrap().into())
 }
 
 /// As [`run`], in the namespace of the tests.
-fn run_on(url: &str, args: &[&str]) -> Ran {
+pub(crate) fn run_on(url: &str, args: &[&str]) -> Ran {
     run(args, &on(url))
 }
 

@@ -110,7 +110,7 @@ async fn look(
     let lack = |error: &Error| error.kind() == ErrorKind::Auth;
     match server.info().await {
         Ok(info) => {
-            findings.push(checks::server(&info));
+            findings.push(checks::server(&info, server.is_cluster()));
             findings.push(checks::eviction(&info));
             let limit = server.config("client-output-buffer-limit").await?;
             findings.push(checks::output_buffer(limit.as_deref()));

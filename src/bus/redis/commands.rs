@@ -7,7 +7,7 @@ use fred::bytes_utils::Str;
 use fred::clients::Client;
 use fred::error::{Error as FredError, ErrorKind as FredKind};
 use fred::interfaces::{ClientLike, LuaInterface};
-use fred::types::Value;
+use fred::types::{ClusterHash, CustomCommand, Value};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio::{select, try_join};
@@ -18,6 +18,7 @@ use super::node::Node;
 use super::scripts::{self, SOURCES, Script};
 use super::status::Status;
 use super::subscription::Care;
+use super::url::Place;
 use super::{fault, wire};
 use crate::metrics::Kind;
 use crate::{Error, ErrorKind};
@@ -60,6 +61,8 @@ impl Default for Commands {
 pub(super) enum Failure {
     /// The lane does not live here (any more).
     Moved(Error),
+    /// This call should be sent to another server, which takes the lane over but does not own it yet.
+    Asked(Option<Place>, Error),
     Other(Error),
 }
 
@@ -147,7 +150,11 @@ impl Commands {
                     node.subscription.ask(Care::Reconnect);
                     return Err(Failure::Moved(error));
                 }
-                "MOVED" | "ASK" | "CLUSTERDOWN" => {
+                "ASK" => {
+                    let place = fault::redirected("ASK", &error, &node.place);
+                    return Err(Failure::Asked(place, fault::from_fred(&error)));
+                }
+                "MOVED" | "CLUSTERDOWN" => {
                     return Err(Failure::Moved(fault::from_fred(&error)));
                 }
                 "LANES" => return Err(fault::lanes(&error, node.common.config.lanes).into()),
@@ -178,6 +185,42 @@ impl Commands {
             },
         }
     }
+}
+
+/// Runs a script on a server that takes the lane over, as the one that gives it away asked for. On a
+/// connection of its own: such a move takes moments, and nothing may come between the two commands.
+pub(super) async fn elsewhere(
+    node: &Node,
+    place: &Place,
+    kind: Kind,
+    script: Script,
+    keys: &[&Str],
+    args: &[Value],
+) -> Result<Value, FredError> {
+    let traffic = &node.common.config.traffic;
+    let (link, _) = Link::open(&node.target.at(place), traffic, PUSHES).await?;
+    let client = link.client().with_options(&options(node.target.timeout()));
+    let source = Str::from_static(SOURCES[script as usize]);
+    traffic.sent(Kind::Connect, wire::command([6, 4, source.len()]));
+    let hash: Str = client.script_load(source).await?;
+    let lengths = args.iter().map(|arg| arg.as_bytes().map_or(0, <[u8]>::len));
+    let length = wire::evalsha(hash.len(), keys.iter().map(|key| key.len()), lengths);
+    traffic.sent(kind, wire::command([6]) + length);
+    let words = [hash.into(), keys.len().to_string().into()];
+    let words = words
+        .into_iter()
+        .chain(keys.iter().map(|key| Value::from((*key).clone())))
+        .chain(args.iter().cloned());
+    let pipeline = client.pipeline();
+    let asking = CustomCommand::new_static("ASKING", ClusterHash::Random, false);
+    let () = pipeline.custom(asking, Vec::<Value>::new()).await?;
+    let call = CustomCommand::new_static("EVALSHA", ClusterHash::Random, false);
+    let () = pipeline.custom(call, words.collect::<Vec<_>>()).await?;
+    let answers = pipeline.try_all::<Value>().await;
+    let lost = || FredError::new(FredKind::IO, "connection closed");
+    let answer = answers.into_iter().nth(1).unwrap_or_else(|| Err(lost()))?;
+    traffic.received(kind, wire::reply(&answer));
+    Ok(answer)
 }
 
 impl Session {

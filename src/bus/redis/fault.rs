@@ -153,6 +153,20 @@ pub(super) fn is_redirection(error: &FredError) -> bool {
     matches!(code(error), "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN")
 }
 
+/// The place in `<code> <slot> <host>:<port>`; without a host it is the host that was asked.
+pub(super) fn redirected(code: &str, error: &FredError, asked: &Place) -> Option<Place> {
+    let mut words = error.details().split(' ');
+    if words.next() != Some(code) {
+        return None;
+    }
+    let (host, port) = words.nth(1)?.rsplit_once(':')?;
+    let host = if host.is_empty() { &asked.host } else { host };
+    Some(Place {
+        host: host.to_owned(),
+        port: port.parse().ok()?,
+    })
+}
+
 /// The first word of a server's error.
 pub(super) fn code(error: &FredError) -> &str {
     error.details().split(' ').next().unwrap_or_default()
@@ -214,6 +228,23 @@ mod tests {
         assert_eq!(kind, ErrorKind::Bus);
         assert!(text.contains("must lead to the primary"), "{text}");
         assert_eq!(kind_and_text("OOM command not allowed").0, ErrorKind::Bus);
+    }
+
+    #[test]
+    fn redirections_name_a_place() {
+        let host = "h".to_owned();
+        let asked = Place { host, port: 1 };
+        let at = |code, details: &'static str| {
+            let error = FredError::new(FredKind::Cluster, details);
+            redirected(code, &error, &asked).map(|place| place.to_string())
+        };
+        assert_eq!(
+            at("MOVED", "MOVED 1 10.0.0.1:7000").unwrap(),
+            "10.0.0.1:7000"
+        );
+        assert_eq!(at("ASK", "ASK 1 ::1:7000").unwrap(), "[::1]:7000");
+        assert_eq!(at("MOVED", "MOVED 1 :7000").unwrap(), "h:7000");
+        assert_eq!(at("MOVED", "ASK 1 :7000"), None);
     }
 
     #[test]

@@ -1,23 +1,27 @@
 //! Looking at a server as an operator does: what it is, what it allows, what it holds.
 //!
-//! Changes nothing and is no member of the fleet. Two connections, opened one after the other and
-//! never again: who looks wants to see that one fails.
+//! Changes nothing and is no member of the fleet. Connections are opened when they are needed first
+//! and never again: who looks wants to see that one fails. What concerns a lane is asked of the server
+//! that it lives on, all else of the server of lane 0.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fred::bytes_utils::Str;
 use fred::error::{Error as FredError, ErrorKind as FredKind};
 use fred::interfaces::{ClientLike, LuaInterface, PubsubInterface};
 use fred::types::{ClusterHash, CustomCommand, Value};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 use tokio::try_join;
 
 use super::link::{Link, Target, options};
+use super::node::Common;
 use super::scripts::{self, Names, SOURCES, Script};
-use super::url::Address;
-use super::{RedisConfig, bytes, fault};
-use crate::bus::Position;
+use super::url::{Address, Place};
+use super::{RedisConfig, bytes, fault, topology};
+use crate::bus::{BusConfig, Position};
 use crate::metrics::Traffic;
 use crate::{Error, ErrorKind};
 
@@ -27,10 +31,19 @@ const PUSHES: usize = 16;
 /// A connection to look through.
 #[derive(Debug)]
 pub(crate) struct Inspector {
-    link: Link,
+    /// By lane, where it lives, once somebody has asked for it.
+    lanes: Mutex<BTreeMap<u32, Arc<Server>>>,
     target: Target,
     address: Address,
     namespace: String,
+}
+
+/// One server that lanes live on.
+#[derive(Debug)]
+struct Server {
+    place: Place,
+    target: Target,
+    link: Link,
 }
 
 /// A right that the user lacks.
@@ -56,13 +69,51 @@ impl Inspector {
     pub(crate) async fn open(redis: &RedisConfig, namespace: &str) -> Result<Self, Error> {
         let address = Address::parse(&redis.url)?;
         let target = redis.target(&address)?;
-        let link = connect(&target).await?;
-        Ok(Self {
-            link: link.0,
+        let inspector = Self {
+            lanes: Mutex::default(),
             target,
             address,
             namespace: namespace.to_owned(),
-        })
+        };
+        inspector.server(0).await?;
+        Ok(inspector)
+    }
+
+    /// Whether the URL is that of a cluster.
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.address.is_cluster()
+    }
+
+    /// The server that the lane lives on.
+    async fn server(&self, lane: u32) -> Result<Arc<Server>, Error> {
+        let mut lanes = self.lanes.lock().await;
+        if let Some(known) = lanes.get(&lane) {
+            return Ok(Arc::clone(known));
+        }
+        let config = BusConfig {
+            namespace: self.namespace.clone(),
+            instance: 0,
+            lanes: 1,
+            journal: 0,
+            member_timeout: Duration::ZERO,
+            traffic: Arc::default(),
+        };
+        let common = Common::new(vec![self.names(lane)], config, self.address.is_cluster());
+        let place = topology::locate(common, &self.address, &self.target).await?;
+        let known = lanes.values().find(|server| server.place == place).cloned();
+        let server = if let Some(known) = known {
+            known
+        } else {
+            let target = self.target.at(&place);
+            let (link, _) = connect(&target).await?;
+            Arc::new(Server {
+                place,
+                target,
+                link,
+            })
+        };
+        lanes.insert(lane, Arc::clone(&server));
+        Ok(server)
     }
 
     /// The user that the URL names.
@@ -73,13 +124,13 @@ impl Inspector {
     /// One round trip.
     pub(crate) async fn ping(&self) -> Result<Duration, Error> {
         let began = Instant::now();
-        self.ask("PING", &[]).await?;
+        self.ask(0, "PING", &[]).await?;
         Ok(began.elapsed())
     }
 
     /// The lines of `INFO`.
     pub(crate) async fn info(&self) -> Result<BTreeMap<String, String>, Error> {
-        let text = self.ask("INFO", &[]).await?;
+        let text = self.ask(0, "INFO", &[]).await?;
         let text = text.as_string().ok_or_else(|| fault::unexpected("INFO"))?;
         let pairs = text.lines().filter_map(|line| line.split_once(':'));
         Ok(pairs
@@ -89,7 +140,7 @@ impl Inspector {
 
     /// A setting of the server; `None` where this user may not see it or it does not exist.
     pub(crate) async fn config(&self, name: &str) -> Result<Option<String>, Error> {
-        match self.ask("CONFIG", &["GET", name]).await {
+        match self.ask(0, "CONFIG", &["GET", name]).await {
             Ok(Value::Map(map)) => Ok(map.inner().into_values().next().and_then(|v| v.as_string())),
             Ok(_) => Ok(None),
             // Also where the command was renamed or taken away, as hosted servers do.
@@ -100,7 +151,7 @@ impl Inspector {
 
     /// The server's clock, since 1970.
     pub(crate) async fn time(&self) -> Result<Duration, Error> {
-        let answer = self.ask("TIME", &[]).await?;
+        let answer = self.ask(0, "TIME", &[]).await?;
         let part = |at: usize| match &answer {
             Value::Array(parts) => parts.get(at).and_then(Value::as_u64),
             _ => None,
@@ -118,25 +169,27 @@ impl Inspector {
     pub(crate) async fn missing(&self, lane: u32) -> Result<Vec<Missing>, Error> {
         let names = self.names(lane);
         let mut missing = Vec::new();
-        match self.probe(&names).await {
+        let server = self.server(lane).await?;
+        match self.probe(&server, &names).await {
             Ok(refused) => missing.extend(refused.into_iter().map(Missing::Command)),
             Err(error) => missing.push(denied(&error).ok_or_else(|| fault::from_fred(&error))?),
         }
         // A refused SUBSCRIBE answers another command: on a connection of its own.
-        let (link, _) = connect(&self.target).await?;
+        let (link, _) = connect(&server.target).await?;
         if let Err(error) = self.subscribe(&link, names.channel).await {
             missing.push(denied(&error).ok_or_else(|| fault::from_fred(&error))?);
         }
         let channels = missing.contains(&Missing::Channels);
         // Refused because of its channel.
-        missing.retain(|right| !channels || *right != Missing::Command("publish".into()));
+        missing
+            .retain(|right| !channels || *right != Missing::Command(self.publish().to_lowercase()));
         missing.sort();
         missing.dedup();
         Ok(missing)
     }
 
-    async fn probe(&self, names: &Names) -> Result<Vec<String>, FredError> {
-        let client = self.link.client();
+    async fn probe(&self, server: &Server, names: &Names) -> Result<Vec<String>, FredError> {
+        let client = server.link.client();
         let mut hash = Str::default();
         for source in SOURCES {
             let client = client.with_options(&options(self.target.timeout()));
@@ -164,7 +217,8 @@ impl Inspector {
     pub(crate) async fn echo(&self, times: usize) -> Result<Vec<Duration>, Error> {
         let names = self.names(0);
         let channel = self.nobody(&names);
-        let (link, mut messages) = connect(&self.target).await?;
+        let server = self.server(0).await?;
+        let (link, mut messages) = connect(&server.target).await?;
         self.subscribe(&link, channel.clone())
             .await
             .map_err(|error| fault::from_fred(&error))?;
@@ -172,7 +226,7 @@ impl Inspector {
         for sent in 0..times {
             let nonce = sent.to_string();
             let began = Instant::now();
-            self.ask("PUBLISH", &[&channel, &nonce]).await?;
+            self.ask(0, self.publish(), &[&channel, &nonce]).await?;
             let deadline = began + self.target.timeout();
             loop {
                 match timeout_at(deadline, messages.recv()).await {
@@ -190,6 +244,9 @@ impl Inspector {
     async fn subscribe(&self, link: &Link, channel: Str) -> Result<(), FredError> {
         let client = link.client();
         let client = client.with_options(&options(self.target.timeout()));
+        if self.address.is_cluster() {
+            return client.ssubscribe(channel).await;
+        }
         let nonce = format!("{:016x}", fastrand::u64(..));
         // Both are queued at once: a refusal that comes while nothing waits for an answer is dropped.
         let (_, answer) = try_join!(
@@ -203,10 +260,18 @@ impl Inspector {
         Err(FredError::new(FredKind::Protocol, message))
     }
 
+    fn publish(&self) -> &'static str {
+        if self.address.is_cluster() {
+            "SPUBLISH"
+        } else {
+            "PUBLISH"
+        }
+    }
+
     /// A lane's sequence and epoch.
     pub(crate) async fn counter(&self, lane: u32) -> Result<Counter, Error> {
         let state = self.names(lane).state;
-        let answer = self.ask("HMGET", &[&state, "q", "e", "l"]).await?;
+        let answer = self.ask(lane, "HMGET", &[&state, "q", "e", "l"]).await?;
         let Value::Array(fields) = answer else {
             return Err(fault::unexpected("HMGET"));
         };
@@ -221,12 +286,12 @@ impl Inspector {
     /// Events in a lane's journal; `None` where this user may not count them.
     pub(crate) async fn journal_length(&self, lane: u32) -> Result<Option<u64>, Error> {
         let journal = self.names(lane).journal;
-        let length = match self.ask("XLEN", &[&journal]).await {
+        let length = match self.ask(lane, "XLEN", &[&journal]).await {
             Ok(length) => length.as_u64().unwrap_or_default(),
             Err(error) if error.kind() == ErrorKind::Auth => return Ok(None),
             Err(error) => return Err(error),
         };
-        let placeholder = self.ask("XRANGE", &[&journal, "0-1", "0-1"]).await?;
+        let placeholder = self.ask(lane, "XRANGE", &[&journal, "0-1", "0-1"]).await?;
         let placeholder = matches!(placeholder, Value::Array(found) if !found.is_empty());
         Ok(Some(length.saturating_sub(placeholder.into())))
     }
@@ -235,7 +300,7 @@ impl Inspector {
     pub(crate) async fn members(&self, lane: u32) -> Result<Vec<(u64, Duration)>, Error> {
         let members = self.names(lane).members;
         let args = [&*members, "0", "(+inf", "WITHSCORES"];
-        let Value::Array(pairs) = self.ask("ZRANGEBYSCORE", &args).await? else {
+        let Value::Array(pairs) = self.ask(lane, "ZRANGEBYSCORE", &args).await? else {
             return Err(fault::unexpected("ZRANGEBYSCORE"));
         };
         let member = |pair: &Value| {
@@ -252,7 +317,7 @@ impl Inspector {
     /// Who began the writes that are open in a lane.
     pub(crate) async fn open_writes(&self, lane: u32) -> Result<Vec<u64>, Error> {
         let intents = self.names(lane).intents;
-        let Value::Array(ids) = self.ask("HKEYS", &[&intents]).await? else {
+        let Value::Array(ids) = self.ask(lane, "HKEYS", &[&intents]).await? else {
             return Err(fault::unexpected("HKEYS"));
         };
         let origin = |id: &Value| {
@@ -263,11 +328,7 @@ impl Inspector {
     }
 
     fn names(&self, lane: u32) -> Names {
-        Names::new(
-            &self.namespace,
-            lane,
-            Some(self.address.database.unwrap_or(0)),
-        )
+        Names::new(&self.namespace, lane, self.address.database_of_channels())
     }
 
     /// Below the lane's own channel, so that the patterns that allow one allow the other.
@@ -275,8 +336,10 @@ impl Inspector {
         format!("{}:{:016x}", names.channel, fastrand::u64(..)).into()
     }
 
-    async fn ask(&self, command: &'static str, args: &[&str]) -> Result<Value, Error> {
-        let client = self.link.client();
+    /// Asks the server of the lane.
+    async fn ask(&self, lane: u32, command: &'static str, args: &[&str]) -> Result<Value, Error> {
+        let server = self.server(lane).await?;
+        let client = server.link.client();
         let client = client.with_options(&options(self.target.timeout()));
         let args: Vec<Value> = args.iter().map(|arg| bytes(arg.as_bytes())).collect();
         let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);

@@ -36,6 +36,20 @@ pub(super) struct Common {
 }
 
 impl Common {
+    pub(super) fn new(names: Vec<Names>, config: BusConfig, sharded: bool) -> Self {
+        Self {
+            config,
+            names,
+            sharded,
+            closing: watch::Sender::default(),
+            changes: watch::Sender::default(),
+            doubt: Notify::new(),
+            moved: AtomicBool::new(false),
+            losses: LogGate::default(),
+            refusals: LogGate::default(),
+        }
+    }
+
     /// Waits until the bus is closed.
     pub(super) async fn closed(&self) {
         // The sender lives as long as `self`.

@@ -21,6 +21,8 @@ use tokio::time::{Instant, timeout_at};
 use self::cluster::Cluster;
 use self::sentinel::Sentinels;
 use super::backoff::Backoff;
+#[cfg(feature = "cli")]
+use super::fault;
 use super::link::Target;
 use super::node::{Common, Node};
 use super::url::{Address, Deployment, Place};
@@ -265,6 +267,31 @@ impl Topology {
         self.roster
             .send_replace(vec![None; self.common.names.len()]);
     }
+}
+
+/// Where one lane lives, asked once by somebody who keeps nothing up.
+#[cfg(feature = "cli")]
+pub(super) async fn locate(
+    common: Common,
+    address: &Address,
+    target: &Target,
+) -> Result<Place, Error> {
+    /// The first answers may be cut short by connections that take their time.
+    const ATTEMPTS: u32 = 3;
+    let topology = Topology::new(Arc::new(common), address, target.clone());
+    if !topology.moves() {
+        return Ok(address.places[0].clone());
+    }
+    let mut found = Err(topology.unknown(0));
+    for _ in 0..ATTEMPTS {
+        let word = topology.consult().await;
+        let named = word.primaries.into_iter().next();
+        found = named.unwrap_or_else(|| Err(topology.unknown(0)));
+        if found.is_ok() || found.as_ref().is_err_and(fault::is_permanent) {
+            break;
+        }
+    }
+    found
 }
 
 /// Keeps the lanes where they live until the bus is closed.

@@ -127,6 +127,17 @@ impl Address {
     }
 }
 
+impl Address {
+    pub(super) fn is_cluster(&self) -> bool {
+        self.deployment == Deployment::Cluster
+    }
+
+    /// What the channels' names end with; a cluster has no databases.
+    pub(super) fn database_of_channels(&self) -> Option<u8> {
+        (!self.is_cluster()).then(|| self.database.unwrap_or(0))
+    }
+}
+
 fn unknown_scheme(scheme: &str) -> Error {
     if scheme
         .chars()

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
-use unstale::{Instance, Outcome, State, testing};
+use unstale::{ErrorKind, Instance, Outcome, State, testing};
 
+use super::cluster::rights;
 use super::watch::Watch;
 use super::{MAX_STALENESS, fences, node, settings, until};
 use crate::support::nodes::{Node, Source, ms};
@@ -99,6 +100,43 @@ async fn no_majority_of_the_sentinels_no_verification() {
     let error = Instance::start(settings(&fleet.redis.url())).await;
     assert_eq!(error.unwrap().health().state, State::Degraded);
     drop(watch);
+}
+
+/// With a login of its own, and no more rights than documented.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_that_ask_for_a_login_and_the_programs_commands() {
+    let redis = SentinelFleet::start();
+    let rights = rights("sentinel-users.acl");
+    let set = ["ACL", "SETUSER", "watcher", "on", ">w4tch"];
+    let set: Vec<&str> = set
+        .into_iter()
+        .chain(rights.iter().map(String::as_str))
+        .collect();
+    redis.at_sentinels(&set);
+    redis.at_sentinels(&["ACL", "SETUSER", "default", "off"]);
+    let refused = Instance::start(settings(&redis.url())).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Auth, "{refused}");
+    let url = format!(
+        "{}&sentinel_user=watcher&sentinel_password=w4tch",
+        redis.url()
+    );
+    let unknown = url.replace("service=", "service=not");
+    let unknown = Instance::start(settings(&unknown)).await.unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::Settings, "{unknown}");
+    let text = format!("{refused:?}{unknown:?}{unknown}");
+    assert!(!text.contains("w4tch"), "{text}");
+    let source = Source::default();
+    let node = node(settings(&url), &source).await;
+    assert_eq!(node.get(1).await, None);
+    source.set(1, 1);
+    #[cfg(feature = "cli")]
+    for args in [&["invalidate", "rows", "1"][..], &["status"], &["doctor"]] {
+        let ran = block_in_place(|| crate::cli::run_on(&url, args));
+        assert_eq!(ran.status, Some(0), "{ran:?}");
+    }
+    #[cfg(not(feature = "cli"))]
+    node.cache.invalidate(&1).await.unwrap();
+    until("the event", async || node.get(1).await == Some(1)).await;
 }
 
 /// The primary is replaced without a word to it, and keeps its subscribers; a writer that starts

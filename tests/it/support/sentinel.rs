@@ -95,6 +95,13 @@ impl SentinelFleet {
         wait("the promotion", || self.promoted() * 2 > SENTINELS);
     }
 
+    /// Runs a command of an operator at each.
+    pub(crate) fn at_sentinels(&self, command: &[&str]) {
+        for sentinel in &self.sentinels {
+            sentinel.admin(command);
+        }
+    }
+
     /// SIGKILL of some sentinels.
     pub(crate) fn kill_sentinels(&self, count: usize) {
         for sentinel in &self.sentinels[..count] {

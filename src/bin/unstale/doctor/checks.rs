@@ -167,7 +167,8 @@ fn number<T: std::str::FromStr>(info: &Info, name: &str) -> Option<T> {
     info.get(name)?.parse().ok()
 }
 
-pub(super) fn server(info: &Info) -> Finding {
+/// `clustered` is whether the URL is that of a cluster.
+pub(super) fn server(info: &Info, clustered: bool) -> Finding {
     let get = |name: &str| info.get(name).map_or("unknown", String::as_str);
     let (version, mode, role) = (get("redis_version"), get("redis_mode"), get("role"));
     let found = format!("Redis {version}, {mode}, {role}");
@@ -176,8 +177,8 @@ pub(super) fn server(info: &Info) -> Finding {
     if number < OLDEST {
         return Finding::fail("server", found, "use Redis 7.0 or later");
     }
-    if mode == "cluster" {
-        let remedy = "use a Redis that is no cluster: clusters are not supported yet";
+    if mode == "cluster" && !clustered {
+        let remedy = "begin UNSTALE_REDIS_URL with redis-cluster:// (or rediss-cluster://)";
         return Finding::fail("server", found, remedy);
     }
     if role == "slave" {

@@ -17,20 +17,23 @@ fn is(finding: &Finding, level: Level, word: &str) {
 }
 
 #[test]
-fn only_a_primary_of_redis_7_outside_a_cluster_will_do() {
+fn only_a_primary_of_redis_7_that_fits_its_url_will_do() {
     let of = |version, mode, role| {
-        server(&info(&[
+        let info = info(&[
             ("redis_version", version),
             ("redis_mode", mode),
             ("role", role),
-        ]))
+        ]);
+        server(&info, false)
     };
     is(&of("7.0.15", "standalone", "master"), Level::Ok, "7.0.15");
     is(&of("10.1.0", "standalone", "master"), Level::Ok, "10.1");
     is(&of("6.2.9", "standalone", "master"), Level::Fail, "7.0");
     is(&of("7.2.0", "cluster", "master"), Level::Fail, "cluster");
+    let node = info(&[("redis_version", "7.2.0"), ("redis_mode", "cluster")]);
+    is(&server(&node, true), Level::Ok, "cluster");
     is(&of("7.2.0", "standalone", "slave"), Level::Fail, "primary");
-    is(&server(&Info::new()), Level::Fail, "unknown");
+    is(&server(&Info::new(), false), Level::Fail, "unknown");
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl Ballot {
         match answer {
             // It serves the slot itself.
             Ok(_) => *self.votes.entry(voter.clone()).or_default() += 1,
-            Err(error) => match moved_to(error.details(), voter) {
+            Err(error) => match fault::redirected("MOVED", error, voter) {
                 Some(place) => *self.votes.entry(place).or_default() += 1,
                 // Down, or cut off from most: it does not know.
                 None => self.fail(&fault::of_witness("the primary", voter, error)),
@@ -98,17 +98,6 @@ impl Ballot {
     }
 }
 
-/// The place in `MOVED <slot> <host>:<port>`; without a host it is the host that was asked.
-fn moved_to(details: &str, asked: &Place) -> Option<Place> {
-    let mut words = details.strip_prefix("MOVED ")?.split(' ');
-    let (host, port) = words.nth(1)?.rsplit_once(':')?;
-    let host = if host.is_empty() { &asked.host } else { host };
-    Some(Place {
-        host: host.to_owned(),
-        port: port.parse().ok()?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use fred::error::ErrorKind as FredKind;
@@ -161,14 +150,5 @@ mod tests {
         assert!(ballot(3, &[1, 1]).is_decided() && ballot(3, &[9, 9]).is_decided());
         assert!(ballot(4, &[1, 1]).is_decided() && !ballot(4, &[1]).is_decided());
         assert!(ballot(1, &[]).is_decided());
-    }
-
-    #[test]
-    fn redirections_name_a_place() {
-        let at = |details| moved_to(details, &place(1)).map(|place| place.to_string());
-        assert_eq!(at("MOVED 1 10.0.0.1:7000").unwrap(), "10.0.0.1:7000");
-        assert_eq!(at("MOVED 1 ::1:7000").unwrap(), "[::1]:7000");
-        assert_eq!(at("MOVED 1 :7000").unwrap(), "h:7000");
-        assert_eq!(at("ASK 1 :7000"), None);
     }
 }
