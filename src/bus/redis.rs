@@ -8,6 +8,7 @@
 //! - [`topology`]: on which server each lane lives, and who says so
 //! - [`node`]: one server; [`commands`], [`subscription`]: its two connections and their care
 //! - [`link`]: one connection, without any reconnecting of its own; [`backoff`]: when the next one is tried
+//! - [`shared`]: how a call finds its lane's server; [`elsewhere`]: while a slot is on the move
 //! - [`scripts`]: the scripts, their names and answers
 //! - [`fault`], [`status`]: what went wrong, in words
 //! - `inspect`: the server as operators look at it
@@ -16,12 +17,14 @@
 mod backoff;
 mod commands;
 mod config;
+mod elsewhere;
 mod fault;
 #[cfg(feature = "cli")]
 pub(crate) mod inspect;
 mod link;
 mod node;
 mod scripts;
+mod shared;
 mod status;
 mod subscription;
 #[cfg(test)]
@@ -40,12 +43,12 @@ use bytes::Bytes;
 use fred::types::Value;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use self::commands::Failure;
 pub(crate) use self::config::RedisConfig;
 use self::node::{Common, Node};
 use self::scripts::{Beat, Names, Script};
+use self::shared::Shared;
 use self::topology::Topology;
 use self::url::Address;
 use crate::bus::{
@@ -53,19 +56,11 @@ use crate::bus::{
     Mend, Position, Verified,
 };
 use crate::metrics::Kind;
-use crate::without::{Mechanism, without};
 use crate::{Error, ErrorKind};
 
 /// Calls of verify.lua that one verification makes while dead members are left, each settling up to
 /// 512 intents. What is left then (8,192 writes died at once) waits for the next verification.
 const VERIFY_ROUNDS: usize = 16;
-
-/// Goodbyes under way at once when the bus closes.
-const GOODBYES: usize = 64;
-
-/// How often one call follows its lane to another server. A failover moves it once, a slot on the
-/// move some times, and the call's timeout ends it anyway.
-const MOVES: usize = 16;
 
 /// How long the tasks may take to end: they only have to drop their connections.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -74,15 +69,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct RedisBus {
     shared: Arc<Shared>,
     task: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What the callers share.
-#[derive(Debug)]
-struct Shared {
-    common: Arc<Common>,
-    topology: Arc<Topology>,
-    /// How long a call may take.
-    timeout: Duration,
 }
 
 impl RedisBus {
@@ -199,81 +185,6 @@ impl RedisBus {
     }
 }
 
-impl Shared {
-    /// Runs a script on the lane's server, wherever that is by now. Ends within the command timeout.
-    async fn call(
-        &self,
-        lane: u32,
-        kind: Kind,
-        script: Script,
-        keys: &[&fred::bytes_utils::Str],
-        args: &[Value],
-    ) -> Result<(Arc<Node>, Value), Error> {
-        let deadline = Instant::now() + self.timeout;
-        for _ in 0..MOVES {
-            let node = self.topology.node(lane, deadline).await?;
-            let call = node
-                .commands
-                .call(&node, kind, script, keys, args, deadline);
-            let error = match call.await {
-                Ok(value) => return Ok((node, value)),
-                Err(failure) => failure,
-            };
-            let last =
-                !self.topology.moves() || self.common.is_closed() || Instant::now() >= deadline;
-            match error {
-                Failure::Asked(Some(place), _) if !last => {
-                    let call = commands::elsewhere(&node, &place, kind, script, keys, args);
-                    // The one that gives the lane away owns it as long as it sends calls elsewhere.
-                    match timeout_at(deadline, call).await {
-                        Ok(Ok(value)) => return Ok((node, value)),
-                        // Mostly TRYAGAIN, or the lane has arrived.
-                        Ok(Err(error)) if fault::is_redirection(&error) => pause().await,
-                        Ok(Err(error)) => return Err(fault::from_fred(&error)),
-                        Err(_) => {}
-                    }
-                }
-                Failure::Moved(error) | Failure::Asked(_, error) => {
-                    self.topology.moved();
-                    if last {
-                        return Err(error);
-                    }
-                    pause().await;
-                }
-                Failure::Other(error) if last || !node.is_retired() => return Err(error),
-                // Its connection was dropped because the lane lives elsewhere now.
-                Failure::Other(_) => {}
-            }
-        }
-        Err(self.topology.unknown(lane))
-    }
-
-    /// Waits for those who know to name the server that answered: it may have been replaced.
-    async fn still_the_primary(&self, lane: u32, node: &Node) -> Result<(), Error> {
-        if !self.topology.moves() || without(Mechanism::StillThePrimary) {
-            return Ok(());
-        }
-        self.topology.confirm(lane, node).await
-    }
-
-    /// What is not up yet, the worst of it.
-    fn missing(&self) -> Option<Error> {
-        let mut missing = self.topology.first_unknown();
-        for node in self.topology.nodes() {
-            for status in [&node.commands.status, &node.subscription.status] {
-                let status = status.borrow();
-                if let Some(error) = status.permanent() {
-                    return Some(error);
-                }
-                if !status.is_up() {
-                    missing.get_or_insert_with(|| status.error());
-                }
-            }
-        }
-        missing
-    }
-}
-
 impl Bus for RedisBus {
     fn publish(
         &self,
@@ -380,7 +291,7 @@ impl Bus for RedisBus {
                 return;
             };
             if self.connected() {
-                goodbye(&self.shared).await;
+                shared::goodbye(&self.shared).await;
             }
             self.shared.common.closing.send_replace(true);
             let abort = task.abort_handle();
@@ -406,33 +317,6 @@ impl Drop for RedisBus {
         // Without a goodbye: peers find this instance silent. The tasks end by themselves.
         self.shared.common.closing.send_replace(true);
     }
-}
-
-/// Leaves every lane. Ends within the command timeout: who cannot leave is found silent instead.
-async fn goodbye(shared: &Arc<Shared>) {
-    let all = async {
-        let mut leaving = JoinSet::new();
-        for (lane, names) in (0u32..).zip(shared.common.names.clone()) {
-            if leaving.len() >= GOODBYES {
-                leaving.join_next().await;
-            }
-            let shared = Arc::clone(shared);
-            leaving.spawn(async move {
-                let keys = [&names.members, &names.intents];
-                let args = [bytes(&shared.common.config.instance.to_be_bytes())];
-                let _ = shared
-                    .call(lane, Kind::Connect, Script::Goodbye, &keys, &args)
-                    .await;
-            });
-        }
-        while leaving.join_next().await.is_some() {}
-    };
-    let _ = timeout(shared.timeout, all).await;
-}
-
-/// Before a call is sent again to where its lane may be by now.
-async fn pause() {
-    sleep(Duration::from_millis(fastrand::u64(5..60))).await;
 }
 
 fn bytes(bytes: &[u8]) -> Value {

@@ -264,7 +264,10 @@ fn tls(settings: &Settings, problems: &mut Problems) {
     if key && !certificate {
         problems.report(Place::global("tls_key"), "", "needs tls_cert as well");
     }
-    let plain = |url: &String| url.to_ascii_lowercase().starts_with("redis:");
+    let plain = |url: &String| {
+        let url = url.to_ascii_lowercase();
+        url.starts_with("redis") && !url.starts_with("rediss")
+    };
     if !settings.redis_url.as_ref().is_some_and(plain) {
         return;
     }

@@ -202,7 +202,7 @@ fn the_urls_scheme_and_shape_are_checked() {
         assert!(line.contains(hint), "{url}: {line}");
     }
     let plain = bad(&[
-        ("UNSTALE_REDIS_URL", "redis://h"),
+        ("UNSTALE_REDIS_URL", "redis-cluster://h"),
         ("UNSTALE_TLS_CA", "/ca.pem"),
     ]);
     assert!(

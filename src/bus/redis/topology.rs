@@ -248,6 +248,9 @@ impl Topology {
                 node.set_lanes(lanes.clone());
                 node
             } else {
+                if self.moves() {
+                    tracing::info!(server = %place, lanes = lanes.len(), "lanes live on this Redis now");
+                }
                 let (place, target) = (place.clone(), self.target.at(place));
                 Node::start(&self.common, place, target, lanes.clone(), tasks, events)
             };
@@ -257,6 +260,7 @@ impl Topology {
         }
         self.roster.send_replace(roster);
         for old in nodes.values() {
+            tracing::info!(server = %old.place, "no lane lives on this Redis any more");
             old.retire();
         }
         self.common.changes.send_replace(());
