@@ -39,7 +39,7 @@ pub(super) const HEADER: usize = 16;
 /// The names of one lane. They share a hash tag, so that one node of a cluster holds them all.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
-    /// Hash: `q` sequence, `e` epoch, `r` the server's run id, `l` lanes.
+    /// Hash: `q` sequence, `e` epoch, `r` the server's run id and replication id, `l` lanes.
     pub(super) state: Str,
     /// Stream of the latest events.
     pub(super) journal: Str,

@@ -2,6 +2,7 @@
 
 mod access;
 
+mod failover;
 mod faults;
 mod members;
 mod proxy;

@@ -7,10 +7,15 @@ local stored = redis.call('HMGET', s, 'q', 'e', 'r', 'l')
 if stored[4] and stored[4] ~= lanes then
   return redis.error_reply('LANES ' .. stored[4])
 end
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-if not run then
+-- One life of the counter: this process, in its present term as the primary. The replication id is a new
+-- one after every promotion; without it a server that was demoted and promoted again would go on with
+-- its old epoch, although another has handed numbers out meanwhile.
+local info = redis.call('INFO', 'server', 'replication')
+local process, term = string.match(info, 'run_id:(%x+)'), string.match(info, 'master_replid:(%x+)')
+if not process then
   return redis.error_reply('NORUNID INFO server names no run_id')
 end
+local run = process .. (term or '')
 
 local epoch = stored[2]
 if not stored[1] or not epoch or stored[3] ~= run then
