@@ -1,5 +1,6 @@
 //! `Cache`: every read and every write starts here.
 
+mod audit;
 mod builder;
 pub(crate) mod inner;
 mod load;

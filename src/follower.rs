@@ -37,6 +37,8 @@ pub(crate) struct Follower {
     /// Events up to here came from the journal because the subscription was silent.
     silent_to: Option<u64>,
     strikes: u32,
+    /// Rounds up to here were sent before the subscription's connection was lost.
+    before_loss: Round,
     /// With a key: what the subscription has delivered and the journal has not confirmed.
     hints: Hints,
 }
@@ -158,6 +160,17 @@ impl Follower {
             .is_some_and(|heard| mac == Some(heard))
     }
 
+    /// The subscription's connection was lost; `sent` as in [`hear`](Self::hear).
+    ///
+    /// The next one may lead to another server, so what was learned before proves nothing any more.
+    /// 1: the old primary answers a verification with head h; 2: its replica is promoted without
+    /// h; 3: before anybody verifies there, another event gets the number h, in the same
+    /// epoch; 4: it is heard here, and would prove that the lost event was applied.
+    pub(crate) fn disconnected(&mut self, sent: Round) {
+        self.before_loss = sent;
+        self.pending.clear();
+    }
+
     fn place(&mut self, position: Position, sent: Round) -> Heard {
         let Some(applied) = self.applied else {
             return Heard::NotAdopted;
@@ -180,6 +193,9 @@ impl Follower {
     /// 1: a load reads an old row; 2: the row's event gets sequence h; 3: the reply with h arrives.
     /// A fence before 3 might precede 1 and spare the load, whose event is never applied here.
     pub(crate) fn learn(&mut self, round: Round, sent_at: Nanos, head: Position) -> Learned {
+        if round <= self.before_loss {
+            return Learned::Outdated;
+        }
         let Some(applied) = self.applied else {
             return self.adopt(head);
         };

@@ -46,8 +46,8 @@ pub(crate) use histogram::Histogram;
 pub(crate) use hits::Hits;
 pub(crate) use info::InstanceInfo;
 pub(crate) use labels::{
-    Collapse, Dropped, Fence, Gap, Kind, Labels, LaneWait, LoadOutcome, Mended, Miss, Repair,
-    Scope, Side, Verification, WriteOutcome,
+    Audited, Collapse, Dropped, Fence, Gap, Kind, Labels, LaneWait, LoadOutcome, Mended, Miss,
+    Repair, Scope, Side, StaleFor, Verification, WriteOutcome,
 };
 pub(crate) use series::{CacheMetrics, InstanceMetrics};
 

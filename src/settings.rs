@@ -81,6 +81,9 @@ pub struct Settings {
     /// Part of the TTL after which a hit starts one reload in the background.
     /// Defaults to `None`, never.
     pub refresh_ahead: Option<f64>,
+    /// Share of the hits that is compared with the source in the background, in caches that can
+    /// ([`CacheBuilder::audit`](crate::CacheBuilder::audit)). Defaults to `None`, none.
+    pub audit: Option<f64>,
     /// How long past its TTL an entry is served when its loader fails. Defaults to `None`, not.
     pub stale_if_error: Option<Duration>,
     /// Longest run of one load. Defaults to 5 s.
@@ -257,6 +260,7 @@ impl Default for Settings {
             max_bytes: None,
             reap_interval: Some(Duration::from_secs(1)),
             refresh_ahead: None,
+            audit: None,
             stale_if_error: None,
             load_timeout: Duration::from_secs(5),
             max_loads: 64,

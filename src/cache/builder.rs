@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::cache::Cache;
+use crate::cache::audit::{Audit, Same};
 use crate::cache::inner::{Inner, Weigher};
 use crate::flight::Flights;
 use crate::instance::Lifeline;
@@ -33,6 +34,7 @@ pub struct CacheBuilder<K, V> {
     loader: Option<Arc<Loader<K, V>>>,
     batch_loader: Option<Arc<BatchLoader<K, V>>>,
     weigher: Option<Arc<Weigher<K, V>>>,
+    same: Option<Box<Same<V>>>,
     entry: PhantomData<fn(K) -> V>,
 }
 
@@ -57,6 +59,7 @@ where
             loader: None,
             batch_loader: None,
             weigher: None,
+            same: None,
             entry: PhantomData,
         }
     }
@@ -167,6 +170,34 @@ where
         self
     }
 
+    /// Lets hits of this cache be audited, and says when a served value is what the source has.
+    ///
+    /// The share of hits to audit is a setting (`UNSTALE_AUDIT=0.001`, or for this cache alone
+    /// `UNSTALE_CACHES__<NAME>__AUDIT`; off by default). Each of them runs the loader in the
+    /// background, at most 16 at a time. What differs is looked at again when `max_staleness` is
+    /// over; what is *still* served and still differs then is counted by age
+    /// (`unstale_audit_stale_total`) and logged with the hash of its key. So you can measure what
+    /// is stale in production, writers that forget to invalidate included.
+    ///
+    /// ```
+    /// # use unstale::{Instance, Settings};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = Instance::start(Settings::default()).await?;
+    /// let prices = instance
+    ///     .cache::<String, u64>("prices")
+    ///     .loader(|sku: String| async move { Ok::<_, std::io::Error>(sku.len() as u64) })
+    ///     .audit(|served, source| served == source)
+    ///     .build()?;
+    /// # let _ = prices;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn audit(mut self, same: impl Fn(&V, &V) -> bool + Send + Sync + 'static) -> Self {
+        self.same = Some(Box::new(same));
+        self
+    }
+
     /// The deadline of one load, and of waiting for a place among `max_loads`. Defaults to 5 s.
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
         self.code.load_timeout = Some(timeout);
@@ -204,6 +235,17 @@ where
                 ),
             ));
         }
+        let own = core.settings.caches.get(&self.name);
+        if self.same.is_none() && own.is_some_and(|own| matches!(own.audit, Some(Some(_)))) {
+            return Err(Error::new(
+                ErrorKind::Settings,
+                format!(
+                    "cache {:?} is to be audited but cannot compare its values: call \
+                     `.audit(|served, source| served == source)` in code",
+                    self.name
+                ),
+            ));
+        }
         let id = cache_id(&self.name);
         let mut caches = core.caches.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(other) = caches.get(&id).and_then(Weak::upgrade) {
@@ -235,6 +277,10 @@ where
             name: self.name,
             id,
             flights: Arc::new(Flights::default()),
+            audit: self
+                .same
+                .zip(options.audit)
+                .map(|(same, share)| Audit::new(share, same)),
             loader: self.loader,
             batch_loader: self.batch_loader,
             weigher: self.weigher,

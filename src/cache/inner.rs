@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::cache::audit::Audit;
 use crate::cache::{Lookup, Outcome};
 use crate::core::Core;
 use crate::flight::{Boarding, Flights};
@@ -34,6 +35,8 @@ pub(crate) struct Inner<K, V> {
     pub(crate) loader: Option<Arc<Loader<K, V>>>,
     pub(crate) batch_loader: Option<Arc<BatchLoader<K, V>>>,
     pub(crate) weigher: Option<Arc<Weigher<K, V>>>,
+    /// None unless hits are to be audited.
+    pub(crate) audit: Option<Audit<V>>,
     pub(crate) permits: Semaphore,
     pub(crate) waiting: AtomicUsize,
     pub(crate) metrics: Arc<CacheMetrics>,
@@ -65,10 +68,12 @@ where
                 if refresh {
                     self.refresh(hash, key);
                 }
+                self.audit(hash, key, Some(&value));
                 Ok(Lookup::new(Some(value), Outcome::Hit, age))
             }
             Found::Absent { age } => {
                 self.metrics.negative_hits.inc();
+                self.audit(hash, key, None);
                 Ok(Lookup::new(None, Outcome::Negative, age))
             }
             missing => Err(missing),

@@ -247,3 +247,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn after_a_lost_connection_only_a_later_verification_proves_anything() {
+    let mut follower = adopted(5);
+    assert_eq!(follower.learn(2, 20, at(1, 6)), Learned::Behind);
+    follower.disconnected(3);
+    // Another event than the one that round 2 knew of, from a primary that never had it.
+    assert_eq!(follower.hear(at(1, 6), 3), Heard::Next);
+    assert_eq!(follower.vouched(), None);
+    assert_eq!(follower.learn(3, 30, at(1, 6)), Learned::Outdated);
+    assert_eq!(follower.vouched(), None);
+    assert_eq!(follower.learn(4, 40, at(1, 6)), Learned::Current);
+    assert_eq!(follower.vouched(), Some(40));
+}

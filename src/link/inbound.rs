@@ -60,6 +60,9 @@ impl Link {
         }
         for state in &mut self.lanes {
             state.interrupted = true;
+            if cause == Some(GapCause::Disconnected) {
+                state.follower.disconnected(self.round);
+            }
         }
         self.next_round = Instant::now();
     }

@@ -222,6 +222,39 @@ label! {
 }
 
 label! {
+    /// How an audited hit compared with the source.
+    Audited, "outcome" {
+        /// The source had the same.
+        Same = "same",
+        /// It had another value, which may be newer by a moment.
+        Differs = "differs",
+        /// The source could not be asked.
+        Failed = "failed",
+        /// Too many audits were under way.
+        Skipped = "skipped",
+    }
+}
+
+label! {
+    /// How long past the bound a value was served that differed from the source.
+    StaleFor, "age" {
+        /// At least a second.
+        Second = "1s",
+        /// At least ten seconds.
+        TenSeconds = "10s",
+        /// At least a minute.
+        Minute = "60s",
+    }
+}
+
+impl StaleFor {
+    /// As the label says it.
+    pub(crate) fn text(self) -> &'static str {
+        Self::LABELS[0].values[self.index()]
+    }
+}
+
+label! {
     /// What an invalidation named.
     Scope, "kind" {
         /// One key.

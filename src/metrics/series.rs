@@ -10,8 +10,8 @@ use super::histogram::Overage;
 use super::hits::HIT_AGE;
 use super::info::BuildInfo;
 use super::labels::{
-    Collapse, Dropped, Fence, Gap, Kind, LaneWait, LoadOutcome, Mended, Miss, Repair, Scope, Side,
-    Verification, WriteOutcome,
+    Audited, Collapse, Dropped, Fence, Gap, Kind, LaneWait, LoadOutcome, Mended, Miss, Repair,
+    Scope, Side, StaleFor, Verification, WriteOutcome,
 };
 use super::{Counter, Family, Gauge, Histogram, Hits, InstanceInfo, Latest};
 
@@ -204,6 +204,8 @@ series! {
         reaped: Counter, "reaped_total", "Expired entries removed before anyone read them.";
         refreshes: Counter, "refreshes_total", "Background loads begun ahead of the TTL.";
         stale_if_error: Counter, "stale_if_error_total", "Expired entries served because their loader failed.";
+        audits: Family<Audited>, "audits_total", "Hits compared with the source by the audit.";
+        audit_stale: Family<StaleFor>, "audit_stale_total", "Audited values still served, and still not what the source has, so long after the staleness bound.";
         expiry_overage: Histogram<Overage>, "expiry_overage_seconds", "How long past its TTL an expired entry was found by a read.";
         ttl: Latest, "ttl_seconds", "The cache's TTL.";
         max_staleness: Latest, "max_staleness_seconds", "The cache's staleness bound; 0 if off.";

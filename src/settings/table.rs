@@ -98,6 +98,9 @@ pub(super) static FIELDS: &[Field] = fields! {
     cache refresh_ahead = "off", bounds::refresh_ahead:
         "Part of the TTL after which a hit starts one reload in the background (0.8, say); or \
          off.";
+    cache audit = "off", bounds::audit:
+        "Share of the hits that is compared with the source in the background (0.001, say), in \
+         caches that can; or off.";
     cache stale_if_error = "off", bounds::stale_if_error:
         "How long past its TTL an entry is served when its loader fails, never after an \
          invalidation; or off.";

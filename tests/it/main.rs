@@ -2,6 +2,7 @@
 
 mod support;
 
+mod audit;
 #[cfg(feature = "cli")]
 mod cli;
 mod coherence;

@@ -1,0 +1,196 @@
+//! The consistency audit: a share of the hits is compared with the source of truth, in the background.
+//!
+//! Everything else in this crate bounds how old a hit may be, given that writers say what they
+//! change. The audit measures it: a writer that tells nobody, a loader that reads a replica which
+//! lags, a bug of ours. A served value that differs from the source is no fault in itself, for it may
+//! have changed a moment ago; one that is still served when the bound is over is.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::Key;
+use crate::cache::inner::Inner;
+use crate::core::Phase;
+use crate::key::KeyRef;
+use crate::log::LogLimit;
+use crate::metrics::{Audited, StaleFor};
+use crate::store::Found;
+
+/// Audits of one cache under way at once: each loads, and one that found a difference watches it for
+/// a minute. More are skipped, and counted.
+const AUDITS: usize = 16;
+
+/// How long past the bound a difference is looked at again.
+const AGES: [(Duration, StaleFor); 3] = [
+    (Duration::from_secs(1), StaleFor::Second),
+    (Duration::from_secs(10), StaleFor::TenSeconds),
+    (Duration::from_secs(60), StaleFor::Minute),
+];
+
+/// Whether a served value is what the source has.
+pub(crate) type Same<V> = dyn Fn(&V, &V) -> bool + Send + Sync;
+
+/// What a cache needs for its audit.
+pub(crate) struct Audit<V> {
+    share: f64,
+    same: Box<Same<V>>,
+    places: Arc<Semaphore>,
+    log: LogLimit,
+}
+
+impl<V> fmt::Debug for Audit<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Audit")
+            .field("share", &self.share)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<V> Audit<V> {
+    pub(crate) fn new(share: f64, same: Box<Same<V>>) -> Self {
+        Self {
+            share,
+            same,
+            places: Arc::new(Semaphore::new(AUDITS)),
+            log: LogLimit::default(),
+        }
+    }
+}
+
+/// How a served value compares with the source.
+enum Compared {
+    Same,
+    Differs,
+    /// The source could not be asked.
+    Unknown,
+}
+
+impl<K, V> Inner<K, V>
+where
+    K: Key + Clone + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Audits this hit, if it is one of the share.
+    #[inline]
+    pub(super) fn audit<Q>(self: &Arc<Self>, hash: u64, key: &Q, served: Option<&V>)
+    where
+        K: Borrow<Q>,
+        Q: KeyRef<K> + ?Sized,
+    {
+        if let Some(audit) = &self.audit
+            && fastrand::f64() < audit.share
+        {
+            self.begin_audit(audit, hash, key, served);
+        }
+    }
+
+    #[cold]
+    fn begin_audit<Q>(self: &Arc<Self>, audit: &Audit<V>, hash: u64, key: &Q, served: Option<&V>)
+    where
+        K: Borrow<Q>,
+        Q: KeyRef<K> + ?Sized,
+    {
+        let Ok(place) = audit.places.clone().try_acquire_owned() else {
+            self.metrics.audits[Audited::Skipped].inc();
+            return;
+        };
+        let hit = Hit {
+            hash,
+            key: key.to_owned(),
+            served: served.cloned(),
+        };
+        self.core()
+            .runtime
+            .spawn(hit.watch(Arc::downgrade(self), place));
+    }
+}
+
+/// A hit that is being audited.
+struct Hit<K, V> {
+    hash: u64,
+    key: K,
+    /// `None`: that it does not exist.
+    served: Option<V>,
+}
+
+impl<K, V> Hit<K, V>
+where
+    K: Key + Clone + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Keeps nothing alive while it waits.
+    async fn watch(self, cache: Weak<Inner<K, V>>, _place: OwnedSemaphorePermit) {
+        let Some(inner) = cache.upgrade() else { return };
+        let audits = &inner.metrics.audits;
+        match self.compare(&inner).await {
+            Compared::Same => return audits[Audited::Same].inc(),
+            Compared::Unknown => return audits[Audited::Failed].inc(),
+            Compared::Differs => audits[Audited::Differs].inc(),
+        }
+        // It differed at this moment at the latest.
+        let over = Instant::now() + inner.options.max_staleness.unwrap_or_default();
+        drop(inner);
+        for (past, age) in AGES {
+            sleep_until(over + past).await;
+            let Some(inner) = cache.upgrade() else { return };
+            if inner.core().phase() == Phase::Closed || !self.is_served(&inner) {
+                return;
+            }
+            match self.compare(&inner).await {
+                Compared::Same => return,
+                // Between the two looks it may have been dropped.
+                Compared::Differs if self.is_served(&inner) => self.report(&inner, age),
+                Compared::Differs => return,
+                // The source is down: look again at the next age.
+                Compared::Unknown => {}
+            }
+        }
+    }
+
+    /// Asks the source, past the cache and past its flights.
+    async fn compare(&self, inner: &Inner<K, V>) -> Compared {
+        let (Some(audit), Ok(load)) = (&inner.audit, inner.load_of(&self.key)) else {
+            return Compared::Unknown;
+        };
+        match timeout(inner.options.load_timeout, load).await {
+            Ok(Ok(loaded)) => match (&self.served, &loaded.value) {
+                (Some(served), Some(source)) if (audit.same)(served, source) => Compared::Same,
+                (None, None) => Compared::Same,
+                _ => Compared::Differs,
+            },
+            Ok(Err(_)) | Err(_) => Compared::Unknown,
+        }
+    }
+
+    /// Whether a reader would get the same value now.
+    fn is_served(&self, inner: &Inner<K, V>) -> bool {
+        let Some(audit) = &inner.audit else {
+            return false;
+        };
+        match (inner.store.lookup(self.hash, &self.key), &self.served) {
+            (Found::Value { value, .. }, Some(served)) => (audit.same)(served, &value),
+            (Found::Absent { .. }, None) => true,
+            _ => false,
+        }
+    }
+
+    fn report(&self, inner: &Inner<K, V>, age: StaleFor) {
+        inner.metrics.audit_stale[age].inc();
+        let Some(audit) = &inner.audit else { return };
+        if let Some(suppressed) = audit.log.allow(inner.core().clock.now()) {
+            tracing::warn!(
+                cache = inner.name,
+                key_hash = format_args!("{:016x}", self.hash),
+                past_bound = age.text(),
+                suppressed,
+                "the audit found a value that is still served though the source has another one: \
+                 does every writer of it invalidate, and does the loader read the primary?"
+            );
+        }
+    }
+}
