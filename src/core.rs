@@ -52,6 +52,9 @@ pub(crate) struct Core {
     pub(crate) busy: AtomicBool,
     pub(crate) publish_log: LogLimit,
     pub(crate) started_at: Nanos,
+    /// What each lane has applied, for tests that judge causality.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) applied: Mutex<BTreeMap<u32, crate::bus::Position>>,
 }
 
 /// The outbound side of one lane.

@@ -272,6 +272,12 @@ impl Follower {
         Some(repair)
     }
 
+    /// How far events have been applied.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) fn applied(&self) -> Option<Position> {
+        self.applied
+    }
+
     pub(crate) fn repairing(&self) -> bool {
         self.repair.is_some()
     }

@@ -165,6 +165,24 @@ impl Instance {
             .await
     }
 
+    /// As [`start_on_tokio_clock`](Self::start_on_tokio_clock), in a fraction of the memory.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) async fn start_small(
+        bus: &LocalBus,
+        settings: Settings,
+        stripes: usize,
+    ) -> Result<Self, Error> {
+        settings.validate()?;
+        let mut start = Start::new(settings, Clock::Tokio(Moment::now()));
+        start.stripes = stripes;
+        start.on(bus.clone()).await
+    }
+
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.0.core
+    }
+
     /// Begins a cache; `name` is `[a-z][a-z0-9_]*` without `__`, unique in an instance, and the
     /// same on all instances that share its events.
     pub fn cache<K, V>(&self, name: &str) -> CacheBuilder<K, V>

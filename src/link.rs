@@ -105,7 +105,11 @@ impl Link {
                 biased;
                 _ = phase.wait_for(|phase| *phase == Phase::Closed) => return,
                 Some(reply) = self.replies.join_next() => match reply {
-                    Ok(reply) => self.on_reply(reply),
+                    Ok(reply) => {
+                        self.on_reply(reply);
+                        #[cfg(any(test, feature = "test-util"))]
+                        self.note_applied();
+                    }
                     // A reply's task never panics; if it did, the round must still end.
                     Err(_) => self.outstanding = self.outstanding.saturating_sub(1),
                 },
@@ -118,7 +122,19 @@ impl Link {
                     for event in burst.drain(..) {
                         self.on_event(event);
                     }
+                    #[cfg(any(test, feature = "test-util"))]
+                    self.note_applied();
                 }
+            }
+        }
+    }
+
+    #[cfg(any(test, feature = "test-util"))]
+    fn note_applied(&self) {
+        let mut applied = self.core.applied.lock().expect("nobody panics under it");
+        for (lane, state) in (0..).zip(&self.lanes) {
+            if let Some(position) = state.follower.applied() {
+                applied.insert(lane, position);
             }
         }
     }

@@ -38,6 +38,8 @@ use crate::{Error, Instance, LocalBus, Settings};
 pub use payload::{check_payload, reads_payload};
 
 mod payload;
+#[doc(hidden)]
+pub mod inside;
 #[cfg(test)]
 mod tests;
 
@@ -135,6 +137,19 @@ impl LocalBus {
         self.with_lanes(Lane::drop_members);
     }
 
+    /// Puts a replica in the server's place that lacks the latest events of every lane, while the
+    /// instances with these numbers go on with the server that was the primary: it is cut off and
+    /// does not know. Each finds the new one when a verification shows it who is the primary, at
+    /// the latest with [`unsplit`](Self::unsplit).
+    pub fn split(&self, losing: u64, isolated: &[usize]) {
+        self.split_off(losing, isolated);
+    }
+
+    /// Ends a [`split`](Self::split): the old server's data and connections are gone.
+    pub fn unsplit(&self) {
+        self.rejoin();
+    }
+
     /// Writes to a lane's channel past the protocol, as a foreign program would: no sequence is
     /// drawn and nothing is journaled.
     ///
@@ -165,6 +180,44 @@ impl Faults {
     /// even what was under way, and commands time out after a second.
     pub fn silence(&self) {
         self.bus.silence(self.number);
+    }
+
+    /// The process is gone without a goodbye: whatever it still does reaches nobody. Drop its
+    /// handles too.
+    pub fn crash(&self) {
+        self.bus.crash(self.number);
+    }
+
+    /// Loses deliveries while commands work, whatever the instance does about it.
+    pub fn deafen(&self) {
+        self.bus.deafen(self.number);
+    }
+
+    /// Lets commands go nowhere and time out after a second, while deliveries arrive.
+    pub fn mute(&self) {
+        self.bus.mute(self.number);
+    }
+
+    /// Loses the replies of all commands, which have their effect and time out after a second.
+    pub fn lose_replies(&self) {
+        self.bus.lose_replies(self.number);
+    }
+
+    /// How long commands are on their way from now on, and their replies. Together a second at
+    /// most, after which they time out.
+    pub fn slow(&self, request: Duration, reply: Duration) {
+        self.bus.slow(self.number, request, reply);
+    }
+
+    /// Stops the instance as far as others can tell: what is delivered and what it asks for waits
+    /// until [`release`](Self::release) or [`end_all`](Self::end_all). Its clock goes on.
+    pub fn stall(&self) {
+        self.bus.stall(self.number);
+    }
+
+    /// Ends every fault of this connection but a crash.
+    pub fn end_all(&self) {
+        self.bus.end_all(self.number);
     }
 
     /// Loses the subscription behind a healthy connection, until the instance mends it.

@@ -297,6 +297,7 @@ impl Drop for OpenWrite<'_> {
         // At most `MAX_OPEN` of these wait: each holds its place among the open writes.
         core.runtime.spawn(async move {
             tokio::select! {
+                biased;
                 // Shutting down: the intent stays, and a peer does this at the deadline.
                 _ = phase.wait_for(|phase| *phase != Phase::Running) => return,
                 () = sleep(left) => {}

@@ -3,6 +3,8 @@
 mod attached;
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod faults;
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) mod history;
 pub(crate) mod lane;
 mod link;
 mod members;
@@ -53,6 +55,11 @@ struct Shared {
 struct State {
     /// By namespace.
     servers: BTreeMap<String, Server>,
+    /// What was the primary before a split, for the links that still speak to it.
+    #[cfg(any(test, feature = "test-util"))]
+    isolated: BTreeMap<String, Server>,
+    #[cfg(any(test, feature = "test-util"))]
+    history: Option<history::History>,
     /// By the order of attachment; those that are gone are missing.
     links: BTreeMap<usize, Link>,
     attached: usize,
@@ -103,7 +110,13 @@ impl State {
             .map_or(Duration::ZERO, |started| started.elapsed())
     }
 
-    fn server(&mut self, namespace: &str) -> &mut Server {
+    /// The server that this link speaks to.
+    fn server(&mut self, namespace: &str, number: usize) -> &mut Server {
+        #[cfg(any(test, feature = "test-util"))]
+        if self.isolated(number) {
+            return self.isolated.entry(namespace.to_owned()).or_default();
+        }
+        let _ = number;
         if !self.servers.contains_key(namespace) {
             self.servers.insert(namespace.to_owned(), Server::default());
         }
@@ -112,8 +125,17 @@ impl State {
             .expect("it was just inserted where it was missing")
     }
 
-    /// Hands an event to all subscribers of its namespace.
-    fn deliver(&mut self, namespace: &str, published: &Published) {
+    /// Whether this link speaks to a server that is the primary no more.
+    fn isolated(&self, number: usize) -> bool {
+        let link = self.links.get(&number);
+        link.is_some_and(|link| link.conditions.isolated)
+    }
+
+    /// Hands an event that this link's server has published to all who subscribe there.
+    fn deliver(&mut self, namespace: &str, from: usize, published: &Published) {
+        let isolated = self.isolated(from);
+        #[cfg(any(test, feature = "test-util"))]
+        self.note_published(isolated, published);
         let Published {
             lane,
             position,
@@ -132,7 +154,7 @@ impl State {
         for link in self
             .links
             .values_mut()
-            .filter(|link| link.namespace == namespace)
+            .filter(|link| link.namespace == namespace && link.conditions.isolated == isolated)
         {
             link.deliver(event.clone(), bytes);
         }

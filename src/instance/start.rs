@@ -19,7 +19,7 @@ use crate::log::LogLimit;
 use crate::metrics::{InstanceInfo, Metrics};
 use crate::outbox::publisher::Publisher;
 use crate::settings::Settings;
-use crate::store::stamps::Stamps;
+use crate::store::stamps::{STRIPES, Stamps};
 use crate::time::Clock;
 use crate::writes::Writes;
 
@@ -37,6 +37,7 @@ pub(super) struct Start {
     id: u64,
     metrics: Arc<Metrics>,
     deadline: Moment,
+    pub(super) stripes: usize,
 }
 
 impl Start {
@@ -56,6 +57,7 @@ impl Start {
             id,
             metrics: Metrics::new(info),
             deadline,
+            stripes: STRIPES,
         }
     }
 
@@ -109,12 +111,13 @@ impl Start {
             id,
             metrics,
             deadline,
+            stripes,
         } = self;
         let out_lane = |_| OutLane::new(settings.outbox);
         let core = Arc::new(Core {
             id,
             clock,
-            stamps: Arc::new(Stamps::new(settings.lanes)),
+            stamps: Arc::new(Stamps::new(settings.lanes, stripes)),
             bus,
             lanes: (0..settings.lanes).map(out_lane).collect(),
             seal: Seal::new(&settings),
@@ -129,6 +132,8 @@ impl Start {
             busy: AtomicBool::new(true),
             publish_log: LogLimit::new(),
             started_at: clock.now(),
+            #[cfg(any(test, feature = "test-util"))]
+            applied: std::sync::Mutex::default(),
             settings,
         });
         let instance = Instance(Arc::new(Lifeline { core: core.clone() }));

@@ -11,10 +11,14 @@ use super::link::take_one;
 use super::{LocalBus, POSITION, State};
 use crate::bus::{BoxFuture, Bus, BusConfig, Intent, IntentId, Journal, Mend, Position, Verified};
 use crate::metrics::Kind;
+use crate::without::{Mechanism, without};
 use crate::{Error, ErrorKind};
 
 /// How long a command without an answer is waited for; the same as over Redis.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The longest that an instance can be stalled.
+const STALL: Duration = Duration::from_secs(3600);
 
 /// One instance's access to a [`LocalBus`].
 pub(super) struct Attached {
@@ -46,6 +50,26 @@ impl Attached {
         run: impl FnOnce(&mut State) -> T + Send,
     ) -> Result<T, Error> {
         let deadline = Instant::now() + COMMAND_TIMEOUT;
+        let (request, reply) = self.slow();
+        on_its_way(request, deadline).await?;
+        let (answer, lost) = self.reach(command, deadline, run).await?;
+        on_its_way(if lost { COMMAND_TIMEOUT } else { reply }, deadline).await?;
+        Ok(answer)
+    }
+
+    fn slow(&self) -> (Duration, Duration) {
+        let state = self.bus.0.lock();
+        let link = state.links.get(&self.number);
+        link.map_or_else(Default::default, |link| link.conditions.slow)
+    }
+
+    /// Runs a command as soon as it gets through; whether its reply is lost.
+    async fn reach<T>(
+        &self,
+        command: Command,
+        mut deadline: Instant,
+        run: impl FnOnce(&mut State) -> T + Send,
+    ) -> Result<(T, bool), Error> {
         loop {
             // Registered before the state is looked at, so that no change falls in between.
             let mut changed = std::pin::pin!(self.bus.0.changed.notified());
@@ -57,7 +81,14 @@ impl Attached {
                 };
                 let conditions = &mut link.conditions;
                 let publish = command == Command::Publish;
-                let waits = conditions.silent || (publish && conditions.publish_paused);
+                let waits = conditions.silent
+                    || conditions.mute
+                    || conditions.stalled
+                    || (publish && conditions.publish_paused);
+                if conditions.stalled {
+                    // Who does not run does not give up either.
+                    deadline = Instant::now() + STALL + COMMAND_TIMEOUT;
+                }
                 if !waits && conditions.cut {
                     return Err(unreachable_bus());
                 }
@@ -65,7 +96,8 @@ impl Attached {
                     return Err(Error::new(ErrorKind::Bus, "the bus refused the event"));
                 }
                 if !waits {
-                    return Ok(run(&mut state));
+                    let lost = conditions.replies_lost;
+                    return Ok((run(&mut state), lost));
                 }
             }
             if timeout_at(deadline, changed).await.is_err() {
@@ -89,9 +121,9 @@ impl Attached {
         } = &self.config;
         let publish = |state: &mut State| {
             let now = state.now();
-            let server = state.server(namespace);
+            let server = state.server(namespace, self.number);
             let published = server.publish(now, lane, *journal, payload, &clears);
-            state.deliver(namespace, &published);
+            state.deliver(namespace, self.number, &published);
             let link = state.links.get_mut(&self.number);
             let lost = link.is_some_and(|link| take_one(&mut link.conditions.lose_acks));
             (published.position, lost)
@@ -123,23 +155,42 @@ impl Attached {
         let verify = |state: &mut State| {
             let now = state.now();
             let mut published = Vec::new();
-            let verified = state
-                .server(namespace)
-                .verify(now, lane, &beat, &mut published);
+            let verified = state.server(namespace, self.number).verify(
+                now,
+                lane,
+                &beat,
+                &mut published,
+            );
+            #[cfg(any(test, feature = "test-util"))]
+            state.note_seen(self.number);
             for published in &published {
-                state.deliver(namespace, published);
+                state.deliver(namespace, self.number, published);
             }
             verified
         };
-        self.command(Command::Other, verify)
-            .await?
-            .map_err(|other| {
-                let message = format!(
-                    "the namespace was set up with {} lanes, this instance has {lanes}",
-                    other.0
-                );
-                Error::new(ErrorKind::Lanes, message)
-            })
+        let verified = self.command(Command::Other, verify).await?;
+        self.still_the_primary()?;
+        verified.map_err(|other| {
+            let message = format!(
+                "the namespace was set up with {} lanes, this instance has {lanes}",
+                other.0
+            );
+            Error::new(ErrorKind::Lanes, message)
+        })
+    }
+
+    /// Asked once a verification's reply is here: a primary that was replaced answers as if it were
+    /// one, and vouches for nothing. Who learns that looks for the present one.
+    fn still_the_primary(&self) -> Result<(), Error> {
+        let mut state = self.bus.0.lock();
+        if !state.isolated(self.number) || without(Mechanism::StillThePrimary) {
+            return Ok(());
+        }
+        if let Some(link) = state.links.get_mut(&self.number) {
+            link.leave_isolation();
+        }
+        let message = "the server that answered is the primary no more";
+        Err(Error::new(ErrorKind::Bus, message))
     }
 }
 
@@ -159,7 +210,9 @@ impl Bus for Attached {
 
     fn journal(&self, lane: u32, after: u64) -> BoxFuture<'_, Result<Journal, Error>> {
         Box::pin(self.command(Command::Other, move |state| {
-            state.server(&self.config.namespace).journal(lane, after)
+            state
+                .server(&self.config.namespace, self.number)
+                .journal(lane, after)
         }))
     }
 
@@ -171,8 +224,10 @@ impl Bus for Attached {
                 instance,
                 ..
             } = &self.config;
+            #[cfg(any(test, feature = "test-util"))]
+            state.note_seen(self.number);
             state
-                .server(namespace)
+                .server(namespace, self.number)
                 .record(now, lane, *instance, intents)
         }))
     }
@@ -195,14 +250,17 @@ impl Bus for Attached {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             let mut state = self.bus.0.lock();
-            if let Some(link) = state.links.remove(&self.number)
+            if let Some(link) = state.links.get(&self.number)
                 && !link.conditions.cut
                 && !link.conditions.silent
+                && !link.conditions.mute
+                && !link.conditions.stalled
             {
                 state
-                    .server(&self.config.namespace)
+                    .server(&self.config.namespace, self.number)
                     .goodbye(self.config.instance);
             }
+            state.links.remove(&self.number);
             drop(state);
             self.bus.0.changed.notify_waiters();
         })
@@ -221,6 +279,20 @@ impl fmt::Debug for Attached {
         f.debug_struct("LocalBus")
             .field("number", &self.number)
             .finish_non_exhaustive()
+    }
+}
+
+/// A message under way for `time`, of which nobody hears after the deadline.
+async fn on_its_way(time: Duration, deadline: Instant) -> Result<(), Error> {
+    let arrives = Instant::now() + time;
+    if time.is_zero() {
+        return Ok(());
+    }
+    sleep_until(arrives.min(deadline)).await;
+    if arrives < deadline {
+        Ok(())
+    } else {
+        Err(timed_out())
     }
 }
 

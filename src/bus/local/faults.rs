@@ -46,7 +46,7 @@ impl Link {
     }
 
     /// The server went away and is back at once.
-    fn reconnect(&mut self) {
+    pub(super) fn reconnect(&mut self) {
         if self.conditions.silent {
             self.conditions.broken = true;
         } else if !self.conditions.cut {
@@ -62,6 +62,7 @@ impl Link {
     }
 
     fn release(&mut self, order: Order) {
+        self.conditions.stalled = false;
         let mut held = self.conditions.held.take().unwrap_or_default();
         if order == Order::Reversed {
             held.reverse();
@@ -115,6 +116,58 @@ impl LocalBus {
         self.with_link(number, |link| link.conditions.unsubscribed = true);
     }
 
+    pub(crate) fn crash(&self, number: usize) {
+        self.0.lock().links.remove(&number);
+        self.0.changed.notify_waiters();
+    }
+
+    pub(crate) fn deafen(&self, number: usize) {
+        self.with_link(number, |link| link.conditions.deaf = true);
+    }
+
+    pub(crate) fn mute(&self, number: usize) {
+        self.with_link(number, |link| link.conditions.mute = true);
+    }
+
+    pub(crate) fn lose_replies(&self, number: usize) {
+        self.with_link(number, |link| link.conditions.replies_lost = true);
+    }
+
+    pub(crate) fn slow(&self, number: usize, request: Duration, reply: Duration) {
+        self.with_link(number, |link| link.conditions.slow = (request, reply));
+    }
+
+    pub(crate) fn stall(&self, number: usize) {
+        self.with_link(number, |link| {
+            link.conditions.held.get_or_insert_default();
+            link.conditions.stalled = true;
+        });
+    }
+
+    /// Nothing is wrong with the connection any more.
+    pub(crate) fn end_all(&self, number: usize) {
+        self.with_link(number, |link| {
+            link.release(Order::Kept);
+            let Conditions {
+                cut,
+                silent,
+                broken,
+                unsubscribed,
+                isolated,
+                ..
+            } = link.conditions;
+            link.conditions = Conditions {
+                cut,
+                silent,
+                broken,
+                unsubscribed,
+                isolated,
+                ..Conditions::default()
+            };
+            link.heal();
+        });
+    }
+
     pub(crate) fn pause_publish(&self, number: usize, paused: bool) {
         self.with_link(number, |link| link.conditions.publish_paused = paused);
     }
@@ -144,6 +197,34 @@ impl LocalBus {
 
     pub(crate) fn with_lanes(&self, mut change: impl FnMut(&mut Lane)) {
         self.with_servers(|server| server.each_lane(&mut change));
+    }
+
+    /// A replica without the latest events takes the server's place. The links with these numbers
+    /// go on with the server that was the primary, which does not know; the others reconnect.
+    pub(crate) fn split_off(&self, losing: u64, isolated: &[usize]) {
+        let mut state = self.0.lock();
+        state.isolated = state.servers.clone();
+        for server in state.servers.values_mut() {
+            server.restart();
+            server.forget(losing);
+        }
+        for (number, link) in &mut state.links {
+            link.conditions.isolated = isolated.contains(number);
+            if !link.conditions.isolated {
+                link.reconnect();
+            }
+        }
+    }
+
+    /// The isolated server is gone; its links find the primary.
+    pub(crate) fn rejoin(&self) {
+        let mut state = self.0.lock();
+        state.isolated.clear();
+        for link in state.links.values_mut() {
+            if std::mem::take(&mut link.conditions.isolated) {
+                link.reconnect();
+            }
+        }
     }
 
     /// All connections break, and come back at once.

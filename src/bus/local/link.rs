@@ -28,6 +28,18 @@ pub(super) struct Conditions {
     pub(super) broken: bool,
     /// Connected, but the channels are not subscribed.
     pub(super) unsubscribed: bool,
+    /// Deliveries are lost although commands work, and no new subscription helps.
+    pub(super) deaf: bool,
+    /// Commands do not arrive although deliveries do.
+    pub(super) mute: bool,
+    /// Commands have their effect, but their replies are lost.
+    pub(super) replies_lost: bool,
+    /// What commands take on their way to the server, and their replies back.
+    pub(super) slow: (Duration, Duration),
+    /// The instance does not run: its commands wait, and so does what is delivered to it.
+    pub(super) stalled: bool,
+    /// It speaks to the isolated server that was the primary.
+    pub(super) isolated: bool,
     /// Publishes wait for this to end.
     pub(super) publish_paused: bool,
     pub(super) fail_publishes: u32,
@@ -109,9 +121,10 @@ impl Link {
             cut,
             silent,
             unsubscribed,
+            deaf,
             ..
         } = self.conditions;
-        !cut && !silent && !unsubscribed
+        !cut && !silent && !unsubscribed && !deaf
     }
 
     /// A message from the server, and how long it is.
@@ -168,6 +181,16 @@ impl Link {
             self.conditions.cut = self.conditions.silent;
         }
         if !self.conditions.silent {
+            self.conditions.unsubscribed = false;
+            self.subscribed();
+        }
+    }
+
+    /// A connection to the present primary takes the place of one to what was it.
+    pub(super) fn leave_isolation(&mut self) {
+        self.conditions.isolated = false;
+        self.disconnected();
+        if !self.conditions.cut && !self.conditions.silent {
             self.conditions.unsubscribed = false;
             self.subscribed();
         }

@@ -13,7 +13,7 @@ use crate::bus::{Intent, IntentId, Journal, Verified};
 const EPOCH_BITS: u32 = 52;
 
 /// What one Redis is for one namespace, without I/O: every call is given the time.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Server {
     lanes: BTreeMap<u32, Lane>,
     /// Which life of the server this is; stands for Redis' run id.

@@ -1,0 +1,51 @@
+//! What the simulator in `tests/sim` sees of the inside. Not part of the API.
+
+use std::collections::BTreeMap;
+
+pub use crate::bus::local::history::{Entry, Happened, History, Sequenced};
+use crate::{Error, Instance, LocalBus, Settings};
+
+/// Stripes of an instance that lives for a few simulated seconds: allocating the usual ones would
+/// be most of its cost. Stripes that are shared invalidate more, never less.
+const STRIPES: usize = 1_024;
+
+/// As [`start_on`](super::start_on), in a fraction of the memory.
+///
+/// # Errors
+///
+/// As [`Instance::start_on`].
+pub async fn start_small(bus: &LocalBus, settings: Settings) -> Result<Instance, Error> {
+    Instance::start_small(bus, settings, STRIPES).await
+}
+
+/// Makes everything random that follows on this thread a function of `seed`.
+pub fn seed(seed: u64) {
+    fastrand::seed(seed);
+}
+
+/// Up to which epoch and sequence this instance has applied the events of each lane.
+#[must_use]
+pub fn applied(instance: &Instance) -> BTreeMap<u32, (u64, u64)> {
+    let applied = instance.core().applied.lock();
+    let applied = applied.expect("nobody panics under it");
+    let place = |(lane, position): (&u32, &crate::bus::Position)| {
+        (*lane, (position.epoch, position.sequence))
+    };
+    applied.iter().map(place).collect()
+}
+
+/// How often this instance's mechanisms have done what they are there for.
+#[must_use]
+pub fn counters(instance: &Instance) -> [(&'static str, u64); 8] {
+    let metrics = &instance.core().metrics;
+    [
+        ("gaps", metrics.gaps.total()),
+        ("repairs", metrics.repairs.total()),
+        ("fences", metrics.fences.total()),
+        ("mends", metrics.mends.total()),
+        ("collapses", metrics.collapses.total()),
+        ("republished", metrics.republished.get()),
+        ("recovered", metrics.recovered_writes.get()),
+        ("lane_waits", metrics.lane_waits.total()),
+    ]
+}

@@ -1,0 +1,15 @@
+//! The simulator: seeded schedules of everything that can go wrong drive real instances, the crate's
+//! own code, on a bus inside the process and under tokio's paused clock; then every read is judged
+//! against the source of truth.
+//!
+//! A schedule is data, made from its seed before anything runs, and any part of it is a schedule
+//! too: so a failing one can be shrunk, and replayed by its seed with one command.
+
+mod fleet;
+mod generate;
+mod judge;
+mod run;
+mod schedule;
+mod seeds;
+mod shrink;
+mod source;

@@ -1,0 +1,333 @@
+//! Runs a schedule.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
+use std::time::Duration;
+
+use tokio::time::{Instant, advance, sleep, sleep_until};
+use unstale::testing::inside::{self, History};
+use unstale::{LocalBus, Outcome, State};
+
+use crate::fleet::{Log, Node, Shared, keys_of, ms};
+use crate::schedule::*;
+use crate::source::{Source, Version};
+
+/// How long a fleet may take to converge once all faults have stopped: a command that is lost (1 s),
+/// the longest pause of a publisher (1 s), silence until a writer counts as dead, its deadline, and
+/// a few verifications.
+const HEAL: Duration = ms(1_000 + 1_000 + MEMBER_TIMEOUT + WRITE_TIMEOUT + 800);
+
+/// Rounds of reads in which everything must come from memory once. What a late publication drops
+/// takes a round more.
+const ROUNDS: usize = 3;
+
+/// What a run has shown.
+pub(crate) struct Ran {
+    pub(crate) started: Instant,
+    pub(crate) log: Log,
+    pub(crate) versions: Vec<Version>,
+    pub(crate) history: History,
+    /// Staleness bounds by place.
+    pub(crate) schedule: Schedule,
+    /// What was wrong once all faults had stopped.
+    pub(crate) unhealed: Vec<String>,
+}
+
+/// Runs it on a runtime of its own.
+pub(crate) fn run(schedule: &Schedule) -> Ran {
+    inside::seed(schedule.seed);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime needs no more than memory");
+    runtime.block_on(async { World::new(schedule).await.run().await })
+}
+
+struct World<'a> {
+    schedule: &'a Schedule,
+    started: Instant,
+    bus: LocalBus,
+    source: Source,
+    shared: Shared,
+    nodes: BTreeMap<usize, Node>,
+    /// Places whose instance does not run for the moment.
+    stalled: Vec<usize>,
+    /// Connections with which something was wrong at some time.
+    tainted: Vec<usize>,
+    all_tainted: bool,
+}
+
+impl<'a> World<'a> {
+    async fn new(schedule: &'a Schedule) -> Self {
+        let bus = LocalBus::default();
+        bus.keep_history();
+        let mut world = Self {
+            schedule,
+            started: Instant::now(),
+            source: Source::new(bus.clone()),
+            bus,
+            shared: Shared::default(),
+            nodes: BTreeMap::new(),
+            stalled: Vec::new(),
+            tainted: Vec::new(),
+            all_tainted: false,
+        };
+        for place in 0..schedule.nodes.len() {
+            world.start(place).await;
+        }
+        world
+    }
+
+    async fn start(&mut self, place: usize) {
+        let parts = (&self.bus, &self.source, &self.shared);
+        let (lanes, settings) = (self.schedule.lanes, self.schedule.nodes[place]);
+        if let Slot::Vacant(slot) = self.nodes.entry(place) {
+            slot.insert(Node::start(place, lanes, settings, parts).await);
+        }
+    }
+
+    async fn run(mut self) -> Ran {
+        for (index, step) in self.schedule.steps.iter().enumerate() {
+            sleep_until(self.started + ms(step.at)).await;
+            self.step(index, step.what).await;
+        }
+        let unhealed = self.heal().await;
+        let mut log = std::mem::take(&mut *self.shared.log());
+        for node in self.nodes.values() {
+            count(&mut log.totals, node);
+        }
+        Ran {
+            started: self.started,
+            log,
+            versions: self.source.versions(),
+            history: self.bus.take_history(),
+            schedule: self.schedule.clone(),
+            unhealed,
+        }
+    }
+
+    fn clean(&self, node: &Node) -> bool {
+        !self.all_tainted && !self.tainted.contains(&node.number)
+    }
+
+    async fn step(&mut self, index: usize, what: What) {
+        match what {
+            What::Loader { before, after } => self.source.set_delays(before, after),
+            What::LoaderFails(fails) => self.source.set_fails(fails),
+            What::Server(fault) => self.on_server(fault),
+            What::Freeze { time } => {
+                self.all_tainted = true;
+                advance(ms(time)).await;
+                for node in self.nodes.values() {
+                    node.peek(index, false);
+                }
+            }
+            What::Fault { node, fault } => self.on_link(index, node, fault),
+            What::Crash { node } => {
+                if let Some(node) = self.nodes.remove(&node) {
+                    count(&mut self.shared.log().totals, &node);
+                    self.bus.faults(node.number).crash();
+                    node.abort();
+                }
+            }
+            What::Start { node } => self.start(node).await,
+            What::Shutdown { node } => {
+                if let Some(node) = self.nodes.remove(&node) {
+                    count(&mut self.shared.log().totals, &node);
+                    let instance = node.instance.clone();
+                    tokio::spawn(async move { instance.shutdown().await });
+                }
+            }
+            What::Read { node, .. }
+            | What::ReadMany { node }
+            | What::ReadCancelled { node, .. }
+            | What::Put { node, .. }
+            | What::PutTag { node, .. }
+            | What::PutAll { node, .. }
+            | What::PutBatch { node, .. }
+            | What::Write { node, .. }
+            | What::Flood { node, .. } => self.call(index, node, what),
+        }
+    }
+
+    fn call(&self, id: usize, place: usize, what: What) {
+        let Some(node) = self.nodes.get(&place).filter(|_| !self.stalled.contains(&place)) else {
+            return;
+        };
+        let (callee, clean) = (node.clone(), self.clean(node));
+        match what {
+            What::Read { key, .. } => node.call(async move {
+                callee.read((id, 0), key, clean).await;
+            }),
+            What::ReadMany { .. } => node.call(async move { callee.read_many(id, clean).await }),
+            What::ReadCancelled { key, after, .. } => node.call(async move {
+                let read = callee.read((id, 0), key, clean);
+                let _ = tokio::time::timeout(ms(after), read).await;
+            }),
+            What::Put { key, publish_after, .. } => node.call(callee.put(key, publish_after)),
+            What::PutTag { column, odd, .. } => node.call(callee.put_tag(column, odd)),
+            What::PutAll { column, .. } => node.call(callee.put_all(column)),
+            What::PutBatch { keys, .. } => node.call(callee.put_batch(keys)),
+            What::Write { key, commit, .. } => node.call(callee.write(key, commit)),
+            What::Flood { keys, .. } => node.call(callee.flood(keys)),
+            _ => {}
+        }
+    }
+
+    fn on_link(&mut self, index: usize, place: usize, fault: Fault) {
+        let Some(node) = self.nodes.get(&place) else {
+            return;
+        };
+        self.tainted.push(node.number);
+        let faults = self.bus.faults(node.number);
+        match fault {
+            Fault::Cut => faults.cut(),
+            Fault::Silence => faults.silence(),
+            Fault::Heal => faults.heal(),
+            Fault::Unsubscribe => faults.unsubscribe(),
+            Fault::Deafen => faults.deafen(),
+            Fault::Mute => faults.mute(),
+            Fault::LoseReplies => faults.lose_replies(),
+            Fault::Slow(request, reply) => faults.slow(ms(request), ms(reply)),
+            Fault::Stall => {
+                faults.stall();
+                self.stalled.push(place);
+            }
+            Fault::Release | Fault::EndAll | Fault::ReleaseReversed => {
+                // A caller may run before anything that the instance missed.
+                if self.stalled.contains(&place) {
+                    node.peek(index, false);
+                    self.stalled.retain(|stalled| *stalled != place);
+                }
+                match fault {
+                    Fault::Release => faults.release(),
+                    Fault::ReleaseReversed => faults.release_reordered(),
+                    _ => faults.end_all(),
+                }
+            }
+            Fault::Hold => faults.hold(),
+            Fault::Lose(deliveries) => faults.lose_next(deliveries),
+            Fault::Duplicate(deliveries) => faults.duplicate_next(deliveries),
+            Fault::Garble => faults.garble_next(),
+            Fault::Delay(delay) => faults.delay(ms(delay)),
+            Fault::FailPublish(publishes) => faults.fail_next_publish(publishes),
+            Fault::LoseAck(publishes) => faults.lose_next_ack(publishes),
+            Fault::PausePublish => faults.pause_publish(),
+            Fault::ResumePublish => faults.resume_publish(),
+        }
+    }
+
+    fn on_server(&mut self, fault: ServerFault) {
+        self.all_tainted = true;
+        match fault {
+            ServerFault::Restart { losing } => self.bus.restart_losing(losing),
+            ServerFault::RestartEmpty => self.bus.restart_empty(),
+            ServerFault::FailOver { losing } => self.bus.fail_over_losing(losing),
+            ServerFault::Flush => self.bus.flush(),
+            ServerFault::DropJournal => self.bus.drop_journal(),
+            ServerFault::DropCounter => self.bus.drop_counter(),
+            ServerFault::DropMembers => self.bus.drop_members(),
+            ServerFault::Split { losing, isolated } => {
+                let isolated = self.nodes.values().filter(|node| isolated >> node.place & 1 == 1);
+                let isolated: Vec<_> = isolated.map(|node| node.number).collect();
+                self.bus.split(losing, &isolated);
+            }
+            ServerFault::Unsplit => self.bus.unsplit(),
+            ServerFault::Garbage => self.bus.publish_raw(0, &b"garbage"[..]),
+        }
+    }
+
+    /// All faults stop, and the fleet must be as if there had been none.
+    async fn heal(&mut self) -> Vec<String> {
+        self.source.set_delays(0, 0);
+        self.source.set_fails(false);
+        self.bus.unsplit();
+        let last = self.schedule.steps.len();
+        for place in 0..self.schedule.nodes.len() {
+            self.on_link(last, place, Fault::EndAll);
+            self.start(place).await;
+        }
+        sleep(HEAL).await;
+        let mut wrong = Vec::new();
+        // The first events after a subscription was lost are not heard by it; after these it is
+        // mended.
+        for _ in 0..2 {
+            self.write_everywhere().await;
+            sleep(ms(500)).await;
+        }
+        for node in self.nodes.values() {
+            let health = node.instance.health();
+            if health.state != State::Coherent || health.open_writes > 0 {
+                wrong.push(format!("instance {} is not well: {health:?}", node.place));
+            }
+            if !self.all_hits(last, node).await {
+                wrong.push(format!("instance {} does not answer from memory", node.place));
+            }
+        }
+        self.write_everywhere().await;
+        sleep(ms(1)).await;
+        for node in self.nodes.values() {
+            for key in 0..KEYS {
+                let id = (last + 1, key);
+                node.read(id, key, true).await;
+                let log = self.shared.log();
+                let read = log.reads.last().expect("it was just noted");
+                let version = self.source.version(key);
+                let right = crate::source::exists(version).then_some(version);
+                if read.value != right {
+                    let value = read.value;
+                    wrong.push(format!(
+                        "instance {} has {value:?} of key {key}, not {right:?}, in the end",
+                        node.place
+                    ));
+                }
+            }
+        }
+        wrong
+    }
+
+    async fn write_everywhere(&self) {
+        for node in self.nodes.values() {
+            node.clone().put(node.place as u64, 0).await;
+        }
+    }
+
+    async fn all_hits(&self, index: usize, node: &Node) -> bool {
+        for _ in 0..ROUNDS {
+            let mut hits = 0;
+            for _ in 0..2 {
+                hits = 0;
+                for key in keys_of(false).chain(keys_of(true)) {
+                    let outcome = node.read((index, key), key, false).await;
+                    hits += u64::from(matches!(
+                        outcome,
+                        Some(Outcome::Hit | Outcome::Negative)
+                    ));
+                }
+            }
+            if hits == KEYS {
+                return true;
+            }
+            sleep(ms(50)).await;
+        }
+        false
+    }
+}
+
+/// What an instance has done, before it is gone.
+fn count(totals: &mut BTreeMap<&'static str, u64>, node: &Node) {
+    for (name, count) in inside::counters(&node.instance) {
+        *totals.entry(name).or_default() += count;
+    }
+    for stats in [node.cache(false).stats(), node.cache(true).stats()] {
+        let counts = [
+            ("hits", stats.hits + stats.negative_hits),
+            ("coalesced", stats.coalesced),
+            ("discarded", stats.loads_discarded),
+        ];
+        for (name, count) in counts {
+            *totals.entry(name).or_default() += count;
+        }
+    }
+}
