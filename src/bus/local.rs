@@ -135,7 +135,7 @@ impl State {
     fn deliver(&mut self, namespace: &str, from: usize, published: &Published) {
         let isolated = self.isolated(from);
         #[cfg(any(test, feature = "test-util"))]
-        self.note_published(isolated, published);
+        self.note_published(from, published);
         let Published {
             lane,
             position,

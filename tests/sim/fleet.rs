@@ -19,6 +19,8 @@ pub(crate) struct Read {
     /// The step it belongs to, and which of its reads it is.
     pub(crate) id: (usize, u64),
     pub(crate) node: usize,
+    /// Of its instance's connection.
+    pub(crate) number: usize,
     pub(crate) key: u64,
     pub(crate) began: Instant,
     pub(crate) ended: Instant,
@@ -46,6 +48,9 @@ pub(crate) struct Written {
 #[derive(Clone, Debug)]
 pub(crate) struct Acknowledged {
     pub(crate) keys: Vec<u64>,
+    /// Of the caller's connection.
+    pub(crate) number: usize,
+    pub(crate) at: Instant,
     /// What of the bus' history came before its commit, and before its return.
     pub(crate) from: usize,
     pub(crate) to: usize,
@@ -137,6 +142,7 @@ impl Node {
         Read {
             id,
             node: self.place,
+            number: self.number,
             key,
             began,
             ended: began,
@@ -184,8 +190,9 @@ impl Node {
 
     /// What a call that returned Ok promises.
     fn acknowledged(&self, keys: Vec<u64>, from: usize) {
-        let to = self.bus.moment();
-        self.shared.log().acknowledged.push(Acknowledged { keys, from, to });
+        let (number, at, to) = (self.number, Instant::now(), self.bus.moment());
+        let call = Acknowledged { keys, number, at, from, to };
+        self.shared.log().acknowledged.push(call);
     }
 
     pub(crate) async fn put(self, key: u64, publish_after: u64) {

@@ -34,7 +34,7 @@ pub(crate) struct Verdict {
 struct Judge<'a> {
     ran: &'a Ran,
     /// Versions of each key, oldest first, with when a primary first took an event that drops it.
-    versions: BTreeMap<u64, Vec<(&'a Version, Option<Told>)>>,
+    versions: BTreeMap<u64, Vec<(&'a Version, Vec<Told>)>>,
     /// Sequences that were handed out twice make these epochs say nothing.
     ambiguous: Vec<(u32, u64)>,
     /// Times at which a server lost what it must remember of writes.
@@ -49,6 +49,7 @@ struct Judge<'a> {
 struct Told {
     at: Instant,
     moment: usize,
+    origin: Option<usize>,
 }
 
 pub(crate) fn judge(ran: &Ran) -> Verdict {
@@ -118,12 +119,26 @@ impl<'a> Judge<'a> {
         event.drops(self.ran.schedule.lanes, cache(key), &key, &[tag(key)])
     }
 
-    fn told(&self, version: &Version) -> Option<Told> {
-        self.sequenced()
-            .find(|(moment, _, event)| {
-                *moment >= version.moment && event.primary && self.drops(event, version.key)
-            })
-            .map(|(moment, at, _)| Told { at, moment })
+    /// The first event after its commit that drops it; and the first of another instance, for the
+    /// one that sent the first: it dropped the key when it was asked to, not when that was
+    /// published.
+    fn told(&self, version: &Version) -> Vec<Told> {
+        let mut told: Vec<Told> = Vec::new();
+        for (moment, at, event) in self.sequenced() {
+            let first = told.first().is_none_or(|told| told.origin.is_some_and(|origin| event.origin != Some(origin)));
+            if moment >= version.moment && first && event.primary && self.drops(event, version.key) {
+                told.push(Told { at, moment, origin: event.origin });
+                if told.len() == 2 || event.origin.is_none() {
+                    break;
+                }
+            }
+        }
+        told
+    }
+
+    /// When the instance of this read was told.
+    fn told_to(read: &Read, told: &[Told]) -> Option<Told> {
+        told.iter().find(|told| told.origin != Some(read.number)).copied()
     }
 
     fn find_ambiguous(&mut self) {
@@ -149,7 +164,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The versions that replaced what this read returned, with their numbers.
-    fn missed(&self, read: &Read) -> impl Iterator<Item = &(&'a Version, Option<Told>)> {
+    fn missed(&self, read: &Read) -> impl Iterator<Item = &(&'a Version, Vec<Told>)> {
         let versions = self.versions.get(&read.key).map_or(&[][..], Vec::as_slice);
         let got = self.got(read);
         versions.iter().filter(move |(version, _)| version.version > got)
@@ -166,7 +181,8 @@ impl<'a> Judge<'a> {
     }
 
     fn is_stale(&self, read: &Read) -> bool {
-        self.missed(read).any(|(_, told)| told.is_some_and(|told| told.at < read.began))
+        self.missed(read)
+            .any(|(_, told)| Self::told_to(read, told).is_some_and(|told| told.at < read.began))
     }
 
     fn read(&self, read: &Read) -> Option<String> {
@@ -191,6 +207,7 @@ impl<'a> Judge<'a> {
         }
         let bound = ms(of.max_staleness);
         for (version, told) in self.missed(read) {
+            let told = Self::told_to(read, told);
             if let Some(told) = told {
                 let broken = if read.began > told.at + bound {
                     Some("too old")
@@ -205,11 +222,24 @@ impl<'a> Judge<'a> {
                     return Some(said(version, Some(told.at), broken));
                 }
             }
+            if self.own(read, version) {
+                return Some(said(version, told.map(|told| told.at), "its own"));
+            }
             if self.obliged(version, read).is_some_and(|latest| read.began > latest + bound) {
                 return Some(said(version, told.map(|told| told.at), "a write's bound"));
             }
         }
         None
+    }
+
+    /// Whether a call on the same instance had invalidated this version's predecessor and returned.
+    fn own(&self, read: &Read, version: &Version) -> bool {
+        self.ran.log.acknowledged.iter().any(|call| {
+            call.number == read.number
+                && call.keys.contains(&version.key)
+                && version.moment <= call.from
+                && call.at < read.began
+        })
     }
 
     /// Whether the instance had applied this event, or a later one of its epoch, when the read

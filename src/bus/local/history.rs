@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::lane::Published;
 use super::{LocalBus, State};
 use crate::Key;
-use crate::event::{What, decode};
+use crate::event::{NOBODY, What, decode};
 use crate::key::{cache_id, tag_hash};
 use crate::store::stamps::lane_of;
 
@@ -46,6 +46,9 @@ pub struct Sequenced {
     pub sequence: u64,
     /// False on a server that has been replaced and does not know.
     pub primary: bool,
+    /// The number of the instance that invalidated, and will not apply it again; `None`: it was
+    /// published for one that is dead.
+    pub origin: Option<usize>,
     names: Vec<(u32, What)>,
 }
 
@@ -96,17 +99,21 @@ impl State {
         }
     }
 
-    pub(super) fn note_published(&mut self, isolated: bool, published: &Published) {
+    pub(super) fn note_published(&mut self, from: usize, published: &Published) {
         if self.history.is_none() {
             return;
         }
-        let ops = decode(&published.payload).map(|event| event.ops);
-        let names = ops.unwrap_or_default().into_iter();
+        let primary = !self.isolated(from);
+        let Ok(event) = decode(&published.payload) else {
+            return;
+        };
+        let names = event.ops.into_iter();
         self.note(Happened::Published(Sequenced {
             lane: published.lane,
             epoch: published.position.epoch,
             sequence: published.position.sequence,
-            primary: !isolated,
+            primary,
+            origin: (event.origin != NOBODY).then_some(from),
             names: names.map(|op| (op.cache, op.what)).collect(),
         }));
     }
