@@ -17,6 +17,9 @@ use crate::source::{Source, Version};
 /// a few verifications.
 const HEAL: Duration = ms(1_000 + 1_000 + MEMBER_TIMEOUT + WRITE_TIMEOUT + 800);
 
+/// How often it is looked whether it has.
+const LOOK: Duration = ms(200);
+
 /// Rounds of reads in which everything must come from memory once. What a late publication drops
 /// takes a round more.
 const ROUNDS: usize = 3;
@@ -248,13 +251,16 @@ impl<'a> World<'a> {
             self.on_link(last, place, Fault::EndAll);
             self.start(place).await;
         }
-        sleep(HEAL).await;
+        let until = Instant::now() + HEAL;
+        while Instant::now() < until && !self.is_well() {
+            sleep(LOOK).await;
+        }
         let mut wrong = Vec::new();
         // The first events after a subscription was lost are not heard by it; after these it is
         // mended.
         for _ in 0..2 {
             self.write_everywhere().await;
-            sleep(ms(500)).await;
+            sleep(ms(450)).await;
         }
         for node in self.nodes.values() {
             let health = node.instance.health();
@@ -285,6 +291,13 @@ impl<'a> World<'a> {
             }
         }
         wrong
+    }
+
+    fn is_well(&self) -> bool {
+        self.nodes.values().all(|node| {
+            let health = node.instance.health();
+            health.state == State::Coherent && health.open_writes == 0
+        })
     }
 
     async fn write_everywhere(&self) {
