@@ -220,6 +220,17 @@ impl Follower {
         }
     }
 
+    /// The reply to the first verification after an interruption has arrived. A subscription must be
+    /// repaired up to there before that verification counts.
+    pub(crate) fn learn_interrupted(&mut self, head: Position) {
+        if without(Mechanism::OrderOfResubscription)
+            && let Some(applied) = &mut self.applied
+            && applied.epoch == head.epoch
+        {
+            applied.sequence = applied.sequence.max(head.sequence);
+        }
+    }
+
     fn adopt(&mut self, head: Position) -> Learned {
         let first = self.applied.replace(head).is_none();
         self.heard = head.sequence;

@@ -22,6 +22,7 @@ use crate::follower::{Follower, Learned, Mended, Repair, Round};
 use crate::log::LogLimit;
 use crate::metrics::{Fence, Gap, Mended as MendedHow, Repair as RepairOutcome, Verification};
 use crate::time::Nanos;
+use crate::without::{Mechanism, without};
 use crate::writes::reregister;
 use crate::{Error, ErrorKind};
 
@@ -274,15 +275,21 @@ impl Link {
             core.bus.mend(how);
         }
         let interrupted = std::mem::take(&mut state.interrupted);
+        if interrupted {
+            state.follower.learn_interrupted(verified.head);
+        }
         match state.follower.learn(round, sent_at, verified.head) {
             Learned::Outdated => self.next_round = Instant::now(),
             Learned::Adopted { first } => {
-                core.fence(lane, if first { Fence::Adopted } else { Fence::Epoch });
+                if !without(Mechanism::FenceAfterAdoption) {
+                    core.fence(lane, if first { Fence::Adopted } else { Fence::Epoch });
+                }
                 state.overdue = None;
                 self.vouch(lane, sent_at);
                 self.unstash(lane);
             }
             Learned::Current => self.vouch_if_proven(lane),
+            Learned::Behind if without(Mechanism::Verification) => self.vouch(lane, sent_at),
             Learned::Behind if interrupted => {
                 if let Some(repair) = state.follower.repair(verified.head.sequence) {
                     self.read_journal(lane, repair);

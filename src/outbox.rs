@@ -16,6 +16,7 @@ use crate::Error;
 use crate::bus::{IntentId, Position};
 use crate::event::{Op, What};
 use crate::time::Nanos;
+use crate::without::{Mechanism, without};
 
 /// Keys one message carries at most; 8 KiB, which a subscriber applies in well under 0.1 ms.
 pub(crate) const GROUP_KEYS: usize = 1_024;
@@ -145,6 +146,9 @@ impl Outbox {
                 );
             }
             let how = collapse(&mut all);
+            if without(Mechanism::Collapse) {
+                all.clear();
+            }
             merged.ops = all;
             self.queued = 0;
             self.queue.push_back(merged);
@@ -210,7 +214,7 @@ impl Outbox {
             };
             self.sent_hashes -= sent.hashes;
             let kept = sent.position.epoch == head.epoch && sent.position.sequence <= head.sequence;
-            if !kept && !self.closed {
+            if !kept && !self.closed && !without(Mechanism::Republishing) {
                 again += 1;
                 self.queued += sent.hashes;
                 let (ops, hashes) = (sent.ops, sent.hashes);

@@ -24,6 +24,7 @@ use crate::store::ghosts::{Ghosts, Gone};
 use crate::store::stamps::{Lane, Stamp, Stamps};
 use crate::sync::{AtomicBool, AtomicU64, Ordering::*};
 use crate::time::{Clock, Nanos};
+use crate::without::{Mechanism, without};
 
 /// Entries a shard holds at most, so that a sweep never blocks a shard's readers for longer than
 /// about 0.2 ms (50 ns an entry).
@@ -271,7 +272,11 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     /// The newest invalidation that concerns a key with these tags.
     pub(crate) fn newest(&self, hash: u64, tags: &[u64]) -> Stamp {
         let key = self.stamps.key(self.options.cache, hash).load(SeqCst);
-        let lane = self.stamps.fenced(self.stamps.lane(hash));
+        let lane = if without(Mechanism::FenceOfLoadsInFlight) {
+            0
+        } else {
+            self.stamps.fenced(self.stamps.lane(hash))
+        };
         let cache = self.stamp.load(SeqCst);
         key.max(lane).max(cache).max(self.newest_tag(tags))
     }
@@ -279,6 +284,12 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     /// The newest invalidation of these tags.
     pub(crate) fn newest_tag(&self, tags: &[u64]) -> Stamp {
         self.stamps.newest_tag(self.options.cache, tags)
+    }
+
+    /// The invalidation that came after the load began.
+    fn outdated(&self, hash: u64, meta: &Meta) -> Option<Stamp> {
+        let newest = self.newest(hash, meta.tags());
+        (newest > meta.token() && !without(Mechanism::TokenAtInsert)).then_some(newest)
     }
 
     /// Stores what a load returned, unless it was invalidated since the load began.
@@ -290,8 +301,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     /// placeholder (the insert fails) or removes the value.
     pub(crate) fn insert(&self, stored: &Stored<K>, value: Option<V>, meta: Meta) -> Insertion {
         // Before anything is touched: a load that lost must not take a newer one's value with it.
-        let newest = self.newest(stored.hash, meta.tags());
-        if newest > meta.token() {
+        if let Some(newest) = self.outdated(stored.hash, &meta) {
             return Insertion::Discarded(newest);
         }
         self.next_expiry.fetch_min(meta.expires_at(), Relaxed);
@@ -334,8 +344,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
                 return Insertion::Busy;
             }
         };
-        let newest = self.newest(stored.hash, entry.meta.tags());
-        if newest > entry.meta.token() {
+        if let Some(newest) = self.outdated(stored.hash, &entry.meta) {
             return Insertion::Discarded(newest);
         }
         // Counted first: an eviction that takes it out again at once must find it counted.

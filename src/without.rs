@@ -5,7 +5,6 @@
 //! left in the program.
 
 /// One mechanism that the promise rests on.
-#[allow(dead_code, reason = "named one by one, where the mechanisms are")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mechanism {
     /// A loaded value is stored only if nothing concerning it was invalidated since its load began.
@@ -44,7 +43,6 @@ std::thread_local! {
 }
 
 /// Whether this mechanism is to be left out on this thread.
-#[allow(dead_code, reason = "used one by one, where the mechanisms are")]
 #[inline]
 pub(crate) fn without(mechanism: Mechanism) -> bool {
     #[cfg(any(test, feature = "test-util"))]

@@ -15,6 +15,7 @@ use crate::metrics::WriteOutcome;
 use crate::outbox::{Group, Item};
 use crate::settings::WritePolicy;
 use crate::time::{Nanos, nanos};
+use crate::without::{Mechanism, without};
 use crate::{Error, ErrorKind, WriteError};
 
 /// Writes that are open, or whose intents Redis still holds, at most; more are refused.
@@ -226,7 +227,7 @@ impl OpenWrite<'_> {
                 self.record(*lane, payload.clone()).await?;
             }
             let age = core.clock.now().saturating_sub(sent_at);
-            if age <= nanos(core.settings.member_timeout) / 2 {
+            if age <= nanos(core.settings.member_timeout) / 2 || without(Mechanism::WritersGate) {
                 return Ok(());
             }
         }
@@ -261,6 +262,9 @@ impl OpenWrite<'_> {
     /// The commit returned Ok: drop, publish once, clear the intent in the same step.
     async fn committed(mut self) -> Result<(), Error> {
         self.done = true;
+        if without(Mechanism::PublishAfterCommit) {
+            return Ok(());
+        }
         self.change.drop_local();
         let waiters = self.core.enqueue(&self.change.items(), self.intent)?;
         self.core.acknowledged(waiters).await
@@ -287,6 +291,10 @@ impl Drop for OpenWrite<'_> {
             core.metrics.writes[WriteOutcome::Abandoned].inc();
         }
         change.drop_local();
+        if without(Mechanism::PublishAtDeadline) {
+            let _ = core.enqueue(&change.items(), self.intent);
+            return;
+        }
         let _ = core.enqueue(&change.items(), None);
         // Without a place among the open writes (only under `available`) there is no second time:
         // it is what bounds the tasks that wait here.

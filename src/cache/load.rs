@@ -16,6 +16,7 @@ use crate::store::entry::{Meta, Stored};
 use crate::store::packed::Packed;
 use crate::store::{Insertion, PastTtl};
 use crate::time::{Clock, Nanos, nanos};
+use crate::without::{Mechanism, without};
 use crate::{Error, ErrorKind, Key};
 
 /// Loads that may wait for their turn in one cache. Each is a task of about 1 KiB.
@@ -116,6 +117,7 @@ where
             _ => 0,
         };
         let life = self.life(ttl, value.is_some());
+        let token = self.token_to_store(leader.hash(), &tags, token);
         let meta = Meta {
             packed: Packed::new(token, loaded_at, life, bytes, ttl.is_some()),
             tags: (!tags.is_empty()).then(|| Arc::new(tags.clone())),
@@ -133,6 +135,14 @@ where
             }
         }
         leader.land(Ok(value), loaded_at, || self.store.newest_tag(&tags));
+    }
+
+    /// A load's token, unless a test asks what happens where fences spare loads in flight.
+    fn token_to_store(&self, hash: u64, tags: &[u64], token: u64) -> u64 {
+        if without(Mechanism::FenceOfLoadsInFlight) && self.store.newest(hash, tags) <= token {
+            return self.core().stamps.token();
+        }
+        token
     }
 
     /// How long an entry may live; jitter only shortens it.

@@ -170,6 +170,16 @@ fn a_subscription_that_stays_silent_is_renewed_then_reconnected() {
     assert_eq!(deaf_once(&mut follower, 4), Some(Mend::Resubscribe));
 }
 
+#[test]
+fn a_silent_subscription_is_renewed_though_the_journal_cannot_stand_in() {
+    let mut follower = adopted(5);
+    assert_eq!(follower.learn(2, 20, at(1, 8)), Learned::Behind);
+    let repair = follower.repair_silence().expect("needed");
+    let mended = follower.mended(repair.number, journal(at(1, 8), []), 2);
+    assert!(matches!(mended, Mended::Fence));
+    assert_eq!(follower.deaf(), Some(Mend::Resubscribe));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Publish,

@@ -19,7 +19,8 @@ use crate::log::LogLimit;
 use crate::metrics::{InstanceInfo, Metrics};
 use crate::outbox::publisher::Publisher;
 use crate::settings::Settings;
-use crate::store::stamps::{STRIPES, Stamps};
+use crate::store::stamps::Stamps;
+use crate::sync::STRIPES;
 use crate::time::Clock;
 use crate::writes::Writes;
 

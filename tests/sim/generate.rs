@@ -126,46 +126,46 @@ fn fault(random: &mut Random, kind: u64, at: u64, nodes: usize, steps: &mut Vec<
     let lasts = random.of(&[10, 60, 150, 400, 1_200]);
     let few = 1 + random.below(4) as u32;
     let mut add = |at: u64, what: What| steps.push(Step { at, what });
-    let to = |fault: Fault| What::Fault { node, fault };
+    let to = |fault: LinkFault| What::Fault { node, fault };
     match kind {
         0 => {
             let fault = random.of(&[
-                Fault::Lose(few),
-                Fault::Lose(1),
-                Fault::Duplicate(few),
-                Fault::Garble,
+                LinkFault::Lose(few),
+                LinkFault::Lose(1),
+                LinkFault::Duplicate(few),
+                LinkFault::Garble,
             ]);
             add(at, to(fault));
         }
         1 => {
-            add(at, to(random.of(&[Fault::Cut, Fault::Silence])));
-            add(at + lasts, to(Fault::Heal));
+            add(at, to(random.of(&[LinkFault::Cut, LinkFault::Silence])));
+            add(at + lasts, to(LinkFault::Heal));
         }
         2 => {
-            let one_way = [Fault::Deafen, Fault::Mute, Fault::LoseReplies, Fault::Unsubscribe];
+            let one_way = [LinkFault::Deafen, LinkFault::Mute, LinkFault::LoseReplies, LinkFault::Unsubscribe];
             add(at, to(random.of(&one_way)));
-            add(at + lasts, to(Fault::EndAll));
+            add(at + lasts, to(LinkFault::EndAll));
         }
         3 => {
             // A ramp: every message arrives, and each a little later than the one before.
             let step = random.of(&[5, 20, 80]);
             for n in 0..10 {
-                add(at + n * 50, to(Fault::Delay(n * step)));
+                add(at + n * 50, to(LinkFault::Delay(n * step)));
             }
-            add(at + 500 + lasts, to(Fault::Delay(0)));
+            add(at + 500 + lasts, to(LinkFault::Delay(0)));
         }
         4 => {
-            add(at, to(Fault::Hold));
-            add(at + lasts, to(random.of(&[Fault::Release, Fault::ReleaseReversed])));
+            add(at, to(LinkFault::Hold));
+            add(at + lasts, to(random.of(&[LinkFault::Release, LinkFault::ReleaseReversed])));
         }
         5 => {
-            let fault = random.of(&[Fault::FailPublish(few), Fault::LoseAck(few), Fault::PausePublish]);
+            let fault = random.of(&[LinkFault::FailPublish(few), LinkFault::LoseAck(few), LinkFault::PausePublish]);
             add(at, to(fault));
-            if fault == Fault::PausePublish {
+            if fault == LinkFault::PausePublish {
                 if random.one_in(2) {
                     add(at + 1, What::Flood { node, keys: 1_100 });
                 }
-                add(at + lasts, to(Fault::ResumePublish));
+                add(at + lasts, to(LinkFault::ResumePublish));
             }
         }
         6 => {
@@ -195,13 +195,13 @@ fn fault(random: &mut Random, kind: u64, at: u64, nodes: usize, steps: &mut Vec<
             if random.one_in(3) {
                 return add(at, What::Freeze { time: lasts });
             }
-            add(at, to(Fault::Stall));
-            add(at + lasts, to(Fault::Release));
+            add(at, to(LinkFault::Stall));
+            add(at + lasts, to(LinkFault::Release));
         }
         10 => {
             let (request, reply) = (random.of(&[0, 5, 90, 400]), random.of(&[0, 5, 90, 400]));
-            add(at, to(Fault::Slow(request, reply)));
-            add(at + lasts, to(Fault::EndAll));
+            add(at, to(LinkFault::Slow(request, reply)));
+            add(at + lasts, to(LinkFault::EndAll));
         }
         _ => {
             if random.one_in(2) {

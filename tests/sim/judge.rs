@@ -96,12 +96,12 @@ impl<'a> Judge<'a> {
                 | ServerFault::DropMembers
                 | ServerFault::Split { .. },
             ) => self.losses.push(self.ran.started + ms(step.at)),
-            What::Fault { fault: Fault::Slow(request, _), .. } => {
+            What::Fault { fault: LinkFault::Slow(request, _), .. } => {
                 self.slowest = self.slowest.max(request);
             }
             What::Fault {
                 node,
-                fault: Fault::FailPublish(_) | Fault::PausePublish | Fault::LoseAck(_),
+                fault: LinkFault::FailPublish(_) | LinkFault::PausePublish | LinkFault::LoseAck(_),
             } => self.unpublishing.push(node),
             _ => {}
         }

@@ -13,3 +13,4 @@ mod schedule;
 mod seeds;
 mod shrink;
 mod source;
+mod without;

@@ -178,46 +178,46 @@ impl<'a> World<'a> {
         }
     }
 
-    fn on_link(&mut self, index: usize, place: usize, fault: Fault) {
+    fn on_link(&mut self, index: usize, place: usize, fault: LinkFault) {
         let Some(node) = self.nodes.get(&place) else {
             return;
         };
         self.tainted.push(node.number);
         let faults = self.bus.faults(node.number);
         match fault {
-            Fault::Cut => faults.cut(),
-            Fault::Silence => faults.silence(),
-            Fault::Heal => faults.heal(),
-            Fault::Unsubscribe => faults.unsubscribe(),
-            Fault::Deafen => faults.deafen(),
-            Fault::Mute => faults.mute(),
-            Fault::LoseReplies => faults.lose_replies(),
-            Fault::Slow(request, reply) => faults.slow(ms(request), ms(reply)),
-            Fault::Stall => {
+            LinkFault::Cut => faults.cut(),
+            LinkFault::Silence => faults.silence(),
+            LinkFault::Heal => faults.heal(),
+            LinkFault::Unsubscribe => faults.unsubscribe(),
+            LinkFault::Deafen => faults.deafen(),
+            LinkFault::Mute => faults.mute(),
+            LinkFault::LoseReplies => faults.lose_replies(),
+            LinkFault::Slow(request, reply) => faults.slow(ms(request), ms(reply)),
+            LinkFault::Stall => {
                 faults.stall();
                 self.stalled.push(place);
             }
-            Fault::Release | Fault::EndAll | Fault::ReleaseReversed => {
+            LinkFault::Release | LinkFault::EndAll | LinkFault::ReleaseReversed => {
                 // A caller may run before anything that the instance missed.
                 if self.stalled.contains(&place) {
                     node.peek(index, false);
                     self.stalled.retain(|stalled| *stalled != place);
                 }
                 match fault {
-                    Fault::Release => faults.release(),
-                    Fault::ReleaseReversed => faults.release_reordered(),
+                    LinkFault::Release => faults.release(),
+                    LinkFault::ReleaseReversed => faults.release_reordered(),
                     _ => faults.end_all(),
                 }
             }
-            Fault::Hold => faults.hold(),
-            Fault::Lose(deliveries) => faults.lose_next(deliveries),
-            Fault::Duplicate(deliveries) => faults.duplicate_next(deliveries),
-            Fault::Garble => faults.garble_next(),
-            Fault::Delay(delay) => faults.delay(ms(delay)),
-            Fault::FailPublish(publishes) => faults.fail_next_publish(publishes),
-            Fault::LoseAck(publishes) => faults.lose_next_ack(publishes),
-            Fault::PausePublish => faults.pause_publish(),
-            Fault::ResumePublish => faults.resume_publish(),
+            LinkFault::Hold => faults.hold(),
+            LinkFault::Lose(deliveries) => faults.lose_next(deliveries),
+            LinkFault::Duplicate(deliveries) => faults.duplicate_next(deliveries),
+            LinkFault::Garble => faults.garble_next(),
+            LinkFault::Delay(delay) => faults.delay(ms(delay)),
+            LinkFault::FailPublish(publishes) => faults.fail_next_publish(publishes),
+            LinkFault::LoseAck(publishes) => faults.lose_next_ack(publishes),
+            LinkFault::PausePublish => faults.pause_publish(),
+            LinkFault::ResumePublish => faults.resume_publish(),
         }
     }
 
@@ -248,9 +248,11 @@ impl<'a> World<'a> {
         self.bus.unsplit();
         let last = self.schedule.steps.len();
         for place in 0..self.schedule.nodes.len() {
-            self.on_link(last, place, Fault::EndAll);
+            self.on_link(last, place, LinkFault::EndAll);
             self.start(place).await;
         }
+        // What was begun last gets its turn first.
+        sleep(LOOK).await;
         let until = Instant::now() + HEAL;
         while Instant::now() < until && !self.is_well() {
             sleep(LOOK).await;

@@ -12,7 +12,7 @@ pub(crate) const FIRST_COLUMN: u64 = 4;
 pub(crate) const MEMBER_TIMEOUT: u64 = 600;
 
 /// Longest run of a commit, of all instances.
-pub(crate) const WRITE_TIMEOUT: u64 = 1_500;
+pub(crate) const WRITE_TIMEOUT: u64 = 2_400;
 
 /// Everything that one run is made of. All times are milliseconds.
 #[derive(Clone, Debug)]
@@ -77,7 +77,7 @@ pub(crate) enum What {
     /// How long loads take before and after they read.
     Loader { before: u64, after: u64 },
     LoaderFails(bool),
-    Fault { node: usize, fault: Fault },
+    Fault { node: usize, fault: LinkFault },
     Server(ServerFault),
     /// Dropped without a goodbye, callers and all.
     Crash { node: usize },
@@ -105,7 +105,7 @@ pub(crate) struct Commit {
 
 /// What goes wrong with the connection of one instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum LinkFault {
     Cut,
     Silence,
     Heal,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use unstale::testing::Without;
+
 use crate::generate::schedule;
 use crate::judge::{Verdict, judge};
 use crate::run::run;
@@ -71,6 +73,8 @@ fn the_fourth_2500_seeds() {
 #[test]
 fn one_seed() {
     let seed = std::env::var("SIM_SEED").map_or(0, |seed| seed.parse().expect("a number"));
+    let without = std::env::var("SIM_WITHOUT").ok();
+    let _without = without.map(|name| Without::new(crate::without::named(&name)));
     println!("{}", schedule(seed));
     let count = std::env::var("SIM_COUNT").map_or(1, |count| count.parse().expect("a number"));
     let mut totals = BTreeMap::new();

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::members::Members;
 use crate::bus::{Intent, IntentId, JOURNAL_PAGE, Journal, Position, Verified};
+use crate::without::{Mechanism, without};
 
 /// What the server adds to its time to begin a sequence, in microseconds: sequences then look as
 /// they do over Redis, where they begin at the wall clock's microseconds (and need 51 bits).
@@ -119,7 +120,11 @@ impl Lane {
             self.journal.clear();
         }
         let known = self.members.beat(beat.instance, moment.now);
-        let due = self.members.recover(moment.now, beat.member_timeout);
+        let due = if without(Mechanism::IntentRecovery) {
+            Vec::new()
+        } else {
+            self.members.recover(moment.now, beat.member_timeout)
+        };
         let recovered = u32::try_from(due.len()).unwrap_or(u32::MAX);
         for payload in due {
             published.push(self.append(moment, beat.journal, payload));

@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::lane::{Beat, Lane, Moment, OtherLanes, Published};
 use crate::bus::{Intent, IntentId, Journal, Verified};
+use crate::without::{Mechanism, without};
 
 /// Epochs have this many bits, as over Redis, whose scripts count exactly to 2^53.
 const EPOCH_BITS: u32 = 52;
@@ -82,7 +83,11 @@ impl Server {
     fn moment(&mut self, now: Duration) -> Moment {
         self.epochs += 1;
         let scattered = xxh3_64_with_seed(&self.epochs.to_be_bytes(), self.run);
-        let fresh_epoch = (scattered >> (u64::BITS - EPOCH_BITS)).max(1);
+        let fresh_epoch = if without(Mechanism::Epochs) {
+            1
+        } else {
+            (scattered >> (u64::BITS - EPOCH_BITS)).max(1)
+        };
         Moment {
             now,
             run: self.run,
