@@ -107,12 +107,27 @@ impl Node {
                 let source = source.clone();
                 async move { source.load(key).await }
             };
-            instance.cache(name).loader(load).build().expect("a new name")
+            instance
+                .cache(name)
+                .loader(load)
+                .build()
+                .expect("a new name")
         };
         let (rows, columns) = (cache("rows"), cache("columns"));
         let (bus, source, shared) = (bus.clone(), source.clone(), shared.clone());
         let callers = Arc::default();
-        Self { place, number, settings, instance, rows, columns, bus, source, shared, callers }
+        Self {
+            place,
+            number,
+            settings,
+            instance,
+            rows,
+            columns,
+            bus,
+            source,
+            shared,
+            callers,
+        }
     }
 
     pub(crate) fn cache(&self, column: bool) -> &Cache<u64, u64> {
@@ -161,7 +176,10 @@ impl Node {
 
     pub(crate) async fn read_many(&self, id: usize, clean: bool) {
         let keys: Vec<u64> = (0..FIRST_COLUMN).collect();
-        let reads: Vec<_> = keys.iter().map(|key| self.begin((id, *key), *key, clean)).collect();
+        let reads: Vec<_> = keys
+            .iter()
+            .map(|key| self.begin((id, *key), *key, clean))
+            .collect();
         let Ok(found) = self.rows.get_many(&keys).await else {
             return;
         };
@@ -191,7 +209,13 @@ impl Node {
     /// What a call that returned Ok promises.
     fn acknowledged(&self, keys: Vec<u64>, from: usize) {
         let (number, at, to) = (self.number, Instant::now(), self.bus.moment());
-        let call = Acknowledged { keys, number, at, from, to };
+        let call = Acknowledged {
+            keys,
+            number,
+            at,
+            from,
+            to,
+        };
         self.shared.log().acknowledged.push(call);
     }
 
@@ -205,7 +229,9 @@ impl Node {
     }
 
     pub(crate) async fn put_tag(self, column: bool, odd: bool) {
-        let keys = keys_of(column).filter(|key| (key % 2 == 1) == odd).collect::<Vec<_>>();
+        let keys = keys_of(column)
+            .filter(|key| (key % 2 == 1) == odd)
+            .collect::<Vec<_>>();
         let from = self.commit_all(&keys);
         let tag = if odd { "odd" } else { "even" };
         if self.cache(column).invalidate_tag(tag).await.is_ok() {
@@ -259,7 +285,12 @@ impl Node {
             });
             log.writes.len() - 1
         };
-        let database = Database { node: &self, number, key, commit };
+        let database = Database {
+            node: &self,
+            number,
+            key,
+            commit,
+        };
         let _resolved = Resolved(&self.shared, number);
         let write = self.cache_of(key).write(&key, database.run(began));
         let answer = match commit.patience {
@@ -270,7 +301,10 @@ impl Node {
             Some(Ok(())) => self.acknowledged(vec![key], self.source.moment_of(number)),
             Some(Err(WriteError::Refused(_))) => {
                 let log = self.shared.log();
-                assert!(log.writes[number].commit_began.is_none(), "refused after it began");
+                assert!(
+                    log.writes[number].commit_began.is_none(),
+                    "refused after it began"
+                );
             }
             _ => {}
         }
@@ -282,7 +316,9 @@ struct Resolved<'a>(&'a Shared, usize);
 
 impl Drop for Resolved<'_> {
     fn drop(&mut self) {
-        self.0.log().writes[self.1].resolved.get_or_insert_with(Instant::now);
+        self.0.log().writes[self.1]
+            .resolved
+            .get_or_insert_with(Instant::now);
     }
 }
 
@@ -296,7 +332,12 @@ struct Database<'a> {
 
 impl Database<'_> {
     async fn run(self, began: Instant) -> io::Result<()> {
-        let Self { node, number, key, commit } = self;
+        let Self {
+            node,
+            number,
+            key,
+            commit,
+        } = self;
         let now = Instant::now();
         node.shared.log().writes[number].commit_began = Some(now);
         let _resolved = Resolved(&node.shared, number);
@@ -308,7 +349,11 @@ impl Database<'_> {
                 sleep_until(at).await;
                 source.commit(key, Some(number));
             });
-            Landing { task: task.abort_handle(), survives, answered: task }
+            Landing {
+                task: task.abort_handle(),
+                survives,
+                answered: task,
+            }
         });
         sleep(ms(commit.answers)).await;
         match landing {
@@ -340,7 +385,11 @@ impl Drop for Landing {
 }
 
 pub(crate) fn keys_of(column: bool) -> std::ops::Range<u64> {
-    if column { FIRST_COLUMN..KEYS } else { 0..FIRST_COLUMN }
+    if column {
+        FIRST_COLUMN..KEYS
+    } else {
+        0..FIRST_COLUMN
+    }
 }
 
 pub(crate) const fn ms(milliseconds: u64) -> Duration {

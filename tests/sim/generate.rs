@@ -41,14 +41,21 @@ const KINDS: u64 = 12;
 /// The schedule of a seed.
 pub(crate) fn schedule(seed: u64) -> Schedule {
     let mut random = Random::new(seed.wrapping_mul(0xD6E8_FEB8_6659_FD93));
-    let nodes: Vec<_> = (0..2 + random.below(3)).map(|_| node(&mut random)).collect();
+    let nodes: Vec<_> = (0..2 + random.below(3))
+        .map(|_| node(&mut random))
+        .collect();
     let lanes = random.of(&[1, 1, 2]);
     let length = random.of(&[1_500, 2_500, 4_000]);
-    let kinds: Vec<u64> = (0..1 + random.below(3)).map(|_| random.below(KINDS)).collect();
+    let kinds: Vec<u64> = (0..1 + random.below(3))
+        .map(|_| random.below(KINDS))
+        .collect();
     let mut steps = Vec::new();
     if random.one_in(2) {
         let (before, after) = (random.of(&[0, 0, 30]), random.of(&[0, 20, 150, 600]));
-        steps.push(Step { at: 0, what: What::Loader { before, after } });
+        steps.push(Step {
+            at: 0,
+            what: What::Loader { before, after },
+        });
     }
     let traffic = 20 + random.below(40);
     for _ in 0..traffic {
@@ -62,7 +69,12 @@ pub(crate) fn schedule(seed: u64) -> Schedule {
         fault(&mut random, kind, at, nodes.len(), &mut steps);
     }
     steps.sort_by_key(|step| step.at);
-    Schedule { seed, lanes, nodes, steps }
+    Schedule {
+        seed,
+        lanes,
+        nodes,
+        steps,
+    }
 }
 
 fn node(random: &mut Random) -> NodeSettings {
@@ -79,23 +91,55 @@ fn node(random: &mut Random) -> NodeSettings {
 fn traffic_step(random: &mut Random, nodes: usize) -> What {
     let node = random.below(nodes as u64) as usize;
     // Two keys are hot: races need company.
-    let key = if random.one_in(2) { random.below(2) } else { random.below(KEYS) };
+    let key = if random.one_in(2) {
+        random.below(2)
+    } else {
+        random.below(KEYS)
+    };
     match random.below(20) {
         0..=8 => What::Read { node, key },
         9 => What::ReadMany { node },
-        10 => What::ReadCancelled { node, key, after: random.below(30) },
-        11..=13 => What::Put { node, key, publish_after: random.of(&[0, 0, 5, 40]) },
-        14 => What::PutTag { node, column: random.one_in(3), odd: random.one_in(2) },
-        15 if random.one_in(2) => What::PutAll { node, column: random.one_in(3) },
-        15 => What::PutBatch { node, keys: (key, random.below(KEYS)) },
-        _ => What::Write { node, key, commit: commit(random) },
+        10 => What::ReadCancelled {
+            node,
+            key,
+            after: random.below(30),
+        },
+        11..=13 => What::Put {
+            node,
+            key,
+            publish_after: random.of(&[0, 0, 5, 40]),
+        },
+        14 => What::PutTag {
+            node,
+            column: random.one_in(3),
+            odd: random.one_in(2),
+        },
+        15 if random.one_in(2) => What::PutAll {
+            node,
+            column: random.one_in(3),
+        },
+        15 => What::PutBatch {
+            node,
+            keys: (key, random.below(KEYS)),
+        },
+        _ => What::Write {
+            node,
+            key,
+            commit: commit(random),
+        },
     }
 }
 
 fn commit(random: &mut Random) -> Commit {
     let lands = random.of(&[0, 0, 5, 50, 250, 700]);
     match random.below(8) {
-        0 => Commit { lands: None, answers: lands, fails: true, survives: false, patience: None },
+        0 => Commit {
+            lands: None,
+            answers: lands,
+            fails: true,
+            survives: false,
+            patience: None,
+        },
         1 => Commit {
             lands: Some(random.of(&[10, 300, 1_300])),
             answers: lands,
@@ -142,7 +186,12 @@ fn fault(random: &mut Random, kind: u64, at: u64, nodes: usize, steps: &mut Vec<
             add(at + lasts, to(LinkFault::Heal));
         }
         2 => {
-            let one_way = [LinkFault::Deafen, LinkFault::Mute, LinkFault::LoseReplies, LinkFault::Unsubscribe];
+            let one_way = [
+                LinkFault::Deafen,
+                LinkFault::Mute,
+                LinkFault::LoseReplies,
+                LinkFault::Unsubscribe,
+            ];
             add(at, to(random.of(&one_way)));
             add(at + lasts, to(LinkFault::EndAll));
         }
@@ -156,10 +205,17 @@ fn fault(random: &mut Random, kind: u64, at: u64, nodes: usize, steps: &mut Vec<
         }
         4 => {
             add(at, to(LinkFault::Hold));
-            add(at + lasts, to(random.of(&[LinkFault::Release, LinkFault::ReleaseReversed])));
+            add(
+                at + lasts,
+                to(random.of(&[LinkFault::Release, LinkFault::ReleaseReversed])),
+            );
         }
         5 => {
-            let fault = random.of(&[LinkFault::FailPublish(few), LinkFault::LoseAck(few), LinkFault::PausePublish]);
+            let fault = random.of(&[
+                LinkFault::FailPublish(few),
+                LinkFault::LoseAck(few),
+                LinkFault::PausePublish,
+            ]);
             add(at, to(fault));
             if fault == LinkFault::PausePublish {
                 if random.one_in(2) {

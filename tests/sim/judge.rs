@@ -64,7 +64,11 @@ pub(crate) fn judge(ran: &Ran) -> Verdict {
     let mut violations: Vec<_> = found.into_iter().map(|(_, why)| why).collect();
     violations.extend(judge.unsequenced());
     violations.extend(ran.unhealed.iter().cloned());
-    Verdict { violations, stale, trace: trace(ran) }
+    Verdict {
+        violations,
+        stale,
+        trace: trace(ran),
+    }
 }
 
 impl<'a> Judge<'a> {
@@ -79,7 +83,11 @@ impl<'a> Judge<'a> {
         };
         for version in &ran.versions {
             let told = judge.told(version);
-            judge.versions.entry(version.key).or_default().push((version, told));
+            judge
+                .versions
+                .entry(version.key)
+                .or_default()
+                .push((version, told));
         }
         judge.find_ambiguous();
         for step in &ran.schedule.steps {
@@ -96,7 +104,10 @@ impl<'a> Judge<'a> {
                 | ServerFault::DropMembers
                 | ServerFault::Split { .. },
             ) => self.losses.push(self.ran.started + ms(step.at)),
-            What::Fault { fault: LinkFault::Slow(request, _), .. } => {
+            What::Fault {
+                fault: LinkFault::Slow(request, _),
+                ..
+            } => {
                 self.slowest = self.slowest.max(request);
             }
             What::Fault {
@@ -125,9 +136,17 @@ impl<'a> Judge<'a> {
     fn told(&self, version: &Version) -> Vec<Told> {
         let mut told: Vec<Told> = Vec::new();
         for (moment, at, event) in self.sequenced() {
-            let first = told.first().is_none_or(|told| told.origin.is_some_and(|origin| event.origin != Some(origin)));
-            if moment >= version.moment && first && event.primary && self.drops(event, version.key) {
-                told.push(Told { at, moment, origin: event.origin });
+            let first = told.first().is_none_or(|told| {
+                told.origin
+                    .is_some_and(|origin| event.origin != Some(origin))
+            });
+            if moment >= version.moment && first && event.primary && self.drops(event, version.key)
+            {
+                told.push(Told {
+                    at,
+                    moment,
+                    origin: event.origin,
+                });
                 if told.len() == 2 || event.origin.is_none() {
                     break;
                 }
@@ -138,7 +157,9 @@ impl<'a> Judge<'a> {
 
     /// When the instance of this read was told.
     fn told_to(read: &Read, told: &[Told]) -> Option<Told> {
-        told.iter().find(|told| told.origin != Some(read.number)).copied()
+        told.iter()
+            .find(|told| told.origin != Some(read.number))
+            .copied()
     }
 
     fn find_ambiguous(&mut self) {
@@ -167,14 +188,19 @@ impl<'a> Judge<'a> {
     fn missed(&self, read: &Read) -> impl Iterator<Item = &(&'a Version, Vec<Told>)> {
         let versions = self.versions.get(&read.key).map_or(&[][..], Vec::as_slice);
         let got = self.got(read);
-        versions.iter().filter(move |(version, _)| version.version > got)
+        versions
+            .iter()
+            .filter(move |(version, _)| version.version > got)
     }
 
     /// The version that a read returned. "Does not exist" may be any that says so: the latest.
     fn got(&self, read: &Read) -> u64 {
         read.value.unwrap_or_else(|| {
             let versions = self.versions.get(&read.key);
-            let absent = versions.into_iter().flatten().map(|(version, _)| version.version);
+            let absent = versions
+                .into_iter()
+                .flatten()
+                .map(|(version, _)| version.version);
             let absent = absent.filter(|version| !exists(*version));
             absent.max().unwrap_or(0)
         })
@@ -225,7 +251,10 @@ impl<'a> Judge<'a> {
             if self.own(read, version) {
                 return Some(said(version, told.map(|told| told.at), "its own"));
             }
-            if self.obliged(version, read).is_some_and(|latest| read.began > latest + bound) {
+            if self
+                .obliged(version, read)
+                .is_some_and(|latest| read.began > latest + bound)
+            {
                 return Some(said(version, told.map(|told| told.at), "a write's bound"));
             }
         }
@@ -264,7 +293,10 @@ impl<'a> Judge<'a> {
     /// had given it up, or could have been taken for dead, is published at the write's deadline.
     fn obliged(&self, version: &Version, read: &Read) -> Option<Instant> {
         let write = &self.ran.log.writes[version.write?];
-        let lost = self.losses.iter().any(|at| (write.began..=read.began).contains(at));
+        let lost = self
+            .losses
+            .iter()
+            .any(|at| (write.began..=read.began).contains(at));
         if write.available || lost || self.cannot_publish(write) {
             return None;
         }
@@ -315,7 +347,16 @@ fn trace(ran: &Ran) -> u64 {
         .log
         .reads
         .iter()
-        .map(|read| (since(read.began), read.id, read.node, read.key, since(read.ended), read.value))
+        .map(|read| {
+            (
+                since(read.began),
+                read.id,
+                read.node,
+                read.key,
+                since(read.ended),
+                read.value,
+            )
+        })
         .collect();
     reads.sort_unstable();
     reads.hash(&mut hasher);
@@ -326,7 +367,9 @@ fn trace(ran: &Ran) -> u64 {
         since(entry.at).hash(&mut hasher);
         match &entry.what {
             Happened::Seen(number) => number.hash(&mut hasher),
-            Happened::Published(event) => (event.lane, event.epoch, event.sequence).hash(&mut hasher),
+            Happened::Published(event) => {
+                (event.lane, event.epoch, event.sequence).hash(&mut hasher)
+            }
         }
     }
     hasher.finish()

@@ -6,6 +6,7 @@
 //! too: so a failing one can be shrunk, and replayed by its seed with one command.
 
 mod fleet;
+mod found;
 mod generate;
 mod judge;
 mod run;

@@ -155,7 +155,11 @@ impl<'a> World<'a> {
     }
 
     fn call(&self, id: usize, place: usize, what: What) {
-        let Some(node) = self.nodes.get(&place).filter(|_| !self.stalled.contains(&place)) else {
+        let Some(node) = self
+            .nodes
+            .get(&place)
+            .filter(|_| !self.stalled.contains(&place))
+        else {
             return;
         };
         let (callee, clean) = (node.clone(), self.clean(node));
@@ -168,7 +172,9 @@ impl<'a> World<'a> {
                 let read = callee.read((id, 0), key, clean);
                 let _ = tokio::time::timeout(ms(after), read).await;
             }),
-            What::Put { key, publish_after, .. } => node.call(callee.put(key, publish_after)),
+            What::Put {
+                key, publish_after, ..
+            } => node.call(callee.put(key, publish_after)),
             What::PutTag { column, odd, .. } => node.call(callee.put_tag(column, odd)),
             What::PutAll { column, .. } => node.call(callee.put_all(column)),
             What::PutBatch { keys, .. } => node.call(callee.put_batch(keys)),
@@ -232,7 +238,10 @@ impl<'a> World<'a> {
             ServerFault::DropCounter => self.bus.drop_counter(),
             ServerFault::DropMembers => self.bus.drop_members(),
             ServerFault::Split { losing, isolated } => {
-                let isolated = self.nodes.values().filter(|node| isolated >> node.place & 1 == 1);
+                let isolated = self
+                    .nodes
+                    .values()
+                    .filter(|node| isolated >> node.place & 1 == 1);
                 let isolated: Vec<_> = isolated.map(|node| node.number).collect();
                 self.bus.split(losing, &isolated);
             }
@@ -270,7 +279,10 @@ impl<'a> World<'a> {
                 wrong.push(format!("instance {} is not well: {health:?}", node.place));
             }
             if !self.all_hits(last, node).await {
-                wrong.push(format!("instance {} does not answer from memory", node.place));
+                wrong.push(format!(
+                    "instance {} does not answer from memory",
+                    node.place
+                ));
             }
         }
         self.write_everywhere().await;
@@ -315,10 +327,7 @@ impl<'a> World<'a> {
                 hits = 0;
                 for key in keys_of(false).chain(keys_of(true)) {
                     let outcome = node.read((index, key), key, false).await;
-                    hits += u64::from(matches!(
-                        outcome,
-                        Some(Outcome::Hit | Outcome::Negative)
-                    ));
+                    hits += u64::from(matches!(outcome, Some(Outcome::Hit | Outcome::Negative)));
                 }
             }
             if hits == KEYS {

@@ -58,34 +58,78 @@ pub(crate) struct Step {
 /// does nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum What {
-    Read { node: usize, key: u64 },
+    Read {
+        node: usize,
+        key: u64,
+    },
     /// All keys of the first cache at once.
-    ReadMany { node: usize },
+    ReadMany {
+        node: usize,
+    },
     /// A caller that goes away after so long.
-    ReadCancelled { node: usize, key: u64, after: u64 },
+    ReadCancelled {
+        node: usize,
+        key: u64,
+        after: u64,
+    },
     /// A commit, and an invalidation so much later.
-    Put { node: usize, key: u64, publish_after: u64 },
+    Put {
+        node: usize,
+        key: u64,
+        publish_after: u64,
+    },
     /// Commits of all keys of a cache with this tag, and its invalidation.
-    PutTag { node: usize, column: bool, odd: bool },
+    PutTag {
+        node: usize,
+        column: bool,
+        odd: bool,
+    },
     /// Commits of all keys of a cache, and its invalidation.
-    PutAll { node: usize, column: bool },
+    PutAll {
+        node: usize,
+        column: bool,
+    },
     /// Commits of two keys, and the invalidation of both in one batch.
-    PutBatch { node: usize, keys: (u64, u64) },
-    Write { node: usize, key: u64, commit: Commit },
+    PutBatch {
+        node: usize,
+        keys: (u64, u64),
+    },
+    Write {
+        node: usize,
+        key: u64,
+        commit: Commit,
+    },
     /// Invalidations of so many keys that nobody reads: fills the outbox.
-    Flood { node: usize, keys: u64 },
+    Flood {
+        node: usize,
+        keys: u64,
+    },
     /// How long loads take before and after they read.
-    Loader { before: u64, after: u64 },
+    Loader {
+        before: u64,
+        after: u64,
+    },
     LoaderFails(bool),
-    Fault { node: usize, fault: LinkFault },
+    Fault {
+        node: usize,
+        fault: LinkFault,
+    },
     Server(ServerFault),
     /// Dropped without a goodbye, callers and all.
-    Crash { node: usize },
+    Crash {
+        node: usize,
+    },
     /// A new instance in the place of one that is down.
-    Start { node: usize },
-    Shutdown { node: usize },
+    Start {
+        node: usize,
+    },
+    Shutdown {
+        node: usize,
+    },
     /// The machine stands still: all clocks jump.
-    Freeze { time: u64 },
+    Freeze {
+        time: u64,
+    },
 }
 
 /// What a database does with a commit, counted from when it begins.
@@ -134,15 +178,22 @@ pub(crate) enum LinkFault {
 /// What happens to the server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ServerFault {
-    Restart { losing: u64 },
+    Restart {
+        losing: u64,
+    },
     RestartEmpty,
-    FailOver { losing: u64 },
+    FailOver {
+        losing: u64,
+    },
     Flush,
     DropJournal,
     DropCounter,
     DropMembers,
     /// The instances with a bit in `isolated` go on with the old primary.
-    Split { losing: u64, isolated: u32 },
+    Split {
+        losing: u64,
+        isolated: u32,
+    },
     Unsplit,
     /// Something that nobody sent on purpose, on the channel of lane 0.
     Garbage,

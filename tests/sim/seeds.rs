@@ -16,10 +16,13 @@ const SEEDS: u64 = 2_500;
 const TWICE: u64 = 50;
 
 fn check(seed: u64, totals: &mut BTreeMap<&'static str, u64>) -> u64 {
-    if std::env::var_os("SIM_LOUD").is_some() { eprintln!("seed {seed}"); }
     let schedule = schedule(seed);
     let ran = run(&schedule);
-    let Verdict { violations, stale, trace } = judge(&ran);
+    let Verdict {
+        violations,
+        stale,
+        trace,
+    } = judge(&ran);
     for (name, count) in ran.log.totals.iter().map(|(name, count)| (*name, *count)) {
         *totals.entry(name).or_default() += count;
     }
@@ -40,7 +43,11 @@ fn seeds(from: u64) {
     for seed in from..from + SEEDS {
         let trace = check(seed, &mut totals);
         if seed % TWICE == 0 {
-            assert_eq!(trace, check(seed, &mut totals), "seed {seed} does not go alike twice");
+            assert_eq!(
+                trace,
+                check(seed, &mut totals),
+                "seed {seed} does not go alike twice"
+            );
         }
     }
     for (name, count) in &totals {
@@ -69,7 +76,8 @@ fn the_fourth_2500_seeds() {
     seeds(3 * SEEDS);
 }
 
-/// The schedule of `SIM_SEED`, 0 by default, step by step.
+/// The schedule of `SIM_SEED`, 0 by default, and as many after it as `SIM_COUNT` says;
+/// `SIM_WITHOUT` names a mechanism that is taken out.
 #[test]
 fn one_seed() {
     let seed = std::env::var("SIM_SEED").map_or(0, |seed| seed.parse().expect("a number"));

@@ -22,7 +22,9 @@ pub(crate) fn shrink(schedule: &Schedule) -> Schedule {
         let mut smaller = false;
         while from < small.steps.len() && runs < RUNS {
             let mut without = small.clone();
-            without.steps.drain(from..(from + size).min(small.steps.len()));
+            without
+                .steps
+                .drain(from..(from + size).min(small.steps.len()));
             runs += 1;
             if violation(&without).is_some() {
                 small = without;

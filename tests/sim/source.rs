@@ -19,7 +19,11 @@ pub(crate) fn tag(key: u64) -> &'static str {
 }
 
 pub(crate) fn cache(key: u64) -> &'static str {
-    if key < FIRST_COLUMN { "rows" } else { "columns" }
+    if key < FIRST_COLUMN {
+        "rows"
+    } else {
+        "columns"
+    }
 }
 
 /// One version of one row.
@@ -62,7 +66,13 @@ impl Source {
         let mut state = self.state();
         state.rows[key as usize] += 1;
         let version = state.rows[key as usize];
-        state.versions.push(Version { key, version, at, moment, write });
+        state.versions.push(Version {
+            key,
+            version,
+            at,
+            moment,
+            write,
+        });
     }
 
     pub(crate) fn version(&self, key: u64) -> u64 {
@@ -76,7 +86,10 @@ impl Source {
     /// What of the bus' history came before the commit of this write.
     pub(crate) fn moment_of(&self, write: usize) -> usize {
         let state = self.state();
-        let version = state.versions.iter().find(|version| version.write == Some(write));
+        let version = state
+            .versions
+            .iter()
+            .find(|version| version.write == Some(write));
         version.expect("it was committed").moment
     }
 

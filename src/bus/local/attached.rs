@@ -155,12 +155,10 @@ impl Attached {
         let verify = |state: &mut State| {
             let now = state.now();
             let mut published = Vec::new();
-            let verified = state.server(namespace, self.number).verify(
-                now,
-                lane,
-                &beat,
-                &mut published,
-            );
+            let verified =
+                state
+                    .server(namespace, self.number)
+                    .verify(now, lane, &beat, &mut published);
             #[cfg(any(test, feature = "test-util"))]
             state.note_seen(self.number);
             for published in &published {

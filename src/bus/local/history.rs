@@ -55,13 +55,7 @@ pub struct Sequenced {
 impl Sequenced {
     /// Whether it drops this key of a cache, which has these tags.
     #[must_use]
-    pub fn drops(
-        &self,
-        lanes: u32,
-        cache: &str,
-        key: &(impl Key + ?Sized),
-        tags: &[&str],
-    ) -> bool {
+    pub fn drops(&self, lanes: u32, cache: &str, key: &(impl Key + ?Sized), tags: &[&str]) -> bool {
         let Some(hash) = key.digest() else {
             return false;
         };
@@ -130,7 +124,11 @@ impl LocalBus {
     #[doc(hidden)]
     #[must_use]
     pub fn moment(&self) -> usize {
-        self.0.lock().history.as_ref().map_or(0, |history| history.0.len())
+        self.0
+            .lock()
+            .history
+            .as_ref()
+            .map_or(0, |history| history.0.len())
     }
 
     /// What has happened since [`keep_history`](Self::keep_history), or since this was last called.
