@@ -35,6 +35,7 @@ pub(crate) struct Read {
 /// A call of `write`.
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
+    pub(crate) node: usize,
     /// The number of its instance's connection.
     pub(crate) number: usize,
     pub(crate) began: Instant,
@@ -277,6 +278,7 @@ impl Node {
         let number = {
             let mut log = self.shared.log();
             log.writes.push(Written {
+                node: self.place,
                 number: self.number,
                 began,
                 commit_began: None,

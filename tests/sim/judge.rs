@@ -297,21 +297,37 @@ impl<'a> Judge<'a> {
             .losses
             .iter()
             .any(|at| (write.began..=read.began).contains(at));
-        if write.available || lost || self.cannot_publish(write) {
+        if write.available || lost || self.unpublishing.contains(&write.node) {
             return None;
+        }
+        let commit_began = write.commit_began?;
+        let resolved = write.resolved.filter(|at| *at < version.at);
+        let late = resolved.is_some() || version.at >= commit_began + ms(MEMBER_TIMEOUT / 2);
+        let deadline = write.began + ms(WRITE_TIMEOUT + self.slowest);
+        if self.undisturbed(write.node) {
+            // It publishes by itself: when the commit is answered, and where that tells nothing, at
+            // the deadline.
+            let answered = write.resolved?.max(version.at);
+            return Some(if resolved.is_some() {
+                deadline
+            } else {
+                answered
+            });
         }
         let seen = self.last_seen(write, read.began).max(version.at);
         let dead = seen + ms(MEMBER_TIMEOUT);
-        let commit_began = write.commit_began?;
-        let late = version.at >= commit_began + ms(MEMBER_TIMEOUT / 2)
-            || write.resolved.is_some_and(|resolved| resolved < version.at);
-        let deadline = write.began + ms(WRITE_TIMEOUT + self.slowest);
         Some(if late { dead.max(deadline) } else { dead })
     }
 
-    fn cannot_publish(&self, write: &Written) -> bool {
-        let _ = write;
-        !self.unpublishing.is_empty()
+    /// Whether nothing in the schedule could keep this place's instances from publishing.
+    fn undisturbed(&self, place: usize) -> bool {
+        self.ran.schedule.steps.iter().all(|step| match step.what {
+            What::Server(_) | What::Freeze { .. } => false,
+            What::Fault { node, .. } | What::Crash { node } | What::Shutdown { node } => {
+                node != place
+            }
+            _ => true,
+        })
     }
 
     fn last_seen(&self, write: &Written, until: Instant) -> Instant {

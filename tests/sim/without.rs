@@ -205,10 +205,10 @@ fn without_order_of_resubscription_the_simulator_sees_a_stale_read() {
 }
 
 #[test]
-fn without_publish_after_commit_the_simulator_sees_an_acknowledgement_of_nothing() {
+fn without_publish_after_commit_the_simulator_sees_a_writers_row_served() {
     sees(
         Mechanism::PublishAfterCommit,
-        "acknowledged without an event",
+        "a write's bound",
         &[(110, read(0)), (210, write(commit(0, 0))), (900, read(0))],
     );
 }
@@ -240,6 +240,7 @@ fn without_writers_gate_the_simulator_sees_a_buried_writers_row_served() {
             (687, writer(Cut)),
             (910, read(0)),
             (2_200, read(0)),
+            (2_300, read(0)),
         ],
     );
 }
@@ -274,6 +275,7 @@ fn without_republishing_the_simulator_sees_a_fleet_that_does_not_converge() {
             ),
             (230, read(5)),
             (250, put(5)),
+            (900, read(5)),
         ],
     );
 }
