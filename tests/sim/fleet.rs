@@ -221,7 +221,7 @@ impl Node {
     }
 
     pub(crate) async fn put(self, key: u64, publish_after: u64) {
-        self.source.commit(key, None);
+        self.source.commit(key, self.number, None);
         let from = self.bus.moment();
         sleep(ms(publish_after)).await;
         if self.cache_of(key).invalidate(&key).await.is_ok() {
@@ -263,7 +263,7 @@ impl Node {
     fn commit_all(&self, keys: &[u64]) -> usize {
         let from = self.bus.moment();
         for key in keys {
-            self.source.commit(*key, None);
+            self.source.commit(*key, self.number, None);
         }
         from
     }
@@ -346,10 +346,10 @@ impl Database<'_> {
         let latest = began + ms(WRITE_TIMEOUT - 1);
         let landing = commit.lands.map(|lands| {
             let (source, at) = (node.source.clone(), (now + ms(lands)).min(latest));
-            let survives = commit.survives;
+            let (survives, by) = (commit.survives, node.number);
             let task = tokio::spawn(async move {
                 sleep_until(at).await;
-                source.commit(key, Some(number));
+                source.commit(key, by, Some(number));
             });
             Landing {
                 task: task.abort_handle(),

@@ -248,6 +248,9 @@ impl<'a> Judge<'a> {
                     return Some(said(version, Some(told.at), broken));
                 }
             }
+            if read.id.0 >= self.ran.end && self.must_have_arrived(version) {
+                return Some(said(version, told.map(|told| told.at), "in the end"));
+            }
             if self.own(read, version) {
                 return Some(said(version, told.map(|told| told.at), "its own"));
             }
@@ -259,6 +262,17 @@ impl<'a> Judge<'a> {
             }
         }
         None
+    }
+
+    /// Whether everybody must know of this version once all faults have stopped: its writer lives,
+    /// or has left an intent that no server has lost. (Who dies before its `invalidate` has reached
+    /// anybody leaves the TTL.)
+    fn must_have_arrived(&self, version: &Version) -> bool {
+        let announced = version.write.is_some_and(|write| {
+            let write = &self.ran.log.writes[write];
+            !write.available && !self.losses.iter().any(|at| *at >= write.began)
+        });
+        announced || self.ran.alive.contains(&version.by)
     }
 
     /// Whether a call on the same instance had invalidated this version's predecessor and returned.

@@ -34,6 +34,8 @@ pub(crate) struct Version {
     pub(crate) at: Instant,
     /// What of the bus' history came before it.
     pub(crate) moment: usize,
+    /// The number of the connection of the instance that invalidates it.
+    pub(crate) by: usize,
     /// The number of the write that committed it; other commits promise less.
     pub(crate) write: Option<usize>,
 }
@@ -61,7 +63,7 @@ impl Source {
     }
 
     /// Replaces a row.
-    pub(crate) fn commit(&self, key: u64, write: Option<usize>) {
+    pub(crate) fn commit(&self, key: u64, by: usize, write: Option<usize>) {
         let (at, moment) = (Instant::now(), self.1.moment());
         let mut state = self.state();
         state.rows[key as usize] += 1;
@@ -71,6 +73,7 @@ impl Source {
             version,
             at,
             moment,
+            by,
             write,
         });
     }
