@@ -37,9 +37,9 @@ use crate::{Error, Instance, LocalBus, Settings};
 #[doc(hidden)]
 pub use payload::{check_payload, reads_payload};
 
-mod payload;
 #[doc(hidden)]
 pub mod inside;
+mod payload;
 #[cfg(test)]
 mod tests;
 

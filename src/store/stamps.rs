@@ -2,7 +2,7 @@
 
 use tokio::sync::Notify;
 
-use crate::sync::{AtomicBool, AtomicU64, Ordering::*, STRIPES};
+use crate::sync::{AtomicBool, AtomicU64, Ordering::*};
 use crate::time::Nanos;
 
 /// A moment of the invalidation clock: how many invalidations had been applied.
@@ -64,7 +64,7 @@ impl Lane {
 }
 
 impl Stamps {
-    /// `stripes` is a power of two: [`STRIPES`], except where a test runs thousands of instances.
+    /// `stripes` is a power of two: `STRIPES`, except where a test runs thousands of instances.
     pub(crate) fn new(lanes: u32, stripes: usize) -> Self {
         let stripes = || (0..stripes).map(|_| AtomicU64::new(0)).collect();
         let lane = || {
@@ -160,6 +160,7 @@ fn stripe(cache: u32, hash: u64) -> usize {
 mod tests {
     use super::*;
     use crate::protocol::vectors;
+    use crate::sync::STRIPES;
 
     #[test]
     fn keys_belong_to_the_lanes_of_the_protocol() {

@@ -62,7 +62,7 @@ impl Instance {
     /// `bounded`: what was loaded in this test's past needs a verification to be served.
     #[must_use]
     pub fn new(bounded: bool) -> Self {
-        let stamps = Arc::new(Stamps::new(1));
+        let stamps = Arc::new(Stamps::new(1, crate::sync::STRIPES));
         let options = StoreOptions {
             cache: CACHE,
             capacity: 16,
