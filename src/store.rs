@@ -269,6 +269,13 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         })
     }
 
+    /// Whether the promise lets a value whose load began at `loaded_at` be served now.
+    pub(crate) fn vouches(&self, hash: u64, loaded_at: Nanos) -> bool {
+        let vouched_for = loaded_at.max(self.stamps.lane(hash).verified_at());
+        let age = self.options.clock.now().saturating_sub(vouched_for);
+        self.options.max_staleness.is_none_or(|bound| age <= bound)
+    }
+
     /// The newest invalidation that concerns a key with these tags.
     pub(crate) fn newest(&self, hash: u64, tags: &[u64]) -> Stamp {
         let key = self.stamps.key(self.options.cache, hash).load(SeqCst);

@@ -11,14 +11,23 @@ use tokio::time::timeout;
 use crate::cache::audit::Audit;
 use crate::cache::{Lookup, Outcome};
 use crate::core::Core;
-use crate::flight::{Boarding, Flights};
+use crate::flight::{Boarding, Flights, Landing};
 use crate::instance::Lifeline;
 use crate::key::KeyRef;
 use crate::loader::{BatchLoader, Load, Loaded, Loader};
 use crate::metrics::{CacheMetrics, LaneWait, Miss};
 use crate::settings::CacheOptions;
+use crate::store::stamps::Stamp;
 use crate::store::{Found, Store};
+use crate::time::Nanos;
 use crate::{Error, ErrorKind, Key};
+
+/// When a read began.
+#[derive(Clone, Copy)]
+pub(super) struct Began {
+    stamp: Stamp,
+    at: Nanos,
+}
 
 /// How long a read waits for its lane to be verified before it goes to the loader.
 pub(super) const VERIFICATION_WAIT: Duration = Duration::from_millis(250);
@@ -92,7 +101,7 @@ where
         K: Borrow<Q>,
         Q: KeyRef<K> + ?Sized,
     {
-        let began = self.core().stamps.token();
+        let began = self.began();
         let cause = match self.cause(&missing) {
             Some(cause) => cause,
             None => match self.verified(hash, key).await {
@@ -122,14 +131,31 @@ where
                 }
             };
             let landing = passenger.landing().await;
-            // It may have begun before an invalidation that this read must see (its tags were
-            // unknown when the read joined): load again, in the end after this read began.
-            if !landing.answers(began) {
+            // Otherwise load again, in the end after this read began.
+            if !self.answers(hash, began, &landing) {
                 continue;
             }
             let age = self.core().clock.now().saturating_sub(landing.loaded_at);
             return landing.result.map(|value| Lookup::new(value, outcome, age));
         }
+    }
+
+    pub(super) fn began(&self) -> Began {
+        Began {
+            stamp: self.core().stamps.token(),
+            at: self.core().clock.now(),
+        }
+    }
+
+    /// Whether a load answers a read that may have joined it.
+    ///
+    /// Not if it began before an invalidation that the read must see (its tags were unknown when the
+    /// read joined). Not either if it began so long before the read that the promise is over: it may
+    /// run for `load_timeout`, and while the bus is down nobody hears what is invalidated meanwhile.
+    pub(super) fn answers(&self, hash: u64, began: Began, landing: &Landing<V>) -> bool {
+        landing.result.is_err()
+            || landing.answers(began.stamp)
+                && (landing.loaded_at >= began.at || self.store.vouches(hash, landing.loaded_at))
     }
 
     /// Why a read has to load; `None` if a verification may yet make it a hit. Ask once a read: it

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::timeout;
 
-use crate::cache::inner::Inner;
+use crate::cache::inner::{Began, Inner};
 use crate::cache::load::InFlight;
 use crate::cache::{Cache, Lookup, Outcome};
 use crate::flight::{Boarding, Leader, Passenger};
@@ -38,7 +38,7 @@ where
         let hashes: Option<Vec<u64>> = keys.iter().map(Key::digest).collect();
         let hashes = hashes.ok_or_else(too_long)?;
         let mut values = vec![None; keys.len()];
-        let began = self.0.core().stamps.token();
+        let began = self.0.began();
         let mut missing = Vec::new();
         for (index, (key, hash)) in keys.iter().zip(hashes).enumerate() {
             match self.look(hash, key).await {
@@ -55,11 +55,11 @@ where
                 Boarding::Found(lookup) => values[index] = lookup.value,
                 Boarding::Join(passenger) => {
                     self.0.metrics.coalesced.inc();
-                    waiting.push((index, passenger));
+                    waiting.push((index, hash, passenger));
                 }
                 Boarding::Lead(leader, passenger) => {
                     leaders.push(leader);
-                    waiting.push((index, passenger));
+                    waiting.push((index, hash, passenger));
                 }
             }
         }
@@ -112,14 +112,14 @@ where
     async fn land_many(
         &self,
         keys: &[K],
-        began: u64,
-        waiting: Vec<(usize, Passenger<V>)>,
+        began: Began,
+        waiting: Vec<(usize, u64, Passenger<V>)>,
         values: &mut [Option<V>],
     ) -> Result<(), Error> {
         let mut failed = None;
-        for (index, passenger) in waiting {
+        for (index, hash, passenger) in waiting {
             let landing = passenger.landing().await;
-            let result = if landing.answers(began) {
+            let result = if self.0.answers(hash, began, &landing) {
                 landing.result
             } else {
                 self.get(&keys[index]).await
