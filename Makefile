@@ -49,8 +49,9 @@ soak: redis-server ## faults at random on a fleet under load; SOAK_SECONDS=60, S
 	[ -s "$$SOAK_SUMMARY" ] || echo 'soak: NOT SURVIVED, it ended early: see above' >"$$SOAK_SUMMARY"; \
 	cat "$$SOAK_SUMMARY"; rm -f "$$SOAK_SUMMARY"; exit $$status
 
-bench: ## benchmarks
-	cargo bench --all-features
+bench: redis-server ## benchmarks beside peers; ends with a table of goals (under ten minutes)
+	cargo build --release --locked --manifest-path benches/Cargo.toml
+	benches/target/release/all
 
 # Stable Rust: cargo-fuzz's flags need RUSTC_BOOTSTRAP. What it finds goes to fuzz/artifacts; what is worth
 # keeping belongs into fuzz/corpus/payload, which every test run reads.

@@ -1,0 +1,206 @@
+//! What a hit costs, beside caches that promise less.
+//!
+//! Everything of ours is on: TTL, promise, stamps, all metrics in an installed Prometheus recorder.
+
+use std::hint::black_box;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::runtime::{Handle, Runtime};
+use unstale::{Cache, Instance, Settings};
+use unstale_benches::{Report, Samples, Workload, interleaved, record_metrics};
+
+type Value = Arc<[u8; 256]>;
+
+/// Times every contender is measured; the median is quoted.
+const ROUNDS: usize = 15;
+
+/// Requests a thread makes in one measurement.
+const REQUESTS: usize = 200_000;
+
+const TTL: Duration = Duration::from_secs(3600);
+
+/// The names of the contenders; the first is what the others are compared with.
+const NAMES: [&str; 6] = [
+    "quick_cache",
+    "unstale",
+    "dashmap",
+    "foyer-memory",
+    "moka sync, TTL",
+    "moka future, TTL",
+];
+
+type Contender = Box<dyn Fn(&Workload, usize, usize) + Sync>;
+
+fn value() -> Value {
+    Arc::new([7; 256])
+}
+
+/// One lookup after another; every one must be a hit.
+fn each<T>(workload: &Workload, thread: usize, threads: usize, get: impl Fn(&str) -> Option<T>) {
+    for key in workload.requests(thread, threads) {
+        let found = black_box(get(key));
+        assert!(found.is_some(), "not a hit");
+    }
+}
+
+/// All hold every key; the capacity leaves room for shards that fill unevenly.
+fn contenders(workload: &Workload, instance: &Instance, runtime: &Runtime) -> Vec<Contender> {
+    let (keys, capacity) = (&workload.keys, workload.keys.len() * 2);
+    let quick = quick_cache::sync::Cache::<String, Value>::new(capacity);
+    let map = dashmap::DashMap::<String, Value>::new();
+    let foyer = foyer_memory::CacheBuilder::new(capacity).build::<foyer_memory::CacheProperties>();
+    let sync = moka::sync::Cache::<String, Value>::builder();
+    let sync = sync.max_capacity(capacity as u64).time_to_live(TTL).build();
+    let future = moka::future::Cache::<String, Value>::builder();
+    let future = future
+        .max_capacity(capacity as u64)
+        .time_to_live(TTL)
+        .build();
+    for key in keys {
+        quick.insert(key.clone(), value());
+        map.insert(key.clone(), value());
+        foyer.insert(key.clone(), value());
+        sync.insert(key.clone(), value());
+        runtime.block_on(future.insert(key.clone(), value()));
+    }
+    sync.run_pending_tasks();
+    runtime.block_on(future.run_pending_tasks());
+    let unstale = unstale(keys, instance, runtime);
+    vec![
+        Box::new(move |w, n, of| each(w, n, of, |key| quick.get(key))),
+        Box::new(move |w, n, of| ours(&unstale, w, n, of)),
+        Box::new(move |w, n, of| each(w, n, of, |key| map.get(key).map(|found| found.clone()))),
+        Box::new(move |w, n, of| {
+            each(w, n, of, |key| {
+                foyer.get(key).map(|found| Arc::clone(found.value()))
+            });
+        }),
+        Box::new(move |w, n, of| each(w, n, of, |key| sync.get(key))),
+        Box::new(move |w, n, of| each(w, n, of, |key| poll(future.get(key)).flatten())),
+    ]
+}
+
+fn unstale(keys: &[String], instance: &Instance, runtime: &Runtime) -> Cache<String, Value> {
+    let cache = instance
+        .cache::<String, Value>(&format!("keys_{}", keys.len()))
+        .capacity(keys.len() * 2)
+        .ttl(TTL)
+        .loader(|_: String| async { Ok::<_, std::io::Error>(value()) })
+        .build()
+        .expect("a valid cache");
+    let all = keys.iter().cloned();
+    runtime.block_on(cache.preload(all)).expect("loads");
+    cache
+}
+
+/// What a future that is ready at its first poll has.
+fn poll<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+fn ours(cache: &Cache<String, Value>, workload: &Workload, thread: usize, threads: usize) {
+    each(workload, thread, threads, |key| {
+        match poll(cache.get(key)) {
+            Some(found) => found.expect("the loader never fails"),
+            // The first read after a pause waits for one verification.
+            None => Handle::current()
+                .block_on(cache.get(key))
+                .expect("the loader never fails"),
+        }
+    });
+}
+
+/// By contender, nanoseconds of CPU a lookup.
+fn compare(contenders: &[Contender], workload: &Workload, threads: usize) -> Vec<Samples> {
+    interleaved(contenders, ROUNDS, |contender| {
+        workload.cost(threads, contender)
+    })
+}
+
+fn rows(what: &str, samples: &[Samples]) -> Vec<Vec<String>> {
+    let row = |(name, times): (&&str, &Samples)| {
+        let ratio = times.over(&samples[0]);
+        vec![
+            what.to_owned(),
+            (*name).to_owned(),
+            times.show(0),
+            ratio.show(2),
+        ]
+    };
+    NAMES.iter().zip(samples).map(row).collect()
+}
+
+fn main() {
+    let runtime = Runtime::new().expect("a runtime");
+    let _guard = runtime.enter();
+    record_metrics();
+    let instance = runtime
+        .block_on(Instance::start(Settings::default()))
+        .expect("starts");
+    let mut report = Report::new("A hit: 24-byte String key, Zipf 0.99, `Arc<[u8; 256]>`");
+    let mut table = Vec::new();
+    let (mut moka, mut scaling) = (f64::INFINITY, Vec::new());
+    for count in [100_000, 1_000] {
+        let workload = Workload::zipf(count, REQUESTS);
+        let contenders = contenders(&workload, &instance, &runtime);
+        let mut one_thread = Vec::new();
+        for threads in [1, 2] {
+            let samples = compare(&contenders, &workload, threads);
+            let what = format!(
+                "{} keys, {threads} thread{}",
+                thousands(count),
+                if threads == 1 { "" } else { "s" }
+            );
+            table.extend(rows(&what, &samples));
+            let ratio = samples[1].over(&samples[0]);
+            report.goal(
+                &format!("hit, {what}"),
+                "1.15 x raw quick_cache",
+                format!("{} x", ratio.show(2)),
+                ratio.median() <= 1.15,
+            );
+            moka = moka.min(samples[4].over(&samples[1]).median());
+            moka = moka.min(samples[5].over(&samples[1]).median());
+            if threads == 1 {
+                one_thread = samples;
+            } else {
+                let grows = |n: usize| samples[n].median() / one_thread[n].median();
+                scaling.push((what, grows(0), grows(1)));
+            }
+        }
+    }
+    report.goal(
+        "hit, beside moka with a TTL",
+        "4 x as fast",
+        format!("{moka:.1} x, the least of all rows"),
+        moka >= 4.0,
+    );
+    for (what, raw, ours) in &scaling {
+        report.goal(
+            &format!("hit scaling, {what}"),
+            "as raw quick_cache: the second thread makes a hit no more than 1.05 x as much dearer",
+            format!("{ours:.2} x dearer, quick_cache {raw:.2} x"),
+            *ours <= raw * 1.05,
+        );
+    }
+    report.table(
+        "Nanoseconds of CPU a lookup: median, and between which values half of the rounds lie.",
+        &["", "cache", "ns", "of quick_cache"],
+        table,
+    );
+    report.print();
+}
+
+fn thousands(count: usize) -> String {
+    if count % 1_000 == 0 {
+        format!("{}k", count / 1_000)
+    } else {
+        count.to_string()
+    }
+}
