@@ -124,10 +124,10 @@ class Publisher:
 
     def publish(self, lane, payload):
         """Returns the event's epoch and sequence: Redis has it, and every instance will."""
-        channel, state, journal = names(self.namespace, lane, self.database)
-        seed = os.urandom(8)
+        _, state, journal = names(self.namespace, lane, self.database)
+        channel_end = f"e{self.database}"
         payload = signed(payload, self.key, self.namespace, lane)
-        return self.script(keys=[state, journal], args=[channel, self.journal, seed, payload])
+        return self.script(keys=[state, journal], args=[channel_end, self.journal, payload])
 
 
 def check_vectors(path):

@@ -199,9 +199,8 @@ impl Bus for RedisBus {
                 keys.extend([&names.members, &names.intents]);
             }
             let mut args = vec![
-                names.channel.clone().into(),
+                names.channel_end().into(),
                 number(self.shared.common.config.journal),
-                self.instance(),
                 payload.into(),
             ];
             args.extend(clears.iter().map(|id| bytes(id)));

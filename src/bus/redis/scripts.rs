@@ -67,6 +67,11 @@ impl Names {
             channel: name(&format!("e{database}")),
         }
     }
+
+    /// What publish.lua cannot tell from the state's name, which has one letter where this is.
+    pub(super) fn channel_end(&self) -> &str {
+        &self.channel[self.state.len() - 1..]
+    }
 }
 
 /// What verify.lua returned.
@@ -186,6 +191,8 @@ mod tests {
             let (lane, database) = (vector.number("lane"), vector.number("database"));
             let names = Names::new(vector.text("namespace"), lane, Some(database));
             assert_eq!(names.channel, vector.text("channel"));
+            let end = format!("e{database}");
+            assert_eq!(names.channel_end(), end);
             assert_eq!(names.state, vector.text("state"));
             assert_eq!(names.journal, vector.text("journal"));
         }
