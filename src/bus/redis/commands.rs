@@ -337,11 +337,13 @@ impl Session {
         }
     }
 
-    /// Asks for an answer whenever none came for twice the command timeout: nobody sends commands,
-    /// or whoever does gives up before the timeout and so never notices one. Returns a failure.
+    /// Asks for an answer whenever none came for longer than a healthy instance is silent: whoever
+    /// sends commands gives up before the timeout and so never notices one. Returns a failure.
     async fn watch(&self, node: &Node) -> Error {
+        // An idle instance's verification every half member timeout is enough of a sign of life.
+        let silent = node.common.config.member_timeout / 2 + node.target.timeout();
         loop {
-            let due = self.silence().since + node.target.timeout() * 2;
+            let due = self.silence().since + silent;
             if Instant::now() < due {
                 sleep_until(due).await;
                 continue;

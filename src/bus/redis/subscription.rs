@@ -9,7 +9,6 @@ use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
 
 use fred::bytes_utils::Str;
 use fred::clients::Client;
@@ -20,7 +19,7 @@ use tokio::select;
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::link::{Link, options, ping, subscribed};
@@ -36,10 +35,6 @@ use crate::{Error, ErrorKind};
 /// With a full socket fred reads some 9,000 messages of 100 bytes before its task pauses; with room
 /// for 8,192 a flood of 200,000 lost some, with this none. It costs 11 MB (fred makes eight such queues).
 const PUSHES: usize = EVENT_QUEUE;
-
-/// How often a subscription that is otherwise silent is checked. It costs one round trip; a
-/// peer that is gone without a word is noticed by the verifier earlier whenever events are missing.
-const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// What is to be done about the subscription; the greater includes the lesser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +191,6 @@ impl Listener<'_> {
                     Some(Care::Check) if self.proof.is_none() => self.check(link.client()),
                     Some(Care::Check) | None => {}
                 },
-                () = sleep_until(self.heard + CHECK_EVERY), if self.proof.is_none() => self.check(link.client()),
             }
         }
     }

@@ -1,7 +1,13 @@
-//! The byte counters say what Redis says.
+//! What instances send: the byte counters say what Redis says, and idle instances hardly speak.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use unstale::{Settings, State};
 
 use super::{Pair, node, settings, until};
-use crate::support::nodes::Node;
+use crate::support::nodes::{Node, Source};
+use crate::support::redis::RedisServer;
 use crate::support::resp::Client;
 
 /// Sent and received, all kinds together.
@@ -66,4 +72,35 @@ async fn the_byte_counters_agree_with_redis() {
             "{way}: counted {ours}, Redis {theirs}"
         );
     }
+}
+
+/// How often clients have sent these commands; scripts call none of them.
+fn calls(admin: &mut Client, commands: &[&str]) -> u64 {
+    let text = admin.cmd(&["INFO", "commandstats"]).text();
+    let count = |line: &str| {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        let calls = rest.split(',').next()?.parse::<u64>().ok()?;
+        commands.contains(&name).then_some(calls)
+    };
+    text.lines().filter_map(count).sum()
+}
+
+#[tokio::test]
+async fn an_idle_instance_sends_its_verifications_and_nothing_else() {
+    let server = RedisServer::start();
+    let mut settings = Settings::default();
+    settings.redis_url = Some(server.url());
+    let half = settings.member_timeout / 2;
+    let idle = node(settings, &Source::default()).await;
+    assert_eq!(idle.instance.health().state, State::Coherent);
+    sleep(Duration::from_millis(500)).await;
+    let mut admin = Client::connect(server.port());
+    let other = ["ping", "client|info", "subscribe", "script|load"];
+    let before = (calls(&mut admin, &["evalsha"]), calls(&mut admin, &other));
+    // Longer than any pause after which a connection might be checked.
+    sleep(half * 5 / 2).await;
+    let after = (calls(&mut admin, &["evalsha"]), calls(&mut admin, &other));
+    let beats = after.0 - before.0;
+    assert!((2..=3).contains(&beats), "{beats} verifications");
+    assert_eq!(after.1 - before.1, 0, "other commands");
 }
