@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::bus::{Intent, IntentId};
@@ -21,6 +22,10 @@ use crate::{Error, ErrorKind, WriteError};
 /// Writes that are open, or whose intents Redis still holds, at most; more are refused.
 /// At 4,096 a database that answers in 10 ms commits 400,000 writes a second.
 const MAX_OPEN: usize = 4_096;
+
+/// Lanes in which one write records its intent at the same time; further ones wait for these.
+/// Most writes concern one lane, a tag concerns all: 64 lanes take one round trip.
+const RECORDINGS_AT_ONCE: usize = 64;
 
 /// How often an intent is recorded again because recording it took too long.
 const RECORDINGS: usize = 3;
@@ -223,9 +228,7 @@ impl OpenWrite<'_> {
         core.busy.store(true, std::sync::atomic::Ordering::Relaxed);
         for _ in 0..RECORDINGS {
             let sent_at = core.clock.now();
-            for (lane, payload) in &payloads {
-                self.record(*lane, payload.clone()).await?;
-            }
+            self.record(&payloads).await?;
             let age = core.clock.now().saturating_sub(sent_at);
             if age <= nanos(core.settings.member_timeout) / 2 || without(Mechanism::WritersGate) {
                 return Ok(());
@@ -237,24 +240,20 @@ impl OpenWrite<'_> {
         ))
     }
 
-    async fn record(&self, lane: u32, payload: Bytes) -> Result<(), Error> {
-        let core = self.core;
+    /// Records the intent in all these lanes, several at once; ends at the first failure.
+    async fn record(&self, payloads: &[(u32, Bytes)]) -> Result<(), Error> {
         let Some(id) = self.intent else { return Ok(()) };
-        let deadline = Duration::from_nanos(self.deadline.saturating_sub(core.clock.now()));
-        let recording = core.bus.record(
-            lane,
-            vec![Intent {
-                id,
-                deadline,
-                payload,
-            }],
-        );
-        let known = match timeout(core.settings.publish_timeout, recording).await {
-            Ok(known) => known?,
-            Err(_) => return Err(Error::new(ErrorKind::Bus, "Redis did not answer in time")),
-        };
-        if !known {
-            reregister(core, lane);
+        // Dropped with the write, it aborts what is under way.
+        let mut recordings = JoinSet::new();
+        for (lane, payload) in payloads {
+            if recordings.len() >= RECORDINGS_AT_ONCE {
+                joined(recordings.join_next().await)?;
+            }
+            let (core, lane, payload) = (Arc::clone(self.core), *lane, payload.clone());
+            recordings.spawn(record(core, id, self.deadline, lane, payload));
+        }
+        while !recordings.is_empty() {
+            joined(recordings.join_next().await)?;
         }
         Ok(())
     }
@@ -268,6 +267,40 @@ impl OpenWrite<'_> {
         self.change.drop_local();
         let waiters = self.core.enqueue(&self.change.items(), self.intent)?;
         self.core.acknowledged(waiters).await
+    }
+}
+
+/// Records one intent in one lane.
+async fn record(
+    core: Arc<Core>,
+    id: IntentId,
+    deadline: Nanos,
+    lane: u32,
+    payload: Bytes,
+) -> Result<(), Error> {
+    let deadline = Duration::from_nanos(deadline.saturating_sub(core.clock.now()));
+    let intent = Intent {
+        id,
+        deadline,
+        payload,
+    };
+    let recording = core.bus.record(lane, vec![intent]);
+    let known = match timeout(core.settings.publish_timeout, recording).await {
+        Ok(known) => known?,
+        Err(_) => return Err(Error::new(ErrorKind::Bus, "Redis did not answer in time")),
+    };
+    if !known {
+        reregister(&core, lane);
+    }
+    Ok(())
+}
+
+/// What a recording's task returned; one that failed to return has not recorded.
+fn joined(ended: Option<Result<Result<(), Error>, JoinError>>) -> Result<(), Error> {
+    match ended {
+        Some(Ok(result)) => result,
+        Some(Err(_)) => Err(Error::new(ErrorKind::Bus, "the intent was not recorded")),
+        None => Ok(()),
     }
 }
 
