@@ -15,7 +15,7 @@ use unstale_benches::{Report, Samples, Workload, interleaved, record_metrics};
 type Value = Arc<[u8; 256]>;
 
 /// Times every contender is measured; the median is quoted.
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 11;
 
 /// Requests a thread makes in one measurement.
 const REQUESTS: usize = 200_000;

@@ -11,7 +11,7 @@ use unstale_benches::{Report, Samples, Server, metric, own_cpu, record_metrics, 
 /// Instances that listen besides the one that writes, which listens too.
 const LISTENERS: usize = 4;
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 5;
 
 /// How long one round goes on.
 const ROUND: Duration = Duration::from_millis(1_000);
@@ -39,7 +39,7 @@ impl Node {
     fn heard(&self) -> u64 {
         metric(
             &self.instance,
-            "unstale_invalidations_total{cache=\"rows\",kind=\"key\",from=\"peer\"}",
+            "unstale_invalidations_total{cache=\"rows\",kind=\"key\",from=\"remote\"}",
         ) as u64
     }
 
@@ -88,10 +88,7 @@ async fn round(nodes: &[Node], server: &Server, bulk: bool) -> Round {
             .map(|(node, before)| (before + keys).saturating_sub(node.heard()))
             .sum::<u64>()
     };
-    until("the delivery", || {
-        all() == 0 || began.elapsed() > ROUND * 10
-    })
-    .await;
+    until("the delivery", || all() == 0 || began.elapsed() > ROUND * 5).await;
     let delivered = began.elapsed();
     let per_key = |cpu: Duration| cpu.as_nanos() as f64 / 1e3 / keys as f64;
     Round {
