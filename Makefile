@@ -24,6 +24,7 @@ test: redis-server python curl ## all tests, against real Redis servers that the
 
 lint: ## format, clippy, documentation, every feature alone, licences
 	cargo fmt --check
+	cargo fmt --check --manifest-path benches/Cargo.toml
 	cargo clippy --all-targets --all-features -- -D warnings
 	@for apart in $(APART); do \
 		(set -x; cd $$apart && cargo fmt --check && cargo clippy --release --tests -- -D warnings) || exit 1; \

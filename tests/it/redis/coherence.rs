@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use tokio::time::Instant;
 use unstale::Outcome;
 
 use super::{Pair, node, settings, until};
-use crate::support::nodes::{Node, Source};
+use crate::support::nodes::{Node, Source, ms};
+use crate::support::proxy::Mode;
 use crate::support::redis::{RedisServer, free_port};
 use crate::support::resp::Client;
 
@@ -40,6 +42,29 @@ async fn an_instances_own_events_come_back_and_are_measured() {
     })
     .await;
     assert_eq!(super::dropped(&pair.a, "own"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_announces_itself_in_all_lanes_at_once() {
+    let many = |url: &str| {
+        let mut settings = settings(url);
+        settings.lanes = 32;
+        settings
+    };
+    let pair = Pair::with(RedisServer::start(), many).await;
+    let one_way = ms(20);
+    pair.proxy.set_both(Mode::Delay(one_way));
+    let batch = pair.b.instance.batch().tag(&pair.b.cache, "tens-1");
+    let began = Instant::now();
+    let mut announced = began;
+    let commit = async {
+        announced = Instant::now();
+        Ok::<_, std::io::Error>(())
+    };
+    batch.write(commit).await.unwrap();
+    let took = announced - began;
+    // One round trip of 40 ms, not 32 of them; the rest is for a busy machine.
+    assert!(took >= 2 * one_way && took < 16 * one_way, "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
