@@ -49,6 +49,7 @@ async fn a_write_announces_itself_in_all_lanes_at_once() {
     let many = |url: &str| {
         let mut settings = settings(url);
         settings.lanes = 32;
+        settings.publish_timeout = ms(5_000);
         settings
     };
     let pair = Pair::with(RedisServer::start(), many).await;
@@ -64,7 +65,7 @@ async fn a_write_announces_itself_in_all_lanes_at_once() {
     batch.write(commit).await.unwrap();
     let took = announced - began;
     // One round trip of 40 ms, not 32 of them; the rest is for a busy machine.
-    assert!(took >= 2 * one_way && took < 16 * one_way, "{took:?}");
+    assert!(took >= 2 * one_way && took < 32 * one_way, "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
