@@ -1,7 +1,5 @@
 //! What instances send: the byte counters say what Redis says, and idle instances hardly speak.
 
-use std::time::Duration;
-
 use tokio::time::sleep;
 use unstale::{Settings, State};
 
