@@ -24,3 +24,35 @@ fn a_dead_subscription_is_renewed_where_every_gap_ends_in_a_fence() {
     ];
     assert_eq!(violation(&schedule), None);
 }
+
+/// Seed 4737. A load began while its lane was vouched for and ran for longer than the bound; a read
+/// that joined it late, deaf to an invalidation meanwhile, was answered with what it had read.
+#[test]
+fn a_read_is_not_answered_by_a_load_older_than_the_promise() {
+    let deaf = |fault| Fault { node: 1, fault };
+    let row = |node| Read { node, key: 1 };
+    let mut schedule = schedule(&[
+        (
+            0,
+            Loader {
+                before: 0,
+                after: 600,
+            },
+        ),
+        (155, deaf(Deafen)),
+        (252, deaf(LoseReplies)),
+        (260, row(1)),
+        (
+            461,
+            Put {
+                node: 0,
+                key: 1,
+                publish_after: 0,
+            },
+        ),
+        (666, row(1)),
+    ]);
+    schedule.nodes[1].verify_interval = 50;
+    schedule.nodes[1].max_staleness = 150;
+    assert_eq!(violation(&schedule), None);
+}
