@@ -5,7 +5,7 @@ FEATURES := redis tls prometheus uuid test-util cli
 # build below target/ (see their .cargo/config.toml).
 APART := tests/models tests/shuttle
 
-.PHONY: help test lint soak fuzz bench redis-server python curl
+.PHONY: help test lint soak fuzz bench redis-server python curl prometheus
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1: /p' $(MAKEFILE_LIST)
@@ -15,6 +15,8 @@ test: redis-server python curl ## all tests, against real Redis servers that the
 	@for apart in $(APART); do \
 		(set -x; cd $$apart && cargo test --release --tests) || exit 1; \
 	done
+
+test: redis-server python curl prometheus ## all tests, against real Redis servers that the tests start themselves
 	cargo test --doc --all-features
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		set -x; cargo nextest run --all-features; \
@@ -67,6 +69,11 @@ redis-server: ## installs redis-server, which the tests need, where it is missin
 	@command -v "$${REDIS_SERVER_BIN:-redis-server}" >/dev/null && exit 0; \
 	$(call install,redis-server,redis,redis,redis,install Redis 7 or newer$(comma) or set REDIS_SERVER_BIN); \
 	command -v redis-server >/dev/null || { echo "$$failed" >&2; exit 1; }
+
+prometheus: ## installs Prometheus, which the tests of dashboards/ need, where it is missing
+	@PATH="$${PROMETHEUS_BIN:-$$PATH}" command -v prometheus >/dev/null && exit 0; \
+	$(call install,--no-install-recommends prometheus,golang-github-prometheus,prometheus,prometheus,install Prometheus 2.40 or newer$(comma) or set PROMETHEUS_BIN to its folder); \
+	command -v prometheus >/dev/null || { echo "$$failed" >&2; exit 1; }
 
 python: ## installs python3 with venv and pip, which the tests need, where it is missing
 	@$(has-python) && exit 0; \

@@ -7,6 +7,7 @@ pub(crate) mod exposure;
 pub(crate) mod fleet;
 pub(crate) mod judge;
 pub(crate) mod nodes;
+pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod resp;

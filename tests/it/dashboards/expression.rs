@@ -11,6 +11,8 @@ const TARGET: [&str; 2] = ["job", "instance"];
 #[derive(Debug, Default)]
 pub(super) struct Expression {
     pub(super) selectors: Vec<Selector>,
+    /// Series that a rule has recorded: their names have colons.
+    pub(super) recorded: Vec<String>,
     /// The labels of all its `by` clauses.
     pub(super) grouped: BTreeSet<String>,
 }
@@ -39,7 +41,7 @@ impl Expression {
     /// Reads an expression and checks what can be checked of any.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let expression = Reader(text).expression()?;
-        if expression.selectors.is_empty() {
+        if expression.selectors.is_empty() && expression.recorded.is_empty() {
             return Err("it uses no metric of this crate".to_owned());
         }
         expression.selectors.iter().try_for_each(Selector::check)?;
@@ -77,6 +79,9 @@ impl Selector {
 
     /// A value that the label never has selects nothing, for ever.
     fn check_values(&self, label: &str, operator: &str, value: &str) -> Result<(), String> {
+        if label == "le" && operator == "=" {
+            return self.check_bound(value);
+        }
         let known = self.series.labels().find(|known| known.name == label);
         let values = known.map_or(&[][..], |known| known.values);
         let alternatives: Vec<&str> = match operator {
@@ -92,13 +97,26 @@ impl Selector {
         }
     }
 
+    /// So does a bucket that the histogram does not have.
+    fn check_bound(&self, value: &str) -> Result<(), String> {
+        let mut bounds = self.series.buckets().into_iter().map(|b| b.to_string());
+        if value == "+Inf" || bounds.any(|bound| bound == value) {
+            return Ok(());
+        }
+        Err(format!("{} has no bucket {value}", self.series.name()))
+    }
+
     /// Counters and histograms only grow: what says something is how fast.
     fn check_use(&self) -> Result<(), String> {
         let name = self.series.name();
         let inside = self.frames.last().map_or("", |frame| &frame.function);
         let grows = self.series.kind() != SeriesKind::Gauge;
-        let rated = ["rate", "increase"].contains(&inside) && self.range.is_some();
-        if grows != rated || grows != self.range.is_some() {
+        let ranged = match inside {
+            "rate" | "increase" => grows,
+            "last_over_time" | "max_over_time" | "min_over_time" => !grows,
+            _ => false,
+        };
+        if self.range.is_some() != ranged || grows && !ranged {
             return Err(format!(
                 "{name} is a {:?} in {inside}()",
                 self.series.kind()
@@ -140,6 +158,9 @@ impl<'a> Reader<'a> {
                             expression.grouped.extend(labels.clone());
                             next.by = labels;
                         }
+                    }
+                    _ if word.contains(':') => {
+                        expression.recorded.push(word.to_owned());
                     }
                     _ if word.starts_with("unstale_") => {
                         let selector = self.selector(word, &frames)?;
@@ -222,7 +243,7 @@ impl<'a> Reader<'a> {
     fn word(&mut self) -> &'a str {
         let end = self
             .0
-            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':')
             .unwrap_or(self.0.len());
         let (word, rest) = self.0.split_at(end);
         self.0 = rest;
@@ -285,12 +306,21 @@ fn wrong_expressions_are_seen() {
         ("sum(unstale_connected", "a ( too many"),
         ("unstale_connected)", "a ) too many"),
         ("unstale_connected{job}", "no \""),
+        ("unstale_connected[5m]", "is a Gauge"),
+        (
+            "rate(unstale_publish_seconds_bucket{le=\"0.3\"}[5m])",
+            "no bucket 0.3",
+        ),
     ] {
         let error = Expression::parse(text).expect_err(text);
         assert!(error.contains(why), "{text}: {error}");
     }
     let right = "histogram_quantile(0.9, sum by (le, cache) (rate(unstale_load_duration_seconds_bucket{job=~\"$job\"}[5m]))) \
                  and on (job) unstale_connected > 0";
+    let recorded = Expression::parse("job:unstale_bus_bytes:rate5m > 5").unwrap();
+    assert_eq!(recorded.recorded, ["job:unstale_bus_bytes:rate5m"]);
+    Expression::parse("last_over_time(unstale_connected[1h])").unwrap();
+    Expression::parse("rate(unstale_publish_seconds_bucket{le=\"0.1\"}[5m])").unwrap();
     let right = Expression::parse(right).unwrap();
     assert_eq!(right.selectors.len(), 2);
     assert!(right.selectors[0].has("job", "=~", "$job"));
