@@ -3,10 +3,12 @@
 //!
 //! - `boards`: what Grafana is given, and that every metric is on a panel;
 //! - `rules`: alerts, their unit tests by promtool, and the runbook;
+//! - `live`: every query, by a real Prometheus that scrapes a real fleet in trouble;
 //! - `expression`: as much of PromQL as it takes to check names, labels and their use.
 
 mod boards;
 mod expression;
+mod live;
 mod rules;
 
 use std::fs;

@@ -29,6 +29,11 @@ impl Fleet {
     /// Starts Redis and the instances, and waits until all are coherent.
     /// Needs a runtime with several threads, as everything here that waits for Redis does.
     pub(crate) async fn start(instances: usize) -> Self {
+        Self::start_with(instances, &[]).await
+    }
+
+    /// As [`start`](Self::start), with more variables for every instance.
+    pub(crate) async fn start_with(instances: usize, more: &[(&str, &str)]) -> Self {
         let dir = TempDir::with_prefix("fleet-").expect("a temporary directory");
         let database = database(&dir);
         let redis = block_in_place(RedisServer::start);
@@ -36,13 +41,9 @@ impl Fleet {
         let mut services = Vec::new();
         for _ in 0..instances {
             let proxy = Proxy::start(redis.port()).await;
-            let settings = [
-                ("UNSTALE_REDIS_URL", proxy.url()),
-                ("UNSTALE_NAMESPACE", "fleet".into()),
-            ];
-            let settings = settings
-                .each_ref()
-                .map(|(name, value)| (*name, value.as_str()));
+            let url = proxy.url();
+            let own = [("UNSTALE_REDIS_URL", &*url), ("UNSTALE_NAMESPACE", "fleet")];
+            let settings = [&own, more].concat();
             // One after the other: the first creates the database's tables.
             services.push(Arc::new(Service::start(&database, &settings).await));
             proxies.push(proxy);

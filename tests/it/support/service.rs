@@ -160,6 +160,11 @@ impl Service {
         }
     }
 
+    /// `host:port` of its HTTP API.
+    pub(crate) fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
+    }
+
     /// Whether `GET /livez` is answered 200.
     pub(crate) async fn is_alive(&self) -> bool {
         let reply = self.request(Method::GET, "/livez").await;
