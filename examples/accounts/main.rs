@@ -13,9 +13,12 @@
 //!
 //! - `main.rs` starts and stops everything in the right order;
 //! - `routes.rs` is the HTTP side: what each outcome of a read or a write means to a client;
-//! - `database.rs` is the source of truth.
+//! - `database.rs` is the source of truth;
+//! - `load.rs` is no part of the service: with `--load` the program asks instances instead of being
+//!   one.
 
 mod database;
+mod load;
 mod routes;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -33,6 +36,7 @@ use tracing_subscriber::EnvFilter;
 use unstale::{BoxError, Instance, Settings};
 
 use database::{Account, Database};
+use load::Load;
 use routes::App;
 
 /// Longest wait for requests that are still running when the process is asked to stop.
@@ -42,9 +46,13 @@ const HELP: &str = "\
 Serves accounts over HTTP from SQLite, with a cache that stays coherent over Redis.
 
 Usage: accounts [--listen ADDRESS] [--database FILE]
+       accounts --load URL... [--rate NUMBER]
 
   --listen ADDRESS   where to serve HTTP [default: 127.0.0.1:8080]
   --database FILE    the SQLite database, which several processes may share [default: accounts.db]
+  --load URL         ask the instance there instead of being one, as in http://127.0.0.1:8080;
+                     once for each instance
+  --rate NUMBER      requests a second to all of them together [default: 400]
   --help             this text
 
 Everything else is set by variables: UNSTALE_REDIS_URL, UNSTALE_TTL and so on; RUST_LOG for logs.
@@ -63,10 +71,17 @@ async fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },
-        Ok(Some(flags)) => match run(flags).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => failure.exit(),
-        },
+        Ok(Some(flags)) => {
+            let result = if flags.load.targets.is_empty() {
+                run(flags).await
+            } else {
+                ask(flags.load).await
+            };
+            match result {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(failure) => failure.exit(),
+            }
+        }
         Err(error) => Failure::Setup(error.into()).exit(),
     }
 }
@@ -125,10 +140,23 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where to listen and what to serve; everything else is the environment's.
+/// Asks instances until it is told to stop.
+async fn ask(load: Load) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::run)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::run)?;
+    tracing::info!(targets = ?load.targets, rate = load.rate, "asking");
+    tokio::select! {
+        result = load.run() => result.map_err(Failure::run),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+/// Where to listen and what to serve, or whom to ask; everything else is the environment's.
 struct Flags {
     listen: SocketAddr,
     database: PathBuf,
+    load: Load,
 }
 
 impl Flags {
@@ -137,6 +165,10 @@ impl Flags {
         let mut flags = Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             database: PathBuf::from("accounts.db"),
+            load: Load {
+                targets: Vec::new(),
+                rate: 400,
+            },
         };
         while let Some(arg) = args.next() {
             let (name, value) = match arg.split_once('=') {
@@ -154,6 +186,18 @@ impl Flags {
                     })?;
                 }
                 "--database" => flags.database = value()?.into(),
+                "--load" => {
+                    let url = value()?.trim_end_matches('/').to_string();
+                    if !url.starts_with("http://") {
+                        return Err("--load needs a URL, as in http://127.0.0.1:8080".to_string());
+                    }
+                    flags.load.targets.push(url);
+                }
+                "--rate" => {
+                    flags.load.rate = value()?.parse().map_err(|_| {
+                        "--rate needs a number of requests a second, as in 400".to_string()
+                    })?;
+                }
                 "--help" | "-h" => return Ok(None),
                 _ => return Err(format!("{name} is not a flag; see --help")),
             }
