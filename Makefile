@@ -5,7 +5,7 @@ FEATURES := redis tls prometheus uuid test-util cli
 # build below target/ (see their .cargo/config.toml).
 APART := tests/models tests/shuttle
 
-.PHONY: help test lint soak fuzz bench redis-server python curl prometheus
+.PHONY: help test lint soak fuzz bench redis-server python curl prometheus kubectl stack dashboards-preview
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1: /p' $(MAKEFILE_LIST)
@@ -17,6 +17,8 @@ test: redis-server python curl ## all tests, against real Redis servers that the
 	done
 
 test: redis-server python curl prometheus ## all tests, against real Redis servers that the tests start themselves
+
+test: redis-server python curl prometheus kubectl ## all tests, against real Redis servers that the tests start themselves
 	cargo test --doc --all-features
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		set -x; cargo nextest run --all-features; \
@@ -56,6 +58,13 @@ bench: redis-server ## benchmarks beside peers; ends with a table of goals (unde
 	cargo build --release --locked --manifest-path benches/Cargo.toml
 	benches/target/release/all
 
+stack: redis-server prometheus ## Redis, three instances under load and Prometheus as plain processes; Ctrl-C ends them. FLAGS=--faults
+	cargo build --release --example accounts
+	python3 deploy/stack.py $(FLAGS)
+
+bench: ## benchmarks
+	cargo bench --all-features
+
 # Stable Rust: cargo-fuzz's flags need RUSTC_BOOTSTRAP. What it finds goes to fuzz/artifacts; what is worth
 # keeping belongs into fuzz/corpus/payload, which every test run reads.
 SECONDS ?= 60
@@ -74,6 +83,11 @@ prometheus: ## installs Prometheus, which the tests of dashboards/ need, where i
 	@PATH="$${PROMETHEUS_BIN:-$$PATH}" command -v prometheus >/dev/null && exit 0; \
 	$(call install,--no-install-recommends prometheus,golang-github-prometheus,prometheus,prometheus,install Prometheus 2.40 or newer$(comma) or set PROMETHEUS_BIN to its folder); \
 	command -v prometheus >/dev/null || { echo "$$failed" >&2; exit 1; }
+
+kubectl: ## installs kubectl, by which the tests build deploy/kubernetes, where it is missing
+	@command -v kubectl >/dev/null && exit 0; \
+	$(call install,kubernetes-client,kubernetes-client,kubectl,kubernetes-cli,install kubectl); \
+	command -v kubectl >/dev/null || { echo "$$failed" >&2; exit 1; }
 
 python: ## installs python3 with venv and pip, which the tests need, where it is missing
 	@$(has-python) && exit 0; \

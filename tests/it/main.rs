@@ -29,6 +29,7 @@ mod readme;
 mod recorder;
 mod redis;
 mod soak;
+mod stack;
 mod stand_in;
 mod store;
 mod writes;

@@ -346,7 +346,7 @@ async fn send(request: RequestBuilder) -> reqwest::Result<Reply> {
 
 /// `target/<profile>/examples/accounts`, beside the `deps` that this test runs in.
 /// `cargo test` and `cargo nextest run` build it, `cargo test --test it` alone does not.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let test = env::current_exe().expect("a test knows where it is");
     let profile = test
         .parent()

@@ -1,0 +1,365 @@
+#!/usr/bin/env python3
+"""Redis, three instances of the reference service, a load on them, and Prometheus, as plain processes.
+
+`make stack` builds the service and runs this. Ctrl-C stops everything, by process id.
+Variables UNSTALE_* reach the instances: UNSTALE_TTL=5s make stack.
+With --faults an instance is cut off, another falls into a black hole, Redis is killed and started
+again, and an instance crashes, over and over; the boards show it.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What an operator would find by hand; another free port takes the place of one in use.
+REDIS, PROMETHEUS, FIRST_INSTANCE = 6390, 9090, 8081
+INSTANCES = 3
+
+# Short enough for a first look to show entries that expire.
+TUNING = {"UNSTALE_NAMESPACE": "stack", "UNSTALE_TTL": "20s", "UNSTALE_CAPACITY": "2000"}
+
+READY = 30  # seconds that any process may take to answer: a busy machine
+STOP = 10  # seconds that a process may take to end when asked to; a clean shutdown drains for 5 s
+
+
+class Failed(Exception):
+    """Something did not come up, or went away by itself."""
+
+
+def free_ports(preferred):
+    """A port for each: the one preferred, else one below those that the kernel gives to clients."""
+    probes = []
+    try:
+        for first in preferred:
+            candidates = random.sample(range(15_000, 32_000), 50)
+            probes.append(next(filter(None, map(probe, [first, *candidates] if first else candidates)), None))
+            if probes[-1] is None:
+                raise Failed("no free port")
+        return [held.getsockname()[1] for held in probes]
+    finally:
+        # All are held until all are found, so that none is found twice.
+        for held in filter(None, probes):
+            held.close()
+
+
+def probe(port):
+    """A socket on this port, or None."""
+    held = socket.socket()
+    # Where a server has just ended, its connections linger without being in the way.
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        held.bind(("127.0.0.1", port))
+    except OSError:
+        held.close()
+        return None
+    return held
+
+
+def program(names, folder=None):
+    for name in names:
+        found = shutil.which(name, path=folder)
+        if found:
+            return found
+    raise Failed(f"{' or '.join(names)} is not installed: `make redis-server prometheus`")
+
+
+class Process:
+    """A child of ours, restarted on demand; its output goes to a file."""
+
+    def __init__(self, name, command, log, env=None):
+        self.name, self.command, self.log, self.env = name, command, log, env
+        self.child = None
+        self.expected = False  # to be gone
+
+    async def start(self):
+        with open(self.log, "ab") as log:
+            # A group of its own: Ctrl-C reaches this script alone, which then ends all in order.
+            self.child = await asyncio.create_subprocess_exec(
+                *self.command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=self.env,
+                start_new_session=True,
+            )
+        self.expected = False
+
+    def send(self, number):
+        if self.child and self.child.returncode is None:
+            self.child.send_signal(number)
+
+    async def kill(self):
+        self.expected = True
+        self.send(signal.SIGKILL)
+        await self.child.wait()
+
+    async def stop(self):
+        if self.child is None:
+            return
+        self.expected = True
+        self.send(signal.SIGCONT)
+        self.send(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self.child.wait(), STOP)
+        except asyncio.TimeoutError:
+            await self.kill()
+
+    def gone(self):
+        return self.child is not None and self.child.returncode is not None and not self.expected
+
+    async def ready(self, answers):
+        end = time.monotonic() + READY
+        while not await asyncio.to_thread(answers):
+            if self.gone():
+                raise Failed(f"{self.name} ended:\n{tail(self.log)}")
+            if time.monotonic() > end:
+                raise Failed(f"{self.name} does not answer:\n{tail(self.log)}")
+            await asyncio.sleep(0.1)
+
+
+def tail(path, lines=15):
+    return "\n".join(Path(path).read_text(errors="replace").splitlines()[-lines:])
+
+
+def answers_http(url):
+    def ask():
+        try:
+            with urllib.request.urlopen(url, timeout=2) as reply:
+                return reply.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    return ask
+
+
+def answers_ping(port):
+    def ask():
+        try:
+            with socket.create_connection(("127.0.0.1", port), 2) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(5) == b"+PONG"
+        except OSError:
+            return False
+
+    return ask
+
+
+class Way:
+    """An instance's way to Redis, which can be closed or swallow everything."""
+
+    def __init__(self, upstream):
+        self.upstream, self.open, self.hole = upstream, True, False
+        self.server, self.writers = None, set()
+
+    async def start(self):
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        return self.server.sockets[0].getsockname()[1]
+
+    async def serve(self, reader, writer):
+        if not self.open:
+            return writer.close()
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.upstream)
+        except OSError:
+            return writer.close()
+        self.writers |= {writer, far_writer}
+        await asyncio.gather(self.pipe(reader, far_writer), self.pipe(far_reader, writer))
+        self.writers -= {writer, far_writer}
+
+    async def pipe(self, reader, writer):
+        lost = False
+        try:
+            while data := await reader.read(65_536):
+                lost = lost or self.hole
+                # TCP never delivers what comes after a hole.
+                if lost and not self.hole:
+                    break
+                if not lost:
+                    writer.write(data)
+                    await writer.drain()
+        except OSError:
+            pass
+        writer.close()
+
+    def cut(self):
+        for writer in self.writers:
+            writer.transport.abort()
+
+
+class Stack:
+    def __init__(self, options, folder):
+        self.options, self.folder = options, folder
+        self.redis, self.instances, self.load, self.prometheus = None, [], None, None
+        self.ways, self.ports = [], []
+
+    def processes(self):
+        # In the order in which they are to end: askers before those they ask.
+        return [p for p in (self.load, *self.instances, self.prometheus, self.redis) if p]
+
+    def make(self, name, *command, env=None):
+        return Process(name, [str(part) for part in command], self.folder / f"{name}.log", env)
+
+    async def start(self):
+        options = self.options
+        redis_bin = os.environ.get("REDIS_SERVER_BIN") or program(["redis-server", "valkey-server"])
+        prometheus_bin = program(["prometheus"], os.environ.get("PROMETHEUS_BIN"))
+        wanted = [REDIS, PROMETHEUS, *range(FIRST_INSTANCE, FIRST_INSTANCE + INSTANCES)]
+        redis_port, prometheus_port, *ports = free_ports([None] * len(wanted) if options.any_ports else wanted)
+        self.redis = self.make(
+            "redis", redis_bin, "--port", redis_port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+            "--dir", self.folder,
+        )
+        await self.redis.start()
+        await self.redis.ready(answers_ping(redis_port))
+        for number, port in enumerate(ports):
+            upstream = redis_port
+            if options.faults:
+                self.ways.append(Way(redis_port))
+                upstream = await self.ways[-1].start()
+            env = {**TUNING, **os.environ, "UNSTALE_REDIS_URL": f"redis://127.0.0.1:{upstream}"}
+            instance = self.make(
+                f"instance-{number + 1}", options.accounts, "--listen", f"127.0.0.1:{port}", "--database",
+                self.folder / "accounts.db", env=env,
+            )
+            self.instances.append(instance)
+            self.ports.append(port)
+            # One after the other: the first creates the database's tables.
+            await instance.start()
+            await instance.ready(answers_http(f"http://127.0.0.1:{port}/readyz"))
+        targets = [f"http://127.0.0.1:{port}" for port in self.ports]
+        loads = [part for target in targets for part in ("--load", target)]
+        self.load = self.make("load", options.accounts, *loads, "--rate", options.rate)
+        await self.load.start()
+        (self.folder / "prometheus.yml").write_text(json.dumps({  # JSON is YAML
+            "global": {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "5s"},
+            "rule_files": [str(ROOT / "dashboards/alerts.yml")],
+            "scrape_configs": [{
+                "job_name": "accounts",
+                "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in self.ports]}],
+            }],
+        }))
+        self.prometheus = self.make(
+            "prometheus", prometheus_bin, f"--config.file={self.folder}/prometheus.yml",
+            f"--storage.tsdb.path={self.folder}/data", f"--web.listen-address=127.0.0.1:{prometheus_port}",
+        )
+        await self.prometheus.start()
+        url = f"http://127.0.0.1:{prometheus_port}"
+        await self.prometheus.ready(answers_http(f"{url}/-/ready"))
+        return url, targets, f"redis://127.0.0.1:{redis_port}"
+
+    async def watch(self):
+        """Ends when a process has ended that should not have."""
+        while True:
+            await asyncio.sleep(0.5)
+            for process in self.processes():
+                if process.gone():
+                    raise Failed(f"{process.name} ended by itself:\n{tail(process.log)}")
+
+    async def faults(self):
+        if not self.options.faults:
+            return
+        while True:
+            await asyncio.sleep(25)
+            say("instance 2 is cut off from Redis for 10 s")
+            self.ways[1].open = False
+            self.ways[1].cut()
+            await asyncio.sleep(10)
+            self.ways[1].open = True
+            await asyncio.sleep(20)
+            say("instance 3 is in a black hole for 8 s")
+            self.ways[2].hole = True
+            await asyncio.sleep(8)
+            self.ways[2].hole = False
+            await asyncio.sleep(20)
+            say("Redis is killed, and started again after 5 s")
+            await self.redis.kill()
+            await asyncio.sleep(5)
+            await self.redis.start()
+            await asyncio.sleep(25)
+            say("instance 1 crashes, and is started again after 6 s")
+            await self.instances[0].kill()
+            await asyncio.sleep(6)
+            await self.instances[0].start()
+
+    async def stop(self):
+        for process in self.processes():
+            await process.stop()
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def tell(url, targets, redis):
+    say(f"Prometheus   {url}/graph and {url}/alerts")
+    for number, target in enumerate(targets):
+        say(f"instance {number + 1}   {target}/healthz, {target}/metrics, {target}/accounts/1")
+    metrics = " ".join(f"--metrics {target}/metrics" for target in targets)
+    say(f"Redis        {redis}; UNSTALE_REDIS_URL={redis} UNSTALE_NAMESPACE=stack unstale status {metrics}")
+    say("Boards       import dashboards/*.json into a Grafana with that Prometheus, or `make dashboards-preview`")
+    say("Ctrl-C stops everything.")
+
+
+async def run(options):
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    with tempfile.TemporaryDirectory(prefix="unstale-stack-") as folder:
+        stack = Stack(options, Path(folder))
+        waiting = [asyncio.create_task(stop.wait())]
+        try:
+            starting = asyncio.create_task(stack.start())
+            await asyncio.wait([starting, *waiting], return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                starting.cancel()
+                return
+            url, targets, redis = starting.result()
+            tell(url, targets, redis)
+            if options.state:
+                pids = [process.child.pid for process in stack.processes()]
+                state = {"prometheus": url, "instances": targets, "redis": redis, "pids": pids}
+                # Whoever sees the file sees all of it.
+                half = Path(f"{options.state}.half")
+                half.write_text(json.dumps(state))
+                half.rename(options.state)
+            waiting += [asyncio.create_task(stack.watch())]
+            faults = asyncio.create_task(stack.faults())
+            done, _ = await asyncio.wait(
+                waiting, timeout=options.seconds, return_when=asyncio.FIRST_COMPLETED)
+            faults.cancel()
+            for task in done:
+                task.result()
+        finally:
+            await stack.stop()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--accounts", default=ROOT / "target/release/examples/accounts", type=Path,
+                        help="the reference service [default: as cargo build --release --example accounts makes it]")
+    parser.add_argument("--rate", type=int, default=400, help="requests a second [default: 400]")
+    parser.add_argument("--faults", action="store_true", help="let things go wrong, over and over")
+    parser.add_argument("--seconds", type=float, help="stop by itself after so long")
+    parser.add_argument("--any-ports", action="store_true", help="do not try the usual ports first")
+    parser.add_argument("--state", help="a file to write addresses and process ids to, as JSON")
+    options = parser.parse_args()
+    if not options.accounts.is_file():
+        sys.exit(f"{options.accounts} is missing: cargo build --release --example accounts")
+    try:
+        asyncio.run(run(options))
+    except Failed as failure:
+        sys.exit(f"stack: {failure}")
+
+
+if __name__ == "__main__":
+    main()
