@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes overview.json and incident.json: `python3 dashboards/generate.py`, after a change of boards.py.
+"""Writes overview.json, incident.json, and alerts.yml as Kubernetes wants it, after a change of boards.py or
+alerts.yml: `python3 dashboards/generate.py`.
 
 `--check` only compares, for the tests. Needs nothing but Python.
 """
@@ -11,6 +12,28 @@ from pathlib import Path
 from boards import incident, overview
 
 HERE = Path(__file__).resolve().parent
+RULE = HERE.parent / "deploy/kubernetes/base/prometheusrule.yaml"
+
+RULE_HEAD = """\
+# The rules of dashboards/alerts.yml, written by dashboards/generate.py.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: unstale
+  labels:
+    app.kubernetes.io/name: accounts
+spec:
+"""
+
+
+def files():
+    """What is written: a path and its text each."""
+    for board in (overview(), incident()):
+        path = HERE / (board["uid"].removeprefix("unstale-") + ".json")
+        yield path, json.dumps(board, indent=2) + "\n"
+    rules = (HERE / "alerts.yml").read_text()
+    lines = rules[rules.index("groups:"):].splitlines()
+    yield RULE, RULE_HEAD + "".join(f"  {line}".rstrip() + "\n" for line in lines)
 
 
 def main():
@@ -18,9 +41,7 @@ def main():
     if sys.argv[1:] and not check:
         sys.exit(__doc__)
     stale = []
-    for board in (overview(), incident()):
-        path = HERE / (board["uid"].removeprefix("unstale-") + ".json")
-        text = json.dumps(board, indent=2) + "\n"
+    for path, text in files():
         if not check:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:

@@ -1,25 +1,18 @@
 //! A writer in another language, `examples/python/invalidate.py`, against PROTOCOL.md and against
 //! instances over a real Redis.
 
-use std::collections::hash_map::DefaultHasher;
 use std::fs;
-use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 use unstale::{Cache, Instance, Key, Loaded, Outcome, Settings};
 
 use crate::support::nodes::{Node, Source, metric, ms};
+use crate::support::python::{text, venv};
 use crate::support::redis::RedisServer;
 use crate::support::resp::Client;
-
-/// What installs what these tests need.
-const ADVICE: &str = "these tests need python3 with venv and pip: `make python`, or \
-                      `apt-get install python3-venv`, `dnf install python3`, `apk add python3`, \
-                      `brew install python`";
 
 /// How long anything may take that is only a matter of a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -32,48 +25,9 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// Runs a command that must succeed; what it printed.
-fn run(command: &mut Command, advice: &str) -> String {
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.unwrap_or_else(|error| unreachable!("{command:?}: {error}; {advice}"));
-    let text = text(&output);
-    assert!(output.status.success(), "{command:?}: {text}; {advice}");
-    text
-}
-
-fn text(output: &Output) -> String {
-    [&output.stdout, &output.stderr]
-        .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
-        .concat()
-}
-
-/// A Python that has what the example requires: made once, and kept with what cargo builds, so
-/// that later runs are quick and need no network.
+/// A Python that has what the example requires.
 pub(crate) fn python() -> PathBuf {
-    let requirements = read("examples/python/requirements.txt");
-    let version = run(Command::new("python3").arg("--version"), ADVICE);
-    let mut hasher = DefaultHasher::new();
-    (requirements, version).hash(&mut hasher);
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let home = kept.join(format!("python-{:016x}", hasher.finish()));
-    // Tests that need it at the same time make it once.
-    let lock = fs::File::create(kept.join("python.lock")).unwrap();
-    flock(&lock, FlockOperation::LockExclusive).unwrap();
-    if !home.exists() {
-        // Beside its place until it is complete: a run that is cut short leaves nothing that counts.
-        let fresh = TempDir::new_in(kept).unwrap();
-        let venv = ["-m", "venv"];
-        run(Command::new("python3").args(venv).arg(fresh.path()), ADVICE);
-        let pip = "-m pip install --quiet --disable-pip-version-check -r";
-        run(
-            Command::new(fresh.path().join("bin/python"))
-                .args(pip.split(' '))
-                .arg(root().join("examples/python/requirements.txt")),
-            "is the package index reachable?",
-        );
-        fs::rename(fresh.path(), &home).unwrap();
-    }
-    home.join("bin/python")
+    venv("examples/python/requirements.txt").join("python")
 }
 
 /// The example, with these arguments.

@@ -9,6 +9,7 @@ pub(crate) mod judge;
 pub(crate) mod nodes;
 pub(crate) mod prometheus;
 pub(crate) mod proxy;
+pub(crate) mod python;
 pub(crate) mod redis;
 pub(crate) mod resp;
 pub(crate) mod sentinel;

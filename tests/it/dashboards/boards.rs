@@ -1,6 +1,7 @@
 //! What Grafana is given.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -8,6 +9,7 @@ use unstale::metrics::describe;
 
 use super::expression::Expression;
 use super::{BOARDS, board, boards, folder, is_row, items, named, placeholders, text};
+use crate::support::python::{run, venv};
 
 /// Columns of Grafana's grid.
 const COLUMNS: u64 = 24;
@@ -175,6 +177,17 @@ fn every_variable_that_is_used_is_defined() {
             let name = &part[..end];
             assert!(own.contains(name) || of_grafana.contains(&name), "${name}");
         }
+    }
+}
+
+#[test]
+fn grafana_knows_every_field() {
+    let python = venv("deploy/requirements.txt").join("python");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in BOARDS {
+        let mut check = Command::new(&python);
+        check.arg(root.join("tests/it/dashboards/schema.py"));
+        run(check.arg(folder().join(file)), "the board has a fault");
     }
 }
 
