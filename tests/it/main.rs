@@ -32,4 +32,6 @@ mod soak;
 mod stack;
 mod stand_in;
 mod store;
+#[cfg(feature = "cli")]
+mod ttl;
 mod writes;

@@ -1,4 +1,7 @@
-//! `unstale status`: who is there, and how much is going on.
+//! `unstale status`: who is there, how much is going on, and what another TTL would do.
+
+mod scrape;
+mod ttl;
 
 use std::collections::{BTreeMap, HashMap};
 use std::process::ExitCode;
@@ -12,7 +15,7 @@ use unstale::operate::{Lane, Server};
 use crate::Failure;
 use crate::colour::Paint;
 use crate::common::{self, short, time};
-use crate::output::Output;
+use crate::output::{self, Output};
 
 /// How long events are counted.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -21,10 +24,15 @@ const HELP: &str = "\
 A member that has been silent for longer than member_timeout is dead: its peers finish its open \
 writes and forget it. Events are counted for a second.
 
+With --metrics it also says what hit ratio another TTL would have given each cache since its instances \
+started. A shorter one: at least so much, because every hit on an older entry is counted as lost. A longer \
+one: at most so much, because every read that found an entry expired for no longer is counted as won.
+
 Examples:
   unstale status
   unstale status --json | jq '.members | length'
   watch unstale status
+  unstale status --metrics http://10.0.0.7:9100/metrics --metrics http://10.0.0.8:9100/metrics
 
 Exit status: 0 shown, 1 Redis does not answer or refuses, 2 wrong usage or settings.";
 
@@ -35,20 +43,51 @@ pub(crate) struct Args {
     /// Write one JSON object
     #[arg(long)]
     json: bool,
+    /// The metrics of an instance, as http://HOST:PORT/metrics or a file; once for each instance.
+    /// Without UNSTALE_REDIS_URL nothing else is shown
+    #[arg(long, value_name = "URL")]
+    metrics: Vec<String>,
 }
 
 /// Looks twice, a second apart, and shows what is there.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let settings = common::settings()?;
+    let settings = Settings::from_env()?;
+    // Whoever asks for caches alone needs no Redis.
+    let settings = if settings.redis_url.is_none() && !args.metrics.is_empty() {
+        None
+    } else {
+        Some(common::settings()?)
+    };
     common::block_on(async move {
-        let status = Status::take(&settings).await?;
+        let mut instances = Vec::new();
+        for from in &args.metrics {
+            match scrape::metrics(from).await {
+                Ok(samples) => instances.push(samples),
+                Err(error) => {
+                    output::complain(&error);
+                    return Ok(ExitCode::FAILURE);
+                }
+            }
+        }
+        let caches = ttl::caches(&instances);
+        let status = match &settings {
+            Some(settings) => Some((Status::take(settings).await?, settings)),
+            None => None,
+        };
         let mut output = Output::new();
         if args.json {
-            output.line(status.json(&settings))?;
-        } else {
-            for line in status.lines(&settings, Paint::for_stdout()) {
-                output.line(line)?;
+            let mut json = status.map_or(json!({}), |(status, settings)| status.json(settings));
+            if !args.metrics.is_empty() {
+                let caches = caches.iter().map(|(name, cache)| cache.json(name));
+                json["caches"] = caches.collect();
             }
+            output.line(json)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let shown = status.map(|(status, settings)| status.lines(settings, Paint::for_stdout()));
+        let caches = caches.iter().flat_map(|(name, cache)| cache.lines(name));
+        for line in shown.unwrap_or_default().into_iter().chain(caches) {
+            output.line(line)?;
         }
         Ok(ExitCode::SUCCESS)
     })
