@@ -5,7 +5,7 @@ FEATURES := redis tls prometheus uuid test-util cli
 # build below target/ (see their .cargo/config.toml).
 APART := tests/models tests/shuttle
 
-.PHONY: help test lint soak fuzz bench redis-server python curl prometheus kubectl stack dashboards-preview
+.PHONY: help test lint soak fuzz bench redis-server python curl prometheus kubectl chromium stack dashboards-preview
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1: /p' $(MAKEFILE_LIST)
@@ -62,6 +62,11 @@ stack: redis-server prometheus ## Redis, three instances under load and Promethe
 	cargo build --release --example accounts
 	python3 deploy/stack.py $(FLAGS)
 
+dashboards-preview: redis-server prometheus chromium ## pictures of the boards over a fleet in trouble, into docs/; needs node and npm; five minutes
+	cargo build --release --example accounts
+	cd dashboards/preview && npm ci --no-audit --no-fund && npm run build
+	python3 dashboards/preview/preview.py $(FLAGS)
+
 bench: ## benchmarks
 	cargo bench --all-features
 
@@ -83,6 +88,11 @@ prometheus: ## installs Prometheus, which the tests of dashboards/ need, where i
 	@PATH="$${PROMETHEUS_BIN:-$$PATH}" command -v prometheus >/dev/null && exit 0; \
 	$(call install,--no-install-recommends prometheus,golang-github-prometheus,prometheus,prometheus,install Prometheus 2.40 or newer$(comma) or set PROMETHEUS_BIN to its folder); \
 	command -v prometheus >/dev/null || { echo "$$failed" >&2; exit 1; }
+
+chromium: ## installs Chromium, which draws the boards, where it is missing
+	@command -v "$${CHROMIUM_BIN:-chromium}" >/dev/null && exit 0; \
+	$(call install,--no-install-recommends chromium,chromium,chromium,--cask chromium,install Chromium$(comma) or set CHROMIUM_BIN); \
+	command -v chromium >/dev/null || { echo "$$failed" >&2; exit 1; }
 
 kubectl: ## installs kubectl, by which the tests build deploy/kubernetes, where it is missing
 	@command -v kubectl >/dev/null && exit 0; \

@@ -107,7 +107,7 @@ def overview():
              "count((unstale_connected{I} == 0) or on (job, instance) (sum by (job, instance) "
              '(rate(unstale_verifications_total{I,outcome="failed"}[R])) > 0)) or vector(0)',
              (None, GREEN), (1, ORANGE)),
-        stat("Oldest verification",
+        stat("Verified ago",
              "The longest time that any lane of any instance has not been known to have applied all events. "
              "Idle instances verify every half member_timeout only.", "s",
              "max(unstale_verified_age_seconds{I})", (None, GREEN), (5, ORANGE), (30, RED), decimals=1),
@@ -205,7 +205,7 @@ def overview():
                "Crash-safe writes. refused: not committed. failed, abandoned: the outcome is unknown, and the keys "
                "were invalidated. unconfirmed, unannounced: committed while Redis did not answer.", "ops",
                ("sum by (outcome) (rate(unstale_writes_total{I}[R]))", "{{outcome}}"), stack=True, min=0,
-               colors={"refused": ORANGE, "abandoned": RED, "unconfirmed": YELLOW}),
+               colors={"ok": GREEN, "refused": ORANGE, "abandoned": RED, "unconfirmed": YELLOW}),
     ]
     losses = [
         series("Gaps by cause",
@@ -249,13 +249,13 @@ def incident():
              "sum(increase(unstale_gaps_total{I}[RANGE]))", (None, GREEN), (1, ORANGE), decimals=0),
         stat("Fences", "Times in the time shown that everything of a lane was dropped.", "none",
              "sum(increase(unstale_fences_total{I}[RANGE]))", (None, GREEN), (1, ORANGE), decimals=0),
-        stat("Waiting to be published", "Keys, tags, caches and lanes in the outbox.", "none",
+        stat("In the outbox", "Keys, tags, caches and lanes in the outbox.", "none",
              "sum(unstale_outbox_keys{I})", (None, GREEN), (1_000, ORANGE), (50_000, RED)),
         stat("Open writes now", "Writes whose intents are not cleared yet.", "none",
              "sum(unstale_open_writes{I})", (None, GREEN), (100, ORANGE)),
         stat("Hit ratio here", "Of the chosen cache on this instance.", "percentunit", ratio("[R]"), (None, BLUE),
              decimals=1, **RATIO),
-        stat("Hit ratio of its peers", "Of the chosen cache on all others of the job: a difference says that it is "
+        stat("Peers' hit ratio", "Of the chosen cache on all others of the job: a difference says that it is "
              "this instance, none that it is Redis, the database or the readers.", "percentunit",
              ratio("[R]").replace("{C}", "{PEERS}"), (None, BLUE), decimals=1, noValue="no peers", **RATIO),
     ]
@@ -313,7 +313,7 @@ def incident():
         series("Crash-safe writes", "refused: not committed. failed, abandoned: the outcome is unknown, and the keys "
                "were invalidated. unconfirmed, unannounced: committed while Redis did not answer.", "ops",
                ("sum by (outcome) (rate(unstale_writes_total{I}[R]))", "{{outcome}}"), h=6, min=0, stack=True,
-               colors={"refused": ORANGE, "abandoned": RED, "unconfirmed": YELLOW}),
+               colors={"ok": GREEN, "refused": ORANGE, "abandoned": RED, "unconfirmed": YELLOW}),
         series("Open writes", "Writes whose intents are not cleared yet. Those of unknown outcome stay until "
                "write_timeout.", "none", ("sum(unstale_open_writes{I})", "open"), h=6, min=0),
         series("Recovered writes", "Writes that a dead instance left behind and this one finished invalidating, each "

@@ -97,8 +97,9 @@ def series(title, description, unit, *targets, w=8, h=8, stack=False, colors=Non
         custom={
             "drawStyle": rest.pop("draw", "line"),
             "lineInterpolation": "linear",
-            "lineWidth": 1,
-            "fillOpacity": 50 if stack else 10,
+            # The line of a layer without height would lie on the one below it.
+            "lineWidth": 0 if stack else 1,
+            "fillOpacity": 60 if stack else 10,
             "showPoints": "never",
             "spanNulls": False,
             "stacking": {"mode": "normal" if stack else "none", "group": "A"},

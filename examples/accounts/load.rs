@@ -13,11 +13,8 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// Accounts that exist once the load has run for a while.
-const ACCOUNTS: u64 = 5_000;
-
-/// As many exist from the beginning: four of five requests are for one of them.
-const FIRST: u64 = 1_000;
+/// Accounts there are; written before anything else.
+const ACCOUNTS: u64 = 1_000;
 
 /// Ids above [`ACCOUNTS`] that are asked for and never written.
 const NOBODY: u64 = 50;
@@ -74,11 +71,11 @@ impl Load {
         }
     }
 
-    /// Writes the first accounts; an instance that does not answer ends it.
+    /// Writes all accounts; an instance that does not answer ends it.
     async fn prepare(&self, http: &Client) {
-        for id in 1..=FIRST {
+        for id in 1..=ACCOUNTS {
             if put(http, &self.targets[0], id).await.is_err() {
-                return tracing::warn!(id, "the first accounts could not all be written");
+                return tracing::warn!(id, "the accounts could not all be written");
             }
         }
     }
