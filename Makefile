@@ -11,14 +11,10 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1: /p' $(MAKEFILE_LIST)
 
 # The runner with its summary comes last, so that the end of the output says how it went.
-test: redis-server python curl ## all tests, against real Redis servers that the tests start themselves
+test: redis-server python curl prometheus kubectl ## all tests, against real Redis servers that the tests start themselves
 	@for apart in $(APART); do \
 		(set -x; cd $$apart && cargo test --release --tests) || exit 1; \
 	done
-
-test: redis-server python curl prometheus ## all tests, against real Redis servers that the tests start themselves
-
-test: redis-server python curl prometheus kubectl ## all tests, against real Redis servers that the tests start themselves
 	cargo test --doc --all-features
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		set -x; cargo nextest run --all-features; \
