@@ -142,10 +142,14 @@ impl Cache {
         let shared = 1.0 + self.coalesced / self.misses.max(1.0);
         let worth = present.mul_f64(WORTH);
         let longer = self.late.iter().filter(|(bound, _)| length(bound) >= worth);
-        rows.extend(longer.take(ROWS).map(|(bound, late)| {
+        for (bound, late) in longer.take(ROWS) {
             let ttl = present.saturating_add(length(bound));
-            row(Some(ttl), now + late * shared, Is::AtMost)
-        }));
+            rows.push(row(Some(ttl), now + late * shared, Is::AtMost));
+            // From here on there is no more to be gained.
+            if *late >= self.expired {
+                break;
+            }
+        }
         rows.push(row(None, now + self.expired * shared, Is::AtMost));
         rows
     }
