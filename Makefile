@@ -60,7 +60,7 @@ stack: redis-server prometheus ## Redis, three instances under load and Promethe
 
 dashboards-preview: redis-server prometheus chromium ## pictures of the boards over a fleet in trouble, into docs/; needs node and npm; five minutes
 	cargo build --release --example accounts
-	cd dashboards/preview && npm ci --no-audit --no-fund && npm run build
+	cd dashboards/preview && npm install --no-save --no-audit --no-fund && npm run build
 	python3 dashboards/preview/preview.py $(FLAGS)
 
 bench: ## benchmarks
