@@ -226,13 +226,25 @@ def overview():
     ]
     for made in losses:
         made["gridPos"] = {"w": 6, "h": 7}
+    audit = [
+        series("Stale values found", "Values of audited hits that were still served, and still not what the source "
+               "has, so long after the staleness bound, each minute. Anything here is a writer that tells nobody, or "
+               "a fault. Nothing to see while UNSTALE_AUDIT is off.", "opm",
+               ("60 * sum by (cache, age) (rate(unstale_audit_stale_total{C}[R]))", "{{cache}} for {{age}}"), w=12,
+               h=7, min=0, stack=True, draw="bars"),
+        series("Audits", "Hits compared with the source. differs: it had another value at first, which may be newer "
+               "by a moment. failed: it could not be asked. skipped: too many were under way. Nothing to see while "
+               "UNSTALE_AUDIT is off.", "ops",
+               ("sum by (outcome) (rate(unstale_audits_total{C}[R]))", "{{outcome}}"), w=12, h=7, min=0, stack=True,
+               colors={"same": GREEN, "differs": YELLOW, "failed": RED, "skipped": GREY}),
+    ]
     return board(
         "overview", "unstale: overview",
         "Coherence and efficiency of a fleet's in-memory caches. RUNBOOK.md says what to do about what it shows.",
         [JOB, variable("instance", "Instance", 'label_values(unstale_connected{job=~"$job"}, instance)'), CACHE],
         [FENCES],
         rows(("At a glance", glance), ("Efficiency", efficiency), ("What would another TTL do?", tuning),
-             ("Bus and bandwidth", bus), ("Gaps and fences", losses)),
+             ("Bus and bandwidth", bus), ("Gaps and fences", losses), ("Audit", audit)),
     )
 
 
