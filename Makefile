@@ -63,9 +63,6 @@ dashboards-preview: redis-server prometheus chromium ## pictures of the boards o
 	cd dashboards/preview && npm install --no-save --no-audit --no-fund && npm run build
 	python3 dashboards/preview/preview.py $(FLAGS)
 
-bench: ## benchmarks
-	cargo bench --all-features
-
 # Stable Rust: cargo-fuzz's flags need RUSTC_BOOTSTRAP. What it finds goes to fuzz/artifacts; what is worth
 # keeping belongs into fuzz/corpus/payload, which every test run reads.
 SECONDS ?= 60
