@@ -269,10 +269,9 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         })
     }
 
-    /// Whether the promise lets a value whose load began at `loaded_at` be served now.
-    pub(crate) fn vouches(&self, hash: u64, loaded_at: Nanos) -> bool {
-        let vouched_for = loaded_at.max(self.stamps.lane(hash).verified_at());
-        let age = self.options.clock.now().saturating_sub(vouched_for);
+    /// Whether the promise lets what was true at `vouched_for` be served at `now`.
+    pub(crate) fn vouches(&self, vouched_for: Nanos, now: Nanos) -> bool {
+        let age = now.saturating_sub(vouched_for);
         self.options.max_staleness.is_none_or(|bound| age <= bound)
     }
 

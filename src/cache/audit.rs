@@ -142,10 +142,9 @@ where
                 return;
             }
             match self.compare(&inner).await {
-                Compared::Same => return,
                 // Between the two looks it may have been dropped.
                 Compared::Differs if self.is_served(&inner) => self.report(&inner, age),
-                Compared::Differs => return,
+                Compared::Same | Compared::Differs => return,
                 // The source is down: look again at the next age.
                 Compared::Unknown => {}
             }

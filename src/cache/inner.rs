@@ -27,6 +27,8 @@ use crate::{Error, ErrorKind, Key};
 pub(super) struct Began {
     stamp: Stamp,
     at: Nanos,
+    /// When its lane had been verified by then.
+    verified_at: Nanos,
 }
 
 /// How long a read waits for its lane to be verified before it goes to the loader.
@@ -101,7 +103,7 @@ where
         K: Borrow<Q>,
         Q: KeyRef<K> + ?Sized,
     {
-        let began = self.began();
+        let began = self.began(hash);
         let cause = match self.cause(&missing) {
             Some(cause) => cause,
             None => match self.verified(hash, key).await {
@@ -132,7 +134,7 @@ where
             };
             let landing = passenger.landing().await;
             // Otherwise load again, in the end after this read began.
-            if !self.answers(hash, began, &landing) {
+            if !self.answers(began, &landing) {
                 continue;
             }
             let age = self.core().clock.now().saturating_sub(landing.loaded_at);
@@ -140,22 +142,28 @@ where
         }
     }
 
-    pub(super) fn began(&self) -> Began {
+    pub(super) fn began(&self, hash: u64) -> Began {
+        let core = self.core();
         Began {
-            stamp: self.core().stamps.token(),
-            at: self.core().clock.now(),
+            verified_at: core.stamps.lane(hash).verified_at(),
+            stamp: core.stamps.token(),
+            at: core.clock.now(),
         }
     }
 
     /// Whether a load answers a read that may have joined it.
     ///
     /// Not if it began before an invalidation that the read must see (its tags were unknown when the
-    /// read joined). Not either if it began so long before the read that the promise is over: it may
-    /// run for `load_timeout`, and while the bus is down nobody hears what is invalidated meanwhile.
-    pub(super) fn answers(&self, hash: u64, began: Began, landing: &Landing<V>) -> bool {
-        landing.result.is_err()
-            || landing.answers(began.stamp)
-                && (landing.loaded_at >= began.at || self.store.vouches(hash, landing.loaded_at))
+    /// read joined). Not either if it began so long before the read that the promise was over: it
+    /// may run for `load_timeout`, and while the bus is down nobody hears what is invalidated
+    /// meanwhile. A verification that comes later does not vouch for it, for the event that it
+    /// proves applied may be the one that this load has missed.
+    pub(super) fn answers(&self, began: Began, landing: &Landing<V>) -> bool {
+        if landing.result.is_err() {
+            return true;
+        }
+        let vouched_for = landing.loaded_at.max(began.verified_at);
+        landing.answers(began.stamp) && self.store.vouches(vouched_for, began.at)
     }
 
     /// Why a read has to load; `None` if a verification may yet make it a hit. Ask once a read: it

@@ -38,7 +38,7 @@ where
         let hashes: Option<Vec<u64>> = keys.iter().map(Key::digest).collect();
         let hashes = hashes.ok_or_else(too_long)?;
         let mut values = vec![None; keys.len()];
-        let began = self.0.began();
+        let began: Vec<Began> = hashes.iter().map(|hash| self.0.began(*hash)).collect();
         let mut missing = Vec::new();
         for (index, (key, hash)) in keys.iter().zip(hashes).enumerate() {
             match self.look(hash, key).await {
@@ -55,16 +55,16 @@ where
                 Boarding::Found(lookup) => values[index] = lookup.value,
                 Boarding::Join(passenger) => {
                     self.0.metrics.coalesced.inc();
-                    waiting.push((index, hash, passenger));
+                    waiting.push((index, began[index], passenger));
                 }
                 Boarding::Lead(leader, passenger) => {
                     leaders.push(leader);
-                    waiting.push((index, hash, passenger));
+                    waiting.push((index, began[index], passenger));
                 }
             }
         }
         self.depart(leaders);
-        self.land_many(keys, began, waiting, &mut values).await?;
+        self.land_many(keys, waiting, &mut values).await?;
         Ok(values)
     }
 
@@ -112,14 +112,13 @@ where
     async fn land_many(
         &self,
         keys: &[K],
-        began: Began,
-        waiting: Vec<(usize, u64, Passenger<V>)>,
+        waiting: Vec<(usize, Began, Passenger<V>)>,
         values: &mut [Option<V>],
     ) -> Result<(), Error> {
         let mut failed = None;
-        for (index, hash, passenger) in waiting {
+        for (index, began, passenger) in waiting {
             let landing = passenger.landing().await;
-            let result = if self.0.answers(hash, began, &landing) {
+            let result = if self.0.answers(began, &landing) {
                 landing.result
             } else {
                 self.get(&keys[index]).await

@@ -56,3 +56,40 @@ fn a_read_is_not_answered_by_a_load_older_than_the_promise() {
     schedule.nodes[1].max_staleness = 150;
     assert_eq!(violation(&schedule), None);
 }
+
+/// Seed 6230. As before, but the lane was verified again while the load ran: that vouches for what the
+/// cache holds, not for what a load has read long ago.
+#[test]
+fn a_verification_does_not_vouch_for_a_load_that_began_before_it() {
+    let row = |node| Read { node, key: 3 };
+    let mut schedule = schedule(&[
+        (
+            0,
+            Loader {
+                before: 30,
+                after: 600,
+            },
+        ),
+        (732, row(1)),
+        (
+            848,
+            Fault {
+                node: 1,
+                fault: Silence,
+            },
+        ),
+        (
+            972,
+            PutAll {
+                node: 0,
+                column: false,
+            },
+        ),
+        (1_222, row(1)),
+    ]);
+    schedule.lanes = 2;
+    schedule.nodes[0].verify_interval = 50;
+    schedule.nodes[1].verify_interval = 50;
+    schedule.nodes[1].max_staleness = 100;
+    assert_eq!(violation(&schedule), None);
+}
