@@ -168,6 +168,22 @@ fn commit(random: &mut Random) -> Commit {
 fn fault(random: &mut Random, kind: u64, at: u64, nodes: usize, steps: &mut Vec<Step>) {
     let node = random.below(nodes as u64) as usize;
     let lasts = random.of(&[10, 60, 150, 400, 1_200]);
+    if kind < 5 {
+        delivery(random, kind, at, node, lasts, steps);
+    } else {
+        other(random, kind, at, node, nodes, lasts, steps);
+    }
+}
+
+/// Faults of what one instance is delivered.
+fn delivery(
+    random: &mut Random,
+    kind: u64,
+    at: u64,
+    node: usize,
+    lasts: u64,
+    steps: &mut Vec<Step>,
+) {
     let few = 1 + random.below(4) as u32;
     let mut add = |at: u64, what: What| steps.push(Step { at, what });
     let to = |fault: LinkFault| What::Fault { node, fault };
@@ -203,13 +219,30 @@ fn fault(random: &mut Random, kind: u64, at: u64, nodes: usize, steps: &mut Vec<
             }
             add(at + 500 + lasts, to(LinkFault::Delay(0)));
         }
-        4 => {
+        _ => {
             add(at, to(LinkFault::Hold));
             add(
                 at + lasts,
                 to(random.of(&[LinkFault::Release, LinkFault::ReleaseReversed])),
             );
         }
+    }
+}
+
+/// Faults of what an instance says, of the server, and of whole instances.
+fn other(
+    random: &mut Random,
+    kind: u64,
+    at: u64,
+    node: usize,
+    nodes: usize,
+    lasts: u64,
+    steps: &mut Vec<Step>,
+) {
+    let few = 1 + random.below(4) as u32;
+    let mut add = |at: u64, what: What| steps.push(Step { at, what });
+    let to = |fault: LinkFault| What::Fault { node, fault };
+    match kind {
         5 => {
             let fault = random.of(&[
                 LinkFault::FailPublish(few),

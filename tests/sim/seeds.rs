@@ -15,6 +15,7 @@ const SEEDS: u64 = 2_500;
 /// Every so many seeds one is run twice, and must go alike.
 const TWICE: u64 = 50;
 
+#[expect(clippy::panic, reason = "says all that is to be known of the failure")]
 fn check(seed: u64, totals: &mut BTreeMap<&'static str, u64>) -> u64 {
     let schedule = schedule(seed);
     let ran = run(&schedule);
@@ -38,6 +39,7 @@ fn check(seed: u64, totals: &mut BTreeMap<&'static str, u64>) -> u64 {
     trace
 }
 
+#[expect(clippy::print_stdout, reason = "what has happened in the schedules")]
 fn seeds(from: u64) {
     let mut totals = BTreeMap::new();
     for seed in from..from + SEEDS {
@@ -79,6 +81,7 @@ fn the_fourth_2500_seeds() {
 /// The schedule of `SIM_SEED`, 0 by default, and as many after it as `SIM_COUNT` says;
 /// `SIM_WITHOUT` names a mechanism that is taken out.
 #[test]
+#[expect(clippy::print_stdout, reason = "for whoever replays a seed")]
 fn one_seed() {
     let seed = std::env::var("SIM_SEED").map_or(0, |seed| seed.parse().expect("a number"));
     let without = std::env::var("SIM_WITHOUT").ok();
