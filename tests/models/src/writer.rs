@@ -169,7 +169,7 @@ impl Model {
                 state.commit(w, None);
             }
             Write::Announced { at, deadline } => {
-                let recent = now - at <= MEMBER_TIMEOUT / 2 || without(Mechanism::WritersGate);
+                let recent = 2 * (now - at) <= MEMBER_TIMEOUT || without(Mechanism::WritersGate);
                 if !recent || now >= deadline || state.committing.is_some() {
                     return false;
                 }
