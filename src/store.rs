@@ -339,8 +339,21 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         stored: &Stored<K>,
         entry: Entry<T>,
     ) -> Insertion {
-        let replace = |_: &Stored<K>, _: &mut Entry<T>| EntryAction::<Infallible>::ReplaceWithGuard;
-        let guard = match cache.entry(stored, Some(Duration::ZERO), replace) {
+        // What is replaced keeps its key, so another key with the same hash makes way first: in its
+        // place our value would be served under its name.
+        let replace = |held: &Stored<K>, _: &mut Entry<T>| {
+            if held.key == stored.key {
+                EntryAction::<Infallible>::ReplaceWithGuard
+            } else {
+                EntryAction::Remove
+            }
+        };
+        let mut placed = cache.entry(stored, Some(Duration::ZERO), replace);
+        if let EntryResult::Removed(_, other) = &placed {
+            self.subtract(&other.meta);
+            placed = cache.entry(stored, Some(Duration::ZERO), replace);
+        }
+        let guard = match placed {
             EntryResult::Vacant(guard) => guard,
             EntryResult::Replaced(guard, old) => {
                 self.subtract(&old.meta);

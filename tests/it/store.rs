@@ -238,3 +238,35 @@ async fn blocking_code_may_peek_and_invalidate() {
         "a peek loads nothing"
     );
 }
+
+/// Keys that have one hash, as an attacker may choose them.
+#[derive(Clone, PartialEq, Eq)]
+struct Twin(u64);
+
+impl unstale::Key for Twin {
+    fn write(&self, out: &mut unstale::KeyWriter) {
+        self.0.write(out);
+    }
+
+    fn digest(&self) -> Option<u64> {
+        Some(7)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_never_served_the_value_of_another_with_its_hash() {
+    let (_bus, instance) = crate::support::nodes::alone().await;
+    let twins = instance
+        .cache::<Twin, u64>("twins")
+        .loader(
+            |twin: Twin| async move { Ok::<_, std::io::Error>((twin.0 < 10).then_some(twin.0)) },
+        )
+        .build()
+        .unwrap();
+    // Values and absences, each after each.
+    for twin in [1, 2, 1, 1, 11, 12, 1, 11, 2, 2] {
+        let value = twins.get(&Twin(twin)).await.unwrap();
+        assert_eq!(value, (twin < 10).then_some(twin), "{twin}");
+    }
+    assert_eq!(twins.stats().hits, 2, "the same key twice");
+}
