@@ -7,6 +7,7 @@
 pub(crate) mod local;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+pub(crate) mod shared;
 
 use std::fmt;
 use std::future::Future;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::Error;
+use crate::bus::shared::{ClaimId, Fetch, Fetched, Name, Put, Stored};
 use crate::metrics::Traffic;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -145,6 +147,23 @@ pub(crate) trait Bus: Send + Sync + fmt::Debug {
     /// Records intents and registers this instance as alive; whether the fleet knew it, as in
     /// [`Verified::known`].
     fn record(&self, lane: u32, intents: Vec<Intent>) -> BoxFuture<'_, Result<bool, Error>>;
+
+    /// From now on this instance uses the shared tier: its verifications begin each lane's record,
+    /// and from then on everybody's events are recorded there in the same step.
+    #[cfg_attr(not(feature = "shared"), allow(dead_code, reason = "nobody asks"))]
+    fn share(&self);
+
+    /// A value of the shared tier, if it counts; else, where asked for, the claim to load it.
+    #[cfg_attr(not(feature = "shared"), allow(dead_code, reason = "nobody asks"))]
+    fn fetch(&self, lane: u32, fetch: Fetch) -> BoxFuture<'_, Result<Fetched, Error>>;
+
+    /// Stores a value, unless it was invalidated since its load began, and gives the claim up.
+    #[cfg_attr(not(feature = "shared"), allow(dead_code, reason = "nobody asks"))]
+    fn put(&self, lane: u32, put: Put) -> BoxFuture<'_, Result<Stored, Error>>;
+
+    /// Gives a claim up without a value, so that somebody else may load.
+    #[cfg_attr(not(feature = "shared"), allow(dead_code, reason = "nobody asks"))]
+    fn release(&self, lane: u32, name: Name, claim: ClaimId) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Asks for a subscription to be mended; returns at once, [`BusEvent::Subscribed`] follows.
     fn mend(&self, how: Mend);

@@ -7,8 +7,8 @@ mod seal;
 mod wire;
 
 pub(crate) use seal::{Mac, Seal};
-pub(crate) use wire::DecodeError;
-use wire::{decode, encode_within};
+use wire::decode;
+pub(crate) use wire::{DecodeError, decode_prefix, encode_within};
 
 /// The origin of events that every instance applies, whoever sent them: those of a dead writer.
 pub(crate) const NOBODY: u64 = 0;

@@ -150,6 +150,16 @@ impl LocalBus {
         self.rejoin();
     }
 
+    /// Deletes the shared tier: values, claims and the record of invalidations.
+    pub fn drop_shared(&self) {
+        self.with_servers(Server::drop_shared);
+    }
+
+    /// Publishes an event that nobody can read, as an instance of a later version might.
+    pub fn publish_unreadable(&self, lane: u32) {
+        self.publish_garbage(lane);
+    }
+
     /// Writes to a lane's channel past the protocol, as a foreign program would: no sequence is
     /// drawn and nothing is journaled.
     ///

@@ -35,6 +35,10 @@ pub enum Mechanism {
     Collapse,
     /// A verification counts only from the server that is still the primary.
     StillThePrimary,
+    /// A value of the shared tier counts only if the record has nothing newer that concerns it.
+    SharedRecord,
+    /// With the shared tier an instance applies its own events again once they are published.
+    OwnEchoes,
 }
 
 #[cfg(any(test, feature = "test-util"))]

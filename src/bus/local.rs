@@ -8,6 +8,7 @@ pub(crate) mod history;
 pub(crate) mod lane;
 mod link;
 mod members;
+mod record;
 pub(crate) mod server;
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ mod status;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod tier;
 #[cfg(feature = "tls")]
 mod tls;
 mod topology;
@@ -36,6 +37,7 @@ mod url;
 mod wire;
 
 use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +53,7 @@ use self::scripts::{Beat, Names, Script};
 use self::shared::Shared;
 use self::topology::Topology;
 use self::url::Address;
+use crate::bus::shared::{ClaimId, Fetch, Fetched, Name, Put, Stored};
 use crate::bus::{
     BoxFuture, Bus, BusConfig, BusEvent, EVENT_QUEUE, Intent, IntentId, JOURNAL_PAGE, Journal,
     Mend, Position, Verified,
@@ -169,13 +172,18 @@ impl RedisBus {
     async fn beat(&self, lane: u32) -> Result<(Arc<Node>, Beat), Error> {
         let names = self.names(lane)?;
         let config = &self.shared.common.config;
-        let keys = [&names.state, &names.journal, &names.members, &names.intents];
+        let mut keys = vec![&names.state, &names.journal, &names.members, &names.intents];
+        let shares = self.shared.common.shares.load(Relaxed);
+        if shares {
+            keys.extend([&names.record, &names.formats]);
+        }
         let args = [
             self.instance(),
             number(config.member_timeout.as_millis()),
             number(config.lanes),
             number(config.journal),
             names.channel.clone().into(),
+            number(u8::from(shares)),
         ];
         let call = self
             .shared
@@ -197,6 +205,9 @@ impl Bus for RedisBus {
             let mut keys = vec![&names.state, &names.journal];
             if !clears.is_empty() {
                 keys.extend([&names.members, &names.intents]);
+            }
+            if self.shared.common.shares.load(Relaxed) {
+                keys.extend([&names.record, &names.formats]);
             }
             let mut args = vec![
                 names.channel_end().into(),
@@ -266,6 +277,22 @@ impl Bus for RedisBus {
                     .await?,
             )
         })
+    }
+
+    fn share(&self) {
+        self.shared.common.shares.store(true, Relaxed);
+    }
+
+    fn fetch(&self, lane: u32, fetch: Fetch) -> BoxFuture<'_, Result<Fetched, Error>> {
+        Box::pin(self.fetch_value(lane, fetch))
+    }
+
+    fn put(&self, lane: u32, put: Put) -> BoxFuture<'_, Result<Stored, Error>> {
+        Box::pin(self.put_value(lane, put))
+    }
+
+    fn release(&self, lane: u32, name: Name, claim: ClaimId) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.release_claim(lane, name, claim))
     }
 
     fn mend(&self, how: Mend) {

@@ -97,23 +97,39 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Event, DecodeError> {
     let Some((&VERSION, body)) = payload.split_first() else {
         return Err(DecodeError::UnknownVersion);
     };
-    let mut unknown_kind = false;
+    let mut rmp = reader(body);
+    let event = read(&mut rmp, body.len())?;
+    // The reader does not tell its position, but only at the end is there no next marker.
+    match u8::deserialize(&mut rmp) {
+        Err(RmpError::InvalidMarkerRead(_)) => Ok(event),
+        _ => Err(DecodeError::Trailing),
+    }
+}
+
+/// As [`decode`], of a payload that something may follow which only its subscribers understand.
+pub(crate) fn decode_prefix(payload: &[u8]) -> Result<Event, DecodeError> {
+    match payload.split_first() {
+        Some((&VERSION, body)) => read(&mut reader(body), body.len()),
+        _ => Err(DecodeError::UnknownVersion),
+    }
+}
+
+type Reader<'a> = rmp_serde::Deserializer<rmp_serde::decode::ReadRefReader<'a, [u8]>>;
+
+fn reader(body: &[u8]) -> Reader<'_> {
     let mut rmp = rmp_serde::Deserializer::from_read_ref(body);
     rmp.set_max_depth(MAX_DEPTH);
-    let most_ops = body.len() / SHORTEST_OP;
-    match (EventSeed {
-        most_ops,
+    rmp
+}
+
+fn read(rmp: &mut Reader<'_>, length: usize) -> Result<Event, DecodeError> {
+    let mut unknown_kind = false;
+    let seed = EventSeed {
+        most_ops: length / SHORTEST_OP,
         unknown_kind: &mut unknown_kind,
-    })
-    .deserialize(&mut rmp)
-    {
-        Ok(event) => {
-            // The reader does not tell its position, but only at the end is there no next marker.
-            match u8::deserialize(&mut rmp) {
-                Err(RmpError::InvalidMarkerRead(_)) => Ok(event),
-                _ => Err(DecodeError::Trailing),
-            }
-        }
+    };
+    match seed.deserialize(rmp) {
+        Ok(event) => Ok(event),
         Err(_) if unknown_kind => Err(DecodeError::UnknownKind),
         Err(_) => Err(DecodeError::Malformed),
     }

@@ -52,6 +52,8 @@ label! {
         Repair = "repair",
         /// Recording intents of writes.
         Intent = "intent",
+        /// Values of the shared tier, fetched and stored.
+        Shared = "shared",
         /// Connecting, authenticating, subscribing, loading scripts, goodbye.
         Connect = "connect",
     }
@@ -251,6 +253,61 @@ impl StaleFor {
     /// As the label says it.
     pub(crate) fn text(self) -> &'static str {
         Self::LABELS[0].values[self.index()]
+    }
+}
+
+label! {
+    /// What the shared tier had for a read of it.
+    #[cfg_attr(not(feature = "shared"), expect(dead_code, reason = "there is no shared tier"))]
+    SharedRead, "outcome" {
+        /// A value that counts.
+        Found = "found",
+        /// None that counts.
+        Missing = "missing",
+        /// A value of another version, of another key, or no value at all.
+        Foreign = "foreign",
+        /// The server is in another life than this instance has seen, or keeps no record yet.
+        Refused = "refused",
+        /// The lane could not be verified, so nothing was asked.
+        Unverified = "unverified",
+        /// The bus is away or the breaker open, so nothing was asked.
+        Skipped = "skipped",
+        /// Too many reads were asking.
+        Busy = "busy",
+        /// An error, or no answer in time.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// How storing a value in the shared tier ended.
+    #[cfg_attr(not(feature = "shared"), expect(dead_code, reason = "there is no shared tier"))]
+    SharedStore, "outcome" {
+        /// It is there.
+        Stored = "stored",
+        /// The same bytes were there: only their times were renewed.
+        Unchanged = "unchanged",
+        /// It was invalidated since its load began, or a newer one is there.
+        Refused = "refused",
+        /// It is larger than the cache allows.
+        Oversized = "oversized",
+        /// It cannot be serialized.
+        Broken = "broken",
+        /// Redis did not answer, or not well.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// How waiting for another instance's load ended.
+    #[cfg_attr(not(feature = "shared"), expect(dead_code, reason = "there is no shared tier"))]
+    SharedWait, "outcome" {
+        /// With its value.
+        Found = "found",
+        /// It gave up, and this instance loads.
+        Led = "led",
+        /// The wait was over, or Redis away: this instance loads.
+        GaveUp = "gave_up",
     }
 }
 

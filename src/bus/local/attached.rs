@@ -1,6 +1,7 @@
 //! One instance's access to a local bus: commands, as they would run over a network.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +9,9 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::lane::Beat;
 use super::link::take_one;
+use super::record::Tier;
 use super::{LocalBus, POSITION, State};
+use crate::bus::shared::{ClaimId, Fetch, Fetched, HEAD, Name, Put, Stored};
 use crate::bus::{BoxFuture, Bus, BusConfig, Intent, IntentId, Journal, Mend, Position, Verified};
 use crate::metrics::Kind;
 use crate::without::{Mechanism, without};
@@ -25,6 +28,7 @@ pub(super) struct Attached {
     bus: LocalBus,
     number: usize,
     config: BusConfig,
+    shares: AtomicBool,
 }
 
 /// Which commands a paused publisher stops.
@@ -40,6 +44,7 @@ impl Attached {
             bus,
             number,
             config,
+            shares: AtomicBool::new(false),
         }
     }
 
@@ -152,13 +157,17 @@ impl Attached {
             lanes: *lanes,
             journal: *journal,
         };
+        let shares = self.shares.load(Relaxed);
         let verify = |state: &mut State| {
             let now = state.now();
             let mut published = Vec::new();
-            let verified =
-                state
-                    .server(namespace, self.number)
-                    .verify(now, lane, &beat, &mut published);
+            let verified = state.server(namespace, self.number).verify(
+                now,
+                lane,
+                &beat,
+                shares,
+                &mut published,
+            );
             #[cfg(any(test, feature = "test-util"))]
             state.note_seen(self.number);
             for published in &published {
@@ -227,6 +236,48 @@ impl Bus for Attached {
             state
                 .server(namespace, self.number)
                 .record(now, lane, *instance, intents)
+        }))
+    }
+
+    fn share(&self) {
+        self.shares.store(true, Relaxed);
+    }
+
+    fn fetch(&self, lane: u32, fetch: Fetch) -> BoxFuture<'_, Result<Fetched, Error>> {
+        Box::pin(async move {
+            let traffic = &self.config.traffic;
+            traffic.sent(Kind::Shared, size_of::<Fetch>());
+            let namespace = &self.config.namespace;
+            let run = |state: &mut State| {
+                let now = state.now();
+                state
+                    .server(namespace, self.number)
+                    .fetch(now, lane, &fetch)
+            };
+            let fetched = self.command(Command::Other, run).await?;
+            traffic.received(Kind::Shared, Tier::size(&fetched.found));
+            Ok(fetched)
+        })
+    }
+
+    fn put(&self, lane: u32, put: Put) -> BoxFuture<'_, Result<Stored, Error>> {
+        let body = put.body.as_ref().map_or(0, Bytes::len);
+        self.config.traffic.sent(Kind::Shared, HEAD + body);
+        Box::pin(self.command(Command::Other, move |state| {
+            state
+                .server(&self.config.namespace, self.number)
+                .put(lane, put)
+        }))
+    }
+
+    fn release(&self, lane: u32, name: Name, id: ClaimId) -> BoxFuture<'_, Result<(), Error>> {
+        self.config
+            .traffic
+            .sent(Kind::Shared, name.len() + id.len());
+        Box::pin(self.command(Command::Other, move |state| {
+            state
+                .server(&self.config.namespace, self.number)
+                .release(lane, &name, id);
         }))
     }
 

@@ -1,5 +1,6 @@
 //! What can go wrong with a local bus; `unstale::testing` is the face of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -233,6 +234,20 @@ impl LocalBus {
     }
 
     /// What a foreign writer puts on a lane's channel, in every namespace.
+    /// Gives bytes that are no event the next place in a lane of every namespace.
+    pub(crate) fn publish_garbage(&self, lane: u32) {
+        let mut state = self.0.lock();
+        let now = state.now();
+        let one_link = |(number, link): (&usize, &Link)| (link.namespace.clone(), *number);
+        let by_namespace: BTreeMap<_, _> = state.links.iter().map(one_link).collect();
+        for (namespace, number) in by_namespace {
+            let garbage = Bytes::from_static(super::link::GARBAGE);
+            let server = state.server(&namespace, number);
+            let published = server.publish(now, lane, 4_096, garbage, &[]);
+            state.deliver(&namespace, number, &published);
+        }
+    }
+
     pub(crate) fn inject(&self, lane: u32, bytes: &Bytes) {
         let event = match bytes.split_first_chunk::<POSITION>() {
             Some((position, payload)) if payload.len() <= MAX_PAYLOAD => {

@@ -163,8 +163,14 @@ impl Lane {
         self.members.goodbye(instance);
     }
 
+    /// Whether a verification has found it in this life of the server.
+    pub(crate) fn is_verified_in(&self, run: u64) -> bool {
+        let checked = self.counter.as_ref().and_then(|counter| counter.checked);
+        checked.is_some_and(|checked| checked.run == run)
+    }
+
     /// The position of the latest event; zero where the lane has no counter.
-    fn head(&self) -> Position {
+    pub(crate) fn head(&self) -> Position {
         match &self.counter {
             Some(counter) => Position {
                 epoch: counter.epoch,

@@ -15,7 +15,7 @@ use crate::bus::{BusConfig, BusEvent, EVENT_QUEUE, GapCause, Mend};
 use crate::metrics::{Kind, Traffic};
 
 /// What a garbled delivery holds instead of its payload: no version of the encoding begins so.
-const GARBAGE: &[u8] = &[0xc1, 0xff, 0x00, 0xc1];
+pub(super) const GARBAGE: &[u8] = &[0xc1, 0xff, 0x00, 0xc1];
 
 /// What is wrong with a connection. All of it is set by `unstale::testing` only.
 #[derive(Debug, Default)]

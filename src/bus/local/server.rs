@@ -7,6 +7,8 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::lane::{Beat, Lane, Moment, OtherLanes, Published};
+use super::record::{Tier, millis};
+use crate::bus::shared::{ClaimId, Fetch, Fetched, Name, Put, Stored};
 use crate::bus::{Intent, IntentId, Journal, Verified};
 use crate::without::{Mechanism, without};
 
@@ -17,6 +19,8 @@ const EPOCH_BITS: u32 = 52;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Server {
     lanes: BTreeMap<u32, Lane>,
+    /// Each lane's part of the shared tier. What happens to a lane is recorded there in the same step.
+    tiers: BTreeMap<u32, Tier>,
     /// Which life of the server this is; stands for Redis' run id.
     run: u64,
     /// Epochs drawn so far.
@@ -34,19 +38,35 @@ impl Server {
         clears: &[IntentId],
     ) -> Published {
         let moment = self.moment(now);
-        self.lane(lane).publish(&moment, journal, payload, clears)
+        let published = self.lane(lane).publish(&moment, journal, payload, clears);
+        self.tier(lane)
+            .remember(published.position, &published.payload);
+        published
     }
 
-    /// A member's beat; what it published for dead members goes to `published`.
+    /// A member's beat; what it published for dead members goes to `published`. One that `shares`
+    /// uses the shared tier.
     pub(crate) fn verify(
         &mut self,
         now: Duration,
         lane: u32,
         beat: &Beat,
+        shares: bool,
         published: &mut Vec<Published>,
     ) -> Result<Verified, OtherLanes> {
         let moment = self.moment(now);
-        self.lane(lane).verify(&moment, beat, published)
+        let verified = self.lane(lane).verify(&moment, beat, published)?;
+        let tier = self.tier(lane);
+        for Published {
+            position, payload, ..
+        } in published
+        {
+            tier.remember(*position, payload);
+        }
+        if shares {
+            tier.begin(verified.head);
+        }
+        Ok(verified)
     }
 
     /// At most a page of the events after `after`.
@@ -65,6 +85,26 @@ impl Server {
         self.lane(lane).record(now, instance, intents)
     }
 
+    /// Asks for a value of the shared tier.
+    pub(crate) fn fetch(&mut self, now: Duration, lane: u32, fetch: &Fetch) -> Fetched {
+        // Of another life of the server nothing is known that was lost with the one before.
+        let run = self.run;
+        let of = self.lane(lane);
+        let (head, sound) = (of.head(), of.is_verified_in(run));
+        self.tier(lane).fetch(head, sound, millis(now), fetch)
+    }
+
+    /// Stores a value of the shared tier.
+    pub(crate) fn put(&mut self, lane: u32, put: Put) -> Stored {
+        let head = self.lane(lane).head();
+        self.tier(lane).put(head, put)
+    }
+
+    /// Gives a claim up.
+    pub(crate) fn release(&mut self, lane: u32, name: &Name, claim: ClaimId) {
+        self.tier(lane).release(name, claim);
+    }
+
     /// Removes the instance from every lane where it has no open writes.
     pub(crate) fn goodbye(&mut self, instance: u64) {
         for lane in self.lanes.values_mut() {
@@ -76,6 +116,10 @@ impl Server {
         self.lanes
             .entry(number)
             .or_insert_with(|| Lane::new(number))
+    }
+
+    fn tier(&mut self, lane: u32) -> &mut Tier {
+        self.tiers.entry(lane).or_default()
     }
 
     /// Draws an epoch for every call, needed or not: it is the number of the call, scattered so
@@ -106,14 +150,23 @@ impl Server {
 
     /// The last events of each lane never happened.
     pub(crate) fn forget(&mut self, events: u64) {
-        for lane in self.lanes.values_mut() {
+        for (number, lane) in &mut self.lanes {
             lane.forget(events);
+            if let Some(tier) = self.tiers.get_mut(number) {
+                tier.forget(lane.head().sequence);
+            }
         }
     }
 
     /// Everything is gone.
     pub(crate) fn flush(&mut self) {
         self.lanes.clear();
+        self.tiers.clear();
+    }
+
+    /// The shared tier's record and values are gone, as when Redis evicts them.
+    pub(crate) fn drop_shared(&mut self) {
+        self.tiers.clear();
     }
 
     pub(crate) fn each_lane(&mut self, change: impl FnMut(&mut Lane)) {

@@ -209,15 +209,17 @@ impl Session {
     /// Loads all scripts in one round trip.
     async fn with_scripts(mut self, node: &Node) -> Result<Self, FredError> {
         let load = |script| self.load(node, script);
-        let (publish, verify, journal, record, goodbye, probe) = try_join!(
+        let (publish, verify, journal, record, goodbye, fetch, put, probe) = try_join!(
             load(Script::Publish),
             load(Script::Verify),
             load(Script::Journal),
             load(Script::Record),
             load(Script::Goodbye),
+            load(Script::Fetch),
+            load(Script::Put),
             load(Script::Probe),
         )?;
-        self.hashes = [publish, verify, journal, record, goodbye, probe];
+        self.hashes = [publish, verify, journal, record, goodbye, fetch, put, probe];
         Ok(self)
     }
 

@@ -14,6 +14,135 @@ local function first_sequence()
   return time[1] * 1000000 + time[2]
 end
 
+-- The shared tier's record, where the fleet has one (s has the field 't'): which invalidations the lane
+-- has had. r: a sorted set of names by their latest sequence ('k' cache format key, 't' cache format tag,
+-- 'c' cache), and '-', the floor, below which nothing counts. f: a hash of the epoch 'e', the last
+-- sequence 'q' that is recorded, and for each cache the format of its latest event, where that was, and
+-- where the latest of any other format was. If anything is missing, or not of this epoch, or 'q' is not
+-- the lane's sequence, nothing counts until a verification begins the record again.
+
+-- Names in r at most, and caches in f at most. As RECORD and RECORD_CACHES in bus/shared.rs.
+local RECORD, RECORD_CACHES = 65536, 4096
+
+-- An array's length, or an integer, of MessagePack at a place; the place after it. cmsgpack knows no bin.
+local function array_at(text, at)
+  local byte = string.byte(text, at)
+  if byte >= 0x90 and byte <= 0x9f then
+    return byte - 0x90, at + 1
+  elseif byte == 0xdc then
+    return struct.unpack('>I2', text, at + 1)
+  end
+  assert(byte == 0xdd)
+  return struct.unpack('>I4', text, at + 1)
+end
+
+local WIDTHS = { [0xcc] = '>I1', [0xcd] = '>I2', [0xce] = '>I4', [0xcf] = '>I8' }
+local function integer_at(text, at)
+  local byte = string.byte(text, at)
+  if byte < 0x80 then
+    return byte, at + 1
+  end
+  return struct.unpack(assert(WIDTHS[byte]), text, at + 1)
+end
+
+local BINS = { [0xc4] = '>I1', [0xc5] = '>I2', [0xc6] = '>I4' }
+local function bin_at(text, at)
+  local length, from = struct.unpack(assert(BINS[string.byte(text, at)]), text, at + 1)
+  assert(from + length - 1 <= #text)
+  return string.sub(text, from, from + length - 1), from + length
+end
+
+-- The event's operations, as { cache, format, kind, hashes }. What follows them is for others to read.
+local function ops_of(payload)
+  assert(string.byte(payload, 1) == 1)
+  local elements, at = array_at(payload, 2)
+  assert(elements >= 3)
+  local _, count
+  _, at = integer_at(payload, at)
+  _, at = integer_at(payload, at)
+  count, at = array_at(payload, at)
+  local ops = {}
+  for n = 1, count do
+    local fields, cache, format, kind, hashes
+    fields, at = array_at(payload, at)
+    -- More of them may have any shape, so that the next operation cannot be found.
+    assert(fields == 4)
+    cache, at = integer_at(payload, at)
+    format, at = integer_at(payload, at)
+    kind, at = integer_at(payload, at)
+    hashes, at = bin_at(payload, at)
+    assert(kind <= 3 and #hashes % 8 == 0)
+    ops[n] = { struct.pack('>I4', cache), struct.pack('>I4', format), kind, hashes }
+  end
+  return ops
+end
+
+-- Adds what the event names to the record. The last step says that it is complete: where any before it
+-- fails, there is a hole, and nothing counts.
+local function remember(s, epoch, sequence, payload)
+  local base = string.sub(s, 1, -2)
+  local r, f = base .. 'r', base .. 'f'
+  local known = redis.call('HMGET', f, 'e', 'q')
+  if not known[1] then
+    -- Nobody has used the tier for long.
+    redis.call('HDEL', s, 't')
+    return
+  elseif known[1] ~= epoch or tonumber(known[2]) ~= sequence - 1 then
+    return
+  end
+  local place = string.format('%.0f', sequence)
+  local read, ops = pcall(ops_of, payload)
+  local everything = not read
+  local batch = { r }
+  local function add(name)
+    batch[#batch + 1] = place
+    batch[#batch + 1] = name
+    if #batch > 1000 then
+      redis.call('ZADD', unpack(batch))
+      batch = { r }
+    end
+  end
+  for _, op in ipairs(read and ops or {}) do
+    local cache, format, kind, hashes = unpack(op)
+    if kind == 3 then
+      everything = true
+      break
+    elseif kind == 2 then
+      add('c' .. cache)
+    else
+      local name = (kind == 0 and 'k' or 't') .. cache .. format
+      for at = 1, #hashes, 8 do
+        add(name .. string.sub(hashes, at, at + 7))
+      end
+    end
+    local last, others = redis.call('HGET', f, cache), 0
+    if last then
+      local of, at
+      of, at, others = struct.unpack('>c4I8I8', last)
+      if of ~= format then
+        others = math.max(others, at)
+      end
+    end
+    redis.call('HSET', f, cache, format .. struct.pack('>I8I8', sequence, others))
+  end
+  if everything or redis.call('HLEN', f) > RECORD_CACHES + 2 then
+    redis.call('DEL', r)
+    redis.call('ZADD', r, place, '-')
+  else
+    if #batch > 1 then
+      redis.call('ZADD', unpack(batch))
+    end
+    local over = redis.call('ZCARD', r) - 1 - RECORD
+    if over > 0 then
+      -- Of equal places '-' comes first, so it always has the lowest rank.
+      local last = redis.call('ZRANGE', r, over, over, 'WITHSCORES')
+      redis.call('ZREMRANGEBYRANK', r, 1, over)
+      redis.call('ZADD', r, 'XX', last[2], '-')
+    end
+  end
+  redis.call('HSET', f, 'q', place)
+end
+
 -- Gives the event the next sequence, journals it, delivers it. Returns the sequence.
 local function announce(s, j, journal, channel, epoch, payload)
   local sequence = redis.call('HINCRBY', s, 'q', 1)
@@ -27,6 +156,10 @@ local function announce(s, j, journal, channel, epoch, payload)
       redis.call('DEL', j)
       redis.call('XADD', j, id, 'e', payload)
     end
+  end
+  if redis.call('HGET', s, 't') then
+    -- An event is worth more than the record of it: what fails in there leaves a hole.
+    pcall(remember, s, epoch, sequence, payload)
   end
   -- The name of a channel ends with its database's number. A cluster has no databases, and its
   -- channels are sharded: only the subscribers at this node hear them.

@@ -31,6 +31,8 @@ pub(super) struct Common {
     pub(super) doubt: Notify,
     /// A server said so: the slots are looked up again.
     pub(super) moved: AtomicBool,
+    /// This instance uses the shared tier.
+    pub(super) shares: AtomicBool,
     pub(super) losses: LogGate,
     pub(super) refusals: LogGate,
 }
@@ -45,6 +47,7 @@ impl Common {
             changes: watch::Sender::default(),
             doubt: Notify::new(),
             moved: AtomicBool::new(false),
+            shares: AtomicBool::new(false),
             losses: LogGate::default(),
             refusals: LogGate::default(),
         }

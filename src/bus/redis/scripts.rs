@@ -16,11 +16,13 @@ pub(super) enum Script {
     Journal,
     Record,
     Goodbye,
+    Fetch,
+    Put,
     Probe,
 }
 
 /// Each script with the parts it shares put in front.
-pub(super) const SOURCES: [&str; 6] = [
+pub(super) const SOURCES: [&str; 8] = [
     concat!(include_str!("lane.lua"), include_str!("publish.lua")),
     concat!(
         include_str!("lane.lua"),
@@ -30,6 +32,8 @@ pub(super) const SOURCES: [&str; 6] = [
     include_str!("journal.lua"),
     concat!(include_str!("members.lua"), include_str!("record.lua")),
     include_str!("goodbye.lua"),
+    concat!(include_str!("tier.lua"), include_str!("fetch.lua")),
+    concat!(include_str!("tier.lua"), include_str!("put.lua")),
     include_str!("probe.lua"),
 ];
 
@@ -47,6 +51,10 @@ pub(super) struct Names {
     pub(super) members: Str,
     /// Hash of open intents.
     pub(super) intents: Str,
+    /// Sorted set: the shared tier's record of invalidations, with its floor.
+    pub(super) record: Str,
+    /// Hash: what the record covers, and the formats of caches.
+    pub(super) formats: Str,
     /// Never exists; lets the permission probe try DEL.
     pub(super) nothing: Str,
     /// Where events are published. Ends with the number of the database, which pub/sub itself
@@ -63,6 +71,8 @@ impl Names {
             journal: name("j"),
             members: name("m"),
             intents: name("w"),
+            record: name("r"),
+            formats: name("f"),
             nothing: name("x"),
             channel: name(&format!("e{database}")),
         }
@@ -163,7 +173,7 @@ pub(super) fn refused(value: &Value) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-fn head(values: &[Value]) -> Option<Position> {
+pub(super) fn head(values: &[Value]) -> Option<Position> {
     let [epoch, sequence, ..] = values else {
         return None;
     };
@@ -173,7 +183,7 @@ fn head(values: &[Value]) -> Option<Position> {
     })
 }
 
-fn number(value: &Value) -> Option<u64> {
+pub(super) fn number(value: &Value) -> Option<u64> {
     match value {
         Value::Integer(n) => u64::try_from(*n).ok(),
         _ => None,

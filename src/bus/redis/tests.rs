@@ -7,6 +7,7 @@ mod faults;
 mod members;
 mod proxy;
 mod rounds;
+mod shared;
 mod traffic;
 
 #[allow(dead_code, reason = "a fixture that other tests share")]

@@ -1,4 +1,5 @@
--- KEYS: s j m w. ARGV: instance, member timeout (ms), lanes, journal cap, channel.
+-- KEYS: s j m w, and r f for who uses the shared tier.
+-- ARGV: instance, member timeout (ms), lanes, journal cap, channel, 1 if it uses the shared tier.
 -- Returns: epoch, sequence, known, intents recovered, 1 if dead members are left (call again).
 local s, j, m, w = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local instance, timeout, lanes, journal, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
@@ -87,5 +88,28 @@ for _, member in ipairs(silent) do
   end
 end
 
+-- Begins the shared tier's record, or begins it again where it has a hole. It outlives its last user by an
+-- hour or two, after which nobody pays for it.
+local function share(head)
+  local r, f, lease = KEYS[5], KEYS[6], 3600000
+  local recorded = redis.call('HMGET', f, 'e', 'q')
+  if recorded[1] ~= epoch or recorded[2] ~= head or not redis.call('ZSCORE', r, '-') then
+    redis.call('DEL', r, f)
+    redis.call('ZADD', r, head, '-')
+    redis.call('HSET', f, 'e', epoch, 'q', head)
+  end
+  if redis.call('PTTL', f) < lease or redis.call('PTTL', r) < lease then
+    redis.call('PEXPIRE', r, 2 * lease)
+    redis.call('PEXPIRE', f, 2 * lease)
+  end
+  if not redis.call('HGET', s, 't') then
+    redis.call('HSET', s, 't', 1)
+  end
+end
+
 -- Read after everything above, so that the head covers what was published on behalf of the dead.
-return { tonumber(epoch), tonumber(redis.call('HGET', s, 'q')), known, recovered, more }
+local head = redis.call('HGET', s, 'q')
+if ARGV[6] == '1' then
+  share(head)
+end
+return { tonumber(epoch), tonumber(head), known, recovered, more }
