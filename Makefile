@@ -1,6 +1,6 @@
 # Everyday tasks. `make` alone lists them; only cargo is needed beyond what is named here.
 
-FEATURES := redis tls prometheus uuid test-util cli
+FEATURES := redis tls prometheus shared uuid test-util cli
 # Packages of their own: what they need is not compiled with the crate. They run optimized, and
 # build below target/ (see their .cargo/config.toml).
 APART := tests/models tests/shuttle

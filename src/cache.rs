@@ -6,6 +6,7 @@ pub(crate) mod inner;
 mod load;
 mod many;
 mod target;
+pub(crate) mod tier;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -75,6 +76,8 @@ pub enum Outcome {
     Negative,
     /// This call started a load.
     Miss,
+    /// This call found it in the shared tier.
+    Shared,
     /// This call waited for a load that another had started.
     Coalesced,
 }

@@ -8,14 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use crate::bus::{Bus, IntentId};
-use crate::event::{Event, Op, Seal, What};
+use crate::bus::{Bus, IntentId, Position};
+use crate::event::{Op, Seal, What};
 use crate::log::LogLimit;
 use crate::metrics::{Collapse, Fence, Metrics};
 use crate::outbox::{Collapsed, Item, Outbox, Waiter};
 use crate::settings::Settings;
 use crate::store::stamps::{Stamps, lane_of};
 use crate::time::{Clock, Nanos};
+use crate::without::{Mechanism, without};
 use crate::writes::Writes;
 use crate::{Error, ErrorKind};
 
@@ -40,6 +41,10 @@ pub(crate) struct Core {
     pub(crate) lanes: Vec<OutLane>,
     pub(crate) seal: Seal,
     pub(crate) writes: Writes,
+    /// A cache of this instance uses the shared tier.
+    pub(crate) shares: AtomicBool,
+    #[cfg(feature = "shared")]
+    pub(crate) calls: crate::shared::calls::Calls,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) caches: RwLock<BTreeMap<u32, Weak<dyn Target>>>,
     /// Asks for a verification now.
@@ -68,6 +73,10 @@ pub(crate) struct OutLane {
     pub(crate) failing: AtomicBool,
     /// Why the last publication failed, for callers who stop waiting.
     pub(crate) trouble: Mutex<Option<Error>>,
+    /// Everything up to here is applied here, or about to be: never less than any token has seen.
+    applied: Mutex<Option<Position>>,
+    /// The last own event that was applied again once it was acknowledged.
+    echoed: Mutex<Option<Position>>,
 }
 
 /// The life of an instance.
@@ -95,7 +104,31 @@ impl OutLane {
             in_flight: AtomicBool::new(false),
             failing: AtomicBool::new(true),
             trouble: Mutex::new(None),
+            applied: Mutex::new(None),
+            echoed: Mutex::new(None),
         }
+    }
+
+    pub(crate) fn applied(&self) -> Option<Position> {
+        *self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before it is applied, or fenced off:
+    /// 1: an event is applied; 2: a read takes its token, which has seen it; 3: the read compares
+    /// what a server answers with what is applied, and must know of the event.
+    pub(crate) fn applies(&self, position: Option<Position>) {
+        *self.applied.lock().unwrap_or_else(PoisonError::into_inner) = position;
+    }
+
+    /// Whether the own event at this position was applied again already.
+    fn was_echoed(&self, position: Position) -> bool {
+        let echoed = *self.echoed.lock().unwrap_or_else(PoisonError::into_inner);
+        echoed
+            .is_some_and(|last| last.epoch == position.epoch && last.sequence >= position.sequence)
+    }
+
+    fn set_echoed(&self, position: Position) {
+        *self.echoed.lock().unwrap_or_else(PoisonError::into_inner) = Some(position);
     }
 
     pub(crate) fn outbox(&self) -> MutexGuard<'_, Outbox> {
@@ -211,13 +244,13 @@ impl Core {
     }
 
     /// Applies an event of a peer. Returns false if it named a cache nobody built here.
-    pub(crate) fn apply(&self, lane: u32, event: &Event) -> bool {
+    pub(crate) fn apply(&self, lane: u32, ops: &[Op]) -> bool {
         let mut known = true;
         for Op {
             cache,
             format,
             what,
-        } in &event.ops
+        } in ops
         {
             match (what, self.target(*cache)) {
                 (What::Lane, _) => self.fence(lane, Fence::Requested),
@@ -226,6 +259,31 @@ impl Core {
             }
         }
         known
+    }
+
+    /// From now on this instance uses the shared tier.
+    #[cfg(feature = "shared")]
+    pub(crate) fn share(&self) {
+        self.bus.share();
+        self.shares.store(true, SeqCst);
+        self.nudge.notify_one();
+    }
+
+    /// Applies an own event again, now that Redis has recorded it. With the shared tier only:
+    /// 1: this instance drops a key; 2: a load of its finds the old value in Redis, where it still
+    /// counts, and stores it here; 3: the event is published, and recorded there.
+    /// Whoever is first does it, the acknowledgement (before the caller is told, so that it reads
+    /// its own write) or the echo (should the acknowledgement be lost).
+    pub(crate) fn apply_own(&self, lane: u32, position: Option<Position>, ops: &[Op]) {
+        let out = &self.lanes[lane as usize];
+        let done = position.is_some_and(|position| out.was_echoed(position));
+        if self.shares.load(SeqCst) && !done && !without(Mechanism::OwnEchoes) {
+            self.apply(lane, ops);
+            // After it: what the other one skips has been applied.
+            if let Some(position) = position {
+                out.set_echoed(position);
+            }
+        }
     }
 
     /// Drops everything of a lane at once, loads in flight included.

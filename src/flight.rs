@@ -24,11 +24,19 @@ const SHARDS: usize = 16;
 pub(crate) struct Landing<V> {
     pub(crate) result: Result<Option<V>, Error>,
     pub(crate) loaded_at: Nanos,
+    pub(crate) from: From,
     /// What the load saw of the invalidation clock, if one of its tags was invalidated since. Whoever
     /// began to read later than this may have begun after that, and must not be answered with this
     /// value. (The tag's last stamp says nothing of those before it: a reader between two
     /// invalidations must not be answered either. Keys, caches and lanes were compared on joining.)
     outdated: Option<Stamp>,
+}
+
+/// Where a landing's value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    Source,
+    SharedTier,
 }
 
 impl<V> Landing<V> {
@@ -169,13 +177,24 @@ impl<K, V> Leader<K, V> {
         loaded_at: Nanos,
         newest_tag: impl FnOnce() -> Stamp,
     ) {
-        self.leave(result, loaded_at, newest_tag);
+        self.leave(result, loaded_at, From::Source, newest_tag);
+    }
+
+    /// As [`land`](Self::land), with a value of the shared tier.
+    pub(crate) fn land_shared(
+        mut self,
+        value: Option<V>,
+        loaded_at: Nanos,
+        newest_tag: impl FnOnce() -> Stamp,
+    ) {
+        self.leave(Ok(value), loaded_at, From::SharedTier, newest_tag);
     }
 
     fn leave(
         &mut self,
         result: Result<Option<V>, Error>,
         loaded_at: Nanos,
+        from: From,
         newest_tag: impl FnOnce() -> Stamp,
     ) {
         self.landed = true;
@@ -192,6 +211,7 @@ impl<K, V> Leader<K, V> {
         self.flight.landing.send_replace(Some(Landing {
             result,
             loaded_at,
+            from,
             outdated: (newest_tag > token).then_some(token),
         }));
     }
@@ -207,7 +227,7 @@ impl<K, V> Drop for Leader<K, V> {
         } else {
             Error::closed()
         };
-        self.leave(Err(error), 0, || 0);
+        self.leave(Err(error), 0, From::Source, || 0);
     }
 }
 
@@ -222,6 +242,7 @@ impl<V: Clone> Passenger<V> {
             Err(_) => Landing {
                 result: Err(Error::closed()),
                 loaded_at: 0,
+                from: From::Source,
                 outdated: None,
             },
         }

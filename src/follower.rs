@@ -283,12 +283,6 @@ impl Follower {
         Some(repair)
     }
 
-    /// How far events have been applied.
-    #[cfg(any(test, feature = "test-util"))]
-    pub(crate) fn applied(&self) -> Option<Position> {
-        self.applied
-    }
-
     pub(crate) fn repairing(&self) -> bool {
         self.repair.is_some()
     }
@@ -334,6 +328,11 @@ impl Follower {
         if self.repair.is_some_and(|repair| repair.number == number) {
             self.repair = None;
         }
+    }
+
+    /// Everything up to here is applied, or about to be.
+    pub(crate) fn applied(&self) -> Option<Position> {
+        self.applied
     }
 
     /// Whether the server has events that are not applied here.

@@ -115,6 +115,10 @@ impl KeyWriter {
     }
 
     fn finish(&self) -> Option<u64> {
+        self.canonical().map(xxh3_64)
+    }
+
+    fn canonical(&self) -> Option<&[u8]> {
         if self.length > MAX_KEY_BYTES + 4 * self.parts {
             return None;
         }
@@ -123,8 +127,16 @@ impl KeyWriter {
         } else {
             &self.spilled
         };
-        Some(xxh3_64(if self.parts == 1 { &all[4..] } else { all }))
+        Some(if self.parts == 1 { &all[4..] } else { all })
     }
+}
+
+/// The canonical bytes of a key; `None` when they are over [`MAX_KEY_BYTES`].
+#[cfg(feature = "shared")]
+pub(crate) fn canonical(key: &impl Key) -> Option<Vec<u8>> {
+    let mut out = KeyWriter::new();
+    key.write(&mut out);
+    out.canonical().map(<[u8]>::to_vec)
 }
 
 pub(crate) fn too_long() -> Error {

@@ -15,6 +15,7 @@
 //!   [`Cache::write`] commits and invalidates even if the process dies in between,
 //!   [`Cache::invalidate`] drops what somebody else has committed. There is no `insert`.
 //! - [`Loaded`]: what a loader returns when a value has its own TTL, or tags.
+//! - `Shared` (feature `shared`): entries that live in Redis as well.
 //! - [`Batch`]: keys, tags and caches of one transaction.
 //! - [`Key`]: implement it for keys of your own.
 //! - [`Error`] and [`WriteError`]: what can go wrong, and what then holds.
@@ -50,6 +51,7 @@
 //! | `redis` | yes | the Redis bus; without it instances share events inside one process only |
 //! | `tls` | yes | `rediss://` with rustls and ring |
 //! | `prometheus` | yes | a Prometheus recorder and listener of the crate's own |
+//! | `shared` | no | the shared tier: entries that are dear to load live in Redis as well |
 //! | `uuid` | no | UUIDs as keys |
 //! | `test-util` | no | `unstale::testing`: a bus that can cut, lose and delay, and tokio's paused clock |
 //! | `cli` | no | the program `unstale` |
@@ -75,6 +77,8 @@ mod outbox;
 #[cfg(test)]
 mod protocol;
 mod settings;
+#[cfg(feature = "shared")]
+mod shared;
 mod store;
 mod sync;
 #[cfg(any(test, feature = "test-util"))]
@@ -91,6 +95,9 @@ pub use instance::{Health, Instance, State};
 pub use key::{Key, KeyRef, KeyWriter, MAX_KEY_BYTES};
 pub use loader::{Loaded, MAX_TAGS};
 pub use settings::{CacheSettings, Setting, Settings, WritePolicy};
+
+#[cfg(feature = "shared")]
+pub use shared::Shared;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

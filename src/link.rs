@@ -281,6 +281,8 @@ impl Link {
         match state.follower.learn(round, sent_at, verified.head) {
             Learned::Outdated => self.next_round = Instant::now(),
             Learned::Adopted { first } => {
+                self.announce_applied(lane);
+                let state = &mut self.lanes[lane as usize];
                 if !without(Mechanism::FenceAfterAdoption) {
                     core.fence(lane, if first { Fence::Adopted } else { Fence::Epoch });
                 }
@@ -346,10 +348,13 @@ impl Link {
     fn on_journal(&mut self, lane: u32, repair: Repair, journal: Journal) {
         let core = self.core.clone();
         let state = &mut self.lanes[lane as usize];
-        match state.follower.mended(repair.number, journal, self.round) {
+        let epoch = journal.head.epoch;
+        let mended = state.follower.mended(repair.number, journal, self.round);
+        self.announce_applied(lane);
+        match mended {
             Mended::Obsolete => return,
             Mended::Events { events, done } => {
-                let missed = self.apply_journal(lane, &events);
+                let missed = self.apply_journal(lane, epoch, &events);
                 let state = &mut self.lanes[lane as usize];
                 if let Some(rest) = (!done)
                     .then(|| state.follower.repair_rest(repair))

@@ -47,7 +47,7 @@ pub(crate) use hits::Hits;
 pub(crate) use info::InstanceInfo;
 pub(crate) use labels::{
     Audited, Collapse, Dropped, Fence, Gap, Kind, Labels, LaneWait, LoadOutcome, Mended, Miss,
-    Repair, Scope, Side, StaleFor, Verification, WriteOutcome,
+    Repair, Scope, SharedRead, SharedStore, SharedWait, Side, StaleFor, Verification, WriteOutcome,
 };
 pub(crate) use series::{CacheMetrics, InstanceMetrics};
 

@@ -90,6 +90,13 @@ pub struct Settings {
     pub load_timeout: Duration,
     /// Most loads of one cache under way at once. Defaults to 64.
     pub max_loads: usize,
+    /// Whether caches that have a shared tier use it. Defaults to true.
+    pub shared: bool,
+    /// How long a value may live in Redis since its load began. Defaults to `None`, as long as `ttl`.
+    pub shared_ttl: Option<Duration>,
+    /// A secret of the namespace: without it nobody can tell whose a value in Redis is, or make one
+    /// up. Defaults to `None`: `key` is used, and without that only the namespace's name.
+    pub shared_secret: Option<String>,
     /// How often Redis is asked whether any event was missed. Defaults to 500 ms.
     pub verify_interval: Duration,
     /// Ordered streams of events; the same on every instance. Defaults to 1.
@@ -264,6 +271,9 @@ impl Default for Settings {
             stale_if_error: None,
             load_timeout: Duration::from_secs(5),
             max_loads: 64,
+            shared: true,
+            shared_ttl: None,
+            shared_secret: None,
             verify_interval: Duration::from_millis(500),
             lanes: 1,
             journal: 4096,

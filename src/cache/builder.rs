@@ -12,6 +12,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::cache::Cache;
 use crate::cache::audit::{Audit, Same};
 use crate::cache::inner::{Inner, Weigher};
+use crate::cache::tier::Tier;
+use crate::core::Core;
 use crate::flight::Flights;
 use crate::instance::Lifeline;
 use crate::key::cache_id;
@@ -35,6 +37,8 @@ pub struct CacheBuilder<K, V> {
     batch_loader: Option<Arc<BatchLoader<K, V>>>,
     weigher: Option<Arc<Weigher<K, V>>>,
     same: Option<Box<Same<V>>>,
+    #[cfg(feature = "shared")]
+    shared: Option<crate::Shared<V>>,
     entry: PhantomData<fn(K) -> V>,
 }
 
@@ -60,6 +64,8 @@ where
             batch_loader: None,
             weigher: None,
             same: None,
+            #[cfg(feature = "shared")]
+            shared: None,
             entry: PhantomData,
         }
     }
@@ -216,6 +222,16 @@ where
         self
     }
 
+    /// Keeps entries in Redis as well (feature `shared`): what one instance has loaded, the others
+    /// and those that start later find there, under the same promise. Defaults to memory only;
+    /// `UNSTALE_SHARED=off` turns it off again.
+    #[cfg(feature = "shared")]
+    pub fn shared(mut self, shared: crate::Shared<V>) -> Self {
+        self.code.shared_ttl = shared.ttl.map(Some);
+        self.shared = Some(shared);
+        self
+    }
+
     /// Builds the cache.
     ///
     /// # Errors
@@ -271,6 +287,12 @@ where
             refresh_ahead: options.refresh_ahead,
             clock: core.clock,
         };
+        let tier = tier(
+            #[cfg(feature = "shared")]
+            self.shared,
+            &core,
+            &options,
+        );
         let inner = Arc::new(Inner {
             lifeline: self.lifeline,
             store: Store::new(store_options, core.stamps.clone(), metrics.clone()),
@@ -284,6 +306,7 @@ where
             loader: self.loader,
             batch_loader: self.batch_loader,
             weigher: self.weigher,
+            tier,
             permits: Semaphore::new(options.max_loads),
             waiting: AtomicUsize::new(0),
             options,
@@ -296,6 +319,30 @@ where
             core.runtime.spawn(reap(weak));
         }
         Ok(Cache(inner))
+    }
+}
+
+/// The cache's side of the shared tier, if it has one.
+fn tier<K, V>(
+    #[cfg(feature = "shared")] shared: Option<crate::Shared<V>>,
+    core: &Core,
+    options: &CacheOptions,
+) -> Option<Box<dyn Tier<K, V>>>
+where
+    K: Key + Clone + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    #[cfg(feature = "shared")]
+    {
+        let shared = shared.filter(|_| options.shared)?;
+        core.share();
+        let ttl = options.shared_ttl.unwrap_or(options.ttl);
+        Some(Box::new(crate::shared::reader::Reader::new(shared, ttl)))
+    }
+    #[cfg(not(feature = "shared"))]
+    {
+        let _ = (core, options);
+        None
     }
 }
 

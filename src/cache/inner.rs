@@ -9,9 +9,10 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::cache::audit::Audit;
+use crate::cache::tier::{Tier, Wanted};
 use crate::cache::{Lookup, Outcome};
 use crate::core::Core;
-use crate::flight::{Boarding, Flights, Landing};
+use crate::flight::{Boarding, Flights, From, Landing};
 use crate::instance::Lifeline;
 use crate::key::KeyRef;
 use crate::loader::{BatchLoader, Load, Loaded, Loader};
@@ -32,7 +33,7 @@ pub(super) struct Began {
 }
 
 /// How long a read waits for its lane to be verified before it goes to the loader.
-pub(super) const VERIFICATION_WAIT: Duration = Duration::from_millis(250);
+pub(crate) const VERIFICATION_WAIT: Duration = Duration::from_millis(250);
 
 pub(crate) type Weigher<K, V> = dyn Fn(&K, &V) -> u64 + Send + Sync;
 
@@ -48,6 +49,7 @@ pub(crate) struct Inner<K, V> {
     pub(crate) weigher: Option<Arc<Weigher<K, V>>>,
     /// None unless hits are to be audited.
     pub(crate) audit: Option<Audit<V>>,
+    pub(crate) tier: Option<Box<dyn Tier<K, V>>>,
     pub(crate) permits: Semaphore,
     pub(crate) waiting: AtomicUsize,
     pub(crate) metrics: Arc<CacheMetrics>,
@@ -126,7 +128,10 @@ where
                 Boarding::Lead(leader, passenger) => {
                     self.metrics.misses[cause].inc();
                     match load.take().map_or_else(|| self.load_of(&owned), Ok) {
-                        Ok(load) => drop(self.core().runtime.spawn(self.clone().fly(leader, load))),
+                        Ok(load) => {
+                            let flight = self.clone().fly(leader, load, Wanted::Value);
+                            drop(self.core().runtime.spawn(flight));
+                        }
                         Err(error) => leader.land(Err(error), 0, || 0),
                     }
                     (passenger, Outcome::Miss)
@@ -137,6 +142,10 @@ where
             if !self.answers(began, &landing) {
                 continue;
             }
+            let outcome = match (outcome, landing.from) {
+                (Outcome::Miss, From::SharedTier) => Outcome::Shared,
+                (outcome, _) => outcome,
+            };
             let age = self.core().clock.now().saturating_sub(landing.loaded_at);
             return landing.result.map(|value| Lookup::new(value, outcome, age));
         }
@@ -194,6 +203,16 @@ where
             let mine = pairs.into_iter().find(|(loaded, _)| *loaded == key);
             Ok(mine.map_or_else(|| Loaded::new(None), |(_, value)| value))
         }))
+    }
+
+    /// Whether a lane verified at this time keeps the promise for what it vouches for.
+    #[cfg(feature = "shared")]
+    pub(crate) fn vouched(&self, verified_at: crate::time::Nanos) -> bool {
+        let clock = self.core().clock;
+        self.options.max_staleness.is_none_or(|bound| {
+            let bound = crate::time::nanos(bound).saturating_sub(clock.step());
+            clock.now().saturating_sub(verified_at) <= bound
+        })
     }
 
     /// Waits for one verification of the key's lane while the bus counts as up. After one wait in
@@ -254,7 +273,8 @@ where
         let newest = || self.store.newest(hash, &[]);
         if let Boarding::Lead(leader, _) = self.flights.board(hash, &owned, newest, || None::<()>) {
             self.metrics.refreshes.inc();
-            self.core().runtime.spawn(self.clone().fly(leader, load));
+            let flight = self.clone().fly(leader, load, Wanted::Newer);
+            self.core().runtime.spawn(flight);
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 use crate::cache::inner::{Inner, VERIFICATION_WAIT};
+use crate::cache::tier::{Arrived, Read, Wanted};
 use crate::core::Phase;
 use crate::flight::Leader;
 use crate::loader::{Load, Loaded, MAX_TAGS};
@@ -28,7 +29,14 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// One load, detached from whoever asked for it.
-    pub(crate) async fn fly(self: Arc<Self>, leader: Leader<K, V>, load: Load<V>) {
+    pub(crate) async fn fly(self: Arc<Self>, leader: Leader<K, V>, load: Load<V>, wanted: Wanted) {
+        let ticket = match &self.tier {
+            None => None,
+            Some(tier) => match tier.read(&self, &leader, wanted).await {
+                Read::Found(arrived) => return self.land_shared(leader, arrived),
+                Read::Load(ticket) => ticket,
+            },
+        };
         let permit = match self.permit().await {
             Ok(permit) => permit,
             Err(error) => return self.fail(leader, error, LoadOutcome::Overloaded).await,
@@ -38,7 +46,15 @@ where
         let result = timeout(self.options.load_timeout, load).await;
         drop((permit, running));
         match result {
-            Ok(Ok(loaded)) => self.land(leader, loaded, token, loaded_at).await,
+            Ok(Ok(loaded)) => {
+                let shared = ticket.map(|ticket| (ticket, leader.key().clone(), loaded.clone()));
+                let landed = self.land(leader, loaded, token, loaded_at).await;
+                if let (Landed::Valid, Some((ticket, key, loaded))) = (landed, shared)
+                    && let Some(tier) = &self.tier
+                {
+                    tier.write(&self, &key, ticket, loaded).await;
+                }
+            }
             Ok(Err(error)) => {
                 let error = Error::with_source(ErrorKind::Load, "the loader failed", error);
                 self.fail(leader, error, LoadOutcome::Error).await;
@@ -95,7 +111,7 @@ where
         loaded: Loaded<V>,
         token: u64,
         loaded_at: Nanos,
-    ) {
+    ) -> Landed {
         let Loaded { value, ttl, tags } = loaded;
         if tags.len() > MAX_TAGS {
             let message = format!(
@@ -103,7 +119,8 @@ where
                 tags.len()
             );
             let error = Error::new(ErrorKind::Load, message);
-            return self.fail(leader, error, LoadOutcome::Error).await;
+            self.fail(leader, error, LoadOutcome::Error).await;
+            return Landed::Invalid;
         }
         let outcome = if value.is_some() {
             LoadOutcome::Ok
@@ -112,29 +129,66 @@ where
         };
         self.metrics.loads[outcome].inc();
         let tags: Box<[u64]> = tags.iter().map(|tag| crate::key::tag_hash(tag)).collect();
-        let bytes = match (&self.weigher, &value) {
+        let arrived = Arrived {
+            token,
+            loaded_at,
+            life: self.life(ttl, value.is_some()),
+            tags,
+            own_ttl: ttl.is_some(),
+            value,
+        };
+        let landed = self.keep(&leader, &arrived);
+        let Arrived { value, tags, .. } = arrived;
+        leader.land(Ok(value), loaded_at, || self.store.newest_tag(&tags));
+        landed
+    }
+
+    /// Stores what the shared tier had, unless it was invalidated meanwhile, and tells everybody.
+    pub(crate) fn land_shared(&self, leader: Leader<K, V>, arrived: Arrived<V>) {
+        self.keep(&leader, &arrived);
+        let Arrived {
+            value,
+            loaded_at,
+            tags,
+            ..
+        } = arrived;
+        leader.land_shared(value, loaded_at, || self.store.newest_tag(&tags));
+    }
+
+    fn keep(&self, leader: &Leader<K, V>, arrived: &Arrived<V>) -> Landed {
+        let value = &arrived.value;
+        let bytes = match (&self.weigher, value) {
             (Some(weigh), Some(value)) => weigh(leader.key(), value),
             _ => 0,
         };
-        let life = self.life(ttl, value.is_some());
-        let token = self.token_to_store(leader.hash(), &tags, token);
+        let token = self.token_to_store(leader.hash(), &arrived.tags, arrived.token);
         let meta = Meta {
-            packed: Packed::new(token, loaded_at, life, bytes, ttl.is_some()),
-            tags: (!tags.is_empty()).then(|| Arc::new(tags.clone())),
+            packed: Packed::new(
+                token,
+                arrived.loaded_at,
+                arrived.life,
+                bytes,
+                arrived.own_ttl,
+            ),
+            tags: (!arrived.tags.is_empty()).then(|| Arc::new(arrived.tags.clone())),
         };
         // After shutdown nobody invalidates any more, so nothing is stored.
-        if self.core().phase() != Phase::Closed {
-            let stored = Stored {
-                hash: leader.hash(),
-                key: leader.key().clone(),
-            };
-            match self.store.insert(&stored, value.clone(), meta) {
-                Insertion::Stored | Insertion::Busy => {}
-                Insertion::Discarded(_) => self.metrics.loads_discarded.inc(),
-                Insertion::Oversized => self.metrics.oversized.inc(),
-            }
+        if self.core().phase() == Phase::Closed {
+            return Landed::Invalid;
         }
-        leader.land(Ok(value), loaded_at, || self.store.newest_tag(&tags));
+        let stored = Stored {
+            hash: leader.hash(),
+            key: leader.key().clone(),
+        };
+        match self.store.insert(&stored, value.clone(), meta) {
+            Insertion::Stored | Insertion::Busy => {}
+            Insertion::Discarded(_) => {
+                self.metrics.loads_discarded.inc();
+                return Landed::Invalid;
+            }
+            Insertion::Oversized => self.metrics.oversized.inc(),
+        }
+        Landed::Valid
     }
 
     /// A load's token, unless a test asks what happens where fences spare loads in flight.
@@ -146,7 +200,7 @@ where
     }
 
     /// How long an entry may live; jitter only shortens it.
-    fn life(&self, own: Option<Duration>, exists: bool) -> Nanos {
+    pub(crate) fn life(&self, own: Option<Duration>, exists: bool) -> Nanos {
         let default = if exists {
             self.options.ttl
         } else {
@@ -197,6 +251,14 @@ where
         };
         found
     }
+}
+
+/// Whether what was loaded still counted when it was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Landed {
+    Valid,
+    /// It was invalidated meanwhile, cannot be stored at all, or nobody invalidates any more.
+    Invalid,
 }
 
 /// Counts a load as running for as long as it lives, and then how long that was.

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::cache::inner::{Began, Inner};
-use crate::cache::load::InFlight;
+use crate::cache::load::{InFlight, Landed};
+use crate::cache::tier::{Read, Ticket, Wanted};
 use crate::cache::{Cache, Lookup, Outcome};
 use crate::flight::{Boarding, Leader, Passenger};
 use crate::key::too_long;
@@ -14,6 +16,9 @@ use crate::loader::{BatchLoader, Loaded};
 use crate::metrics::{LoadOutcome, Miss};
 use crate::store::Found;
 use crate::{Error, ErrorKind, Key};
+
+/// Values of one batch that are fetched from the shared tier, or stored there, at once.
+const TIER_CALLS: usize = 32;
 
 /// Keys a warm-up asks the batch loader for in one call.
 const PRELOAD_BATCH: usize = 1_000;
@@ -79,7 +84,9 @@ where
         }
         for leader in leaders {
             match self.0.load_of(leader.key()) {
-                Ok(load) => drop(runtime.spawn(self.0.clone().fly(leader, load))),
+                Ok(load) => {
+                    drop(runtime.spawn(self.0.clone().fly(leader, load, Wanted::ValueOfMany)))
+                }
                 Err(error) => leader.land(Err(error), 0, || 0),
             }
         }
@@ -164,6 +171,10 @@ where
 {
     /// One load for many flights; counts as one of `max_loads`.
     async fn fly_many(self: Arc<Self>, leaders: Vec<Leader<K, V>>, load: Arc<BatchLoader<K, V>>) {
+        let (leaders, mut tickets) = self.land_what_is_shared(leaders).await;
+        if leaders.is_empty() {
+            return;
+        }
         let permit = match self.permit().await {
             Ok(permit) => permit,
             Err(error) => {
@@ -195,19 +206,67 @@ where
                 loaded.entry(hash).or_default().push((key, value));
             }
         }
+        let mut writes = JoinSet::new();
         for leader in leaders {
             let same_hash = loaded.get_mut(&leader.hash());
             let value = same_hash.and_then(|pairs| {
                 let index = pairs.iter().position(|(key, _)| key == leader.key())?;
                 Some(pairs.swap_remove(index).1)
             });
-            self.land(
-                leader,
-                value.unwrap_or_else(|| Loaded::new(None)),
-                token,
-                loaded_at,
-            )
-            .await;
+            let value = value.unwrap_or_else(|| Loaded::new(None));
+            let shared = tickets
+                .remove(&leader.hash())
+                .map(|ticket| (ticket, leader.key().clone(), value.clone()));
+            let landed = self.land(leader, value, token, loaded_at).await;
+            if let (Landed::Valid, Some((ticket, key, value))) = (landed, shared) {
+                if writes.len() >= TIER_CALLS {
+                    writes.join_next().await;
+                }
+                let cache = self.clone();
+                writes.spawn(async move {
+                    if let Some(tier) = &cache.tier {
+                        tier.write(&cache, &key, ticket, value).await;
+                    }
+                });
+            }
+        }
+        while writes.join_next().await.is_some() {}
+    }
+
+    /// Lands what the shared tier has; returns the others, with what it takes to store them.
+    async fn land_what_is_shared(
+        self: &Arc<Self>,
+        leaders: Vec<Leader<K, V>>,
+    ) -> (Vec<Leader<K, V>>, HashMap<u64, Ticket>) {
+        if self.tier.is_none() {
+            return (leaders, HashMap::new());
+        }
+        let (mut missing, mut tickets) = (Vec::new(), HashMap::new());
+        let mut reads = JoinSet::new();
+        let mut leaders = leaders.into_iter();
+        loop {
+            while reads.len() < TIER_CALLS
+                && let Some(leader) = leaders.next()
+            {
+                let cache = self.clone();
+                reads.spawn(async move {
+                    let read = match &cache.tier {
+                        Some(tier) => tier.read(&cache, &leader, Wanted::ValueOfMany).await,
+                        None => Read::Load(None),
+                    };
+                    (leader, read)
+                });
+            }
+            match reads.join_next().await {
+                None => return (missing, tickets),
+                Some(Ok((leader, Read::Found(arrived)))) => self.land_shared(leader, arrived),
+                Some(Ok((leader, Read::Load(ticket)))) => {
+                    tickets.extend(ticket.map(|ticket| (leader.hash(), ticket)));
+                    missing.push(leader);
+                }
+                // It panicked or its runtime is gone; its leader has told whoever waits.
+                Some(Err(_)) => {}
+            }
         }
     }
 

@@ -93,6 +93,8 @@ pub(crate) fn measure(core: &Core) -> u64 {
         .map(|lane| lane.outbox().depth())
         .sum::<usize>();
     metrics.outbox_keys.set(queued as u64);
+    #[cfg(feature = "shared")]
+    metrics.shared_broken.set(u64::from(core.calls.broken()));
     metrics.open_writes.set(core.writes.len() as u64);
     core.targets().iter().map(|cache| cache.measure()).sum()
 }

@@ -123,6 +123,9 @@ impl Start {
             lanes: (0..settings.lanes).map(out_lane).collect(),
             seal: Seal::new(&settings),
             writes: Writes::default(),
+            shares: AtomicBool::new(false),
+            #[cfg(feature = "shared")]
+            calls: crate::shared::calls::Calls::new(&settings),
             metrics,
             caches: RwLock::new(BTreeMap::new()),
             nudge: Notify::new(),

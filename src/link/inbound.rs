@@ -79,7 +79,8 @@ impl Link {
         };
         let dropped = match heard {
             Heard::Next => {
-                self.apply(lane, event, true);
+                self.announce_applied(lane);
+                self.apply(lane, Some(position), event, true);
                 self.vouch_if_proven(lane);
                 return;
             }
@@ -123,15 +124,20 @@ impl Link {
             Heard::OtherEpoch => {
                 // The next verification finds another epoch by itself.
                 self.core.metrics.gaps[Gap::Epoch].inc();
-                self.apply(lane, Ok(event), true);
+                self.apply(lane, None, Ok(event), true);
             }
-            Heard::Next | Heard::Gap | Heard::NotAdopted => self.apply(lane, Ok(event), true),
+            Heard::Next | Heard::Gap | Heard::NotAdopted => self.apply(lane, None, Ok(event), true),
         }
     }
 
     /// Applies a page of the journal, without what the subscription has delivered in the same
     /// places already; how many events it has not.
-    pub(super) fn apply_journal(&mut self, lane: u32, events: &[(u64, Bytes)]) -> usize {
+    pub(super) fn apply_journal(
+        &mut self,
+        lane: u32,
+        epoch: u64,
+        events: &[(u64, Bytes)],
+    ) -> usize {
         let mut missed = 0;
         for (sequence, payload) in events {
             let read = self.decode(lane, payload);
@@ -141,7 +147,12 @@ impl Link {
                 continue;
             }
             missed += 1;
-            self.apply(lane, read.map(|(event, _)| event), false);
+            let position = Position {
+                epoch,
+                sequence: *sequence,
+            };
+            let event = read.map(|(event, _)| event);
+            self.apply(lane, Some(position), event, false);
         }
         missed
     }
@@ -159,20 +170,33 @@ impl Link {
         }
     }
 
-    /// Applies the lane's next event. `heard`: the subscription delivered it.
-    pub(super) fn apply(&self, lane: u32, event: Result<Event, DecodeError>, heard: bool) {
+    /// Says how far the lane is applied; before anything is.
+    pub(super) fn announce_applied(&self, lane: u32) {
+        let applied = self.lanes[lane as usize].follower.applied();
+        self.core.lanes[lane as usize].applies(applied);
+    }
+
+    /// Applies an event; its position where that is certain. `heard`: the subscription delivered it.
+    pub(super) fn apply(
+        &self,
+        lane: u32,
+        position: Option<Position>,
+        event: Result<Event, DecodeError>,
+        heard: bool,
+    ) {
         let core = &self.core;
         match event {
             Ok(event) if event.origin == core.id => {
                 // Dropped here before it was published; see the outbox.
                 core.metrics.dropped[Dropped::Own].inc();
+                core.apply_own(lane, position, &event.ops);
                 if heard {
                     self.measure(&event);
                 }
             }
             Ok(event) => {
                 core.metrics.applied.inc();
-                if !core.apply(lane, &event) {
+                if !core.apply(lane, &event.ops) {
                     core.metrics.dropped[Dropped::UnknownCache].inc();
                 }
             }

@@ -11,7 +11,7 @@ use super::hits::HIT_AGE;
 use super::info::BuildInfo;
 use super::labels::{
     Audited, Collapse, Dropped, Fence, Gap, Kind, LaneWait, LoadOutcome, Mended, Miss, Repair,
-    Scope, Side, StaleFor, Verification, WriteOutcome,
+    Scope, SharedRead, SharedStore, SharedWait, Side, StaleFor, Verification, WriteOutcome,
 };
 use super::{Counter, Family, Gauge, Histogram, Hits, InstanceInfo, Latest};
 
@@ -179,6 +179,8 @@ series! {
         open_writes: Gauge, "open_writes", "Writes whose intents are not cleared yet.";
         writes: Family<WriteOutcome>, "writes_total", "Crash-safe writes, by how they ended.";
         recovered_writes: Counter, "recovered_writes_total", "Writes of dead instances that this one finished invalidating.";
+        shared_trips: Counter, "shared_trips_total", "Times that the breaker of the shared tier opened.";
+        shared_broken: Gauge, "shared_broken", "Instances of this process whose breaker of the shared tier is open.";
         clock_jumps: Counter, "clock_jumps_total", "Times that a clock jumped and every lane was fenced.";
         build: BuildInfo, "build_info", "Always 1; the label is this crate's version.";
         settings: InstanceInfo, "settings_info", "Always 1; the labels are the instance's settings.";
@@ -207,6 +209,9 @@ series! {
         audits: Family<Audited>, "audits_total", "Hits compared with the source by the audit.";
         audit_stale: Family<StaleFor>, "audit_stale_total", "Audited values still served, and still not what the source has, so long after the staleness bound.";
         expiry_overage: Histogram<Overage>, "expiry_overage_seconds", "How long past its TTL an expired entry was found by a read.";
+        shared_reads: Family<SharedRead>, "shared_reads_total", "Reads of the shared tier, by what it had.";
+        shared_stores: Family<SharedStore>, "shared_stores_total", "Values for the shared tier, by what became of them.";
+        shared_waits: Family<SharedWait>, "shared_waits_total", "Waits for a load of another instance, by how they ended.";
         ttl: Latest, "ttl_seconds", "The cache's TTL.";
         max_staleness: Latest, "max_staleness_seconds", "The cache's staleness bound; 0 if off.";
         negative_ttl: Latest, "negative_ttl_seconds", "How long 'does not exist' is remembered.";

@@ -81,6 +81,7 @@ impl Publisher {
                 let took = core.clock.precise().saturating_sub(group.since);
                 core.metrics.publish.observe(Duration::from_nanos(took));
                 core.writes.cleared(&group.clears);
+                core.apply_own(self.lane, Some(position), &group.ops);
                 out.outbox().sent(group, position, now);
                 *out.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 Ok(())

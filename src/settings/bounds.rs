@@ -37,6 +37,8 @@ const LONGEST_JOURNAL: u32 = 1_000_000;
 const SMALLEST_OUTBOX: usize = 1024;
 /// Largest outbox: 16 Mi keys of 8 bytes are 128 MiB waiting for a Redis that is away.
 const LARGEST_OUTBOX: usize = 16 << 20;
+/// Shortest secret: 128 bits cannot be guessed.
+const SHORTEST_SECRET: usize = 16;
 /// Longest wait for one commit, whose keys stay marked in Redis all the while.
 const LONGEST_WRITE: Duration = Duration::from_secs(24 * 3600);
 /// Shortest key: whoever hears one signed event may try keys at leisure, so it has 128 bits at least.
@@ -143,6 +145,18 @@ pub(super) fn call_timeout(value: &Duration) -> Check {
 
 pub(super) fn max_loads(value: &usize) -> Check {
     between(*value, 1, MOST_LOADS)
+}
+
+pub(super) fn shared_ttl(value: &Option<Duration>) -> Check {
+    optional(*value, SHORTEST, LONGEST)
+}
+
+pub(super) fn shared_secret(value: &Option<String>) -> Check {
+    let long_enough = |secret: &String| secret.len() >= SHORTEST_SECRET;
+    if value.as_ref().is_none_or(long_enough) {
+        return Ok(());
+    }
+    Err(format!("must have at least {SHORTEST_SECRET} bytes"))
 }
 
 pub(super) fn verify_interval(value: &Duration) -> Check {

@@ -36,6 +36,10 @@ pub struct CacheSettings {
     pub load_timeout: Option<Duration>,
     /// Most loads under way at once.
     pub max_loads: Option<usize>,
+    /// Whether its shared tier, if it has one, is used.
+    pub shared: Option<bool>,
+    /// How long a value may live in Redis; `Some(None)` as long as its TTL.
+    pub shared_ttl: Option<Option<Duration>>,
 }
 
 /// What one cache runs with, all sources resolved and all bounds checked.
@@ -53,6 +57,8 @@ pub(crate) struct CacheOptions {
     pub(crate) stale_if_error: Option<Duration>,
     pub(crate) load_timeout: Duration,
     pub(crate) max_loads: usize,
+    pub(crate) shared: bool,
+    pub(crate) shared_ttl: Option<Duration>,
 }
 
 impl Settings {
@@ -114,6 +120,8 @@ impl Settings {
             stale_if_error: pick!(stale_if_error),
             load_timeout: pick!(load_timeout),
             max_loads: pick!(max_loads),
+            shared: pick!(shared),
+            shared_ttl: pick!(shared_ttl),
         }
     }
 }

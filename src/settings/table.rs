@@ -108,6 +108,13 @@ pub(super) static FIELDS: &[Field] = fields! {
         "Longest run of one load.";
     cache max_loads = "64", bounds::max_loads:
         "Most loads of one cache under way at once.";
+    cache shared = "on", bounds::any:
+        "Whether caches that have a shared tier use it: on or off.";
+    cache shared_ttl = "off", bounds::shared_ttl:
+        "How long a value may live in Redis since its load began; off for as long as ttl.";
+    global shared_secret = "unset", bounds::shared_secret:
+        "Secret of the namespace, at least 16 bytes: the names and checks of values in Redis are \
+         made with it. Unset makes them with key, and without that of the namespace's name.";
     global verify_interval = "500ms", bounds::verify_interval:
         "How often Redis is asked whether any event was missed.";
     global lanes = "1", bounds::lanes:

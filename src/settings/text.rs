@@ -60,6 +60,20 @@ fn whole(text: &str) -> &str {
     if plain { text } else { "30" }
 }
 
+impl Text for bool {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "on" | "true" => Ok(true),
+            "off" | "false" => Ok(false),
+            _ => Err("must be on or off".to_string()),
+        }
+    }
+
+    fn show(&self) -> String {
+        if *self { "on" } else { "off" }.to_string()
+    }
+}
+
 impl Text for f64 {
     fn parse(text: &str) -> Result<Self, String> {
         text.parse::<f64>()
