@@ -28,6 +28,8 @@ mod race;
 mod readme;
 mod recorder;
 mod redis;
+#[cfg(feature = "shared")]
+mod shared;
 mod soak;
 mod stack;
 mod stand_in;

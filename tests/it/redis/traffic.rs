@@ -12,7 +12,7 @@ use crate::support::resp::Client;
 fn counted(node: &Node) -> [u64; 2] {
     ["sent", "received"].map(|way| {
         [
-            "publish", "deliver", "verify", "repair", "intent", "connect",
+            "publish", "deliver", "verify", "repair", "intent", "shared", "connect",
         ]
         .iter()
         .map(|kind| node.metric(&format!("unstale_bus_{way}_bytes_total{{kind=\"{kind}\"}}")))
