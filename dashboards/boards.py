@@ -238,13 +238,31 @@ def overview():
                ("sum by (outcome) (rate(unstale_audits_total{C}[R]))", "{{outcome}}"), w=12, h=7, min=0, stack=True,
                colors={"same": GREEN, "differs": YELLOW, "failed": RED, "skipped": GREY}),
     ]
+    shared = [
+        series("Reads of the shared tier", "What Redis had for reads that found nothing in memory. found: a load was "
+               "saved. skipped, busy and failed: Redis is slow or away, and the loader was asked.", "ops",
+               ("sum by (outcome) (rate(unstale_shared_reads_total{C}[R]))", "{{outcome}}"), w=12, h=7, min=0,
+               stack=True),
+        series("Values for the shared tier", "What became of loaded values. unchanged: the same bytes were there, and "
+               "only their times were renewed. oversized and broken stay in memory.", "ops",
+               ("sum by (outcome) (rate(unstale_shared_stores_total{C}[R]))", "{{outcome}}"), w=12, h=7, min=0,
+               stack=True),
+        series("Waits for other instances", "Loads that waited for another instance to load the same key, by how that "
+               "ended. Many that gave up: the loader takes longer than the wait of fleet_single_flight.", "ops",
+               ("sum by (outcome) (rate(unstale_shared_waits_total{C}[R]))", "{{outcome}}"), w=12, h=7, min=0,
+               stack=True),
+        series("Breaker of the shared tier", "Instances whose breaker is open, and how often one opens, each minute. "
+               "While it is open entries are loaded instead of fetched.", "none",
+               ("sum(unstale_shared_broken{I})", "open"),
+               ("60 * sum(rate(unstale_shared_trips_total{I}[R]))", "opened"), w=12, h=7, min=0),
+    ]
     return board(
         "overview", "unstale: overview",
         "Coherence and efficiency of a fleet's in-memory caches. RUNBOOK.md says what to do about what it shows.",
         [JOB, variable("instance", "Instance", 'label_values(unstale_connected{job=~"$job"}, instance)'), CACHE],
         [FENCES],
         rows(("At a glance", glance), ("Efficiency", efficiency), ("What would another TTL do?", tuning),
-             ("Bus and bandwidth", bus), ("Gaps and fences", losses), ("Audit", audit)),
+             ("Bus and bandwidth", bus), ("Gaps and fences", losses), ("Audit", audit), ("Shared tier", shared)),
     )
 
 
