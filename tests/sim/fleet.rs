@@ -13,6 +13,16 @@ use unstale::{Cache, Instance, LocalBus, Lookup, Outcome, Settings, WriteError, 
 use crate::schedule::*;
 use crate::source::Source;
 
+#[cfg(feature = "shared")]
+std::thread_local! {
+    /// Whether the caches of the runs on this thread have a shared tier.
+    pub(crate) static TIER: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// How long an instance waits for the load of another.
+#[cfg(feature = "shared")]
+const CLAIM: Duration = Duration::from_millis(200);
+
 /// A read, and all that is needed to judge it.
 #[derive(Clone, Debug)]
 pub(crate) struct Read {
@@ -108,11 +118,14 @@ impl Node {
                 let source = source.clone();
                 async move { source.load(key).await }
             };
-            instance
-                .cache(name)
-                .loader(load)
-                .build()
-                .expect("a new name")
+            let cache = instance.cache(name).loader(load);
+            #[cfg(feature = "shared")]
+            let cache = if TIER.get() {
+                cache.shared(unstale::Shared::new().fleet_single_flight(CLAIM))
+            } else {
+                cache
+            };
+            cache.build().expect("a new name")
         };
         let (rows, columns) = (cache("rows"), cache("columns"));
         let (bus, source, shared) = (bus.clone(), source.clone(), shared.clone());

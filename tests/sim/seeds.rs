@@ -41,8 +41,12 @@ fn check(seed: u64, totals: &mut BTreeMap<&'static str, u64>) -> u64 {
 
 #[expect(clippy::print_stdout, reason = "what has happened in the schedules")]
 fn seeds(from: u64) {
+    judge_all(from, SEEDS);
+}
+
+fn judge_all(from: u64, count: u64) {
     let mut totals = BTreeMap::new();
-    for seed in from..from + SEEDS {
+    for seed in from..from + count {
         let trace = check(seed, &mut totals);
         if seed % TWICE == 0 {
             assert_eq!(
@@ -53,7 +57,7 @@ fn seeds(from: u64) {
         }
     }
     for (name, count) in &totals {
-        assert!(*count > 0, "no {name} in {SEEDS} schedules: {totals:?}");
+        assert!(*count > 0, "no {name} in so many schedules: {totals:?}");
     }
     println!("{totals:?}");
 }
@@ -78,14 +82,34 @@ fn the_fourth_2500_seeds() {
     seeds(3 * SEEDS);
 }
 
+#[cfg(feature = "shared")]
+#[test]
+fn five_hundred_seeds_with_the_shared_tier() {
+    crate::fleet::TIER.set(true);
+    judge_all(0, 500);
+}
+
+#[cfg(feature = "shared")]
+#[test]
+fn without_the_record_of_the_shared_tier_a_stale_read_is_found() {
+    crate::fleet::TIER.set(true);
+    let _without = Without::new(unstale::testing::Mechanism::SharedRecord);
+    let stale = |seed: &u64| !judge(&run(&schedule(*seed))).violations.is_empty();
+    let found = (0..200).find(stale);
+    assert!(found.is_some());
+    println!("seed {found:?}");
+}
+
 /// The schedule of `SIM_SEED`, 0 by default, and as many after it as `SIM_COUNT` says;
-/// `SIM_WITHOUT` names a mechanism that is taken out.
+/// `SIM_WITHOUT` names a mechanism that is taken out, `SIM_TIER` turns the shared tier on.
 #[test]
 #[expect(clippy::print_stdout, reason = "for whoever replays a seed")]
 fn one_seed() {
     let seed = std::env::var("SIM_SEED").map_or(0, |seed| seed.parse().expect("a number"));
     let without = std::env::var("SIM_WITHOUT").ok();
     let _without = without.map(|name| Without::new(crate::without::named(&name)));
+    #[cfg(feature = "shared")]
+    crate::fleet::TIER.set(std::env::var_os("SIM_TIER").is_some());
     println!("{}", schedule(seed));
     let count = std::env::var("SIM_COUNT").map_or(1, |count| count.parse().expect("a number"));
     let mut totals = BTreeMap::new();
