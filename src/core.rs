@@ -109,6 +109,7 @@ impl OutLane {
         }
     }
 
+    #[cfg(feature = "shared")]
     pub(crate) fn applied(&self) -> Option<Position> {
         *self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }

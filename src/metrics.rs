@@ -47,8 +47,10 @@ pub(crate) use hits::Hits;
 pub(crate) use info::InstanceInfo;
 pub(crate) use labels::{
     Audited, Collapse, Dropped, Fence, Gap, Kind, Labels, LaneWait, LoadOutcome, Mended, Miss,
-    Repair, Scope, SharedRead, SharedStore, SharedWait, Side, StaleFor, Verification, WriteOutcome,
+    Repair, Scope, Side, StaleFor, Verification, WriteOutcome,
 };
+#[cfg(feature = "shared")]
+pub(crate) use labels::{SharedRead, SharedStore, SharedWait};
 pub(crate) use series::{CacheMetrics, InstanceMetrics};
 
 use fold::{Fold, Seen};
