@@ -24,6 +24,9 @@ const SHARDS: usize = 16;
 pub(crate) struct Landing<V> {
     pub(crate) result: Result<Option<V>, Error>,
     pub(crate) loaded_at: Nanos,
+    /// It reflects everything published before: when its load began, or, of a value of the shared
+    /// tier, the verification that covers what was fetched.
+    pub(crate) vouched_at: Nanos,
     pub(crate) from: From,
     /// What the load saw of the invalidation clock, if one of its tags was invalidated since. Whoever
     /// began to read later than this may have begun after that, and must not be answered with this
@@ -177,7 +180,7 @@ impl<K, V> Leader<K, V> {
         loaded_at: Nanos,
         newest_tag: impl FnOnce() -> Stamp,
     ) {
-        self.leave(result, loaded_at, From::Source, newest_tag);
+        self.leave(result, (loaded_at, loaded_at), From::Source, newest_tag);
     }
 
     /// As [`land`](Self::land), with a value of the shared tier.
@@ -185,15 +188,17 @@ impl<K, V> Leader<K, V> {
         mut self,
         value: Option<V>,
         loaded_at: Nanos,
+        vouched_at: Nanos,
         newest_tag: impl FnOnce() -> Stamp,
     ) {
-        self.leave(Ok(value), loaded_at, From::SharedTier, newest_tag);
+        let at = (loaded_at, loaded_at.max(vouched_at));
+        self.leave(Ok(value), at, From::SharedTier, newest_tag);
     }
 
     fn leave(
         &mut self,
         result: Result<Option<V>, Error>,
-        loaded_at: Nanos,
+        (loaded_at, vouched_at): (Nanos, Nanos),
         from: From,
         newest_tag: impl FnOnce() -> Stamp,
     ) {
@@ -211,6 +216,7 @@ impl<K, V> Leader<K, V> {
         self.flight.landing.send_replace(Some(Landing {
             result,
             loaded_at,
+            vouched_at,
             from,
             outdated: (newest_tag > token).then_some(token),
         }));
@@ -227,7 +233,7 @@ impl<K, V> Drop for Leader<K, V> {
         } else {
             Error::closed()
         };
-        self.leave(Err(error), 0, From::Source, || 0);
+        self.leave(Err(error), (0, 0), From::Source, || 0);
     }
 }
 
@@ -242,6 +248,7 @@ impl<V: Clone> Passenger<V> {
             Err(_) => Landing {
                 result: Err(Error::closed()),
                 loaded_at: 0,
+                vouched_at: 0,
                 from: From::Source,
                 outdated: None,
             },

@@ -171,7 +171,7 @@ where
         if landing.result.is_err() {
             return true;
         }
-        let vouched_for = landing.loaded_at.max(began.verified_at);
+        let vouched_for = landing.vouched_at.max(began.verified_at);
         landing.answers(began.stamp) && self.store.vouches(vouched_for, began.at)
     }
 

@@ -132,6 +132,7 @@ where
         let arrived = Arrived {
             token,
             loaded_at,
+            vouched_at: loaded_at,
             life: self.life(ttl, value.is_some()),
             tags,
             own_ttl: ttl.is_some(),
@@ -149,10 +150,13 @@ where
         let Arrived {
             value,
             loaded_at,
+            vouched_at,
             tags,
             ..
         } = arrived;
-        leader.land_shared(value, loaded_at, || self.store.newest_tag(&tags));
+        leader.land_shared(value, loaded_at, vouched_at, || {
+            self.store.newest_tag(&tags)
+        });
     }
 
     fn keep(&self, leader: &Leader<K, V>, arrived: &Arrived<V>) -> Landed {

@@ -58,6 +58,8 @@ pub(crate) struct Arrived<V> {
     pub(crate) value: Option<V>,
     pub(crate) token: Stamp,
     pub(crate) loaded_at: Nanos,
+    /// It reflects everything published before.
+    pub(crate) vouched_at: Nanos,
     /// From then on.
     pub(crate) life: Nanos,
     pub(crate) tags: Box<[u64]>,

@@ -256,6 +256,7 @@ impl<V: Clone + Send + Sync + 'static> Reader<V> {
             value: content.value,
             token: before.token,
             loaded_at,
+            vouched_at,
             life: before.at.saturating_add(left).saturating_sub(loaded_at),
             tags: head.tags,
             own_ttl: content.own_ttl,

@@ -288,6 +288,23 @@ async fn what_is_too_large_or_cannot_be_written_stays_in_memory() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_idle_instance_verifies_first_and_then_finds() {
+    let (_bus, source, [a, b, _]) = three(Shared::new).await;
+    a.get(1).await;
+    // Its last verification is older than the bound by now, at some of these times.
+    for n in 0..6 {
+        pass(8 * SECOND + n * ms(500)).await;
+        source.set(1, 10);
+        let found = b.cache.get_with(&1, async { Ok::<_, std::io::Error>(99) });
+        assert_eq!(found.await.unwrap(), Some(10));
+        if n == 0 {
+            assert_eq!(b.reads("found"), 1);
+        }
+    }
+    assert_eq!(source.loads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_operator_turns_it_off() {
     let (bus, source) = (LocalBus::default(), Source::default());
     let vars = [("UNSTALE_SHARED".to_owned(), "off".to_owned())];
