@@ -67,7 +67,15 @@ const QUIET: [(&str, &str); 14] = [
 ];
 
 /// Lines that belong to a setting which the service does not use.
-const UNUSED: [(&str, &str); 2] = [
+const UNUSED: [(&str, &str); 7] = [
+    (
+        "unstale_shared_reads_total",
+        "the service has no shared tier",
+    ),
+    ("unstale_shared_stores_total", "as before"),
+    ("unstale_shared_waits_total", "as before"),
+    ("unstale_shared_trips_total", "as before"),
+    ("unstale_shared_broken", "as before"),
     ("unstale_oversized_total", "it needs a weigher"),
     ("unstale_stale_if_error_total", "it is off"),
 ];
