@@ -38,7 +38,7 @@ pub(crate) struct Follower {
     silent_to: Option<u64>,
     strikes: u32,
     /// Rounds up to here were sent before the subscription's connection was lost.
-    before_loss: Round,
+    before_loss: Option<Round>,
     /// With a key: what the subscription has delivered and the journal has not confirmed.
     hints: Hints,
 }
@@ -167,7 +167,7 @@ impl Follower {
     /// h; 3: before anybody verifies there, another event gets the number h, in the same
     /// epoch; 4: it is heard here, and would prove that the lost event was applied.
     pub(crate) fn disconnected(&mut self, sent: Round) {
-        self.before_loss = sent;
+        self.before_loss = Some(sent);
         self.pending.clear();
     }
 
@@ -193,7 +193,7 @@ impl Follower {
     /// 1: a load reads an old row; 2: the row's event gets sequence h; 3: the reply with h arrives.
     /// A fence before 3 might precede 1 and spare the load, whose event is never applied here.
     pub(crate) fn learn(&mut self, round: Round, sent_at: Nanos, head: Position) -> Learned {
-        if round <= self.before_loss {
+        if self.before_loss.is_some_and(|loss| round <= loss) {
             return Learned::Outdated;
         }
         let Some(applied) = self.applied else {
