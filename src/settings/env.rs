@@ -138,7 +138,8 @@ fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {
         .collect();
     known.iter().min_by_key(|other| {
         let other: Vec<char> = other.chars().flat_map(char::to_uppercase).collect();
-        edits(&name, &other)
+        // Of two as near, the one that was begun and not finished.
+        (edits(&name, &other), !other.starts_with(&name))
     })
 }
 
