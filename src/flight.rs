@@ -24,8 +24,8 @@ const SHARDS: usize = 16;
 pub(crate) struct Landing<V> {
     pub(crate) result: Result<Option<V>, Error>,
     pub(crate) loaded_at: Nanos,
-    /// It reflects everything published before: when its load began, or, of a value of the shared
-    /// tier, the verification that covers what was fetched.
+    /// It reflects everything published before: when its load began, or the verification that covers a
+    /// value of the shared tier, or an entry that stands in.
     pub(crate) vouched_at: Nanos,
     pub(crate) from: From,
     /// What the load saw of the invalidation clock, if one of its tags was invalidated since. Whoever
@@ -181,6 +181,11 @@ impl<K, V> Leader<K, V> {
         newest_tag: impl FnOnce() -> Stamp,
     ) {
         self.leave(result, (loaded_at, loaded_at), From::Source, newest_tag);
+    }
+
+    /// As [`land`](Self::land), with an entry that stands in for a load which failed.
+    pub(crate) fn land_stand_in(mut self, value: V, loaded_at: Nanos, vouched_at: Nanos) {
+        self.leave(Ok(Some(value)), (loaded_at, vouched_at), From::Source, || 0);
     }
 
     /// As [`land`](Self::land), with a value of the shared tier.

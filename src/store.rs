@@ -77,6 +77,8 @@ pub(crate) enum PastTtl<V> {
     Value {
         value: V,
         age: Nanos,
+        /// It reflects everything published before.
+        vouched_at: Nanos,
     },
     /// There is an entry, but nobody has vouched for its lane lately.
     Unverified,
@@ -408,6 +410,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             Verdict::Fresh => PastTtl::Value {
                 value,
                 age: now.saturating_sub(meta.loaded_at()),
+                vouched_at: vouched_for,
             },
             Verdict::Unverified => PastTtl::Unverified,
             Verdict::Expired => PastTtl::Nothing,

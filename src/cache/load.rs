@@ -218,10 +218,10 @@ where
     pub(crate) async fn fail(&self, leader: Leader<K, V>, error: Error, outcome: LoadOutcome) {
         self.metrics.loads[outcome].inc();
         match self.stand_in(leader.hash(), leader.key()).await {
-            Some((value, age)) => {
+            Some((value, age, vouched_at)) => {
                 self.metrics.stale_if_error.inc();
                 let loaded_at = self.core().clock.now().saturating_sub(age);
-                leader.land(Ok(Some(value)), loaded_at, || 0);
+                leader.land_stand_in(value, loaded_at, vouched_at);
             }
             None => leader.land(Err(error), 0, || 0),
         }
@@ -229,7 +229,7 @@ where
 
     /// Waits for one verification, as [`verified`](Self::verified) does: an idle instance verifies
     /// too seldom to vouch for an entry at any moment.
-    async fn stand_in(&self, hash: u64, key: &K) -> Option<(V, Nanos)> {
+    async fn stand_in(&self, hash: u64, key: &K) -> Option<(V, Nanos, Nanos)> {
         let window = nanos(self.options.stale_if_error?);
         let core = self.core();
         let lane = core.stamps.lane(hash);
@@ -238,7 +238,11 @@ where
                 let mut verified = std::pin::pin!(lane.verified.notified());
                 verified.as_mut().enable();
                 match self.store.past_ttl(hash, key, window) {
-                    PastTtl::Value { value, age } => return Some((value, age)),
+                    PastTtl::Value {
+                        value,
+                        age,
+                        vouched_at,
+                    } => return Some((value, age, vouched_at)),
                     PastTtl::Unverified if lane.up() && core.bus.connected() => {
                         core.nudge.notify_one();
                     }
