@@ -279,7 +279,11 @@ impl Link {
             state.follower.learn_interrupted(verified.head);
         }
         match state.follower.learn(round, sent_at, verified.head) {
-            Learned::Outdated => self.next_round = Instant::now(),
+            Learned::Outdated => {
+                // What was missed is for the next round to repair.
+                state.interrupted |= interrupted;
+                self.next_round = Instant::now();
+            }
             Learned::Adopted { first } => {
                 self.announce_applied(lane);
                 let state = &mut self.lanes[lane as usize];

@@ -138,8 +138,13 @@ fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {
         .collect();
     known.iter().min_by_key(|other| {
         let other: Vec<char> = other.chars().flat_map(char::to_uppercase).collect();
-        // Of two as near, the one that was begun and not finished.
-        (edits(&name, &other), !other.starts_with(&name))
+        let edits = edits(&name, &other);
+        // A name that was begun and not finished is half as far.
+        if other.starts_with(&name) {
+            edits / 2
+        } else {
+            edits
+        }
     })
 }
 
