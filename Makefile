@@ -3,15 +3,15 @@
 FEATURES := redis tls prometheus shared uuid test-util cli
 # Packages of their own: what they need is not compiled with the crate. They run optimized, and
 # build below target/ (see their .cargo/config.toml).
-APART := tests/models tests/shuttle
+APART := tests/models tests/shuttle tests/instructions
 
-.PHONY: help test lint soak fuzz bench redis-server python curl prometheus kubectl chromium stack dashboards-preview
+.PHONY: help test lint soak fuzz bench bench-instructions redis-server python curl prometheus kubectl chromium valgrind stack dashboards-preview
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1: /p' $(MAKEFILE_LIST)
 
 # The runner with its summary comes last, so that the end of the output says how it went.
-test: redis-server python curl prometheus kubectl ## all tests, against real Redis servers that the tests start themselves
+test: redis-server python curl prometheus kubectl valgrind ## all tests, against real Redis servers that the tests start themselves
 	@for apart in $(APART); do \
 		(set -x; cd $$apart && cargo test --release --tests) || exit 1; \
 	done
@@ -54,6 +54,9 @@ bench: redis-server ## benchmarks beside peers; ends with a table of goals (unde
 	cargo build --release --locked --manifest-path benches/Cargo.toml
 	benches/target/release/all
 
+bench-instructions: valgrind ## instructions a hit takes, beside quick_cache's; the same number each time
+	@cd tests/instructions && cargo build --release && cargo run --release --quiet
+
 stack: redis-server prometheus ## Redis, three instances under load and Prometheus as plain processes; Ctrl-C ends them. FLAGS=--faults
 	cargo build --release --example accounts
 	python3 deploy/stack.py $(FLAGS)
@@ -86,6 +89,11 @@ chromium: ## installs Chromium, which draws the boards, where it is missing
 	@command -v "$${CHROMIUM_BIN:-chromium}" >/dev/null && exit 0; \
 	$(call install,--no-install-recommends chromium,chromium,chromium,--cask chromium,install Chromium$(comma) or set CHROMIUM_BIN); \
 	command -v chromium >/dev/null || { echo "$$failed" >&2; exit 1; }
+
+valgrind: ## installs valgrind, which counts instructions, where it is missing
+	@command -v valgrind >/dev/null && exit 0; \
+	$(call install,valgrind,valgrind,valgrind,valgrind,install valgrind); \
+	command -v valgrind >/dev/null || { echo "$$failed" >&2; exit 1; }
 
 kubectl: ## installs kubectl, by which the tests build deploy/kubernetes, where it is missing
 	@command -v kubectl >/dev/null && exit 0; \

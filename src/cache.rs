@@ -159,7 +159,7 @@ where
     {
         let hash = key.digest().ok_or_else(too_long)?;
         match self.0.hit(hash, key) {
-            Ok(lookup) => Ok(lookup.value),
+            Ok(hit) => Ok(hit.value),
             // Boxed, so that a hit does not pay for the size of a miss.
             Err(missing) => {
                 let loaded = Box::pin(self.0.miss(hash, key, missing, None)).await;
@@ -184,7 +184,7 @@ where
     {
         let hash = key.digest().ok_or_else(too_long)?;
         match self.0.hit(hash, key) {
-            Ok(lookup) => Ok(lookup),
+            Ok(hit) => Ok(hit.into()),
             // Boxed, so that a hit does not pay for the size of a miss.
             Err(missing) => Box::pin(self.0.miss(hash, key, missing, None)).await,
         }
@@ -231,7 +231,7 @@ where
     {
         let hash = key.digest().ok_or_else(too_long)?;
         let missing = match self.0.hit(hash, key) {
-            Ok(lookup) => return Ok(lookup.value),
+            Ok(hit) => return Ok(hit.value),
             Err(missing) => missing,
         };
         let load = Box::pin(async move { load.await.map(Into::into).map_err(Into::into) });

@@ -170,7 +170,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     /// 1: a lookup reads `verified_at`; 2: an event is applied and its lane verified; 3: the lookup
     /// finds the entry gone. Read the other way round, an entry fetched before 2 would be vouched
     /// for by a verification that came after it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lookup<Q>(&self, hash: u64, key: &Q) -> Found<V>
     where
         K: Borrow<Q>,

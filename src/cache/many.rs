@@ -98,7 +98,7 @@ where
             .hit(hash, key)
             .map_err(|missing| self.0.cause(&missing))
         {
-            Ok(lookup) => Ok(lookup),
+            Ok(hit) => Ok(hit.into()),
             Err(Some(cause)) => Err(cause),
             Err(None) => self.0.verified(hash, key).await,
         }
@@ -106,10 +106,8 @@ where
 
     fn board(&self, hash: u64, key: &K, cause: Miss) -> Boarding<K, V, Lookup<V>> {
         let newest = || self.0.store.newest(hash, &[]);
-        let boarding = self
-            .0
-            .flights
-            .board(hash, key, newest, || self.0.hit(hash, key).ok());
+        let again = || self.0.hit(hash, key).ok().map(Lookup::from);
+        let boarding = self.0.flights.board(hash, key, newest, again);
         if matches!(boarding, Boarding::Lead(..)) {
             self.0.metrics.misses[cause].inc();
         }
