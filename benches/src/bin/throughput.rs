@@ -132,6 +132,10 @@ async fn singles(writer: &Node) -> u64 {
     next.load(Relaxed)
 }
 
+/// The share of what the processors could do, did nothing else run, that counts as their limit: the
+/// benchmark and the kernel take the rest.
+const NEARLY: f64 = 0.8;
+
 /// Keys that `BULK_WRITERS` tasks invalidated a thousand at a time.
 async fn bulks(writer: &Node) -> u64 {
     let (stop, calls) = (
@@ -185,6 +189,10 @@ async fn main() {
         } else {
             "`invalidate`, 512 tasks"
         };
+        // All instances, and Redis, share this machine.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let limit = cores as f64 / (own + redis);
+        let limited = format!("{limit:.2} M where {cores} cores do nothing else");
         rows.push(vec![
             what.into(),
             millions(&acknowledged),
@@ -192,6 +200,7 @@ async fn main() {
             format!("{batch:.0}"),
             format!("{own:.2}"),
             format!("{redis:.2}"),
+            format!("{limit:.2}"),
             format!("{lost}"),
             format!("{trouble}"),
         ]);
@@ -199,20 +208,23 @@ async fn main() {
             report.goal(
                 "bulk `invalidate_many`, delivered to each of 4 instances",
                 "5M keys/s, or the limit of the CPU",
-                format!("{} M keys/s, {lost} lost", millions(&delivered)),
-                delivered.median() >= 5e6 && lost == 0,
+                format!("{} M keys/s, {lost} lost; {limited}", millions(&delivered)),
+                delivered.median() >= 5e6_f64.min(limit * 1e6 * NEARLY) && lost == 0,
             );
         } else {
             report.goal(
                 "single-key `invalidate().await` from 512 tasks, to 4 instances",
                 "1M keys/s acknowledged, nothing lost",
-                format!("{} M keys/s, {lost} lost", millions(&acknowledged)),
+                format!(
+                    "{} M keys/s, {lost} lost; {limited}",
+                    millions(&acknowledged)
+                ),
                 acknowledged.median() >= 1e6 && lost + trouble == 0,
             );
         }
     }
     report.table(
-        "Millions of keys a second; CPU time in microseconds a key. `Trouble`: gaps, collapses, refused messages.",
+        "Millions of keys a second; CPU time in microseconds a key. The limit of the CPU is what all cores could do if none ever waited. `Trouble`: gaps, collapses, refused messages.",
         &[
             "",
             "acknowledged",
@@ -220,6 +232,7 @@ async fn main() {
             "keys a message",
             "CPU of all 5 instances",
             "CPU of Redis",
+            "limit of the CPU",
             "lost",
             "trouble",
         ],
