@@ -50,11 +50,11 @@ pub(crate) async fn keep(core: Arc<Core>) {
         };
         reads = now;
         let busy = quiet < IDLE_FOLDS;
-        if busy && !core.busy.swap(busy, Relaxed) {
+        let was_busy = core.busy.swap(busy, Relaxed);
+        if busy && !was_busy {
             // The next idle beat may be seconds away.
             core.nudge.notify_one();
         }
-        core.busy.store(busy, Relaxed);
         core.metrics.fold();
         folds = folds.saturating_add(1);
         if folds == BUILD_TIME {
