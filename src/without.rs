@@ -1,10 +1,14 @@
 //! Mechanisms of the protocol that tests can take out, to show that each is needed.
 //!
-//! A test calls `testing::without`, and the simulator or the model must then find a read that breaks
+//! A test makes a `testing::Without`, and the simulator or the model must then find a read that breaks
 //! the promise. Without the feature `test-util` the switch is a constant, and nothing of this is
 //! left in the program.
 
 /// One mechanism that the promise rests on.
+#[cfg_attr(
+    not(any(test, feature = "test-util")),
+    expect(unreachable_pub, reason = "only `testing` exports it")
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mechanism {
     /// A loaded value is stored only if nothing concerning it was invalidated since its load began.
