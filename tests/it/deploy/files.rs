@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_yaml_ng::Value;
 use tempfile::TempDir;
@@ -13,7 +13,7 @@ use unstale::Settings;
 
 use super::{PLACEHOLDER, users};
 use crate::support::prometheus;
-use crate::support::python::{run, venv};
+use crate::support::python::{run, text, venv};
 use crate::support::redis::RedisServer;
 use crate::support::resp::Client;
 use crate::support::service;
@@ -79,17 +79,26 @@ fn every_yaml_file_is_well_formed() {
     );
 }
 
-#[test]
-fn kubernetes_knows_every_field() {
+/// What a cluster is given.
+fn built() -> String {
     let mut kustomize = Command::new("kubectl");
     let folder = root().join("deploy/kubernetes/base");
-    let built = run(kustomize.arg("kustomize").arg(folder), "`make kubectl`");
+    run(kustomize.arg("kustomize").arg(folder), "`make kubectl`")
+}
+
+#[test]
+fn kubernetes_knows_every_field() {
+    let built = built();
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("all.yaml");
     fs::write(&file, &built).unwrap();
     let mut validate = Command::new(venv(REQUIREMENTS).join("kubernetes-validate"));
     let said = run(validate.arg("--strict").arg(file), "it found fault");
-    for kind in ["configmap/accounts-unstale-", "deployment/accounts "] {
+    for kind in [
+        "configmap/accounts-unstale-",
+        "deployment/accounts ",
+        "service/accounts ",
+    ] {
         assert!(
             said.contains(&format!("passed for resource {kind}")),
             "{said}"
@@ -104,7 +113,34 @@ fn kubernetes_knows_every_field() {
     );
 }
 
-/// The schemas of the operator's kinds are in no package for Python, so that what matters is said here.
+/// What is wrong with the operator's two kinds among these objects, by their schemas.
+fn operator_says(objects: &str) -> String {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("all.yaml");
+    fs::write(&file, objects).unwrap();
+    let mut check = Command::new(venv(REQUIREMENTS).join("python"));
+    check.arg(root().join("tests/it/deploy/monitoring.py"));
+    text(&check.arg(file).stdin(Stdio::null()).output().unwrap())
+}
+
+#[test]
+fn the_operator_knows_every_field() {
+    let built = built();
+    let accepted = "PodMonitor accounts: accepted\nPrometheusRule unstale: accepted\n";
+    assert_eq!(operator_says(&built), accepted);
+    // Whoever errs is told where.
+    let wrong = built
+        .replacen("podMetricsEndpoints:", "podMetricEndpoints:", 1)
+        .replacen("for: 30s", "for: 30 s", 1);
+    let said = operator_says(&wrong);
+    for fault in [
+        "PodMonitor accounts: $.spec: Additional properties are not allowed",
+        "PrometheusRule unstale: $.spec.groups[1].rules[0].for: '30 s' does not match",
+    ] {
+        assert!(said.contains(fault), "{said}");
+    }
+}
+
 #[test]
 fn the_operator_gets_the_rules_and_asks_the_pods() {
     let base = "deploy/kubernetes/base";
@@ -119,9 +155,13 @@ fn the_operator_gets_the_rules_and_asks_the_pods() {
     let selected = &monitor["spec"]["selector"]["matchLabels"];
     assert_eq!(selected, &pods["metadata"]["labels"]);
     assert_eq!(selected, &deployment["spec"]["selector"]["matchLabels"]);
+    let service = yaml(&format!("{base}/service.yaml"));
+    assert_eq!(selected, &service["spec"]["selector"]);
     let container = &pods["spec"]["containers"][0];
     let endpoint = &monitor["spec"]["podMetricsEndpoints"][0];
     assert_eq!(endpoint["port"], container["ports"][0]["name"]);
+    let target = &service["spec"]["ports"][0]["targetPort"];
+    assert_eq!(target, &container["ports"][0]["name"]);
     for (file, kind) in [(&rule, "PrometheusRule"), (&monitor, "PodMonitor")] {
         assert_eq!(file["apiVersion"], "monitoring.coreos.com/v1");
         assert_eq!(file["kind"], kind);
