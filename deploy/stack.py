@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 REDIS, PROMETHEUS, FIRST_INSTANCE = 6390, 9090, 8081
 INSTANCES = 3
 
-# Short enough for a first look to show entries that expire.
-TUNING = {"UNSTALE_NAMESPACE": "stack", "UNSTALE_TTL": "20s", "UNSTALE_CAPACITY": "2000"}
+# Short enough for a first look to show entries that expire; one hit in twenty is compared with the database.
+TUNING = {"UNSTALE_NAMESPACE": "stack", "UNSTALE_TTL": "20s", "UNSTALE_CAPACITY": "2000", "UNSTALE_AUDIT": "0.05"}
 
 READY = 30  # seconds that any process may take to answer: a busy machine
 STOP = 10  # seconds that a process may take to end when asked to; a clean shutdown drains for 5 s
@@ -265,8 +265,6 @@ class Stack:
                     raise Failed(f"{process.name} ended by itself:\n{tail(process.log)}")
 
     async def faults(self):
-        if not self.options.faults:
-            return
         while True:
             await asyncio.sleep(25)
             say("instance 2 is cut off from Redis for 10 s")
@@ -312,8 +310,10 @@ def tell(url, targets, redis):
 async def run(options):
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    # SIGHUP: the terminal is closed. `nohup` has it ignored, and means it.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            loop.add_signal_handler(number, stop.set)
     with tempfile.TemporaryDirectory(prefix="unstale-stack-") as folder:
         stack = Stack(options, Path(folder))
         waiting = [asyncio.create_task(stop.wait())]
@@ -324,7 +324,6 @@ async def run(options):
                 starting.cancel()
                 return
             url, targets, redis = starting.result()
-            tell(url, targets, redis)
             if options.state:
                 pids = [process.child.pid for process in stack.processes()]
                 state = {"prometheus": url, "instances": targets, "redis": redis, "pids": pids}
@@ -332,11 +331,14 @@ async def run(options):
                 half = Path(f"{options.state}.half")
                 half.write_text(json.dumps(state))
                 half.rename(options.state)
+            tell(url, targets, redis)
             waiting += [asyncio.create_task(stack.watch())]
-            faults = asyncio.create_task(stack.faults())
-            done, _ = await asyncio.wait(
+            if options.faults:
+                waiting += [asyncio.create_task(stack.faults())]
+            done, going = await asyncio.wait(
                 waiting, timeout=options.seconds, return_when=asyncio.FIRST_COMPLETED)
-            faults.cancel()
+            for task in going:
+                task.cancel()
             for task in done:
                 task.result()
         finally:
@@ -359,6 +361,9 @@ def main():
         asyncio.run(run(options))
     except Failed as failure:
         sys.exit(f"stack: {failure}")
+    except BrokenPipeError:
+        # Nobody reads on, as in `make stack | head`. Without this Python would complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

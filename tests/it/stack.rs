@@ -1,6 +1,7 @@
 //! `make stack`: a fleet under load with a Prometheus that sees it, and nothing left behind.
 
 use std::fs;
+use std::io::pipe;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -25,6 +26,11 @@ struct Stack {
 
 impl Stack {
     fn start() -> Self {
+        Self::start_with(Stdio::null())
+    }
+
+    /// What it says goes there.
+    fn start_with(stdout: Stdio) -> Self {
         let dir = TempDir::with_prefix("stack-").unwrap();
         let state = dir.path().join("state.json");
         let script = Command::new("python3")
@@ -34,7 +40,7 @@ impl Stack {
             .args(["--any-ports", "--rate", "100", "--state"])
             .arg(&state)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(stdout)
             .spawn()
             .expect("these tests need python3: `make python`");
         Self {
@@ -65,13 +71,16 @@ impl Stack {
         }
     }
 
-    /// Ctrl-C; whether it then ended well.
-    fn interrupt(mut self) -> bool {
-        kill_process(Pid::from_child(&self.script), Signal::INT).unwrap();
+    fn send(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.script), signal).unwrap();
+    }
+
+    /// Its exit status, once it has ended.
+    fn status(&mut self) -> Option<i32> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.script.try_wait().unwrap() {
-                return status.success();
+                return status.code();
             }
             assert!(Instant::now() < deadline, "it does not end");
             sleep(Duration::from_millis(20));
@@ -136,8 +145,31 @@ fn the_stack_fills_prometheus_and_leaves_nothing_behind() {
     stack.until("Prometheus has the rules", |_| {
         value(&prometheus, "job_cache:unstale_hits:ratio_rate5m")
     });
-    assert!(stack.interrupt());
+    stack.send(Signal::INT); // Ctrl-C
+    assert_eq!(stack.status(), Some(0));
     assert!(!pids.iter().any(|pid| runs(*pid)), "{state}");
+}
+
+#[test]
+fn a_terminal_that_is_closed_leaves_nothing_behind() {
+    let mut stack = Stack::start();
+    let state = stack.state();
+    stack.send(Signal::HUP);
+    assert_eq!(stack.status(), Some(0));
+    assert!(!pids(&state).iter().any(|pid| runs(*pid)), "{state}");
+}
+
+/// As `make stack | head` with a reader that has seen enough.
+#[test]
+fn a_reader_that_is_gone_leaves_nothing_behind() {
+    let (reader, writer) = pipe().unwrap();
+    drop(reader);
+    let mut stack = Stack::start_with(writer.into());
+    assert_eq!(stack.status(), Some(0));
+    let state = fs::read_to_string(&stack.state).unwrap();
+    let state = serde_json::from_str(&state).unwrap();
+    assert_eq!(pids(&state).len(), 6, "{state}");
+    assert!(!pids(&state).iter().any(|pid| runs(*pid)), "{state}");
 }
 
 #[test]
@@ -147,14 +179,6 @@ fn a_stack_that_loses_a_process_ends() {
     let pids = pids(&state);
     let redis = i32::try_from(*pids.last().unwrap()).unwrap();
     kill_process(Pid::from_raw(redis).unwrap(), Signal::KILL).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    let status = loop {
-        if let Some(status) = stack.script.try_wait().unwrap() {
-            break status;
-        }
-        assert!(Instant::now() < deadline, "it goes on without Redis");
-        sleep(Duration::from_millis(20));
-    };
-    assert_eq!(status.code(), Some(1));
+    assert_eq!(stack.status(), Some(1));
     assert!(!pids.iter().any(|pid| runs(*pid)), "{state}");
 }
