@@ -5,13 +5,13 @@ FEATURES := redis tls prometheus shared uuid test-util cli
 # build below target/ (see their .cargo/config.toml).
 APART := tests/models tests/shuttle tests/instructions
 
-.PHONY: help test lint soak fuzz bench bench-instructions redis-server python curl prometheus kubectl chromium valgrind stack dashboards-preview
+.PHONY: help test lint soak fuzz bench bench-instructions redis-server openssl python curl prometheus kubectl chromium valgrind stack dashboards-preview
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1: /p' $(MAKEFILE_LIST)
 
 # The runner with its summary comes last, so that the end of the output says how it went.
-test: redis-server python curl prometheus kubectl valgrind ## all tests, against real Redis servers that the tests start themselves
+test: redis-server openssl python curl prometheus kubectl valgrind ## all tests, against real Redis servers that the tests start themselves
 	@for apart in $(APART); do \
 		(set -x; cd $$apart && cargo test --release --tests) || exit 1; \
 	done
@@ -99,6 +99,11 @@ kubectl: ## installs kubectl, by which the tests build deploy/kubernetes, where 
 	@command -v kubectl >/dev/null && exit 0; \
 	$(call install,kubernetes-client,kubernetes-client,kubectl,kubernetes-cli,install kubectl); \
 	command -v kubectl >/dev/null || { echo "$$failed" >&2; exit 1; }
+
+openssl: ## installs openssl, by which the tests make certificates, where it is missing
+	@command -v openssl >/dev/null && exit 0; \
+	$(call install,openssl,openssl,openssl,openssl,install openssl); \
+	command -v openssl >/dev/null || { echo "$$failed" >&2; exit 1; }
 
 python: ## installs python3 with venv and pip, which the tests need, where it is missing
 	@$(has-python) && exit 0; \

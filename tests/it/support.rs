@@ -16,5 +16,6 @@ pub(crate) mod sentinel;
 pub(crate) mod service;
 #[cfg(feature = "cli")]
 pub(crate) mod shell;
+pub(crate) mod tls;
 
 mod tests;

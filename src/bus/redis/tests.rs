@@ -16,6 +16,10 @@ mod redis_server;
 #[allow(dead_code, reason = "a fixture that other tests share")]
 #[path = "../../../tests/it/support/resp.rs"]
 mod resp;
+#[cfg(feature = "tls")]
+#[allow(dead_code, reason = "a fixture that other tests share")]
+#[path = "../../../tests/it/support/tls.rs"]
+mod tls_files;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
-use unstale::{Outcome, State, testing};
+use unstale::{Outcome, Settings, State, testing};
 
 use super::watch::Watch;
 use super::{COUNTER, MAX_STALENESS, fences, gaps, node, settings, until};
@@ -12,6 +12,7 @@ use crate::support::cluster::ClusterFleet;
 use crate::support::nodes::{Node, Source, ms};
 use crate::support::redis::RedisServer;
 use crate::support::resp::Client;
+use crate::support::tls::Certificates;
 
 /// As under Sentinel: an event that only the old primary took is sent again.
 const REPUBLISHED: Duration = ms(600);
@@ -28,8 +29,12 @@ struct Fleet {
 impl Fleet {
     async fn start(lanes: u32) -> Self {
         let redis = ClusterFleet::start(COUNTER);
+        let settings = settings(&redis.url());
+        Self::on(redis, settings, lanes).await
+    }
+
+    async fn on(redis: ClusterFleet, mut settings: Settings, lanes: u32) -> Self {
         let source = Source::default();
-        let mut settings = settings(&redis.url());
         settings.lanes = lanes;
         let a = node(settings.clone(), &source).await;
         let b = node(settings, &source).await;
@@ -97,6 +102,23 @@ async fn lanes_are_spread_over_the_primaries_and_delivered() {
     fleet.follows(2).await;
     assert_eq!(gaps(&fleet.b, "silent"), 0);
     assert!(fleet.b.metric("unstale_events_received_total") >= received + 40);
+}
+
+/// All nodes are found by what the first says of them, and the one that takes a dead one's place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes_on_several_primaries_over_tls() {
+    let tls = Certificates::new();
+    let redis = ClusterFleet::start_over(COUNTER, Some(&tls));
+    let mut settings = settings(&redis.url());
+    settings.tls_ca = Some(tls.file("ca.crt"));
+    let fleet = Fleet::on(redis, settings, LANES).await;
+    fleet.follows(1).await;
+    let lanes = fleet.redis.primaries.iter().map(lanes_at);
+    assert!(lanes.filter(|lanes| *lanes > 0).count() > 1);
+    fleet.redis.primaries[0].kill();
+    block_in_place(|| fleet.redis.wait_for_promotion(COUNTER));
+    fleet.coherent().await;
+    fleet.follows(2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,5 @@
 //! Two instances are coherent over a real Redis, and apart from everybody else on it.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
-
 use tokio::time::Instant;
 use unstale::Outcome;
 
@@ -11,6 +8,7 @@ use crate::support::nodes::{Node, Source, ms};
 use crate::support::proxy::Mode;
 use crate::support::redis::{RedisServer, free_port};
 use crate::support::resp::Client;
+use crate::support::tls::Certificates;
 
 /// A write on `from` is seen on `to`, which had the old value in memory.
 async fn follows(source: &Source, from: &Node, to: &Node, key: u64) {
@@ -121,55 +119,18 @@ async fn a_user_with_a_password_and_no_more_rights_than_documented() {
 #[cfg(feature = "tls")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_tls() {
-    let dir = tempfile::tempdir().unwrap();
-    certificates(dir.path());
-    let file = |name: &str| dir.path().join(name);
-    let text = |name: &str| file(name).display().to_string();
+    let tls = Certificates::new();
     let port = free_port();
-    let (cert, key, ca) = (text("tls.crt"), text("tls.key"), text("ca.crt"));
-    let _server = RedisServer::start_with(&[
-        "--tls-port",
-        &port.to_string(),
-        "--tls-cert-file",
-        &cert,
-        "--tls-key-file",
-        &key,
-        "--tls-ca-cert-file",
-        &ca,
-    ]);
+    let arguments = tls.arguments(port, "yes");
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let _server = RedisServer::start_with(&arguments);
     // The server asks for a client certificate, too.
     let mut settings = settings(&format!("rediss://127.0.0.1:{port}"));
-    settings.tls_ca = Some(file("ca.crt"));
-    settings.tls_cert = Some(file("tls.crt"));
-    settings.tls_key = Some(file("tls.key"));
+    settings.tls_ca = Some(tls.file("ca.crt"));
+    settings.tls_cert = Some(tls.file("tls.crt"));
+    settings.tls_key = Some(tls.file("tls.key"));
     let source = Source::default();
     let a = node(settings.clone(), &source).await;
     let b = node(settings, &source).await;
     follows(&source, &a, &b, 1).await;
-}
-
-/// A CA, and a certificate of it for this machine.
-fn certificates(dir: &Path) {
-    let openssl = |args: &str| {
-        let status = Command::new("openssl")
-            .args(args.split(' '))
-            .current_dir(dir)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .expect("this test needs openssl");
-        assert!(status.success(), "openssl {args}");
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
-    std::fs::write(dir.join("names"), "subjectAltName=IP:127.0.0.1").unwrap();
-    openssl(&format!(
-        "req -x509 {key} -keyout ca.key -out ca.crt -subj /CN=ca"
-    ));
-    openssl(&format!(
-        "req {key} -keyout tls.key -out tls.csr -subj /CN=redis"
-    ));
-    openssl(
-        "x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out tls.crt -days 2 \
-         -extfile names",
-    );
 }

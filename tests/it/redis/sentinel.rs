@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
-use unstale::{ErrorKind, Instance, Outcome, State, testing};
+use unstale::{ErrorKind, Instance, Outcome, Settings, State, testing};
 
 use super::cluster::rights;
 use super::watch::Watch;
 use super::{MAX_STALENESS, fences, node, settings, until};
 use crate::support::nodes::{Node, Source, ms};
 use crate::support::sentinel::SentinelFleet;
+use crate::support::tls::Certificates;
 
 /// An event that only the old primary took is sent again after the writer's next verification,
 /// which fails there: one interval, and what a call and a question take on a busy machine.
@@ -26,9 +27,14 @@ struct Fleet {
 impl Fleet {
     async fn start() -> Self {
         let redis = SentinelFleet::start();
+        let settings = settings(&redis.url());
+        Self::on(redis, settings).await
+    }
+
+    async fn on(redis: SentinelFleet, settings: Settings) -> Self {
         let source = Source::default();
-        let a = node(settings(&redis.url()), &source).await;
-        let b = node(settings(&redis.url()), &source).await;
+        let a = node(settings.clone(), &source).await;
+        let b = node(settings, &source).await;
         Self {
             redis,
             source,
@@ -78,6 +84,25 @@ async fn the_primary_stopped_and_continued_when_it_was_replaced() {
         fleet.redis.wait_for_promotion();
     });
     fleet.redis.primary.cont();
+    fleet.moved().await;
+    watch.worked().await;
+    sleep(MAX_STALENESS * 2).await;
+    watch.end().await;
+}
+
+/// Sentinels and servers, and what each says of where the others are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_over_tls() {
+    let tls = Certificates::new();
+    let redis = SentinelFleet::start_over(Some(&tls));
+    let mut settings = settings(&redis.url());
+    settings.tls_ca = Some(tls.file("other.crt"));
+    let stranger = Instance::start(settings.clone()).await.unwrap();
+    assert_eq!(stranger.health().state, State::Degraded);
+    settings.tls_ca = Some(tls.file("ca.crt"));
+    let fleet = Fleet::on(redis, settings).await;
+    let watch = fleet.watch().await;
+    block_in_place(|| fleet.redis.fail_over());
     fleet.moved().await;
     watch.worked().await;
     sleep(MAX_STALENESS * 2).await;

@@ -3,6 +3,7 @@
 use super::redis::{RedisServer, free_port};
 use super::resp::{Client, Value};
 use super::sentinel::wait;
+use super::tls::Certificates;
 
 const PRIMARIES: usize = 3;
 
@@ -12,13 +13,22 @@ pub(crate) struct ClusterFleet {
     /// The first serves the slot that the fleet was started with.
     pub(crate) primaries: Vec<RedisServer>,
     pub(crate) replica: RedisServer,
+    url: String,
 }
 
 impl ClusterFleet {
     /// Starts all of them and waits until they agree. The first primary serves this key's slot.
     pub(crate) fn start(key: &str) -> Self {
-        let primaries: Vec<RedisServer> = (0..PRIMARIES).map(|_| server()).collect();
-        let replica = server();
+        Self::start_over(key, None)
+    }
+
+    /// The same, and with certificates nobody but this fixture speaks to any of them without TLS.
+    pub(crate) fn start_over(key: &str, tls: Option<&Certificates>) -> Self {
+        let started = (0..PRIMARIES).map(|_| server(tls));
+        let (primaries, ports): (Vec<RedisServer>, Vec<u16>) = started.unzip();
+        let (replica, _) = server(tls);
+        let scheme = if tls.is_some() { "rediss" } else { "redis" };
+        let url = format!("{scheme}-cluster://127.0.0.1:{}", ports[1]);
         let admin = |server: &RedisServer, command: &[&str]| {
             Client::connect(server.port()).cmd(command).text()
         };
@@ -37,7 +47,11 @@ impl ClusterFleet {
             let epoch = (at + 1).to_string();
             admin(server, &["CLUSTER", "SET-CONFIG-EPOCH", &epoch]);
         }
-        let fleet = Self { primaries, replica };
+        let fleet = Self {
+            primaries,
+            replica,
+            url,
+        };
         for server in fleet.all().skip(1) {
             // The port of the others' bus is the first's own choice, so that they do the meeting.
             let bus = bus_port(&fleet.primaries[0]);
@@ -80,7 +94,7 @@ impl ClusterFleet {
 
     /// The URL for instances. Names one primary: the others are found.
     pub(crate) fn url(&self) -> String {
-        format!("redis-cluster://127.0.0.1:{}", self.primaries[1].port())
+        self.url.clone()
     }
 
     /// Whether most of the others name the replica as the primary of this key.
@@ -106,9 +120,11 @@ fn bus_port(server: &RedisServer) -> String {
     port.split([' ', ',']).next().unwrap().to_owned()
 }
 
-fn server() -> RedisServer {
-    let bus = free_port().to_string();
-    RedisServer::start_with(&[
+/// A server, and the port where instances find it: over TLS another than its own.
+fn server(tls: Option<&Certificates>) -> (RedisServer, u16) {
+    let (bus, port) = (free_port().to_string(), free_port());
+    let secured = tls.map_or_else(Vec::new, |tls| tls.arguments(port, "no"));
+    let mut all = vec![
         "--cluster-enabled",
         "yes",
         "--cluster-port",
@@ -119,5 +135,12 @@ fn server() -> RedisServer {
         "0",
         "--repl-diskless-sync-delay",
         "0",
-    ])
+    ];
+    if tls.is_some() {
+        all.extend(["--tls-cluster", "yes", "--tls-replication", "yes"]);
+        all.extend(secured.iter().map(String::as_str));
+    }
+    let server = RedisServer::start_with(&all);
+    let port = if tls.is_some() { port } else { server.port() };
+    (server, port)
 }

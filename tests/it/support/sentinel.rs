@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::redis::{RedisServer, binary, end, free_port};
 use super::resp::Client;
+use super::tls::Certificates;
 
 /// The service's name.
 pub(crate) const SERVICE: &str = "mymaster";
@@ -28,11 +29,16 @@ pub(crate) struct SentinelFleet {
     pub(crate) primary: RedisServer,
     pub(crate) replica: RedisServer,
     sentinels: Vec<Sentinel>,
+    /// Where others find the replica.
+    replica_port: u16,
+    tls: bool,
 }
 
 #[derive(Debug)]
 struct Sentinel {
     port: u16,
+    /// Where instances find it: over TLS another port.
+    reached: u16,
     child: Mutex<Child>,
     /// Where it keeps what it learns.
     _dir: TempDir,
@@ -41,23 +47,26 @@ struct Sentinel {
 impl SentinelFleet {
     /// Starts all of them, and waits until they would agree on a failover.
     pub(crate) fn start() -> Self {
-        let primary = RedisServer::start_with(&["--repl-diskless-sync-delay", "0"]);
-        let replica = RedisServer::start_with(&[
-            "--repl-diskless-sync-delay",
-            "0",
-            "--replicaof",
-            &format!("127.0.0.1 {}", primary.port()),
-        ]);
+        Self::start_over(None)
+    }
+
+    /// The same, and with certificates nobody but this fixture speaks to any of them without TLS.
+    pub(crate) fn start_over(tls: Option<&Certificates>) -> Self {
+        let (primary, primary_port) = server(tls, &[]);
+        let of = format!("127.0.0.1 {primary_port}");
+        let (replica, replica_port) = server(tls, &["--replicaof", &of]);
         let in_step = || {
             let info = Client::connect(replica.port()).cmd(&["INFO", "replication"]);
             info.text().contains("master_link_status:up")
         };
         wait("the replica", in_step);
-        let sentinels = (0..SENTINELS).map(|_| Sentinel::start(primary.port()));
+        let sentinels = (0..SENTINELS).map(|_| Sentinel::start(primary_port, tls));
         let fleet = Self {
             sentinels: sentinels.collect(),
             primary,
             replica,
+            replica_port,
+            tls: tls.is_some(),
         };
         wait("the sentinels", || {
             fleet.sentinels.iter().all(Sentinel::knows_all)
@@ -70,14 +79,16 @@ impl SentinelFleet {
         let places = self
             .sentinels
             .iter()
-            .map(|s| format!("127.0.0.1:{}", s.port));
+            .map(|s| format!("127.0.0.1:{}", s.reached));
         let places: Vec<String> = places.collect();
-        format!("redis-sentinel://{}?service={SERVICE}", places.join(","))
+        let scheme = if self.tls { "rediss" } else { "redis" };
+        let places = places.join(",");
+        format!("{scheme}-sentinel://{places}?service={SERVICE}")
     }
 
     /// How many sentinels name the replica as the primary.
     pub(crate) fn promoted(&self) -> usize {
-        let promoted = self.replica.port();
+        let promoted = self.replica_port;
         let named = self
             .sentinels
             .iter()
@@ -112,13 +123,19 @@ impl SentinelFleet {
 
 impl Sentinel {
     #[expect(clippy::panic, reason = "a fixture fails its test")]
-    fn start(primary: u16) -> Self {
+    fn start(primary: u16, tls: Option<&Certificates>) -> Self {
         let dir = TempDir::with_prefix("sentinel-").expect("a temporary directory");
         // A port that somebody else takes in between ends the process: another try.
         for _ in 0..10 {
             let port = free_port();
+            let reached = tls.map_or(port, |_| free_port());
+            let secured = tls.map_or_else(String::new, |tls| {
+                let lines = tls.settings(reached, "no").into_iter();
+                let lines = lines.map(|(name, value)| format!("{name} {value}\n"));
+                lines.chain(["tls-replication yes\n".to_owned()]).collect()
+            });
             let config = format!(
-                "port {port}\nbind 127.0.0.1\ndir {dir}\nlogfile {dir}/log\n\
+                "{secured}port {port}\nbind 127.0.0.1\ndir {dir}\nlogfile {dir}/log\n\
                  sentinel monitor {SERVICE} 127.0.0.1 {primary} 2\n\
                  sentinel down-after-milliseconds {SERVICE} 500\n\
                  sentinel failover-timeout {SERVICE} 3000\n",
@@ -143,6 +160,7 @@ impl Sentinel {
                     let child = Mutex::new(child);
                     return Self {
                         port,
+                        reached,
                         child,
                         _dir: dir,
                     };
@@ -180,6 +198,21 @@ impl Drop for Sentinel {
         let child = self.child.get_mut();
         end(child.unwrap_or_else(std::sync::PoisonError::into_inner));
     }
+}
+
+/// A server, and the port where others find it: over TLS another than its own.
+fn server(tls: Option<&Certificates>, arguments: &[&str]) -> (RedisServer, u16) {
+    let port = free_port();
+    let secured = tls.map_or_else(Vec::new, |tls| tls.arguments(port, "no"));
+    let mut all = vec!["--repl-diskless-sync-delay", "0"];
+    all.extend(arguments);
+    if tls.is_some() {
+        all.extend(["--tls-replication", "yes"]);
+        all.extend(secured.iter().map(String::as_str));
+    }
+    let server = RedisServer::start_with(&all);
+    let port = if tls.is_some() { port } else { server.port() };
+    (server, port)
 }
 
 /// Waits until it is so.

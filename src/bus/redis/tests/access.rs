@@ -199,74 +199,26 @@ async fn what_is_printed_hides_the_password() {
 
 #[cfg(feature = "tls")]
 mod tls {
-    use std::path::{Path, PathBuf};
-    use std::process::{Command, Stdio};
-
+    use super::redis_server::free_port;
+    use super::tls_files::Certificates;
     use super::*;
-
-    fn openssl(dir: &Path, args: &str) {
-        let status = Command::new("openssl")
-            .args(args.split(' '))
-            .current_dir(dir)
-            .stderr(Stdio::null())
-            .stdout(Stdio::null())
-            .status()
-            .expect("these tests need openssl");
-        assert!(status.success(), "openssl {args}");
-    }
-
-    /// Two CAs, and a certificate of the first for this machine.
-    fn certificates(dir: &Path) {
-        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
-        for ca in ["ca", "other"] {
-            openssl(
-                dir,
-                &format!("req -x509 {key} -keyout {ca}.key -out {ca}.crt -subj /CN={ca}"),
-            );
-        }
-        std::fs::write(
-            dir.join("names"),
-            "subjectAltName=IP:127.0.0.1,DNS:localhost",
-        )
-        .unwrap();
-        openssl(
-            dir,
-            &format!("req {key} -keyout tls.key -out tls.csr -subj /CN=redis"),
-        );
-        openssl(
-            dir,
-            "x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out tls.crt -days 2 -extfile names",
-        );
-    }
 
     struct Server {
         redis: RedisServer,
         port: u16,
-        dir: tempfile::TempDir,
+        files: Certificates,
     }
 
-    fn start(auth_clients: &str) -> Server {
-        let dir = tempfile::TempDir::new().unwrap();
-        certificates(dir.path());
-        let file = |name: &str| dir.path().join(name).display().to_string();
-        let port = redis_server::free_port();
-        let redis = RedisServer::start_with(&[
-            "--tls-port",
-            &port.to_string(),
-            "--tls-cert-file",
-            &file("tls.crt"),
-            "--tls-key-file",
-            &file("tls.key"),
-            "--tls-ca-cert-file",
-            &file("ca.crt"),
-            "--tls-auth-clients",
-            auth_clients,
-        ]);
-        Server { redis, port, dir }
+    fn start(clients: &str) -> Server {
+        let (files, port) = (Certificates::new(), free_port());
+        let arguments = files.arguments(port, clients);
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let redis = RedisServer::start_with(&arguments);
+        Server { redis, port, files }
     }
 
     fn config(server: &Server, ca: Option<&str>, client: bool) -> RedisConfig {
-        let file = |name: &str| -> PathBuf { server.dir.path().join(name) };
+        let file = |name: &str| server.files.file(name);
         RedisConfig {
             tls_ca: ca.map(file),
             tls_cert: client.then(|| file("tls.crt")),
