@@ -2,7 +2,8 @@
 //! show, and a real Prometheus answers every one of their queries.
 //!
 //! - `boards`: what Grafana is given, and that every metric is on a panel;
-//! - `rules`: alerts, their unit tests by promtool, and the runbook;
+//! - `rules`: alerts, their unit tests by promtool, and the runbook's names;
+//! - `runbook`: what the runbook has operators run;
 //! - `live`: every query, by a real Prometheus that scrapes a real fleet in trouble;
 //! - `expression`: as much of PromQL as it takes to check names, labels and their use.
 
@@ -10,6 +11,8 @@ mod boards;
 mod expression;
 mod live;
 mod rules;
+#[cfg(feature = "cli")]
+mod runbook;
 
 use std::fs;
 use std::path::{Path, PathBuf};
