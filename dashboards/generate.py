@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes overview.json, incident.json, and alerts.yml as Kubernetes wants it, after a change of boards.py or
+"""Writes overview.json, incident.json, and alerts.yml as Kubernetes wants it, after a change of the boards or
 alerts.yml: `python3 dashboards/generate.py`.
 
 `--check` only compares, for the tests. Needs nothing but Python.
@@ -9,7 +9,8 @@ import json
 import sys
 from pathlib import Path
 
-from boards import incident, overview
+from incident import incident
+from overview import overview
 
 HERE = Path(__file__).resolve().parent
 RULE = HERE.parent / "deploy/kubernetes/base/prometheusrule.yaml"

@@ -1,4 +1,4 @@
-"""As much of Grafana's dashboard model as boards.py uses, for Grafana 10 and newer."""
+"""As much of Grafana's dashboard model as the boards use, for Grafana 10 and newer."""
 
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 COLUMNS = 24

@@ -31,7 +31,7 @@ const SCHEMA: &str = "
     ) STRICT";
 
 /// One row, as clients see it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Account {
     pub(crate) id: u64,
     pub(crate) name: String,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use reqwest::{Client, StatusCode};
 use serde_json::json;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 /// Accounts there are; written before anything else.
 const ACCOUNTS: u64 = 1_000;
@@ -30,6 +30,12 @@ const CLIENTS: u32 = 24;
 
 /// An instance that is stopped holds up a client for no longer.
 const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Longest wait for the first instance: where all are started at once it takes them seconds.
+const READY: Duration = Duration::from_secs(60);
+
+/// Pause between two looks whether it is there.
+const POLL: Duration = Duration::from_millis(200);
 
 /// How often the log says how it goes.
 const REPORT: Duration = Duration::from_secs(10);
@@ -71,8 +77,18 @@ impl Load {
         }
     }
 
-    /// Writes all accounts; an instance that does not answer ends it.
+    /// Waits for the first instance and has it write all accounts, unless it does not answer.
     async fn prepare(&self, http: &Client) {
+        let ready = async || {
+            let asked = http.get(format!("{}/readyz", self.targets[0])).send().await;
+            asked.is_ok_and(|reply| reply.status().is_success())
+        };
+        let waiting = async {
+            while !ready().await {
+                sleep(POLL).await;
+            }
+        };
+        let _ = timeout(READY, waiting).await;
         for id in 1..=ACCOUNTS {
             if put(http, &self.targets[0], id).await.is_err() {
                 return tracing::warn!(id, "the accounts could not all be written");

@@ -105,6 +105,8 @@ async fn run(flags: Flags) -> Result<(), Failure> {
             let source = source.clone();
             async move { source.account(id).await }
         })
+        // What counts as stale, for who sets UNSTALE_AUDIT.
+        .audit(|served, source| served == source)
         .build()
         .map_err(Failure::setup)?;
 
