@@ -7,6 +7,7 @@ mod load;
 mod many;
 mod target;
 pub(crate) mod tier;
+mod unknown;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -140,8 +141,8 @@ where
     /// # Errors
     ///
     /// `Load`, `LoadTimeout` and `LoadPanic` for the loader's failures, `Overloaded` when
-    /// `max_loads` are running and none ends within `load_timeout`, `NoLoader`, and `Key` for a key
-    /// over [`MAX_KEY_BYTES`](crate::MAX_KEY_BYTES). An error goes to every caller that waits for
+    /// `max_loads` are running and none ends within `load_timeout` or when `unknown_loads` refuses
+    /// the key, `NoLoader`, and `Key` for a key over [`MAX_KEY_BYTES`](crate::MAX_KEY_BYTES). An error goes to every caller that waits for
     /// the load and is not remembered.
     ///
     /// # Panics

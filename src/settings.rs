@@ -90,6 +90,9 @@ pub struct Settings {
     pub load_timeout: Duration,
     /// Most loads of one cache under way at once. Defaults to 64.
     pub max_loads: usize,
+    /// Loads a second and cache, of keys that nothing in memory knows of, that may find nothing.
+    /// Defaults to `None`, any number.
+    pub unknown_loads: Option<u32>,
     /// Whether caches that have a shared tier use it. Defaults to true.
     pub shared: bool,
     /// How long a value may live in Redis since its load began. Defaults to `None`, as long as `ttl`.
@@ -271,6 +274,7 @@ impl Default for Settings {
             stale_if_error: None,
             load_timeout: Duration::from_secs(5),
             max_loads: 64,
+            unknown_loads: None,
             shared: true,
             shared_ttl: None,
             shared_secret: None,

@@ -5,6 +5,7 @@
 
 pub(crate) mod entry;
 mod ghosts;
+mod known;
 pub(crate) mod packed;
 pub(crate) mod reaper;
 pub(crate) mod stamps;
@@ -21,6 +22,7 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 use crate::metrics::{CacheMetrics, Miss};
 use crate::store::entry::{ByHash, ByKey, Entry, Identity, Meta, Stored, Verdict, judge};
 use crate::store::ghosts::{Ghosts, Gone};
+use crate::store::known::Known;
 use crate::store::stamps::{Lane, Stamp, Stamps};
 use crate::sync::{AtomicBool, AtomicU64, Ordering::*};
 use crate::time::{Clock, Nanos};
@@ -50,6 +52,8 @@ pub(crate) struct StoreOptions {
     pub(crate) max_staleness: Option<Nanos>,
     /// Part of an entry's life after which a hit asks for a reload.
     pub(crate) refresh_ahead: Option<f64>,
+    /// Loads of unknown keys are limited: remember which keys are known.
+    pub(crate) remember_known: bool,
     pub(crate) clock: Clock,
 }
 
@@ -102,6 +106,8 @@ pub(crate) struct Store<K, V> {
     /// Known not to exist, apart so that they have a bound of their own.
     absences: Cache<Stored<K>, Entry<()>, Weigh, Identity, Hook>,
     has_absences: AtomicBool,
+    /// Keys that have been seen to exist, where somebody asks.
+    known: Option<Known>,
     /// No entry expires before this time; lets the reaper sleep.
     next_expiry: AtomicU64,
     weigh: Weigh,
@@ -155,6 +161,9 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
                 &shared,
             ),
             has_absences: AtomicBool::new(false),
+            known: options
+                .remember_known
+                .then(|| Known::new(options.capacity)),
             next_expiry: AtomicU64::new(u64::MAX),
             weigh,
             stamps,
@@ -308,6 +317,9 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     /// check, the check refuses. 2: if it follows, so does its removal, and that detaches the
     /// placeholder (the insert fails) or removes the value.
     pub(crate) fn insert(&self, stored: &Stored<K>, value: Option<V>, meta: Meta) -> Insertion {
+        if let (Some(known), Some(_)) = (&self.known, &value) {
+            known.put(stored.hash);
+        }
         // Before anything is touched: a load that lost must not take a newer one's value with it.
         if let Some(newest) = self.outdated(stored.hash, &meta) {
             return Insertion::Discarded(newest);
@@ -330,7 +342,12 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
                 // SeqCst with the stamp: see `drop_hash`.
                 self.has_absences.store(true, SeqCst);
                 self.forget(self.values.remove(&ByHash(stored.hash)).as_ref());
-                self.place(&self.absences, stored, Entry { value: (), meta })
+                let inserted = self.place(&self.absences, stored, Entry { value: (), meta });
+                // Not if it was discarded: whoever invalidated the key meanwhile may have made it.
+                if let (Some(known), Insertion::Stored) = (&self.known, inserted) {
+                    known.forget(stored.hash);
+                }
+                inserted
             }
         }
     }
@@ -417,8 +434,27 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         }
     }
 
-    /// Drops a key; whether there was an entry.
+    /// Whether anything in memory says that the key exists, or did: an entry, though it may not be
+    /// served; a value that was loaded once; or an invalidation, which whoever creates it sends.
+    pub(crate) fn is_known<Q>(&self, hash: u64, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let remembered = self.known.as_ref().is_none_or(|known| known.has(hash));
+        remembered || self.values.peek(&ByKey { hash, key }).is_some()
+    }
+
+    /// Drops a key that somebody wrote; whether there was an entry.
     pub(crate) fn invalidate_key(&self, hash: u64) -> bool {
+        if let Some(known) = &self.known {
+            known.put(hash);
+        }
+        self.drop_key(hash)
+    }
+
+    /// Drops a key, its load in flight included; whether there was an entry.
+    pub(crate) fn drop_key(&self, hash: u64) -> bool {
         let now = self.stamps.tick();
         self.stamps
             .key(self.options.cache, hash)

@@ -13,6 +13,7 @@ use crate::cache::Cache;
 use crate::cache::audit::{Audit, Same};
 use crate::cache::inner::{Inner, Weigher};
 use crate::cache::tier::Tier;
+use crate::cache::unknown::UnknownLoads;
 use crate::core::Core;
 use crate::flight::Flights;
 use crate::instance::Lifeline;
@@ -216,6 +217,39 @@ where
         self
     }
 
+    /// Limits what requests for keys that were made up can cost the source: so many loads a second
+    /// (and at most a second's worth at once) may find nothing, by a value that does not exist or
+    /// by an error. Beyond it a read of a key that nothing in memory knows of fails at once with
+    /// [`Overloaded`](ErrorKind::Overloaded), and is counted
+    /// (`unstale_loads_total{outcome="limited"}`). Defaults to `None`, no limit.
+    ///
+    /// Memory knows a key that it holds, has loaded before (about twice `capacity` of them are
+    /// remembered, whatever became of their entries), or has heard of by an invalidation, as of a
+    /// key that was just created: such keys are never refused, and loads that find a value cost
+    /// nothing. What is remembered as absent is served as ever. The limit stands before the
+    /// source, not before the shared tier.
+    ///
+    /// ```
+    /// # use unstale::{Error, Instance, Settings};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let instance = Instance::start(Settings::default()).await?;
+    /// let keys = instance
+    ///     .cache::<String, u64>("api_keys")
+    ///     .loader(|key: String| async move { Ok::<_, std::io::Error>((key == "good").then_some(7)) })
+    ///     .unknown_loads(1)
+    ///     .build()?;
+    /// assert_eq!(keys.get("bad").await?, None); // this one was looked for
+    /// assert!(keys.get("worse").await.is_err()); // and this one was not
+    /// assert_eq!(keys.get("bad").await?, None); // it is remembered
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn unknown_loads(mut self, per_second: impl Into<Option<u32>>) -> Self {
+        self.code.unknown_loads = Some(per_second.into());
+        self
+    }
+
     /// How often entries that nobody reads any more are freed; `None` never. Defaults to 1 s.
     pub fn reap_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.code.reap_interval = Some(interval.into());
@@ -285,6 +319,7 @@ where
                 .max_staleness
                 .map(|bound| nanos(bound).saturating_sub(core.clock.step())),
             refresh_ahead: options.refresh_ahead,
+            remember_known: options.unknown_loads.is_some(),
             clock: core.clock,
         };
         let tier = tier(
@@ -308,6 +343,9 @@ where
             weigher: self.weigher,
             tier,
             permits: Semaphore::new(options.max_loads),
+            unknown_loads: options
+                .unknown_loads
+                .map(|limit| UnknownLoads::new(limit, core.clock)),
             waiting: AtomicUsize::new(0),
             options,
             metrics,

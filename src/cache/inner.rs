@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use crate::cache::audit::Audit;
 use crate::cache::tier::{Tier, Wanted};
+use crate::cache::unknown::UnknownLoads;
 use crate::cache::{Lookup, Outcome};
 use crate::core::Core;
 use crate::flight::{Boarding, Flights, From, Landing};
@@ -68,6 +69,8 @@ pub(crate) struct Inner<K, V> {
     pub(crate) audit: Option<Audit<V>>,
     pub(crate) tier: Option<Box<dyn Tier<K, V>>>,
     pub(crate) permits: Semaphore,
+    /// None unless loads of unknown keys are limited.
+    pub(crate) unknown_loads: Option<UnknownLoads>,
     pub(crate) waiting: AtomicUsize,
     pub(crate) metrics: Arc<CacheMetrics>,
 }

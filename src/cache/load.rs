@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::cache::inner::{Inner, VERIFICATION_WAIT};
 use crate::cache::tier::{Arrived, Read, Wanted};
+use crate::cache::unknown::Loan;
 use crate::core::Phase;
 use crate::flight::Leader;
 use crate::loader::{Load, Loaded, MAX_TAGS};
@@ -37,14 +38,27 @@ where
                 Read::Load(ticket) => ticket,
             },
         };
+        let loan = match self.admit(leader.hash(), leader.key()).await {
+            Ok(loan) => loan,
+            Err(error) => return self.fail(leader, error, LoadOutcome::Limited).await,
+        };
         let permit = match self.permit().await {
             Ok(permit) => permit,
-            Err(error) => return self.fail(leader, error, LoadOutcome::Overloaded).await,
+            Err(error) => {
+                loan.map(Loan::give_back);
+                return self.fail(leader, error, LoadOutcome::Overloaded).await;
+            }
         };
         let (token, loaded_at) = self.begin(std::slice::from_ref(&leader));
         let running = InFlight::new(&self);
         let result = timeout(self.options.load_timeout, load).await;
         drop((permit, running));
+        match &result {
+            Ok(Ok(loaded)) if loaded.value.is_some() => {
+                loan.map(Loan::give_back);
+            }
+            _ => drop(loan),
+        }
         match result {
             Ok(Ok(loaded)) => {
                 let shared = ticket.map(|ticket| (ticket, leader.key().clone(), loaded.clone()));
@@ -308,10 +322,10 @@ impl Drop for InFlight<'_> {
 }
 
 /// A place among those who wait for a load to begin.
-struct Place<'a>(&'a AtomicUsize);
+pub(crate) struct Place<'a>(&'a AtomicUsize);
 
 impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize) -> Option<Self> {
+    pub(crate) fn take(waiting: &'a AtomicUsize) -> Option<Self> {
         let place = Self(waiting);
         // Dropped at once, and so given back, when there is none.
         (waiting.fetch_add(1, Relaxed) < MAX_WAITING).then_some(place)

@@ -9,12 +9,14 @@ use tokio::time::timeout;
 use crate::cache::inner::{Began, Inner};
 use crate::cache::load::{InFlight, Landed};
 use crate::cache::tier::{Read, Ticket, Wanted};
+use crate::cache::unknown::Admitted;
 use crate::cache::{Cache, Lookup, Outcome};
 use crate::flight::{Boarding, Leader, Passenger};
 use crate::key::too_long;
 use crate::loader::{BatchLoader, Loaded};
 use crate::metrics::{LoadOutcome, Miss};
 use crate::store::Found;
+use crate::time::Nanos;
 use crate::{Error, ErrorKind, Key};
 
 /// Values of one batch that are fetched from the shared tier, or stored there, at once.
@@ -30,6 +32,10 @@ where
 {
     /// Many values at once, in the order asked; `None` for what does not exist. All that is missing
     /// goes to the batch loader in one call, or to the loader key by key where there is none.
+    ///
+    /// Where [`unknown_loads`](crate::CacheBuilder::unknown_loads) limits loads of unknown keys, one
+    /// call of the batch loader begins like one load, and costs as many as it has found nothing
+    /// for. If it may not begin, its unknown keys fail with `Overloaded`; the others are loaded.
     ///
     /// # Errors
     ///
@@ -169,13 +175,22 @@ where
 {
     /// One load for many flights; counts as one of `max_loads`.
     async fn fly_many(self: Arc<Self>, leaders: Vec<Leader<K, V>>, load: Arc<BatchLoader<K, V>>) {
-        let (leaders, mut tickets) = self.land_what_is_shared(leaders).await;
+        let (leaders, tickets) = self.land_what_is_shared(leaders).await;
+        if leaders.is_empty() {
+            return;
+        }
+        let Admitted {
+            leaders,
+            known,
+            loan,
+        } = self.admit_many(leaders).await;
         if leaders.is_empty() {
             return;
         }
         let permit = match self.permit().await {
             Ok(permit) => permit,
             Err(error) => {
+                self.settle_many(loan, 0);
                 return self
                     .fail_many(leaders, &error, LoadOutcome::Overloaded)
                     .await;
@@ -204,14 +219,34 @@ where
                 loaded.entry(hash).or_default().push((key, value));
             }
         }
+        let mut take = |leader: &Leader<K, V>| {
+            let same_hash = loaded.get_mut(&leader.hash())?;
+            let index = same_hash.iter().position(|(key, _)| key == leader.key())?;
+            Some(same_hash.swap_remove(index).1)
+        };
+        let landing: Vec<_> = leaders
+            .into_iter()
+            .map(|leader| {
+                let value = take(&leader).unwrap_or_else(|| Loaded::new(None));
+                (leader, value)
+            })
+            .collect();
+        let absent = landing.iter().skip(known);
+        let absent = absent.filter(|(_, loaded)| loaded.value.is_none()).count();
+        self.settle_many(loan, absent);
+        self.land_batch(landing, tickets, token, loaded_at).await;
+    }
+
+    /// Lands every flight of a batch, and stores in the shared tier what still counts.
+    async fn land_batch(
+        self: &Arc<Self>,
+        landing: Vec<(Leader<K, V>, Loaded<V>)>,
+        mut tickets: HashMap<u64, Ticket>,
+        token: u64,
+        loaded_at: Nanos,
+    ) {
         let mut writes = JoinSet::new();
-        for leader in leaders {
-            let same_hash = loaded.get_mut(&leader.hash());
-            let value = same_hash.and_then(|pairs| {
-                let index = pairs.iter().position(|(key, _)| key == leader.key())?;
-                Some(pairs.swap_remove(index).1)
-            });
-            let value = value.unwrap_or_else(|| Loaded::new(None));
+        for (leader, value) in landing {
             let shared = tickets
                 .remove(&leader.hash())
                 .map(|ticket| (ticket, leader.key().clone(), value.clone()));
@@ -268,7 +303,7 @@ where
         }
     }
 
-    async fn fail_many(&self, leaders: Vec<Leader<K, V>>, error: &Error, outcome: LoadOutcome) {
+    pub(super) async fn fail_many(&self, leaders: Vec<Leader<K, V>>, error: &Error, outcome: LoadOutcome) {
         for leader in leaders {
             self.fail(leader, error.clone(), outcome).await;
         }

@@ -220,6 +220,8 @@ label! {
         Panic = "panic",
         /// It never began: too many loads were under way for too long.
         Overloaded = "overloaded",
+        /// It never began: loads of unknown keys were at their limit.
+        Limited = "limited",
     }
 }
 

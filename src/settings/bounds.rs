@@ -25,6 +25,9 @@ const SLOWEST_SWEEP: Duration = Duration::from_secs(24 * 3600);
 const LONGEST_CALL: Duration = Duration::from_secs(3600);
 /// Most loads at once: more never help a source of truth, and each is a task.
 const MOST_LOADS: usize = 65_536;
+/// Most loads of unknown keys a second: more protect no source, and a token stays worth whole
+/// microseconds.
+const MOST_UNKNOWN_LOADS: u32 = 1_000_000;
 /// Quickest beat: a round trip per interval and node, from every instance.
 const QUICKEST_BEAT: Duration = Duration::from_millis(10);
 /// Slowest beat: `max_staleness` and `member_timeout` are at least twice as long.
@@ -145,6 +148,13 @@ pub(super) fn call_timeout(value: &Duration) -> Check {
 
 pub(super) fn max_loads(value: &usize) -> Check {
     between(*value, 1, MOST_LOADS)
+}
+
+pub(super) fn unknown_loads(value: &Option<u32>) -> Check {
+    if value.is_none_or(|loads| (1..=MOST_UNKNOWN_LOADS).contains(&loads)) {
+        return Ok(());
+    }
+    Err(format!("must be from 1 to {MOST_UNKNOWN_LOADS}, or off"))
 }
 
 pub(super) fn shared_ttl(value: &Option<Duration>) -> Check {

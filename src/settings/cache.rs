@@ -36,6 +36,9 @@ pub struct CacheSettings {
     pub load_timeout: Option<Duration>,
     /// Most loads under way at once.
     pub max_loads: Option<usize>,
+    /// Loads a second, of keys that nothing in memory knows of, that may find nothing;
+    /// `Some(None)` any number.
+    pub unknown_loads: Option<Option<u32>>,
     /// Whether its shared tier, if it has one, is used.
     pub shared: Option<bool>,
     /// How long a value may live in Redis; `Some(None)` as long as its TTL.
@@ -57,6 +60,7 @@ pub(crate) struct CacheOptions {
     pub(crate) stale_if_error: Option<Duration>,
     pub(crate) load_timeout: Duration,
     pub(crate) max_loads: usize,
+    pub(crate) unknown_loads: Option<u32>,
     pub(crate) shared: bool,
     pub(crate) shared_ttl: Option<Duration>,
 }
@@ -120,6 +124,7 @@ impl Settings {
             stale_if_error: pick!(stale_if_error),
             load_timeout: pick!(load_timeout),
             max_loads: pick!(max_loads),
+            unknown_loads: pick!(unknown_loads),
             shared: pick!(shared),
             shared_ttl: pick!(shared_ttl),
         }

@@ -108,6 +108,9 @@ pub(super) static FIELDS: &[Field] = fields! {
         "Longest run of one load.";
     cache max_loads = "64", bounds::max_loads:
         "Most loads of one cache under way at once.";
+    cache unknown_loads = "off", bounds::unknown_loads:
+        "Most loads a second of one cache, of keys that nothing in memory knows of, that find \
+         nothing; beyond it such keys are refused. Or off.";
     cache shared = "on", bounds::any:
         "Whether caches that have a shared tier use it: on or off.";
     cache shared_ttl = "off", bounds::shared_ttl:

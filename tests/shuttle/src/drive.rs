@@ -69,6 +69,7 @@ impl Instance {
             max_bytes: None,
             max_staleness: bounded.then_some(BOUND),
             refresh_ahead: None,
+            remember_known: false,
             clock: Clock(NOW),
         };
         Self {

@@ -1,0 +1,246 @@
+//! A limit on the loads of keys that nothing in memory knows of.
+//!
+//! Requests for keys that were made up cannot be answered from memory, and each would go to the
+//! source. They may take a share of it that the user sets; keys that exist are not limited by it,
+//! for a load that finds a value costs nothing, and most have been seen before.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::cache::inner::Inner;
+use crate::cache::load::Place;
+use crate::flight::Leader;
+use crate::metrics::LoadOutcome;
+use crate::time::{Clock, Nanos};
+use crate::{Error, ErrorKind, Key};
+
+/// How far a batch that finds little may overdraw the bucket: the longest time for which keys that
+/// nobody knows are refused on its account.
+const MOST_DEBT: Nanos = 60_000_000_000;
+
+/// Nanoseconds of the second that the limit is set for.
+const SECOND: Nanos = 1_000_000_000;
+
+/// A bucket of as many tokens as the limit says, which fills up again in a second.
+///
+/// A load borrows a token. If it finds a value it gives the token back, else the token is spent:
+/// within any time `t` at most `limit * (1 + t)` loads find nothing.
+pub(crate) struct UnknownLoads {
+    limit: u32,
+    clock: Clock,
+    bucket: Mutex<Bucket>,
+    /// Those who wait for a token that is lent, one behind the other.
+    line: tokio::sync::Mutex<()>,
+    /// A token has come back, or is spent.
+    settled: Notify,
+}
+
+struct Bucket {
+    /// When everything spent will have been refilled.
+    full_at: Nanos,
+    lent: u32,
+}
+
+/// What a bucket has for a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token {
+    Taken,
+    /// What is not spent is lent to loads under way.
+    Lent,
+    /// All are spent.
+    Spent,
+}
+
+/// A token that a load has borrowed; spent unless it is given back.
+pub(crate) struct Loan<'a> {
+    from: &'a UnknownLoads,
+    spent: bool,
+}
+
+impl UnknownLoads {
+    pub(crate) fn new(limit: u32, clock: Clock) -> Self {
+        Self {
+            limit,
+            clock,
+            bucket: Mutex::new(Bucket {
+                full_at: 0,
+                lent: 0,
+            }),
+            line: tokio::sync::Mutex::default(),
+            settled: Notify::new(),
+        }
+    }
+
+    /// Borrows a token; `None` if all are spent. While only loads under way keep it from one, it
+    /// waits for them: a start with an empty memory is no attack.
+    pub(crate) async fn borrow(&self) -> Option<Loan<'_>> {
+        // Whoever is first in line looks again; the others wait behind it and wake nobody.
+        let _first = self.line.lock().await;
+        loop {
+            match self.take() {
+                Token::Taken => {
+                    return Some(Loan {
+                        from: self,
+                        spent: true,
+                    });
+                }
+                Token::Spent => return None,
+                Token::Lent => {}
+            }
+            // A token settled since the look above is not missed: `notify_one` remembers it. The
+            // bucket also fills up while all loads go on.
+            let refilled = Duration::from_nanos(self.interval());
+            let _ = timeout(refilled, self.settled.notified()).await;
+        }
+    }
+
+    fn take(&self) -> Token {
+        let now = self.clock.now();
+        let mut bucket = self.bucket();
+        let spent = bucket.full_at.saturating_sub(now).div_ceil(self.interval());
+        let left = u64::from(self.limit).saturating_sub(spent);
+        if left == 0 {
+            Token::Spent
+        } else if left <= u64::from(bucket.lent) {
+            Token::Lent
+        } else {
+            bucket.lent += 1;
+            Token::Taken
+        }
+    }
+
+    /// Counts loads that have found nothing beyond those that a loan pays for: a batch's.
+    fn spend(&self, loads: usize) {
+        let now = self.clock.now();
+        self.bucket().spend(now, loads as u64, self.interval());
+    }
+
+    /// How long it takes to refill one token.
+    fn interval(&self) -> Nanos {
+        SECOND / u64::from(self.limit.max(1))
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, Bucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bucket {
+    fn spend(&mut self, now: Nanos, loads: u64, interval: Nanos) {
+        let cost = loads.saturating_mul(interval);
+        let full_at = self.full_at.max(now).saturating_add(cost);
+        self.full_at = full_at.min(now.saturating_add(SECOND + MOST_DEBT));
+    }
+}
+
+impl Loan<'_> {
+    /// The load found a value, or never began.
+    pub(crate) fn give_back(mut self) {
+        self.spent = false;
+    }
+}
+
+/// A load that ends in any other way, by a panic for example, has cost the source something.
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        let (now, interval) = (self.from.clock.now(), self.from.interval());
+        let mut bucket = self.from.bucket();
+        bucket.lent -= 1;
+        if self.spent {
+            bucket.spend(now, 1, interval);
+        }
+        drop(bucket);
+        self.from.settled.notify_one();
+    }
+}
+
+/// What a batch may load.
+pub(crate) struct Admitted<'a, K, V> {
+    /// First those whose keys are known.
+    pub(crate) leaders: Vec<Leader<K, V>>,
+    pub(crate) known: usize,
+    pub(crate) loan: Option<Loan<'a>>,
+}
+
+impl<K, V> Admitted<'_, K, V> {
+    /// Nothing of it is limited.
+    fn known(leaders: Vec<Leader<K, V>>) -> Self {
+        let (known, loan) = (leaders.len(), None);
+        Self {
+            leaders,
+            known,
+            loan,
+        }
+    }
+}
+
+impl<K, V> Inner<K, V>
+where
+    K: Key + Clone + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Before a load begins: a token if its key is unknown, nothing if it needs none.
+    pub(crate) async fn admit(&self, hash: u64, key: &K) -> Result<Option<Loan<'_>>, Error> {
+        match &self.unknown_loads {
+            Some(limit) if !self.store.is_known(hash, key) => self.lend(limit).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// As [`admit`](Self::admit) for a batch, which borrows one token for all its unknown keys and
+    /// pays for those it does not find once it has landed. Without a token they are refused, and
+    /// the others are loaded.
+    pub(crate) async fn admit_many(&self, leaders: Vec<Leader<K, V>>) -> Admitted<'_, K, V> {
+        let Some(limit) = &self.unknown_loads else {
+            return Admitted::known(leaders);
+        };
+        let (mut leaders, unknown): (Vec<_>, Vec<_>) = leaders
+            .into_iter()
+            .partition(|leader| self.store.is_known(leader.hash(), leader.key()));
+        if unknown.is_empty() {
+            return Admitted::known(leaders);
+        }
+        match self.lend(limit).await {
+            Ok(loan) => {
+                let known = leaders.len();
+                leaders.extend(unknown);
+                Admitted {
+                    leaders,
+                    known,
+                    loan: Some(loan),
+                }
+            }
+            Err(error) => {
+                self.fail_many(unknown, &error, LoadOutcome::Limited).await;
+                Admitted::known(leaders)
+            }
+        }
+    }
+
+    /// A batch has landed: each unknown key that it did not find costs as much as a load of its own.
+    pub(crate) fn settle_many(&self, loan: Option<Loan<'_>>, absent: usize) {
+        if let (Some(limit), Some(loan)) = (&self.unknown_loads, loan) {
+            loan.give_back();
+            limit.spend(absent);
+        }
+    }
+
+    async fn lend<'a>(&self, limit: &'a UnknownLoads) -> Result<Loan<'a>, Error> {
+        let place = Place::take(&self.waiting);
+        let loan = match place {
+            Some(_) => timeout(self.options.load_timeout, limit.borrow()).await,
+            None => Ok(None),
+        };
+        loan.ok().flatten().ok_or_else(|| {
+            let message = format!(
+                "more than {} loads a second have found nothing; unknown keys are not looked for \
+                 at the moment (unknown_loads)",
+                limit.limit
+            );
+            Error::new(ErrorKind::Overloaded, message)
+        })
+    }
+}
