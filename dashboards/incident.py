@@ -2,7 +2,7 @@
 
 from grafana import board, dashed, rows, series, stat, timeline, variable
 from queries import (
-    BLUE, CACHE, CONNECTION, FENCES, GAPS, GREEN, GREY, JOB, MISSES, ORANGE, RATIO, RED, STARTS, YELLOW, quantiles,
+    BLUE, CACHE, CONNECTION, FENCES, GAPS, GREEN, GREY, JOB, LOADS, MISSES, ORANGE, RATIO, RED, STARTS, YELLOW, quantiles,
     ratio,
 )
 
@@ -120,7 +120,7 @@ def incident():
                ("sum by (outcome) (rate(unstale_loads_total{C}[R]))", "{{outcome}}"),
                ("sum(unstale_loads_in_flight{C})", "under way"), h=7, min=0,
                overrides=[dashed("under way", "none")],
-               colors={"ok": GREEN, "absent": BLUE, "error": RED, "timeout": ORANGE, "overloaded": "dark-red"}),
+               colors=LOADS),
         series("Load time", "How long loads took, without the wait for their turn.", "s",
                *quantiles("load_duration_seconds", "{C}"), h=7, min=0),
         series("Work beside loads",

@@ -2,7 +2,7 @@
 
 from grafana import bars, board, dashed, heatmap, rows, series, stat, timeline, variable
 from queries import (
-    BLUE, CACHE, CONNECTION, FENCES, GAPS, GREEN, GREY, JOB, LONGER, MISSES, ORANGE, PURPLE, RATIO, RED, SHORTER,
+    BLUE, CACHE, CONNECTION, FENCES, GAPS, GREEN, GREY, JOB, LOADS, LONGER, MISSES, ORANGE, PURPLE, RATIO, RED, SHORTER,
     TO_INCIDENT, YELLOW, longer, quantile, quantiles, ratio, reads, shorter,
 )
 
@@ -63,9 +63,10 @@ def overview():
                "cold: never seen.", "reqps",
                ("sum by (cause) (rate(unstale_misses_total{C}[R]))", "{{cause}}"), stack=True, min=0, colors=MISSES),
         series("Loads by outcome: red and orange failed",
-               "What loaders answered. overloaded: too many were under way for too long.", "ops",
+               "What loaders answered. overloaded: too many were under way for too long. limited: unknown keys, refused by "
+               "UNSTALE_UNKNOWN_LOADS.", "ops",
                ("sum by (outcome) (rate(unstale_loads_total{C}[R]))", "{{outcome}}"), stack=True, min=0,
-               colors={"ok": GREEN, "absent": BLUE, "error": RED, "timeout": ORANGE, "overloaded": "dark-red"}),
+               colors=LOADS),
         series("Load duration: what a miss costs", "How long loads took, without the wait for their turn.", "s",
                (quantile(0.5, "load_duration_seconds", "{C}", "le, cache"), "p50 {{cache}}"),
                (quantile(0.99, "load_duration_seconds", "{C}", "le, cache"), "p99 {{cache}}"), min=0),

@@ -30,6 +30,9 @@ MISSES = {
     "cold": BLUE, "expired": YELLOW, "invalidated": PURPLE, "evicted": ORANGE, "fenced": RED,
     "unverified": "dark-red", "negative": GREY,
 }
+LOADS = {
+    "ok": GREEN, "absent": BLUE, "error": RED, "timeout": ORANGE, "overloaded": "dark-red", "limited": PURPLE,
+}
 GAPS = {
     "sequence": ORANGE, "silent": YELLOW, "lagged": PURPLE, "garbled": "dark-red", "disconnected": RED, "epoch": BLUE,
 }

@@ -3,6 +3,7 @@
 mod audit;
 mod builder;
 pub(crate) mod inner;
+mod latest;
 mod load;
 mod many;
 mod target;

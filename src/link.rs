@@ -181,7 +181,9 @@ impl Link {
             let (core, round) = (self.core.clone(), self.round);
             self.outstanding += 1;
             self.replies.spawn(async move {
-                let sent_at = core.clock.now();
+                // To the nanosecond: see `Inner::caught_up`. A hit's clock may lag behind it by one
+                // step, which is taken off the bound.
+                let sent_at = core.clock.precise();
                 let result = core.bus.verify(lane).await;
                 Reply::Verified {
                     lane,
@@ -322,7 +324,10 @@ impl Link {
     /// Events that a failover has lost go out again.
     fn republish(&self, lane: u32, head: Position, sent_at: Nanos) {
         let out = &self.core.lanes[lane as usize];
-        let again = out.outbox().confirm(head, sent_at, self.core.clock.now());
+        let clock = self.core.clock;
+        // By the clock that acknowledgements are noted with, which lags by one step at most.
+        let sent_at = sent_at.saturating_sub(clock.step());
+        let again = out.outbox().confirm(head, sent_at, clock.now());
         if again > 0 {
             self.core.metrics.republished.add(again as u64);
             out.work.notify_one();

@@ -161,9 +161,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
                 &shared,
             ),
             has_absences: AtomicBool::new(false),
-            known: options
-                .remember_known
-                .then(|| Known::new(options.capacity)),
+            known: options.remember_known.then(|| Known::new(options.capacity)),
             next_expiry: AtomicU64::new(u64::MAX),
             weigh,
             stamps,

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::cache::inner::{Inner, VERIFICATION_WAIT};
 use crate::cache::tier::{Arrived, Read, Wanted};
-use crate::cache::unknown::Loan;
+use crate::cache::unknown::give_back;
 use crate::core::Phase;
 use crate::flight::Leader;
 use crate::loader::{Load, Loaded, MAX_TAGS};
@@ -45,7 +45,7 @@ where
         let permit = match self.permit().await {
             Ok(permit) => permit,
             Err(error) => {
-                loan.map(Loan::give_back);
+                give_back(loan);
                 return self.fail(leader, error, LoadOutcome::Overloaded).await;
             }
         };
@@ -54,9 +54,7 @@ where
         let result = timeout(self.options.load_timeout, load).await;
         drop((permit, running));
         match &result {
-            Ok(Ok(loaded)) if loaded.value.is_some() => {
-                loan.map(Loan::give_back);
-            }
+            Ok(Ok(loaded)) if loaded.value.is_some() => give_back(loan),
             _ => drop(loan),
         }
         match result {

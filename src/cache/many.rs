@@ -303,7 +303,12 @@ where
         }
     }
 
-    pub(super) async fn fail_many(&self, leaders: Vec<Leader<K, V>>, error: &Error, outcome: LoadOutcome) {
+    pub(super) async fn fail_many(
+        &self,
+        leaders: Vec<Leader<K, V>>,
+        error: &Error,
+        outcome: LoadOutcome,
+    ) {
         for leader in leaders {
             self.fail(leader, error.clone(), outcome).await;
         }

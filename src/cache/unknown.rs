@@ -136,10 +136,10 @@ impl Bucket {
     }
 }
 
-impl Loan<'_> {
-    /// The load found a value, or never began.
-    pub(crate) fn give_back(mut self) {
-        self.spent = false;
+/// The load found a value, or never began.
+pub(crate) fn give_back(loan: Option<Loan<'_>>) {
+    if let Some(mut loan) = loan {
+        loan.spent = false;
     }
 }
 
@@ -222,10 +222,10 @@ where
 
     /// A batch has landed: each unknown key that it did not find costs as much as a load of its own.
     pub(crate) fn settle_many(&self, loan: Option<Loan<'_>>, absent: usize) {
-        if let (Some(limit), Some(loan)) = (&self.unknown_loads, loan) {
-            loan.give_back();
+        if let (Some(limit), true) = (&self.unknown_loads, loan.is_some()) {
             limit.spend(absent);
         }
+        give_back(loan);
     }
 
     async fn lend<'a>(&self, limit: &'a UnknownLoads) -> Result<Loan<'a>, Error> {
@@ -242,5 +242,100 @@ where
             );
             Error::new(ErrorKind::Overloaded, message)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, advance, sleep};
+
+    use super::*;
+
+    fn limit(per_second: u32) -> UnknownLoads {
+        UnknownLoads::new(per_second, Clock::Tokio(Instant::now()))
+    }
+
+    /// Loads that begin now and find nothing.
+    async fn misses(limit: &UnknownLoads) -> u32 {
+        let mut begun = 0;
+        while limit.borrow().await.is_some() {
+            begun += 1;
+        }
+        begun
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_spent_is_refilled_within_a_second_and_no_sooner() {
+        let limit = limit(10);
+        assert_eq!(misses(&limit).await, 10);
+        advance(Duration::from_millis(99)).await;
+        assert_eq!(misses(&limit).await, 0);
+        advance(Duration::from_millis(1)).await;
+        assert_eq!(misses(&limit).await, 1);
+        advance(Duration::from_millis(500)).await;
+        assert_eq!(misses(&limit).await, 5);
+        advance(Duration::from_secs(3_600)).await;
+        assert_eq!(misses(&limit).await, 10, "a second's worth at most");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn loads_that_find_a_value_cost_nothing_however_many() {
+        let limit = limit(3);
+        for _ in 0..1_000 {
+            give_back(limit.borrow().await);
+        }
+        assert_eq!(misses(&limit).await, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_tokens_are_only_lent_others_wait_for_them() {
+        let limit = limit(2);
+        let load = async |found: bool| {
+            let loan = limit.borrow().await?;
+            sleep(Duration::from_millis(100)).await;
+            if found {
+                give_back(Some(loan));
+            }
+            Some(())
+        };
+        let began = Instant::now();
+        let all = tokio::join!(load(true), load(true), load(true), load(true), load(false));
+        assert_eq!(all, (Some(()), Some(()), Some(()), Some(()), Some(())));
+        assert_eq!(began.elapsed(), Duration::from_millis(300), "two at a time");
+        // One is spent and the other lent: nobody is refused before that one is spent as well.
+        let all = tokio::join!(load(true), load(false), load(true));
+        assert_eq!(all, (Some(()), Some(()), None));
+        // Both are spent while the third waits.
+        sleep(Duration::from_secs(1)).await;
+        let all = tokio::join!(load(false), load(false), load(true), load(true));
+        assert_eq!(all, (Some(()), Some(()), None, None));
+        assert_eq!(limit.bucket().lent, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_takes_what_is_refilled_while_loads_hang() {
+        let limit = limit(2);
+        drop(limit.borrow().await);
+        let _hangs = limit.borrow().await.expect("a token");
+        let began = Instant::now();
+        limit.borrow().await.expect("the refilled token");
+        let waited = began.elapsed();
+        assert!(waited >= Duration::from_millis(500), "{waited:?}");
+        assert!(waited <= Duration::from_millis(502), "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_pays_for_all_it_did_not_find_within_bounds() {
+        let limit = limit(10);
+        limit.spend(25);
+        advance(Duration::from_millis(1_500)).await;
+        assert_eq!(misses(&limit).await, 0, "one and a half seconds of debt");
+        advance(Duration::from_millis(100)).await;
+        assert_eq!(misses(&limit).await, 1);
+        limit.spend(usize::MAX);
+        advance(Duration::from_nanos(MOST_DEBT)).await;
+        assert_eq!(misses(&limit).await, 0);
+        advance(Duration::from_millis(100)).await;
+        assert_eq!(misses(&limit).await, 1);
     }
 }

@@ -18,6 +18,7 @@ mod faults;
 mod fleet;
 mod flights;
 mod halted;
+mod latest;
 mod lifecycle;
 mod limits;
 mod many;
@@ -36,4 +37,5 @@ mod stand_in;
 mod store;
 #[cfg(feature = "cli")]
 mod ttl;
+mod unknown_keys;
 mod writes;

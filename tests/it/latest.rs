@@ -1,0 +1,98 @@
+//! `latest` reflects whatever was published before it was called, heard of or not.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use unstale::{LocalBus, Outcome};
+
+use crate::support::nodes::{Node, Source, ms, pair, pass};
+
+/// As in `pair`, where the second has heard that 7 does not exist.
+async fn refusing() -> (LocalBus, Source, Node, Node) {
+    let (bus, source, a, b) = pair().await;
+    assert_eq!(b.get(7).await, None);
+    (bus, source, a, b)
+}
+
+async fn create(source: &Source, on: &Node) {
+    source.set(7, 70);
+    on.cache.invalidate(&7).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_latest_value_is_read_although_its_event_has_not_arrived() {
+    let (bus, source, a, b) = refusing().await;
+    bus.faults(1).delay(ms(100));
+    create(&source, &a).await;
+    assert_eq!(b.outcome(7).await, Outcome::Negative, "a hop behind");
+    let began = Instant::now();
+    assert_eq!(b.cache.latest(&7).await.unwrap().value, Some(70));
+    assert!(began.elapsed() < ms(100), "{:?}", began.elapsed());
+    // And from memory where nothing has changed.
+    let latest = b.cache.latest(&7).await.unwrap();
+    assert_eq!((latest.value, latest.outcome), (Some(70), Outcome::Hit));
+    assert_eq!(source.loads(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_latest_value_is_read_although_its_event_was_lost() {
+    let (bus, source, a, b) = refusing().await;
+    bus.faults(1).lose_next(1);
+    create(&source, &a).await;
+    assert_eq!(b.cache.latest(&7).await.unwrap().value, Some(70));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_latest_value_is_loaded_while_the_bus_is_away_and_waits_once() {
+    let (bus, source, a, b) = refusing().await;
+    bus.faults(1).silence();
+    create(&source, &a).await;
+    let began = Instant::now();
+    assert_eq!(b.cache.latest(&7).await.unwrap().value, Some(70));
+    assert_eq!(began.elapsed(), ms(250));
+    source.set(7, 71);
+    assert_eq!(b.cache.latest(&7).await.unwrap().value, Some(71));
+    assert_eq!(began.elapsed(), ms(250));
+    bus.faults(1).cut();
+    source.set(7, 72);
+    assert_eq!(b.cache.latest(&7).await.unwrap().value, Some(72));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_began_before_is_no_latest_value_while_the_bus_is_away() {
+    let (bus, source, a, b) = refusing().await;
+    bus.faults(1).cut();
+    b.cache.invalidate(&7).await.unwrap_err();
+    source.slow(ms(1_000));
+    let reader = crate::support::nodes::get(&b.cache, 7);
+    pass(ms(500)).await;
+    source.set(7, 70);
+    drop(a);
+    assert_eq!(b.cache.latest(&7).await.unwrap().value, Some(70));
+    assert_eq!(reader.await.unwrap().unwrap(), None);
+    assert_eq!(b.cache.peek(&7), Some(70));
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_ask_for_the_latest_the_bus_is_asked_now_and_then() {
+    let (_bus, _source, _a, b) = refusing().await;
+    let verified = r#"unstale_verifications_total{outcome="ok"}"#;
+    let before = b.metric(verified);
+    let until = Instant::now() + Duration::from_secs(1);
+    let mut reads = 0;
+    while Instant::now() < until {
+        let readers: Vec<_> = (0..50)
+            .map(|_| {
+                let cache = b.cache.clone();
+                tokio::spawn(async move { cache.latest(&7).await })
+            })
+            .collect();
+        for reader in readers {
+            assert_eq!(reader.await.unwrap().unwrap().outcome, Outcome::Negative);
+            reads += 1;
+        }
+    }
+    let rounds = b.metric(verified) - before;
+    assert!(reads > 5_000, "{reads} reads");
+    assert!((100..=210).contains(&rounds), "{rounds} rounds");
+}
