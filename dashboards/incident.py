@@ -2,8 +2,8 @@
 
 from grafana import board, dashed, rows, series, stat, timeline, variable
 from queries import (
-    BLUE, CACHE, CONNECTION, FENCES, GAPS, GREEN, GREY, JOB, LOADS, MISSES, ORANGE, RATIO, RED, STARTS, YELLOW, quantiles,
-    ratio,
+    BLUE, CACHE, CONNECTION, FENCES, GAPS, GREEN, GREY, JOB, LOADS, MISSES, ORANGE, RATIO, RED, STARTS, YELLOW,
+    quantiles, ratio,
 )
 
 

@@ -63,8 +63,8 @@ def overview():
                "cold: never seen.", "reqps",
                ("sum by (cause) (rate(unstale_misses_total{C}[R]))", "{{cause}}"), stack=True, min=0, colors=MISSES),
         series("Loads by outcome: red and orange failed",
-               "What loaders answered. overloaded: too many were under way for too long. limited: unknown keys, refused by "
-               "UNSTALE_UNKNOWN_LOADS.", "ops",
+               "What loaders answered. overloaded: too many were under way for too long. limited: unknown keys, "
+               "refused by UNSTALE_UNKNOWN_LOADS.", "ops",
                ("sum by (outcome) (rate(unstale_loads_total{C}[R]))", "{{outcome}}"), stack=True, min=0,
                colors=LOADS),
         series("Load duration: what a miss costs", "How long loads took, without the wait for their turn.", "s",

@@ -1,0 +1,68 @@
+//! A database that fails: whoever has a good key hears 200 or 503, never 401.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use unstale::{CacheSettings, ErrorKind};
+
+use super::fleet::Fleet;
+
+/// An operator's TTL, so that every key expires while the database fails.
+const TTL: Duration = Duration::from_millis(300);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_a_failing_source_never_turns_good_keys_into_401() {
+    let mut cache = CacheSettings::default();
+    cache.ttl = Some(TTL);
+    let fleet = Fleet::start_with(super::INSTANCES, 100, cache).await;
+    let (a, b) = (&fleet.keys[0], &fleet.keys[1]);
+    let at_b = fleet.serve(1).await;
+    // It is made while the database works, and B has not loaded it before that fails.
+    let cold = a.create("ada").await.unwrap();
+
+    let database = rusqlite::Connection::open(fleet.file()).unwrap();
+    database.busy_timeout(Duration::from_secs(2)).unwrap();
+    database
+        .execute_batch("ALTER TABLE keys RENAME TO gone")
+        .unwrap();
+    let failed_at = Instant::now();
+    let mut answered = 0;
+    while failed_at.elapsed() < TTL * 5 {
+        for key in &fleet.good {
+            let found = b.authenticate(key).await.expect("within its bounds");
+            assert!(found.is_some(), "401 for a good key");
+            answered += 1;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!(answered >= 500, "{answered}");
+    let stood_in = fleet.metric(1, r#"stale_if_error_total{cache="api_keys"}"#);
+    assert!(stood_in > 0, "nothing had expired");
+    let (status, _) = at_b.whoami(&fleet.good[0]).await;
+    assert_eq!(status, 200);
+
+    // Beyond its bounds nobody knows, and says so: a key that was never loaded, one that was
+    // changed meanwhile (here by the very write that fails), and one that does not exist.
+    let changed = &fleet.good[1];
+    a.revoke(changed).await.unwrap_err();
+    sleep(Duration::from_millis(200)).await;
+    for key in [&cold, changed, "sk-made-up"] {
+        let error = b.authenticate(key).await.unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::Load | ErrorKind::Overloaded),
+            "{error}"
+        );
+        let response = at_b.ask(key).await;
+        assert_eq!(response.status().as_u16(), 503);
+        assert_eq!(response.headers()["retry-after"], "1");
+    }
+
+    database
+        .execute_batch("ALTER TABLE gone RENAME TO keys")
+        .unwrap();
+    for key in [&cold, changed, &fleet.good[2]] {
+        assert!(b.authenticate(key).await.unwrap().is_some());
+    }
+    assert_eq!(at_b.whoami("sk-made-up").await.0, 401);
+    fleet.stop().await;
+}
