@@ -48,7 +48,8 @@ pub enum ErrorKind {
     LoadPanic,
     /// The cache has no loader (and the call brought none).
     NoLoader,
-    /// Too many loads or writes are under way, and none ended in time.
+    /// Too many loads or writes are under way, and none ended in time; or the key is unknown, and
+    /// [`unknown_loads`](crate::CacheBuilder::unknown_loads) lets no more of those be looked for.
     Overloaded,
     /// Redis did not acknowledge in time; what was to be published is kept and retried.
     Bus,
