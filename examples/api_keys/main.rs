@@ -81,7 +81,12 @@ async fn show() -> Result<(), BoxError> {
     for owner in 0..1_000 {
         a.create(&format!("owner-{owner}")).await?;
     }
-    println!("warm:    B holds {} keys", b.warm_up().await?);
+    let mut held = b.warm_up().await?;
+    if held < 1_000 {
+        // Events of the last keys overtook their load, which therefore did not count.
+        held = b.warm_up().await?;
+    }
+    println!("warm:    B holds {held} keys");
 
     let key = a.create("ada").await?;
     let who = b.authenticate(&key).await?.map(|who| who.owner.clone());

@@ -82,8 +82,12 @@ impl Fleet {
                 fleet.good.push(key.unwrap());
             }
         }
+        // An event that arrives during the load of its key makes that load not count.
+        let deadline = Instant::now() + COHERENT;
         for keys in &fleet.keys {
-            assert_eq!(keys.warm_up().await.unwrap(), count);
+            while keys.warm_up().await.unwrap() < count {
+                assert!(Instant::now() < deadline, "the keys do not stay in memory");
+            }
         }
         fleet
     }
