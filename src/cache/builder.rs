@@ -227,7 +227,7 @@ where
     /// remembered, whatever became of their entries), or has heard of by an invalidation, as of a
     /// key that was just created: such keys are never refused, and loads that find a value cost
     /// nothing. What is remembered as absent is served as ever. The limit stands before the
-    /// source, not before the shared tier.
+    /// source, not before the shared tier, and each instance counts for itself.
     ///
     /// ```
     /// # use unstale::{Error, Instance, Settings};
