@@ -2,14 +2,16 @@
 //!
 //! - [`Shared`]: what of a value is stored, and how
 //! - [`value`]: its bytes; [`names`]: what it is called there, and how it is told from others
-//! - [`breaker`], [`calls`]: Redis is slow or away
-//! - [`reader`]: one cache's side: fetch, wait for another instance's load, store
+//! - [`breaker`], [`calls`]: Redis is slow or away; [`queue`]: many keys at once
+//! - [`reader`], [`wait`]: one cache's side: fetch and store; wait for another instance's load
 
 mod breaker;
 pub(crate) mod calls;
 pub(crate) mod names;
+mod queue;
 pub(crate) mod reader;
 mod value;
+mod wait;
 
 use std::fmt;
 use std::sync::Arc;

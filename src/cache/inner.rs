@@ -152,10 +152,7 @@ where
                 Boarding::Lead(leader, passenger) => {
                     self.metrics.misses[cause].inc();
                     match load.take().map_or_else(|| self.load_of(&owned), Ok) {
-                        Ok(load) => {
-                            let flight = self.clone().fly(leader, load, Wanted::Value);
-                            drop(self.core().runtime.spawn(flight));
-                        }
+                        Ok(load) => self.depart(leader, load, Wanted::Value),
                         Err(error) => leader.land(Err(error), 0, || 0),
                     }
                     (passenger, Outcome::Miss)
@@ -297,8 +294,7 @@ where
         let newest = || self.store.newest(hash, &[]);
         if let Boarding::Lead(leader, _) = self.flights.board(hash, &owned, newest, || None::<()>) {
             self.metrics.refreshes.inc();
-            let flight = self.clone().fly(leader, load, Wanted::Newer);
-            self.core().runtime.spawn(flight);
+            self.depart(leader, load, Wanted::Newer);
         }
     }
 }

@@ -68,7 +68,7 @@ where
         let hash = key.digest().ok_or_else(too_long)?;
         let missing = if self.0.caught_up(hash).await {
             match self.0.hit(hash, key) {
-                Ok(lookup) => return Ok(lookup),
+                Ok(hit) => return Ok(hit.into()),
                 Err(missing) => missing,
             }
         } else {

@@ -8,7 +8,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 use crate::cache::inner::{Inner, VERIFICATION_WAIT};
-use crate::cache::tier::{Arrived, Read, Wanted};
+use crate::cache::tier::{Arrived, Read, Ticket, Turn, Waiting, Wanted};
 use crate::cache::unknown::give_back;
 use crate::core::Phase;
 use crate::flight::Leader;
@@ -29,15 +29,55 @@ where
     K: Key + Clone + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// One load, detached from whoever asked for it.
-    pub(crate) async fn fly(self: Arc<Self>, leader: Leader<K, V>, load: Load<V>, wanted: Wanted) {
-        let ticket = match &self.tier {
-            None => None,
-            Some(tier) => match tier.read(&self, &leader, wanted).await {
-                Read::Found(arrived) => return self.land_shared(leader, arrived),
-                Read::Load(ticket) => ticket,
-            },
+    /// Starts a flight, detached from whoever asked for it. What may be in the shared tier is looked
+    /// for there first, by one of a few tasks; only what must be loaded has a task of its own.
+    pub(crate) fn depart(self: &Arc<Self>, leader: Leader<K, V>, load: Load<V>, wanted: Wanted) {
+        let cache = self.clone();
+        match &self.tier {
+            None => drop(self.core().runtime.spawn(cache.fly(leader, load, None))),
+            Some(tier) => {
+                let look = move |turn| Box::pin(cache.look_first(leader, load, wanted, turn)) as _;
+                tier.enqueue(self.core(), Box::new(look));
+            }
+        }
+    }
+
+    /// The flight's question to the shared tier, and what follows from the answer.
+    async fn look_first(
+        self: Arc<Self>,
+        leader: Leader<K, V>,
+        load: Load<V>,
+        wanted: Wanted,
+        turn: Turn,
+    ) {
+        let read = match &self.tier {
+            Some(tier) => tier.read(&self, &leader, wanted, turn).await,
+            None => Read::Load(None),
         };
+        let runtime = self.core().runtime.clone();
+        match read {
+            Read::Found(arrived) => self.land_shared(leader, arrived),
+            Read::Load(ticket) => drop(runtime.spawn(self.fly(leader, load, ticket))),
+            Read::Wait(waiting) => drop(runtime.spawn(self.follow(leader, load, waiting))),
+        }
+    }
+
+    /// The flight waits for another instance's load.
+    async fn follow(self: Arc<Self>, leader: Leader<K, V>, load: Load<V>, waiting: Waiting) {
+        let read = match &self.tier {
+            Some(tier) => tier.wait(&self, &leader, waiting).await,
+            None => Read::Load(None),
+        };
+        match read {
+            Read::Found(arrived) => self.land_shared(leader, arrived),
+            Read::Load(ticket) => self.fly(leader, load, ticket).await,
+            // It has waited.
+            Read::Wait(_) => self.fly(leader, load, None).await,
+        }
+    }
+
+    /// One load.
+    async fn fly(self: Arc<Self>, leader: Leader<K, V>, load: Load<V>, ticket: Option<Ticket>) {
         let loan = match self.admit(leader.hash(), leader.key()).await {
             Ok(loan) => loan,
             Err(error) => return self.fail(leader, error, LoadOutcome::Limited).await,

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::cache::inner::{Began, Inner};
 use crate::cache::load::{InFlight, Landed};
-use crate::cache::tier::{Read, Ticket, Wanted};
+use crate::cache::tier::{Read, Ticket, Turn, Wanted};
 use crate::cache::unknown::Admitted;
 use crate::cache::{Cache, Lookup, Outcome};
 use crate::flight::{Boarding, Leader, Passenger};
@@ -81,18 +81,16 @@ where
 
     /// Starts the loads: one call if there is a batch loader, else one for each key.
     fn depart(&self, leaders: Vec<Leader<K, V>>) {
-        let runtime = &self.0.core().runtime;
         if let Some(load) = &self.0.batch_loader {
             if !leaders.is_empty() {
+                let runtime = &self.0.core().runtime;
                 runtime.spawn(self.0.clone().fly_many(leaders, load.clone()));
             }
             return;
         }
         for leader in leaders {
             match self.0.load_of(leader.key()) {
-                Ok(load) => {
-                    drop(runtime.spawn(self.0.clone().fly(leader, load, Wanted::ValueOfMany)))
-                }
+                Ok(load) => self.0.depart(leader, load, Wanted::ValueOfMany),
                 Err(error) => leader.land(Err(error), 0, || 0),
             }
         }
@@ -284,7 +282,10 @@ where
                 let cache = self.clone();
                 reads.spawn(async move {
                     let read = match &cache.tier {
-                        Some(tier) => tier.read(&cache, &leader, Wanted::ValueOfMany).await,
+                        Some(tier) => {
+                            let wanted = Wanted::ValueOfMany;
+                            tier.read(&cache, &leader, wanted, Turn::Came).await
+                        }
                         None => Read::Load(None),
                     };
                     (leader, read)
@@ -297,6 +298,7 @@ where
                     tickets.extend(ticket.map(|ticket| (leader.hash(), ticket)));
                     missing.push(leader);
                 }
+                Some(Ok((leader, Read::Wait(_)))) => missing.push(leader),
                 // It panicked or its runtime is gone; its leader has told whoever waits.
                 Some(Err(_)) => {}
             }

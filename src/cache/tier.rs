@@ -4,9 +4,10 @@
 
 use std::sync::Arc;
 
-use tokio::time::timeout;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout};
 
-use crate::bus::shared::{ClaimId, Digest, Name, Subject};
+use crate::bus::shared::{Claim, ClaimId, Digest, Name, Subject};
 use crate::bus::{BoxFuture, Position};
 use crate::cache::inner::Inner;
 use crate::core::Core;
@@ -17,12 +18,24 @@ use crate::time::Nanos;
 
 /// Values that may also be found in Redis.
 pub(crate) trait Tier<K, V>: Send + Sync {
-    /// Looks for the value of a flight; takes the flight's token first.
+    /// Has a flight's question asked, when its turn comes, by one of the few tasks that do.
+    fn enqueue(&self, core: &Arc<Core>, job: Job);
+
+    /// Looks once for the value of a flight; takes the flight's token first.
     fn read<'a>(
         &'a self,
         cache: &'a Arc<Inner<K, V>>,
         leader: &'a Leader<K, V>,
         wanted: Wanted,
+        turn: Turn,
+    ) -> BoxFuture<'a, Read<V>>;
+
+    /// Looks again, until the other instance's value is there or the wait is over.
+    fn wait<'a>(
+        &'a self,
+        cache: &'a Arc<Inner<K, V>>,
+        leader: &'a Leader<K, V>,
+        waiting: Waiting,
     ) -> BoxFuture<'a, Read<V>>;
 
     /// Stores what was loaded instead, and gives the claim up.
@@ -33,6 +46,17 @@ pub(crate) trait Tier<K, V>: Send + Sync {
         ticket: Ticket,
         loaded: Loaded<V>,
     ) -> BoxFuture<'a, ()>;
+}
+
+/// What is done when a turn comes. It ends soon: nothing in it waits for a loader.
+pub(crate) type Job = Box<dyn FnOnce(Turn) -> BoxFuture<'static, ()> + Send>;
+
+/// What became of the wait for one's turn to ask Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Came,
+    /// Too many others were waiting, or for too long: the tier is not asked.
+    Missed,
 }
 
 /// What a flight wants of the tier.
@@ -51,6 +75,18 @@ pub(crate) enum Read<V> {
     Found(Arrived<V>),
     /// Load it. Without a ticket the value is not stored.
     Load(Option<Ticket>),
+    /// Another instance loads it. Not for `ValueOfMany`.
+    Wait(Waiting),
+}
+
+/// A wait for another instance's load.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) wanted: Wanted,
+    pub(crate) claim: Claim,
+    pub(crate) until: Instant,
+    /// A place among those who wait.
+    pub(crate) place: OwnedSemaphorePermit,
 }
 
 /// A value from the tier.

@@ -1,5 +1,6 @@
 //! What the caches of one instance share: the secret, the bound on calls, the breakers.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use crate::log::LogLimit;
 use crate::settings::Settings;
 use crate::shared::breaker::Breaker;
 use crate::shared::names::Secret;
+use crate::shared::queue::{PATIENCE, Queue};
+use crate::shared::wait::WAITERS;
 
 /// Calls under way at once. With answers in 1 ms that is 32,000 a second, and values of 10 KB keep
 /// the events that wait behind them on the connection for some milliseconds only.
@@ -30,7 +33,7 @@ pub(crate) struct Patience {
 /// dear to load may cost a read so much more when Redis is slow; as long as it answers at all,
 /// thousands get their turn.
 pub(crate) const READ: Patience = Patience {
-    turn: Duration::from_millis(500),
+    turn: PATIENCE,
     answer: Duration::from_millis(100),
 };
 
@@ -45,6 +48,10 @@ pub(crate) const STORE: Patience = Patience {
 pub(crate) struct Calls {
     pub(crate) secret: Secret,
     turns: Semaphore,
+    /// Reads that nobody asks for yet.
+    pub(crate) queue: Arc<Queue>,
+    /// Places for those who wait for another instance's load.
+    pub(crate) waiters: Arc<Semaphore>,
     breakers: Box<[Breaker]>,
     claims: AtomicU64,
     log: LogLimit,
@@ -66,6 +73,8 @@ impl Calls {
         Self {
             secret: Secret::new(settings),
             turns: Semaphore::new(CALLS),
+            queue: Arc::new(Queue::new(CALLS)),
+            waiters: Arc::new(Semaphore::new(WAITERS)),
             breakers: (0..settings.lanes).map(|_| Breaker::default()).collect(),
             claims: AtomicU64::new(0),
             log: LogLimit::new(),

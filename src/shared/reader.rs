@@ -1,21 +1,21 @@
-//! One cache's side of the shared tier: fetch, wait for another instance's load, store.
+//! One cache's side of the shared tier: fetch and store.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 use crate::Key;
 use crate::bus::shared::{Claim, Fetch, Fetched, Found, Head, Put, Stored, Subject};
 use crate::bus::{BoxFuture, Position};
 use crate::cache::inner::{Inner, VERIFICATION_WAIT};
-use crate::cache::tier::{Arrived, Held, Read, Ticket, Tier, Wanted};
-use crate::core::Phase;
+use crate::cache::tier::{Arrived, Held, Job, Read, Ticket, Tier, Turn, Waiting, Wanted};
+use crate::core::{Core, Phase};
 use crate::flight::Leader;
 use crate::key::{canonical, tag_hash};
 use crate::loader::Loaded;
-use crate::metrics::{LaneWait, SharedRead, SharedStore, SharedWait};
+use crate::metrics::{LaneWait, SharedRead, SharedStore};
 use crate::shared::Shared;
 use crate::shared::calls::{NoAnswer, READ, STORE};
 use crate::shared::names::Content;
@@ -23,19 +23,13 @@ use crate::shared::value::{Layout, Unfit};
 use crate::store::stamps::{Stamp, lane_of};
 use crate::time::{Nanos, nanos};
 
-/// The first pause of somebody who waits for another instance's value; each further one doubles it.
-const POLL: Duration = Duration::from_millis(4);
-
-/// The longest pause: a waiter is late by half of it on average, and costs Redis 20 calls a second.
-const MAX_POLL: Duration = Duration::from_millis(50);
-
 /// How long Redis keeps a value that has ended, at most: a load that brings the same bytes then only
 /// renews it. It is kept for another life of its own if that is shorter.
 const KEPT: Duration = Duration::from_secs(600);
 
 /// The shared tier of one cache.
 pub(crate) struct Reader<V> {
-    shared: Shared<V>,
+    pub(super) shared: Shared<V>,
     ttl: Duration,
 }
 
@@ -49,10 +43,12 @@ struct Before {
 }
 
 /// What one question led to.
-enum Asked<V> {
+pub(super) enum Asked<V> {
     Read(Read<V>),
     /// Another instance loads it.
     Wait,
+    /// Nothing counts before a verification has begun the lane's record.
+    NoRecord,
 }
 
 impl<V: Clone + Send + Sync + 'static> Reader<V> {
@@ -122,7 +118,7 @@ impl<V: Clone + Send + Sync + 'static> Reader<V> {
         })
     }
 
-    async fn ask<K>(
+    pub(super) async fn ask<K>(
         &self,
         cache: &Arc<Inner<K, V>>,
         leader: &Leader<K, V>,
@@ -178,7 +174,10 @@ impl<V: Clone + Send + Sync + 'static> Reader<V> {
             claim: None,
         };
         match &fetched.found {
-            Found::NoRecord => load(SharedRead::Refused),
+            Found::NoRecord => {
+                reads[SharedRead::Refused].inc();
+                Asked::NoRecord
+            }
             Found::Claimed => Asked::Wait,
             Found::Nothing(digest) => {
                 reads[SharedRead::Missing].inc();
@@ -351,55 +350,48 @@ where
     K: Key + Clone + 'static,
     V: Clone + Send + Sync + 'static,
 {
+    fn enqueue(&self, core: &Arc<Core>, job: Job) {
+        core.calls.queue.push(&core.runtime, job);
+    }
+
     fn read<'a>(
         &'a self,
         cache: &'a Arc<Inner<K, V>>,
         leader: &'a Leader<K, V>,
         wanted: Wanted,
+        turn: Turn,
     ) -> BoxFuture<'a, Read<V>> {
         Box::pin(async move {
             let core = cache.core();
             if core.phase() == Phase::Closed {
                 return Read::Load(None);
             }
-            let wait = match wanted {
-                Wanted::ValueOfMany => None,
-                Wanted::Value | Wanted::Newer => self.shared.single_flight,
-            };
-            let claim = wait.map(|wait| Claim {
-                id: core.calls.claim(core.id),
-                millis: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1),
-            });
-            let deadline = Instant::now() + wait.unwrap_or_default();
-            let (mut pause, mut waited) = (POLL, false);
-            let waits = &cache.metrics.shared_waits;
-            loop {
-                let left = deadline.saturating_duration_since(Instant::now());
-                // The last question is asked after the wait, and whatever the answer, it ends there.
-                let claim = claim.filter(|_| !waited || !left.is_zero());
-                match self.ask(cache, leader, wanted, claim).await {
-                    Asked::Read(read) => {
-                        if waited {
-                            let found = matches!(read, Read::Found(_));
-                            let gave_up = claim.is_none();
-                            waits[match (found, gave_up) {
-                                (true, _) => SharedWait::Found,
-                                (false, true) => SharedWait::GaveUp,
-                                (false, false) => SharedWait::Led,
-                            }]
-                            .inc();
-                        }
-                        return read;
-                    }
-                    Asked::Wait => {
-                        waited = true;
-                        let jitter = 0.5 + fastrand::f64();
-                        sleep(pause.mul_f64(jitter).min(left)).await;
-                        pause = (pause * 2).min(MAX_POLL);
-                    }
-                }
+            if turn == Turn::Missed {
+                cache.metrics.shared_reads[SharedRead::Busy].inc();
+                return Read::Load(None);
+            }
+            let claim = self.claim(core, wanted);
+            let id = claim.map(|(claim, _)| claim);
+            let mut asked = self.ask(cache, leader, wanted, id).await;
+            if let (Asked::NoRecord, Some(_)) = (&asked, id) {
+                Self::record_begun(cache, leader.hash()).await;
+                asked = self.ask(cache, leader, wanted, id).await;
+            }
+            match asked {
+                Asked::Read(read) => read,
+                Asked::Wait => Self::queue_up(cache, wanted, claim),
+                Asked::NoRecord => Read::Load(None),
             }
         })
+    }
+
+    fn wait<'a>(
+        &'a self,
+        cache: &'a Arc<Inner<K, V>>,
+        leader: &'a Leader<K, V>,
+        waiting: Waiting,
+    ) -> BoxFuture<'a, Read<V>> {
+        Box::pin(self.poll(cache, leader, waiting))
     }
 
     fn write<'a>(
