@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use crate::cache::tier::{Job, Turn};
@@ -105,6 +106,8 @@ impl Worker {
                 Turn::Missed
             };
             job(turn).await;
+            // What the others have learnt in the same moment, that Redis is silent say, comes first.
+            yield_now().await;
         }
         self.done = true;
     }
@@ -171,7 +174,7 @@ mod tests {
                     most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
                     if turn == Turn::Came {
                         gate.acquire().await.unwrap().forget();
-                        tokio::task::yield_now().await;
+                        yield_now().await;
                     }
                     running.fetch_sub(1, SeqCst);
                 };
