@@ -1,0 +1,429 @@
+//! Account scheduler: four gateways, a thousand accounts of 20 KB, and a link that is worth saving.
+
+#[path = "../../examples/account_scheduler/account.rs"]
+mod account;
+#[path = "../../examples/account_scheduler/database.rs"]
+mod database;
+#[path = "../../examples/account_scheduler/pool.rs"]
+mod pool;
+#[path = "../../examples/account_scheduler/sample.rs"]
+mod sample;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+use unstale::Instance;
+
+use crate::support::example::shows;
+use crate::support::fleet::{Admin, Bytes, NAMESPACE, counted_by_all, instance, metric, until};
+use crate::support::redis::RedisServer;
+use database::Database;
+use pool::Pool;
+use sample::{MODEL, PLATFORM};
+
+const GATEWAYS: usize = 4;
+const ACCOUNTS: u64 = 1_000;
+
+/// Of one account on the wire, whatever it is in the database.
+const ON_THE_WIRE: u64 = 8 << 10;
+
+/// Of the events of a thousand invalidations, to all four and in both directions. The scenario asks
+/// for ten times as much.
+const INVALIDATIONS: u64 = 100_000;
+
+/// On a busy machine a question may go unanswered for too long; then the account is loaded.
+const ANSWERED: u64 = ACCOUNTS * 95 / 100;
+
+/// Some time of 2025.
+const NOW: u64 = 1_750_000_000;
+
+struct Gateway {
+    instance: Instance,
+    pool: Pool,
+}
+
+impl Gateway {
+    fn reads(&self, outcome: &str) -> u64 {
+        self.shared("reads", outcome)
+    }
+
+    fn stores(&self, outcome: &str) -> u64 {
+        self.shared("stores", outcome)
+    }
+
+    fn shared(&self, what: &str, outcome: &str) -> u64 {
+        let cache = "cache=\"accounts\"";
+        let series = format!("unstale_shared_{what}_total{{{cache},outcome=\"{outcome}\"}}");
+        metric(&self.instance, &series)
+    }
+}
+
+/// Four gateways, each with a connection of its own to the one database, which has the accounts.
+/// Fields are dropped in this order.
+struct Fleet {
+    gateways: Vec<Gateway>,
+    admin: Admin,
+    server: RedisServer,
+    database: PathBuf,
+    _folder: TempDir,
+}
+
+impl Fleet {
+    async fn start() -> Self {
+        let folder = TempDir::with_prefix("accounts-").unwrap();
+        let path = folder.path().join("accounts.db");
+        let database = Database::open(path.clone()).await.unwrap();
+        database.put(sample::accounts(ACCOUNTS)).await.unwrap();
+        let server = RedisServer::start();
+        let mut gateways = Vec::new();
+        for _ in 0..GATEWAYS {
+            let instance = instance(&server).await;
+            let database = Database::open(path.clone()).await.unwrap();
+            let pool = Pool::new(&instance, &database).unwrap();
+            gateways.push(Gateway { instance, pool });
+        }
+        let mut admin = Admin::connect(&server);
+        let record = format!("us:{{{NAMESPACE}:0}}r");
+        until("the record", async || {
+            admin.cmd(&["EXISTS", &record]).text() == "1"
+        })
+        .await;
+        Self {
+            admin: Admin::connect(&server),
+            gateways,
+            server,
+            database: path,
+            _folder: folder,
+        }
+    }
+
+    /// As [`start`](Self::start); then the first gateway loads all accounts, and has stored them.
+    async fn warm() -> Self {
+        let fleet = Self::start().await;
+        let first = &fleet.gateways[0];
+        assert_eq!(first.pool.warm_up(&ids()).await.unwrap(), 1_000);
+        until("all are stored", async || {
+            first.stores("stored") >= ANSWERED
+        })
+        .await;
+        fleet
+    }
+
+    /// As [`warm`](Self::warm); then the others read all of them.
+    async fn hot() -> Self {
+        let fleet = Self::warm().await;
+        for gateway in &fleet.gateways[1..] {
+            assert_eq!(gateway.pool.warm_up(&ids()).await.unwrap(), 1_000);
+        }
+        fleet
+    }
+
+    fn instances(&self) -> impl Iterator<Item = &Instance> {
+        self.gateways.iter().map(|gateway| &gateway.instance)
+    }
+
+    fn counted(&self, kinds: &[&str]) -> Bytes {
+        counted_by_all(self.instances(), kinds)
+    }
+
+    fn sum(&self, series: &str) -> u64 {
+        self.instances().map(|one| metric(one, series)).sum()
+    }
+
+    /// Waits until all have received what all have published.
+    async fn delivered(&self) {
+        until("everything is delivered", async || {
+            let published = self.sum("unstale_events_published_total");
+            let received = |one| metric(one, "unstale_events_received_total");
+            self.instances().all(|one| received(one) == published)
+        })
+        .await;
+    }
+}
+
+fn ids() -> Vec<u64> {
+    (0..ACCOUNTS).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_accounts_cross_the_wire_with_all_that_choosing_needs_and_nothing_else() {
+    let mut fleet = Fleet::start().await;
+    let [a, b, ..] = &fleet.gateways[..] else {
+        unreachable!("four")
+    };
+    let json = serde_json::to_vec(&sample::account(1)).unwrap().len() as u64;
+    assert!((18_000..22_000).contains(&json), "{json}");
+
+    let before = fleet.admin.traffic();
+    assert_eq!(a.pool.warm_up(&ids()).await.unwrap(), 1_000);
+    until("all are stored", async || a.stores("stored") >= ANSWERED).await;
+    let stored = fleet.admin.traffic();
+    assert_eq!(b.pool.warm_up(&ids()).await.unwrap(), 1_000);
+    let found = fleet.admin.traffic();
+    assert!(b.reads("found") >= ANSWERED, "{}", b.reads("found"));
+    let store = stored.since(before).both() / a.stores("stored");
+    let find = found.since(stored).both() / b.reads("found");
+    println!("{json} bytes of JSON: {store} on the wire to store, {find} to find");
+    assert!(store <= ON_THE_WIRE && find <= ON_THE_WIRE);
+
+    // As Redis holds them, one by one; and no token among them.
+    let names = fleet
+        .admin
+        .cmd(&["KEYS", &format!("us:{{{NAMESPACE}:0}}v*")]);
+    let names: Vec<String> = names.array().iter().map(|name| name.text()).collect();
+    assert!(names.len() as u64 >= ANSWERED, "{}", names.len());
+    let mut largest = 0;
+    for name in &names {
+        let length = fleet.admin.cmd(&["STRLEN", name]).text();
+        largest = largest.max(length.parse::<u64>().unwrap());
+    }
+    println!("the largest value in Redis: {largest} bytes");
+    assert!(largest <= ON_THE_WIRE, "{largest}");
+
+    // Uncompressed, an account is below the bound as well, and has all its fields.
+    let slim = |id| sample::account(id).scheduling;
+    let plain = rmp_serde::to_vec_named(&slim(1)).unwrap().len() as u64;
+    assert!((4_000..ON_THE_WIRE).contains(&plain), "{plain}");
+    let (mut with, mut without) = (0, 0);
+    for _ in 0..ACCOUNTS {
+        let mine = a.pool.choose(PLATFORM, MODEL, NOW).await.unwrap().unwrap();
+        let id = mine.scheduling.id;
+        // The caller's own object: as the database has it, tokens included.
+        assert_eq!(*mine, sample::account(id));
+        with += 1;
+        let theirs = b.pool.choose(PLATFORM, MODEL, NOW).await.unwrap().unwrap();
+        let id = theirs.scheduling.id;
+        assert_eq!(theirs.scheduling, slim(id));
+        without += u64::from(theirs.tokens.is_none());
+        let whole = b.pool.with_tokens(theirs).await.unwrap().unwrap();
+        assert_eq!(*whole, sample::account(id));
+    }
+    assert!(with == ACCOUNTS && without >= ANSWERED, "{without}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_a_thousand_invalidations_reach_four_gateways_in_a_hundred_kilobytes() {
+    let mut fleet = Fleet::hot().await;
+    fleet.delivered().await;
+    let before = fleet.admin.traffic();
+    let began = Instant::now();
+    fleet.gateways[0].pool.forget(&ids()).await.unwrap();
+    fleet.delivered().await;
+    let took = began.elapsed();
+    let all = fleet.admin.traffic().since(before);
+    println!(
+        "1,000 invalidated on 4 in {took:?}: {all:?}, {} bytes in all",
+        all.both()
+    );
+    let invalidated =
+        fleet.sum("unstale_invalidations_total{cache=\"accounts\",kind=\"key\",from=\"remote\"}");
+    assert_eq!(invalidated, 3 * ACCOUNTS);
+    // A second of verifications may be among them.
+    assert!(all.both() <= INVALIDATIONS, "{all:?}");
+    // It is not bought with what is not told: everybody reads what is true now.
+    let mut tired = sample::account(10);
+    tired.scheduling.schedulable = false;
+    fleet.gateways[1].pool.put(vec![tired]).await.unwrap();
+    fleet.delivered().await;
+    for gateway in &fleet.gateways {
+        for _ in 0..100 {
+            let chosen = gateway
+                .pool
+                .choose(PLATFORM, MODEL, NOW)
+                .await
+                .unwrap()
+                .unwrap();
+            assert_ne!(chosen.scheduling.id, 10);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_what_has_not_changed_causes_no_traffic() {
+    let mut fleet = Fleet::hot().await;
+    fleet.delivered().await;
+    let own = [
+        "publish", "deliver", "repair", "intent", "shared", "connect",
+    ];
+    let begun = (
+        fleet.counted(&own),
+        fleet.counted(&["verify"]),
+        fleet.admin.traffic(),
+    );
+    let first = &fleet.gateways[0];
+    // A rebuild of everything, and a second of "last used".
+    assert_eq!(first.pool.put(sample::accounts(ACCOUNTS)).await.unwrap(), 0);
+    for id in 0..603 {
+        first
+            .pool
+            .used(BTreeSet::from([id]), NOW + id)
+            .await
+            .unwrap();
+    }
+    for gateway in &fleet.gateways {
+        gateway
+            .pool
+            .choose(PLATFORM, MODEL, NOW)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    let ended = (
+        fleet.counted(&own),
+        fleet.counted(&["verify"]),
+        fleet.admin.traffic(),
+    );
+    assert_eq!(ended.0, begun.0, "nothing but verifications");
+    let theirs = ended.2.since(begun.2).both();
+    let beats = ended.1.since(begun.1).both();
+    // One may be on its way at either end.
+    assert!(
+        theirs <= beats + 4 * 1_000,
+        "Redis {theirs}, of them {beats} of verifications"
+    );
+
+    // The same bytes once more, this time because somebody has invalidated them all: they are renewed
+    // where they are, and a value that has not changed is not sent.
+    let (stored, value) = (first.stores("stored"), rmp_bytes(1));
+    first.pool.forget(&ids()).await.unwrap();
+    fleet.delivered().await;
+    let begun = counted_by_all([&first.instance], &["shared"]);
+    assert_eq!(first.pool.warm_up(&ids()).await.unwrap(), 1_000);
+    until("all are renewed", async || {
+        first.stores("unchanged") >= ANSWERED
+    })
+    .await;
+    let each = counted_by_all([&first.instance], &["shared"]).since(begun);
+    let each = each.both() / first.stores("unchanged");
+    println!("the same bytes again: {each} bytes of traffic for a value of {value}");
+    assert!(each <= 700, "{each}");
+    assert!(first.stores("stored") - stored <= ACCOUNTS - ANSWERED);
+}
+
+/// What an account takes before it is compressed.
+fn rmp_bytes(id: u64) -> usize {
+    let scheduling = sample::account(id).scheduling;
+    rmp_serde::to_vec_named(&scheduling).unwrap().len()
+}
+
+/// Counted are the bytes of RESP, requests, replies and pushes, of all kinds; not those of TCP. Redis
+/// counts the same, for all its clients.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_the_byte_counters_agree_with_redis_within_five_percent() {
+    let mut fleet = Fleet::start().await;
+    let begun = (fleet.admin.traffic(), fleet.counted(&[]));
+    for gateway in &fleet.gateways {
+        gateway.pool.warm_up(&ids()).await.unwrap();
+    }
+    for round in 0..60_u64 {
+        let gateway = &fleet.gateways[round as usize % GATEWAYS];
+        let mut changed = sample::account(round * 3);
+        changed.scheduling.priority = 50;
+        let three = [round, round + 1, round + 2];
+        let (put, forget, used) = tokio::join!(
+            gateway.pool.put(vec![changed]),
+            fleet.gateways[0].pool.forget(&three),
+            gateway.pool.used(BTreeSet::from([round]), NOW),
+        );
+        assert_eq!((put.unwrap(), forget.unwrap(), used.unwrap()), (1, (), ()));
+        for gateway in &fleet.gateways {
+            gateway
+                .pool
+                .choose(PLATFORM, MODEL, NOW)
+                .await
+                .unwrap()
+                .unwrap();
+        }
+    }
+    fleet.delivered().await;
+    // What is stored in the background, the last answer of all.
+    let mut seen = fleet.counted(&["shared"]);
+    until("nothing is on its way", async || {
+        sleep(Duration::from_millis(50)).await;
+        std::mem::replace(&mut seen, fleet.counted(&["shared"])) == seen
+    })
+    .await;
+    let (theirs, ours) = (fleet.admin.traffic(), fleet.counted(&[]));
+    let (theirs, ours) = (theirs.since(begun.0), ours.since(begun.1));
+    println!("counted {ours:?}, Redis {theirs:?}");
+    let agree = |ours: u64, theirs: u64| ours.abs_diff(theirs) * 20 <= theirs;
+    assert!(
+        theirs.sent > 1_000_000 && theirs.received > 1_000_000,
+        "busy"
+    );
+    assert!(agree(ours.sent, theirs.sent), "{ours:?} {theirs:?}");
+    assert!(agree(ours.received, theirs.received), "{ours:?} {theirs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_an_idle_fleet_sends_its_beats_and_nothing_else() {
+    const WINDOW: Duration = Duration::from_secs(10);
+    let mut fleet = Fleet::start().await;
+    let half = fleet_member_timeout() / 2;
+    // At first they verify at the full rate.
+    until("they are idle", async || {
+        let before = fleet.admin.calls(&["evalsha"]);
+        sleep(half / 2).await;
+        fleet.admin.calls(&["evalsha"]) - before <= GATEWAYS as u64
+    })
+    .await;
+    let mut monitor = crate::support::resp::Client::connect(fleet.server.port());
+    monitor.cmd(&["MONITOR"]);
+    let before = fleet.admin.calls(&["evalsha"]);
+    sleep(WINDOW).await;
+    let beats = fleet.admin.calls(&["evalsha"]) - before;
+    let most = WINDOW.as_millis() / half.as_millis() + 1;
+    println!("{GATEWAYS} idle gateways: {beats} beats in {WINDOW:?}, at most {most} each");
+    assert!(beats >= GATEWAYS as u64 && beats <= GATEWAYS as u64 * most as u64);
+    // What clients have sent, scripts' own commands apart: the beats, and the questions above.
+    fleet.admin.cmd(&["ECHO", "the end"]);
+    let mut sent = Vec::new();
+    loop {
+        let line = tokio::task::block_in_place(|| monitor.read())
+            .unwrap()
+            .text();
+        let Some((_, command)) = line.split_once("] ") else {
+            continue;
+        };
+        match command.split('"').nth(1).unwrap() {
+            "ECHO" => break,
+            "INFO" => {}
+            _ if line.contains(" lua] ") => {}
+            name => sent.push(name.to_ascii_uppercase()),
+        }
+    }
+    assert!(sent.iter().all(|name| name == "EVALSHA"), "{sent:?}");
+    assert_eq!(sent.len() as u64, beats);
+    assert!(fleet.database.exists());
+}
+
+fn fleet_member_timeout() -> Duration {
+    unstale::Settings::default().member_timeout
+}
+
+#[tokio::test]
+async fn scenario_the_account_scheduler_shows_what_it_says() {
+    let lines = [
+        "less than a fifth of its size on the wire: true",
+        "chosen: account-0000, with priority 0",
+        "its tokens came through Redis: false",
+        "they are in the database: true",
+        "used 603 times: 0 events",
+        "rebuilt: 0 changed, 0 events",
+        "one is tired: 1 changed, 1 event",
+        "all are invalidated on 4 gateways, in less than 100 KB: true",
+    ];
+    shows("account_scheduler", &[], &[], &lines).await;
+    let server = RedisServer::start();
+    let url = server.url();
+    shows(
+        "account_scheduler",
+        &[],
+        &[("UNSTALE_REDIS_URL", &url)],
+        &lines,
+    )
+    .await;
+}

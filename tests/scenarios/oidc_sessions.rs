@@ -1,0 +1,515 @@
+//! OIDC sessions: one refresh per token in the whole fleet, and revocations that arrive.
+
+#[path = "../../examples/oidc_sessions/database.rs"]
+mod database;
+#[path = "../../examples/oidc_sessions/provider.rs"]
+mod provider;
+#[path = "../../examples/oidc_sessions/sessions.rs"]
+mod sessions;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::task::Poll;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::runtime::Handle;
+use tokio::task::{JoinSet, block_in_place};
+use tokio::time::{Instant, sleep};
+use unstale::{ErrorKind, Instance, Outcome, Settings};
+
+use crate::support::example::shows;
+use crate::support::fleet::{Admin, NAMESPACE, counted_by_all, metric, until};
+use crate::support::redis::RedisServer;
+use database::{Database, Session};
+use provider::{Provider, Refusal};
+use sessions::{Sessions, Told};
+
+/// How long an exchange takes upstream.
+const LATENCY: Duration = Duration::from_millis(200);
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Gateway {
+    instance: Instance,
+    sessions: Arc<Sessions>,
+}
+
+impl Gateway {
+    fn reads(&self, cache: &str, outcome: &str) -> u64 {
+        self.shared("reads", cache, outcome)
+    }
+
+    fn shared(&self, what: &str, cache: &str, outcome: &str) -> u64 {
+        let series =
+            format!("unstale_shared_{what}_total{{cache=\"{cache}\",outcome=\"{outcome}\"}}");
+        metric(&self.instance, &series)
+    }
+}
+
+/// Two gateways, each with a connection of its own to the one database.
+struct Fleet {
+    a: Gateway,
+    b: Gateway,
+    provider: Provider,
+    server: RedisServer,
+    _folder: TempDir,
+}
+
+impl Fleet {
+    async fn start() -> Self {
+        Self::with(LATENCY, &[]).await
+    }
+
+    /// With these variables of the environment.
+    async fn with(latency: Duration, variables: &[(&str, &str)]) -> Self {
+        let (server, folder) = (RedisServer::start(), TempDir::with_prefix("oidc-").unwrap());
+        let provider = Provider::new(latency);
+        let url = server.url();
+        let own = [
+            ("UNSTALE_REDIS_URL", &*url),
+            ("UNSTALE_NAMESPACE", NAMESPACE),
+        ];
+        let variables = own.iter().chain(variables);
+        let variables = variables.map(|(name, value)| (name.to_string(), value.to_string()));
+        let settings = Sessions::settings(Settings::from_vars(variables).unwrap());
+        let start = async || {
+            let database = Database::open(folder.path().join("sessions.db"))
+                .await
+                .unwrap();
+            let instance = Instance::start(settings.clone()).await.unwrap();
+            let sessions = Sessions::new(&instance, &provider, &database).unwrap();
+            Gateway {
+                instance,
+                sessions: Arc::new(sessions),
+            }
+        };
+        Self {
+            a: start().await,
+            b: start().await,
+            provider,
+            server,
+            _folder: folder,
+        }
+    }
+
+    /// Waits until the lane has a record: what is loaded before that is not stored.
+    async fn recorded(&self) {
+        let mut admin = Admin::connect(&self.server);
+        let record = format!("us:{{{NAMESPACE}:0}}r");
+        until("the record", async || {
+            admin.cmd(&["EXISTS", &record]).text() == "1"
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_fifty_callers_of_one_refresh_token_are_one_call_upstream() {
+    let fleet = Fleet::start().await;
+    // At once after the start, and then a hundred tokens more.
+    for round in 1..=20 {
+        let token = fleet.provider.login("ada");
+        let mut callers = JoinSet::new();
+        for n in 0..50 {
+            let gateway = if n % 2 == 0 { &fleet.a } else { &fleet.b };
+            let (sessions, token) = (gateway.sessions.clone(), token.clone());
+            callers.spawn(async move { sessions.refresh(&token).await.unwrap() });
+        }
+        let mut all = Vec::new();
+        while let Some(refreshed) = callers.join_next().await {
+            all.push(refreshed.unwrap().value.unwrap());
+        }
+        // Typed, and the same for everybody: what the provider gave to the one who asked.
+        assert_eq!(all.len(), 50);
+        assert!(all.iter().all(|tokens| *tokens == all[0]));
+        assert_ne!(all[0].refresh, token);
+        assert_eq!(fleet.provider.calls("refresh"), round, "calls upstream");
+    }
+    let waits = |gateway: &Gateway| gateway.shared("waits", "refreshes", "found");
+    let waited = waits(&fleet.a) + waits(&fleet.b);
+    assert!(
+        waited >= 10,
+        "{waited} of 20 were told by the other instance"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_a_refresh_is_shared_for_five_seconds_and_no_longer() {
+    let fleet = Fleet::start().await;
+    let token = fleet.provider.login("ada");
+    let began = Instant::now();
+    let first = fleet.a.sessions.refresh(&token).await.unwrap();
+    assert_eq!(first.outcome, Outcome::Miss);
+    sleep(SECOND).await;
+    let second = fleet.b.sessions.refresh(&token).await.unwrap();
+    assert_eq!(second.outcome, Outcome::Shared);
+    assert_eq!(second.value, first.value);
+    assert!(second.age >= SECOND, "{:?}", second.age);
+    assert_eq!(fleet.provider.calls("refresh"), 1);
+    // On both until then; afterwards the provider is asked, and refuses what was used before.
+    sleep((began + Duration::from_millis(4_500)).saturating_duration_since(Instant::now())).await;
+    for gateway in [&fleet.a, &fleet.b] {
+        let again = gateway.sessions.refresh(&token).await.unwrap();
+        assert_eq!((again.outcome, &again.value), (Outcome::Hit, &first.value));
+    }
+    sleep((began + Duration::from_millis(5_300)).saturating_duration_since(Instant::now())).await;
+    for (gateway, calls) in [(&fleet.a, 2), (&fleet.b, 3)] {
+        assert_eq!(refused(gateway, &token).await, Refusal::InvalidGrant);
+        assert_eq!(fleet.provider.calls("refresh"), calls);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_an_error_is_not_shared_and_everybody_may_try_again() {
+    let fleet = Fleet::start().await;
+    fleet.recorded().await;
+    let token = fleet.provider.login("ada");
+    fleet.provider.fail_next();
+    // B waits for what A has begun, which fails; then it tries itself, and A has its value.
+    let (a, token_of_a) = (fleet.a.sessions.clone(), token.clone());
+    let failing = tokio::spawn(async move { a.refresh(&token_of_a).await });
+    until("A has asked", async || fleet.provider.calls("refresh") == 1).await;
+    let mine = fleet.b.sessions.refresh(&token).await.unwrap();
+    assert_eq!(mine.outcome, Outcome::Miss);
+    let error = failing.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Load);
+    assert_eq!(fleet.provider.calls("refresh"), 2);
+    assert_eq!(fleet.b.shared("waits", "refreshes", "led"), 1);
+    until("B's is stored", async || {
+        fleet.b.shared("stores", "refreshes", "stored") == 1
+    })
+    .await;
+    let theirs = fleet.a.sessions.refresh(&token).await.unwrap();
+    assert_eq!(
+        (theirs.outcome, theirs.value),
+        (Outcome::Shared, mine.value)
+    );
+    assert_eq!(fleet.provider.calls("refresh"), 2);
+    // Nor is it remembered where it happened.
+    let token = fleet.provider.login("bob");
+    fleet.provider.fail_next();
+    assert_eq!(refused(&fleet.a, &token).await, Refusal::Unavailable);
+    assert_eq!(
+        fleet.a.sessions.refresh(&token).await.unwrap().outcome,
+        Outcome::Miss
+    );
+}
+
+/// Why the provider refused.
+async fn refused(gateway: &Gateway, token: &str) -> Refusal {
+    let error = gateway.sessions.refresh(token).await.unwrap_err();
+    let source = std::error::Error::source(&error).expect("the provider's own error");
+    *source.downcast_ref::<Refusal>().expect("as it was")
+}
+
+/// Runs all of them in the present task, and says how many tasks were alive meanwhile, at most.
+async fn tasks_for<F: Future>(futures: impl Iterator<Item = F>) -> (Vec<F::Output>, usize) {
+    let (done, most) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let watch = {
+        let (done, most, runtime) = (done.clone(), most.clone(), Handle::current());
+        std::thread::spawn(move || {
+            while !done.load(SeqCst) {
+                most.fetch_max(runtime.metrics().num_alive_tasks(), SeqCst);
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        })
+    };
+    let mut running: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
+    let mut outputs = Vec::new();
+    std::future::poll_fn(|cx| {
+        running.retain_mut(|future| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => {
+                outputs.push(output);
+                false
+            }
+            Poll::Pending => true,
+        });
+        // The first look falls into the time when all of them have begun.
+        most.fetch_max(Handle::current().metrics().num_alive_tasks(), SeqCst);
+        if running.is_empty() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    done.store(true, SeqCst);
+    watch.join().unwrap();
+    (outputs, most.load(SeqCst))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_a_thousand_values_found_at_once_take_a_bounded_number_of_tasks() {
+    let fleet = Fleet::with(Duration::ZERO, &[]).await;
+    fleet.recorded().await;
+    let tokens: Vec<String> = (0..1_000).map(|n| format!("access-{n}")).collect();
+    let (found, _) = tasks_for(
+        tokens
+            .iter()
+            .map(|token| fleet.a.sessions.introspect(token)),
+    )
+    .await;
+    assert!(found.iter().all(|found| found.as_ref().unwrap().is_some()));
+    until("all are stored", async || {
+        fleet.a.shared("stores", "introspections", "stored") >= 1_000
+    })
+    .await;
+    let calls = fleet.provider.calls("introspect");
+    let before = Handle::current().metrics().num_alive_tasks();
+    let (found, most) = tasks_for(
+        tokens
+            .iter()
+            .map(|token| fleet.b.sessions.introspect(token)),
+    )
+    .await;
+    assert!(found.iter().all(|found| found.as_ref().unwrap().is_some()));
+    let hits = fleet.b.reads("introspections", "found");
+    println!("{hits} found in Redis at once: {before} tasks before, {most} at most meanwhile");
+    assert!(hits >= 950, "{hits}");
+    assert_eq!(fleet.provider.calls("introspect") - calls, 1_000 - hits);
+    // 32 that ask; what could not be asked in time on a busy machine is loaded, in a task each.
+    let loads = (1_000 - hits) as usize;
+    assert!(most <= before + 40 + loads, "{before}, then {most}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_what_a_full_queue_drops_is_counted_and_answered_all_the_same() {
+    const MANY: u64 = 12_000;
+    let fleet = Fleet::with(Duration::ZERO, &[]).await;
+    fleet.recorded().await;
+    let tokens: Vec<String> = (0..MANY).map(|n| format!("access-{n}")).collect();
+    let (found, most) = tasks_for(
+        tokens
+            .iter()
+            .map(|token| fleet.b.sessions.introspect(token)),
+    )
+    .await;
+    assert!(found.iter().all(|found| found.as_ref().unwrap().is_some()));
+    let reads = |outcome| fleet.b.reads("introspections", outcome);
+    let dropped = reads("busy");
+    println!("{MANY} at once: {dropped} dropped from the queue; {most} tasks at most");
+    // It holds 8,192; one that has waited for too long is dropped as well.
+    assert!(dropped >= MANY - 8_192 - 1_000, "{dropped}");
+    let others = ["missing", "failed", "skipped", "unverified"].map(reads);
+    assert_eq!(dropped + others.iter().sum::<u64>(), MANY, "{others:?}");
+    assert_eq!(fleet.provider.calls("introspect"), MANY);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_caches_have_their_own_sizes_and_ttls_and_are_closed_twice_without_harm() {
+    let variables = [
+        ("UNSTALE_CACHES__SESSIONS__TTL", "90s"),
+        ("UNSTALE_CACHES__KEYS__CAPACITY", "300"),
+    ];
+    let fleet = Fleet::with(Duration::ZERO, &variables).await;
+    let caches = [
+        ("refreshes", 10_000, 5),
+        ("tokens", 5_000, 300),
+        ("blacklist", 20_000, 60),
+        ("introspections", 20_000, 30),
+        ("sessions", 10_000, 90),
+        ("metadata", 50, 3_600),
+        ("keys", 300, 3_600),
+    ];
+    for (name, capacity, ttl) in caches {
+        let of = |series: &str| metric(&fleet.a.instance, &format!("{series}{{cache=\"{name}\"}}"));
+        let has = (of("unstale_capacity_entries"), of("unstale_ttl_seconds"));
+        assert_eq!(has, (capacity, ttl), "{name}");
+    }
+    // What is too much for one is nothing to the others.
+    let sessions = &fleet.a.sessions;
+    for n in 0..500 {
+        let issuer = format!("https://{n}.example");
+        let metadata = sessions.metadata(&issuer).await.unwrap().unwrap();
+        assert_eq!(metadata.issuer, issuer);
+        assert!(
+            sessions
+                .genuine(&format!("access-{n}"), "key")
+                .await
+                .unwrap()
+        );
+    }
+    let entries = |cache| {
+        metric(
+            &fleet.a.instance,
+            &format!("unstale_entries{{cache=\"{cache}\"}}"),
+        )
+    };
+    assert!(entries("metadata") <= 50, "{}", entries("metadata"));
+    assert_eq!((entries("tokens"), entries("keys")), (500, 1));
+
+    let ada = Session {
+        id: "session-1".to_owned(),
+        subject: "ada".to_owned(),
+    };
+    sessions.begin(ada.clone()).await.unwrap();
+    assert_eq!(
+        fleet.b.sessions.session("session-1").await.unwrap(),
+        Some(ada.clone())
+    );
+    for _ in 0..2 {
+        fleet.a.instance.shutdown().await.unwrap();
+        fleet.b.instance.shutdown().await.unwrap();
+    }
+    // Reads go to the source, and writes say that they were not made.
+    assert_eq!(
+        sessions.session("session-1").await.unwrap(),
+        Some(ada.clone())
+    );
+    assert!(sessions.begin(ada).await.is_err());
+    fleet.a.instance.shutdown().await.unwrap();
+}
+
+/// Redis is away for so long, and a token is revoked on A meanwhile; B is asked all the time.
+async fn revoked_while_redis_is_away(outage: Duration, max_staleness: Duration) {
+    let bound = humantime::format_duration(max_staleness).to_string();
+    let ttl = ("UNSTALE_CACHES__BLACKLIST__TTL", "300s");
+    let variable = ("UNSTALE_CACHES__BLACKLIST__MAX_STALENESS", &*bound);
+    let fleet = Fleet::with(LATENCY, &[ttl, variable]).await;
+    let (a, b) = (fleet.a.sessions.clone(), fleet.b.sessions.clone());
+    assert!(b.allowed("token").await.unwrap());
+    // When the last request began that passed.
+    let asking = {
+        let b = b.clone();
+        tokio::spawn(async move {
+            let mut last = Instant::now();
+            loop {
+                let began = Instant::now();
+                if b.allowed("token").await.unwrap() {
+                    last = began;
+                } else if began.duration_since(last) > 6 * SECOND {
+                    return last;
+                }
+                sleep(Duration::from_millis(2)).await;
+            }
+        })
+    };
+    sleep(SECOND).await;
+    block_in_place(|| fleet.server.kill());
+    // No verification is begun after this that succeeds.
+    let verified = Instant::now();
+    sleep(outage / 10).await;
+    let told = a.revoke("token").await.unwrap();
+    let revoked = Instant::now();
+    assert_eq!(told, Told::Later);
+    assert!(
+        !a.allowed("token").await.unwrap(),
+        "at once where it was revoked"
+    );
+    sleep((verified + outage).saturating_duration_since(Instant::now())).await;
+    block_in_place(|| fleet.server.restart());
+    let back = Instant::now();
+    let last = asking.await.unwrap();
+    let (by_redis, by_promise) = (back + SECOND, verified + max_staleness);
+    println!(
+        "Redis away for {:?}: B refused {:?} after it was back, {:?} after the last verification",
+        back - verified,
+        last.saturating_duration_since(back),
+        last.saturating_duration_since(verified),
+    );
+    assert!(last < by_redis.min(by_promise), "refused too late");
+    // The bound was tried: nobody can have told B before.
+    if by_promise > back {
+        assert!(last > revoked, "B should not have known yet");
+    }
+    until("both are in touch again", async || {
+        fleet.a.instance.health().connected && fleet.b.instance.health().connected
+    })
+    .await;
+    assert!(!b.allowed("token").await.unwrap());
+}
+
+/// The default bound ends before Redis is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_a_token_revoked_while_redis_is_away_is_refused_within_max_staleness() {
+    revoked_while_redis_is_away(5 * SECOND, 2 * SECOND).await;
+}
+
+/// The bound does not end before Redis is back: what counts is how soon B hears of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_a_token_revoked_while_redis_is_away_is_refused_a_second_after_it_is_back() {
+    revoked_while_redis_is_away(5 * SECOND, 60 * SECOND).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "half a minute: make soak"]
+async fn scenario_soak_redis_away_for_thirty_seconds_with_the_default_bound() {
+    revoked_while_redis_is_away(30 * SECOND, 2 * SECOND).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "half a minute: make soak"]
+async fn scenario_soak_redis_away_for_thirty_seconds_with_a_long_bound() {
+    revoked_while_redis_is_away(30 * SECOND, 120 * SECOND).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_a_hit_costs_no_network_call() {
+    const HITS: u64 = 10_000;
+    let fleet = Fleet::start().await;
+    let sessions = &fleet.b.sessions;
+    let token = fleet.provider.login("ada");
+    let mine = sessions.refresh(&token).await.unwrap();
+    assert!(sessions.allowed("token").await.unwrap());
+    let instances = [&fleet.a.instance, &fleet.b.instance];
+    let own = [
+        "publish", "deliver", "repair", "intent", "shared", "connect",
+    ];
+    until("what was loaded is stored", async || {
+        fleet.b.shared("stores", "refreshes", "stored") == 1
+    })
+    .await;
+    let mut admin = Admin::connect(&fleet.server);
+    // Everything that clients send is among these; scripts call none of them.
+    let commands = [
+        "evalsha",
+        "eval",
+        "script|load",
+        "ping",
+        "client|info",
+        "subscribe",
+        "publish",
+    ];
+    let before = (admin.calls(&commands), counted_by_all(instances, &own));
+    let began = Instant::now();
+    for _ in 0..HITS / 2 {
+        let hit = sessions.refresh(&token).await.unwrap();
+        assert_eq!(hit.outcome, Outcome::Hit);
+        assert!(sessions.allowed("token").await.unwrap());
+    }
+    let took = began.elapsed();
+    let calls = admin.calls(&commands) - before.0;
+    let after = counted_by_all(instances, &own);
+    assert_eq!(mine.value, sessions.refresh(&token).await.unwrap().value);
+    // Each instance verifies twice a second, hits or none.
+    let beats = 2 * (took.as_millis() as u64 / 500 + 1);
+    println!("{HITS} hits in {took:?}: {calls} commands, at most {beats} of them verifications");
+    assert!(calls <= beats, "{calls} commands in {took:?}");
+    assert_eq!(after, before.1, "nothing but verifications");
+    assert_eq!(
+        metric(&fleet.b.instance, "unstale_hits_total{cache=\"refreshes\"}"),
+        HITS / 2 + 1
+    );
+}
+
+#[tokio::test]
+async fn scenario_the_oidc_sessions_show_what_they_say() {
+    let lines = [
+        "50 panels, 1 call upstream, 1 next token",
+        "a second later: 1 call upstream, the same token: true",
+        "one fails: true; the other tries again: true",
+        "the other gateway knows the session of ada",
+        "https://login.example/token says it is active: true; genuine: true",
+        "allowed: true; revoked, All told; allowed: false",
+        "closed twice",
+    ];
+    shows("oidc_sessions", &[], &[], &lines).await;
+    let server = RedisServer::start();
+    let url = server.url();
+    shows("oidc_sessions", &[], &[("UNSTALE_REDIS_URL", &url)], &lines).await;
+}
