@@ -27,6 +27,10 @@ const MAX_OPEN: usize = 4_096;
 /// Most writes concern one lane, a tag concerns all: 64 lanes take one round trip.
 const RECORDINGS_AT_ONCE: usize = 64;
 
+/// How long a write that may go on unannounced waits for a Redis that is known to be away: a lost
+/// connection is usually back by then, and what is committed later is seen later by everybody.
+const UNANNOUNCED_AFTER: Duration = Duration::from_millis(250);
+
 /// How often an intent is recorded again because recording it took too long.
 const RECORDINGS: usize = 3;
 
@@ -154,7 +158,14 @@ pub(crate) async fn write<T, E>(
         failed: false,
         done: false,
     };
-    match (open.announce().await, core.settings.write_policy) {
+    let policy = core.settings.write_policy;
+    let announced = if policy == WritePolicy::Available && !core.bus.connected() {
+        let announced = timeout(UNANNOUNCED_AFTER, open.announce()).await;
+        announced.unwrap_or_else(|_| Err(Error::new(ErrorKind::Bus, "Redis is away")))
+    } else {
+        open.announce().await
+    };
+    match (announced, policy) {
         (Ok(()), _) => {}
         (Err(_), WritePolicy::Available) => core.metrics.writes[WriteOutcome::Unannounced].inc(),
         (Err(error), WritePolicy::Strict) => {
