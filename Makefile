@@ -43,6 +43,7 @@ lint: ## format, clippy, documentation, every feature alone, licences
 # What the run itself says comes last, after the words of the test's runner.
 soak: redis-server ## faults at random on a fleet under load; SOAK_SECONDS=60, SOAK_SEED repeats a run
 	cargo build --all-features --example accounts
+	cargo test --all-features --test scenarios -- --ignored scenario_soak
 	@SOAK_SUMMARY=$$(mktemp) || exit 1; export SOAK_SUMMARY; set -x; \
 	cargo test --all-features --test it -- --ignored --exact --nocapture \
 		soak::faults_at_random_for_as_long_as_you_like; \

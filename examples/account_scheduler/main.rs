@@ -102,6 +102,16 @@ async fn main() -> Result<(), BoxError> {
         events() - quiet
     );
 
+    // One network hop.
+    while pools[3]
+        .account(7)
+        .await?
+        .is_some_and(|account| account.scheduling.schedulable)
+    {
+        sleep(Duration::from_millis(1)).await;
+    }
+    println!("the others know: true");
+
     let on_the_wire = || instances.iter().map(of_events).sum::<u64>();
     let before = on_the_wire();
     first.forget(&ids).await?;

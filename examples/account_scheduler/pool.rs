@@ -91,6 +91,11 @@ impl Pool {
         Ok(Some(best.swap_remove(turn)))
     }
 
+    /// One account, as far as choosing it goes.
+    pub(crate) async fn account(&self, id: u64) -> Result<Option<Arc<Account>>, unstale::Error> {
+        self.accounts.get(&id).await
+    }
+
     /// The account with its tokens, which the one request that was chosen for it needs.
     pub(crate) async fn with_tokens(
         &self,

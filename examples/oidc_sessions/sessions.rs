@@ -16,7 +16,7 @@ use unstale::{
 };
 
 use super::database::{Database, Session};
-use super::provider::{Introspection, Metadata, Provider, Tokens};
+use super::provider::{Introspection, Metadata, Provider, Refusal, Tokens};
 
 /// How long the outcome of a refresh is shared: as long as the panels of a dashboard may come with
 /// the old token.
@@ -66,19 +66,6 @@ impl Sessions {
         database: &Database,
     ) -> Result<Self, Error> {
         let (p, d) = (provider, database);
-        let refreshes = instance
-            .cache("refreshes")
-            .capacity(10_000)
-            .ttl(REFRESHED)
-            .ttl_jitter(0.0)
-            .shared(
-                Shared::projection(|tokens: &Arc<Tokens>| (**tokens).clone(), Arc::new)
-                    .fleet_single_flight(REFRESH_WAIT),
-            )
-            .loader(with(p, |p, token: String| async move {
-                p.refresh(&token).await.map(Arc::new)
-            }))
-            .build()?;
         let tokens = instance
             .cache("tokens")
             .capacity(5_000)
@@ -111,13 +98,13 @@ impl Sessions {
             .cache("keys")
             .capacity(200)
             .ttl(HOUR)
-            .loader(with(
-                p,
-                |p, id| async move { p.key(id).await.map(Arc::from) },
-            ))
+            .loader(with(p, |p, id| async move {
+                let key = p.key(id).await?;
+                Ok::<_, Refusal>(Arc::from(key))
+            }))
             .build()?;
         Ok(Self {
-            refreshes,
+            refreshes: refreshes(instance, provider)?,
             tokens,
             blacklist,
             introspections,
@@ -178,6 +165,24 @@ impl Sessions {
     pub(crate) async fn metadata(&self, issuer: &str) -> Result<Option<Metadata>, Error> {
         self.metadata.get(issuer).await
     }
+}
+
+/// One exchange for the whole fleet, whose outcome lasts as long as anybody may come with the old token.
+fn refreshes(
+    instance: &Instance,
+    provider: &Provider,
+) -> Result<Cache<String, Arc<Tokens>>, Error> {
+    let shared = Shared::projection(|tokens: &Arc<Tokens>| (**tokens).clone(), Arc::new);
+    instance
+        .cache("refreshes")
+        .capacity(10_000)
+        .ttl(REFRESHED)
+        .ttl_jitter(0.0)
+        .shared(shared.fleet_single_flight(REFRESH_WAIT))
+        .loader(with(provider, |provider, token: String| async move {
+            provider.refresh(&token).await.map(Arc::new)
+        }))
+        .build()
 }
 
 /// A cache whose values are in Redis as well, for the other gateways.

@@ -9,12 +9,12 @@ mod pool;
 #[path = "../../examples/account_scheduler/sample.rs"]
 mod sample;
 
+mod traffic;
+
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use unstale::Instance;
 
 use crate::support::example::shows;
@@ -67,16 +67,19 @@ struct Fleet {
     gateways: Vec<Gateway>,
     admin: Admin,
     server: RedisServer,
-    database: PathBuf,
     _folder: TempDir,
 }
 
 impl Fleet {
     async fn start() -> Self {
+        Self::with(ACCOUNTS).await
+    }
+
+    async fn with(accounts: u64) -> Self {
         let folder = TempDir::with_prefix("accounts-").unwrap();
         let path = folder.path().join("accounts.db");
         let database = Database::open(path.clone()).await.unwrap();
-        database.put(sample::accounts(ACCOUNTS)).await.unwrap();
+        database.put(sample::accounts(accounts)).await.unwrap();
         let server = RedisServer::start();
         let mut gateways = Vec::new();
         for _ in 0..GATEWAYS {
@@ -95,7 +98,6 @@ impl Fleet {
             admin: Admin::connect(&server),
             gateways,
             server,
-            database: path,
             _folder: folder,
         }
     }
@@ -184,24 +186,26 @@ async fn scenario_accounts_cross_the_wire_with_all_that_choosing_needs_and_nothi
     assert!(largest <= ON_THE_WIRE, "{largest}");
 
     // Uncompressed, an account is below the bound as well, and has all its fields.
-    let slim = |id| sample::account(id).scheduling;
-    let plain = rmp_serde::to_vec_named(&slim(1)).unwrap().len() as u64;
+    let plain = plain_bytes(1);
     assert!((4_000..ON_THE_WIRE).contains(&plain), "{plain}");
-    let (mut with, mut without) = (0, 0);
-    for _ in 0..ACCOUNTS {
-        let mine = a.pool.choose(PLATFORM, MODEL, NOW).await.unwrap().unwrap();
-        let id = mine.scheduling.id;
+    let mut without = 0;
+    for account in sample::accounts(ACCOUNTS) {
+        let id = account.scheduling.id;
         // The caller's own object: as the database has it, tokens included.
-        assert_eq!(*mine, sample::account(id));
-        with += 1;
-        let theirs = b.pool.choose(PLATFORM, MODEL, NOW).await.unwrap().unwrap();
-        let id = theirs.scheduling.id;
-        assert_eq!(theirs.scheduling, slim(id));
+        let mine = a.pool.account(id).await.unwrap().unwrap();
+        assert_eq!(*mine, account);
+        let theirs = b.pool.account(id).await.unwrap().unwrap();
+        assert_eq!(theirs.scheduling, account.scheduling);
         without += u64::from(theirs.tokens.is_none());
         let whole = b.pool.with_tokens(theirs).await.unwrap().unwrap();
-        assert_eq!(*whole, sample::account(id));
+        assert_eq!(*whole, account);
     }
-    assert!(with == ACCOUNTS && without >= ANSWERED, "{without}");
+    assert!(without >= ANSWERED, "{without}");
+    // And any of them can be chosen on either.
+    for pool in [&a.pool, &b.pool] {
+        let chosen = pool.choose(PLATFORM, MODEL, NOW).await.unwrap().unwrap();
+        assert_eq!(chosen.scheduling.priority, 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -220,7 +224,8 @@ async fn scenario_a_thousand_invalidations_reach_four_gateways_in_a_hundred_kilo
     );
     let invalidated =
         fleet.sum("unstale_invalidations_total{cache=\"accounts\",kind=\"key\",from=\"remote\"}");
-    assert_eq!(invalidated, 3 * ACCOUNTS);
+    // The first as well: with the shared tier it applies its own event again.
+    assert_eq!(invalidated, 4 * ACCOUNTS);
     // A second of verifications may be among them.
     assert!(all.both() <= INVALIDATIONS, "{all:?}");
     // It is not bought with what is not told: everybody reads what is true now.
@@ -287,7 +292,7 @@ async fn scenario_what_has_not_changed_causes_no_traffic() {
 
     // The same bytes once more, this time because somebody has invalidated them all: they are renewed
     // where they are, and a value that has not changed is not sent.
-    let (stored, value) = (first.stores("stored"), rmp_bytes(1));
+    let (stored, value) = (first.stores("stored"), plain_bytes(1));
     first.pool.forget(&ids()).await.unwrap();
     fleet.delivered().await;
     let begun = counted_by_all([&first.instance], &["shared"]);
@@ -299,109 +304,14 @@ async fn scenario_what_has_not_changed_causes_no_traffic() {
     let each = counted_by_all([&first.instance], &["shared"]).since(begun);
     let each = each.both() / first.stores("unchanged");
     println!("the same bytes again: {each} bytes of traffic for a value of {value}");
-    assert!(each <= 700, "{each}");
+    assert!(each <= 800, "{each}");
     assert!(first.stores("stored") - stored <= ACCOUNTS - ANSWERED);
 }
 
 /// What an account takes before it is compressed.
-fn rmp_bytes(id: u64) -> usize {
+fn plain_bytes(id: u64) -> u64 {
     let scheduling = sample::account(id).scheduling;
-    rmp_serde::to_vec_named(&scheduling).unwrap().len()
-}
-
-/// Counted are the bytes of RESP, requests, replies and pushes, of all kinds; not those of TCP. Redis
-/// counts the same, for all its clients.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scenario_the_byte_counters_agree_with_redis_within_five_percent() {
-    let mut fleet = Fleet::start().await;
-    let begun = (fleet.admin.traffic(), fleet.counted(&[]));
-    for gateway in &fleet.gateways {
-        gateway.pool.warm_up(&ids()).await.unwrap();
-    }
-    for round in 0..60_u64 {
-        let gateway = &fleet.gateways[round as usize % GATEWAYS];
-        let mut changed = sample::account(round * 3);
-        changed.scheduling.priority = 50;
-        let three = [round, round + 1, round + 2];
-        let (put, forget, used) = tokio::join!(
-            gateway.pool.put(vec![changed]),
-            fleet.gateways[0].pool.forget(&three),
-            gateway.pool.used(BTreeSet::from([round]), NOW),
-        );
-        assert_eq!((put.unwrap(), forget.unwrap(), used.unwrap()), (1, (), ()));
-        for gateway in &fleet.gateways {
-            gateway
-                .pool
-                .choose(PLATFORM, MODEL, NOW)
-                .await
-                .unwrap()
-                .unwrap();
-        }
-    }
-    fleet.delivered().await;
-    // What is stored in the background, the last answer of all.
-    let mut seen = fleet.counted(&["shared"]);
-    until("nothing is on its way", async || {
-        sleep(Duration::from_millis(50)).await;
-        std::mem::replace(&mut seen, fleet.counted(&["shared"])) == seen
-    })
-    .await;
-    let (theirs, ours) = (fleet.admin.traffic(), fleet.counted(&[]));
-    let (theirs, ours) = (theirs.since(begun.0), ours.since(begun.1));
-    println!("counted {ours:?}, Redis {theirs:?}");
-    let agree = |ours: u64, theirs: u64| ours.abs_diff(theirs) * 20 <= theirs;
-    assert!(
-        theirs.sent > 1_000_000 && theirs.received > 1_000_000,
-        "busy"
-    );
-    assert!(agree(ours.sent, theirs.sent), "{ours:?} {theirs:?}");
-    assert!(agree(ours.received, theirs.received), "{ours:?} {theirs:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scenario_an_idle_fleet_sends_its_beats_and_nothing_else() {
-    const WINDOW: Duration = Duration::from_secs(10);
-    let mut fleet = Fleet::start().await;
-    let half = fleet_member_timeout() / 2;
-    // At first they verify at the full rate.
-    until("they are idle", async || {
-        let before = fleet.admin.calls(&["evalsha"]);
-        sleep(half / 2).await;
-        fleet.admin.calls(&["evalsha"]) - before <= GATEWAYS as u64
-    })
-    .await;
-    let mut monitor = crate::support::resp::Client::connect(fleet.server.port());
-    monitor.cmd(&["MONITOR"]);
-    let before = fleet.admin.calls(&["evalsha"]);
-    sleep(WINDOW).await;
-    let beats = fleet.admin.calls(&["evalsha"]) - before;
-    let most = WINDOW.as_millis() / half.as_millis() + 1;
-    println!("{GATEWAYS} idle gateways: {beats} beats in {WINDOW:?}, at most {most} each");
-    assert!(beats >= GATEWAYS as u64 && beats <= GATEWAYS as u64 * most as u64);
-    // What clients have sent, scripts' own commands apart: the beats, and the questions above.
-    fleet.admin.cmd(&["ECHO", "the end"]);
-    let mut sent = Vec::new();
-    loop {
-        let line = tokio::task::block_in_place(|| monitor.read())
-            .unwrap()
-            .text();
-        let Some((_, command)) = line.split_once("] ") else {
-            continue;
-        };
-        match command.split('"').nth(1).unwrap() {
-            "ECHO" => break,
-            "INFO" => {}
-            _ if line.contains(" lua] ") => {}
-            name => sent.push(name.to_ascii_uppercase()),
-        }
-    }
-    assert!(sent.iter().all(|name| name == "EVALSHA"), "{sent:?}");
-    assert_eq!(sent.len() as u64, beats);
-    assert!(fleet.database.exists());
-}
-
-fn fleet_member_timeout() -> Duration {
-    unstale::Settings::default().member_timeout
+    rmp_serde::to_vec_named(&scheduling).unwrap().len() as u64
 }
 
 #[tokio::test]
@@ -414,6 +324,7 @@ async fn scenario_the_account_scheduler_shows_what_it_says() {
         "used 603 times: 0 events",
         "rebuilt: 0 changed, 0 events",
         "one is tired: 1 changed, 1 event",
+        "the others know: true",
         "all are invalidated on 4 gateways, in less than 100 KB: true",
     ];
     shows("account_scheduler", &[], &[], &lines).await;

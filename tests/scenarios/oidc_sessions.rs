@@ -7,15 +7,14 @@ mod provider;
 #[path = "../../examples/oidc_sessions/sessions.rs"]
 mod sessions;
 
-use std::pin::Pin;
+mod at_once;
+mod revoked;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::task::Poll;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::runtime::Handle;
-use tokio::task::{JoinSet, block_in_place};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use unstale::{ErrorKind, Instance, Outcome, Settings};
 
@@ -24,7 +23,7 @@ use crate::support::fleet::{Admin, NAMESPACE, counted_by_all, metric, until};
 use crate::support::redis::RedisServer;
 use database::{Database, Session};
 use provider::{Provider, Refusal};
-use sessions::{Sessions, Told};
+use sessions::Sessions;
 
 /// How long an exchange takes upstream.
 const LATENCY: Duration = Duration::from_millis(200);
@@ -204,102 +203,6 @@ async fn refused(gateway: &Gateway, token: &str) -> Refusal {
     *source.downcast_ref::<Refusal>().expect("as it was")
 }
 
-/// Runs all of them in the present task, and says how many tasks were alive meanwhile, at most.
-async fn tasks_for<F: Future>(futures: impl Iterator<Item = F>) -> (Vec<F::Output>, usize) {
-    let (done, most) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicUsize::new(0)),
-    );
-    let watch = {
-        let (done, most, runtime) = (done.clone(), most.clone(), Handle::current());
-        std::thread::spawn(move || {
-            while !done.load(SeqCst) {
-                most.fetch_max(runtime.metrics().num_alive_tasks(), SeqCst);
-                std::thread::sleep(Duration::from_micros(50));
-            }
-        })
-    };
-    let mut running: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
-    let mut outputs = Vec::new();
-    std::future::poll_fn(|cx| {
-        running.retain_mut(|future| match future.as_mut().poll(cx) {
-            Poll::Ready(output) => {
-                outputs.push(output);
-                false
-            }
-            Poll::Pending => true,
-        });
-        // The first look falls into the time when all of them have begun.
-        most.fetch_max(Handle::current().metrics().num_alive_tasks(), SeqCst);
-        if running.is_empty() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    })
-    .await;
-    done.store(true, SeqCst);
-    watch.join().unwrap();
-    (outputs, most.load(SeqCst))
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scenario_a_thousand_values_found_at_once_take_a_bounded_number_of_tasks() {
-    let fleet = Fleet::with(Duration::ZERO, &[]).await;
-    fleet.recorded().await;
-    let tokens: Vec<String> = (0..1_000).map(|n| format!("access-{n}")).collect();
-    let (found, _) = tasks_for(
-        tokens
-            .iter()
-            .map(|token| fleet.a.sessions.introspect(token)),
-    )
-    .await;
-    assert!(found.iter().all(|found| found.as_ref().unwrap().is_some()));
-    until("all are stored", async || {
-        fleet.a.shared("stores", "introspections", "stored") >= 1_000
-    })
-    .await;
-    let calls = fleet.provider.calls("introspect");
-    let before = Handle::current().metrics().num_alive_tasks();
-    let (found, most) = tasks_for(
-        tokens
-            .iter()
-            .map(|token| fleet.b.sessions.introspect(token)),
-    )
-    .await;
-    assert!(found.iter().all(|found| found.as_ref().unwrap().is_some()));
-    let hits = fleet.b.reads("introspections", "found");
-    println!("{hits} found in Redis at once: {before} tasks before, {most} at most meanwhile");
-    assert!(hits >= 950, "{hits}");
-    assert_eq!(fleet.provider.calls("introspect") - calls, 1_000 - hits);
-    // 32 that ask; what could not be asked in time on a busy machine is loaded, in a task each.
-    let loads = (1_000 - hits) as usize;
-    assert!(most <= before + 40 + loads, "{before}, then {most}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scenario_what_a_full_queue_drops_is_counted_and_answered_all_the_same() {
-    const MANY: u64 = 12_000;
-    let fleet = Fleet::with(Duration::ZERO, &[]).await;
-    fleet.recorded().await;
-    let tokens: Vec<String> = (0..MANY).map(|n| format!("access-{n}")).collect();
-    let (found, most) = tasks_for(
-        tokens
-            .iter()
-            .map(|token| fleet.b.sessions.introspect(token)),
-    )
-    .await;
-    assert!(found.iter().all(|found| found.as_ref().unwrap().is_some()));
-    let reads = |outcome| fleet.b.reads("introspections", outcome);
-    let dropped = reads("busy");
-    println!("{MANY} at once: {dropped} dropped from the queue; {most} tasks at most");
-    // It holds 8,192; one that has waited for too long is dropped as well.
-    assert!(dropped >= MANY - 8_192 - 1_000, "{dropped}");
-    let others = ["missing", "failed", "skipped", "unverified"].map(reads);
-    assert_eq!(dropped + others.iter().sum::<u64>(), MANY, "{others:?}");
-    assert_eq!(fleet.provider.calls("introspect"), MANY);
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scenario_caches_have_their_own_sizes_and_ttls_and_are_closed_twice_without_harm() {
     let variables = [
@@ -363,89 +266,6 @@ async fn scenario_caches_have_their_own_sizes_and_ttls_and_are_closed_twice_with
     );
     assert!(sessions.begin(ada).await.is_err());
     fleet.a.instance.shutdown().await.unwrap();
-}
-
-/// Redis is away for so long, and a token is revoked on A meanwhile; B is asked all the time.
-async fn revoked_while_redis_is_away(outage: Duration, max_staleness: Duration) {
-    let bound = humantime::format_duration(max_staleness).to_string();
-    let ttl = ("UNSTALE_CACHES__BLACKLIST__TTL", "300s");
-    let variable = ("UNSTALE_CACHES__BLACKLIST__MAX_STALENESS", &*bound);
-    let fleet = Fleet::with(LATENCY, &[ttl, variable]).await;
-    let (a, b) = (fleet.a.sessions.clone(), fleet.b.sessions.clone());
-    assert!(b.allowed("token").await.unwrap());
-    // When the last request began that passed.
-    let asking = {
-        let b = b.clone();
-        tokio::spawn(async move {
-            let mut last = Instant::now();
-            loop {
-                let began = Instant::now();
-                if b.allowed("token").await.unwrap() {
-                    last = began;
-                } else if began.duration_since(last) > 6 * SECOND {
-                    return last;
-                }
-                sleep(Duration::from_millis(2)).await;
-            }
-        })
-    };
-    sleep(SECOND).await;
-    block_in_place(|| fleet.server.kill());
-    // No verification is begun after this that succeeds.
-    let verified = Instant::now();
-    sleep(outage / 10).await;
-    let told = a.revoke("token").await.unwrap();
-    let revoked = Instant::now();
-    assert_eq!(told, Told::Later);
-    assert!(
-        !a.allowed("token").await.unwrap(),
-        "at once where it was revoked"
-    );
-    sleep((verified + outage).saturating_duration_since(Instant::now())).await;
-    block_in_place(|| fleet.server.restart());
-    let back = Instant::now();
-    let last = asking.await.unwrap();
-    let (by_redis, by_promise) = (back + SECOND, verified + max_staleness);
-    println!(
-        "Redis away for {:?}: B refused {:?} after it was back, {:?} after the last verification",
-        back - verified,
-        last.saturating_duration_since(back),
-        last.saturating_duration_since(verified),
-    );
-    assert!(last < by_redis.min(by_promise), "refused too late");
-    // The bound was tried: nobody can have told B before.
-    if by_promise > back {
-        assert!(last > revoked, "B should not have known yet");
-    }
-    until("both are in touch again", async || {
-        fleet.a.instance.health().connected && fleet.b.instance.health().connected
-    })
-    .await;
-    assert!(!b.allowed("token").await.unwrap());
-}
-
-/// The default bound ends before Redis is back.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scenario_a_token_revoked_while_redis_is_away_is_refused_within_max_staleness() {
-    revoked_while_redis_is_away(5 * SECOND, 2 * SECOND).await;
-}
-
-/// The bound does not end before Redis is back: what counts is how soon B hears of it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scenario_a_token_revoked_while_redis_is_away_is_refused_a_second_after_it_is_back() {
-    revoked_while_redis_is_away(5 * SECOND, 60 * SECOND).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "half a minute: make soak"]
-async fn scenario_soak_redis_away_for_thirty_seconds_with_the_default_bound() {
-    revoked_while_redis_is_away(30 * SECOND, 2 * SECOND).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "half a minute: make soak"]
-async fn scenario_soak_redis_away_for_thirty_seconds_with_a_long_bound() {
-    revoked_while_redis_is_away(30 * SECOND, 120 * SECOND).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -113,3 +113,68 @@ async fn a_value_that_is_due_is_refreshed_once_for_all() {
     }
     assert_eq!(source.loads(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_first_callers_of_a_fleet_that_has_just_started_are_one_load() {
+    use unstale::{LocalBus, Settings, testing};
+
+    let (bus, source) = (
+        LocalBus::default(),
+        crate::support::nodes::Source::default(),
+    );
+    source.set(1, 10);
+    source.slow(ms(300));
+    let a = testing::start_on(&bus, Settings::default()).await.unwrap();
+    let b = testing::start_on(&bus, Settings::default()).await.unwrap();
+    // Nothing has been verified since: the lane has no record yet, and nobody could claim a load.
+    let (a, b) = (Node::of(a, &source, alone()), Node::of(b, &source, alone()));
+    let (one, other) = tokio::join!(a.get(1), b.get(1));
+    assert_eq!((one, other), (Some(10), Some(10)));
+    assert_eq!(source.loads(), 1);
+    // Where there is none for long, that costs one short wait.
+    pass(SECOND).await;
+    bus.faults(0).silence();
+    bus.drop_shared();
+    source.set(2, 20);
+    source.slow(ms(0));
+    let began = tokio::time::Instant::now();
+    assert_eq!(a.get(2).await, Some(20));
+    assert!(began.elapsed() <= ms(400), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_finds_no_place_among_those_who_wait_loads() {
+    use unstale::{LocalBus, Settings};
+
+    let (bus, source) = (
+        LocalBus::default(),
+        crate::support::nodes::Source::default(),
+    );
+    let mut settings = Settings::default();
+    settings.max_loads = 1_000;
+    let a = Node::with(&bus, &source, alone(), settings.clone()).await;
+    let b = Node::with(&bus, &source, alone(), settings).await;
+    source.slow(ms(500));
+    let keys: Vec<u64> = (0..600).collect();
+    for key in &keys {
+        source.set(*key, key + 1);
+    }
+    let first: Vec<_> = keys.iter().map(|key| a.spawn(*key)).collect();
+    pass(ms(100)).await;
+    assert_eq!(source.loads(), 600);
+    let second: Vec<_> = keys.iter().map(|key| b.spawn(*key)).collect();
+    for (key, reader) in keys
+        .iter()
+        .chain(&keys)
+        .zip(first.into_iter().chain(second))
+    {
+        assert_eq!(reader.await.unwrap().value, Some(key + 1));
+    }
+    assert_eq!((b.waits("found"), b.waits("gave_up")), (512, 88));
+    assert_eq!(source.loads(), 688);
+    // The places are free again.
+    source.set(700, 1);
+    let (one, other) = (a.spawn(700), b.spawn(700));
+    assert_eq!(one.await.unwrap().value, other.await.unwrap().value);
+    assert_eq!(source.loads(), 689);
+}

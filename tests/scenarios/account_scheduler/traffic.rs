@@ -1,0 +1,101 @@
+//! What the instances count is what Redis counts, and idle ones hardly speak.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::task::block_in_place;
+use tokio::time::sleep;
+use unstale::Settings;
+
+use super::sample::{self, MODEL, PLATFORM};
+use super::{Fleet, GATEWAYS, NOW, ids};
+use crate::support::fleet::until;
+use crate::support::resp::Client;
+
+/// Counted are the bytes of RESP, requests, replies and pushes, of all kinds; not those of TCP. Redis
+/// counts the same, for all its clients.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_the_byte_counters_agree_with_redis_within_five_percent() {
+    let mut fleet = Fleet::start().await;
+    let begun = (fleet.admin.traffic(), fleet.counted(&[]));
+    for gateway in &fleet.gateways {
+        gateway.pool.warm_up(&ids()).await.unwrap();
+    }
+    for round in 0..60_u64 {
+        let gateway = &fleet.gateways[round as usize % GATEWAYS];
+        let mut changed = sample::account(round * 3);
+        changed.scheduling.priority = 50;
+        let three = [round, round + 1, round + 2];
+        let (put, forget, used) = tokio::join!(
+            gateway.pool.put(vec![changed]),
+            fleet.gateways[0].pool.forget(&three),
+            gateway.pool.used(BTreeSet::from([round]), NOW),
+        );
+        assert_eq!((put.unwrap(), forget.unwrap(), used.unwrap()), (1, (), ()));
+        for gateway in &fleet.gateways {
+            gateway
+                .pool
+                .choose(PLATFORM, MODEL, NOW)
+                .await
+                .unwrap()
+                .unwrap();
+        }
+    }
+    fleet.delivered().await;
+    // What is stored in the background, the last answer of all.
+    let mut seen = fleet.counted(&["shared"]);
+    until("nothing is on its way", async || {
+        sleep(Duration::from_millis(50)).await;
+        std::mem::replace(&mut seen, fleet.counted(&["shared"])) == seen
+    })
+    .await;
+    let (theirs, ours) = (fleet.admin.traffic(), fleet.counted(&[]));
+    let (theirs, ours) = (theirs.since(begun.0), ours.since(begun.1));
+    println!("counted {ours:?}, Redis {theirs:?}");
+    let agree = |ours: u64, theirs: u64| ours.abs_diff(theirs) * 20 <= theirs;
+    assert!(
+        theirs.sent > 1_000_000 && theirs.received > 1_000_000,
+        "busy"
+    );
+    assert!(agree(ours.sent, theirs.sent), "{ours:?} {theirs:?}");
+    assert!(agree(ours.received, theirs.received), "{ours:?} {theirs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_an_idle_fleet_sends_its_beats_and_nothing_else() {
+    const WINDOW: Duration = Duration::from_secs(10);
+    let mut fleet = Fleet::with(10).await;
+    let half = Settings::default().member_timeout / 2;
+    // At first they verify at the full rate.
+    until("they are idle", async || {
+        let before = fleet.admin.calls(&["evalsha"]);
+        sleep(half / 2).await;
+        fleet.admin.calls(&["evalsha"]) - before <= GATEWAYS as u64
+    })
+    .await;
+    let mut monitor = Client::connect(fleet.server.port());
+    monitor.cmd(&["MONITOR"]);
+    let before = fleet.admin.calls(&["evalsha"]);
+    sleep(WINDOW).await;
+    let beats = fleet.admin.calls(&["evalsha"]) - before;
+    let most = WINDOW.as_millis() / half.as_millis() + 1;
+    println!("{GATEWAYS} idle gateways: {beats} beats in {WINDOW:?}, at most {most} each");
+    assert!(beats >= GATEWAYS as u64 && beats <= GATEWAYS as u64 * most as u64);
+    // What clients have sent, scripts' own commands apart: the beats, and the questions above.
+    fleet.admin.cmd(&["ECHO", "the end"]);
+    let mut sent = Vec::new();
+    loop {
+        let line = block_in_place(|| monitor.read()).unwrap().text();
+        let Some((_, command)) = line.split_once("] ") else {
+            continue;
+        };
+        match command.split('"').nth(1).unwrap() {
+            "ECHO" => break,
+            "INFO" => {}
+            _ if line.contains(" lua] ") => {}
+            name => sent.push(name.to_ascii_uppercase()),
+        }
+    }
+    assert!(sent.iter().all(|name| name == "EVALSHA"), "{sent:?}");
+    assert_eq!(sent.len() as u64, beats);
+}

@@ -1,0 +1,108 @@
+//! Many values at once: tasks are bounded, and what is dropped is counted.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::Fleet;
+use crate::support::fleet::until;
+
+/// Runs all of them in the present task, and says how many tasks were alive meanwhile, at most.
+async fn tasks_for<F: Future>(futures: impl Iterator<Item = F>) -> (Vec<F::Output>, usize) {
+    let (done, most) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let watch = {
+        let (done, most, runtime) = (done.clone(), most.clone(), Handle::current());
+        std::thread::spawn(move || {
+            while !done.load(SeqCst) {
+                most.fetch_max(runtime.metrics().num_alive_tasks(), SeqCst);
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        })
+    };
+    let mut running: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
+    let mut outputs = Vec::new();
+    std::future::poll_fn(|cx| {
+        running.retain_mut(|future| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => {
+                outputs.push(output);
+                false
+            }
+            Poll::Pending => true,
+        });
+        // The first look falls into the time when all of them have begun.
+        most.fetch_max(Handle::current().metrics().num_alive_tasks(), SeqCst);
+        if running.is_empty() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    done.store(true, SeqCst);
+    watch.join().unwrap();
+    (outputs, most.load(SeqCst))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_a_thousand_values_found_at_once_take_a_bounded_number_of_tasks() {
+    let fleet = Fleet::with(Duration::ZERO, &[]).await;
+    fleet.recorded().await;
+    let tokens: Vec<String> = (0..1_000).map(|n| format!("access-{n}")).collect();
+    let (found, _) = tasks_for(
+        tokens
+            .iter()
+            .map(|token| fleet.a.sessions.introspect(token)),
+    )
+    .await;
+    assert!(found.iter().all(|found| found.as_ref().unwrap().is_some()));
+    until("all are stored", async || {
+        fleet.a.shared("stores", "introspections", "stored") >= 1_000
+    })
+    .await;
+    let calls = fleet.provider.calls("introspect");
+    let before = Handle::current().metrics().num_alive_tasks();
+    let (found, most) = tasks_for(
+        tokens
+            .iter()
+            .map(|token| fleet.b.sessions.introspect(token)),
+    )
+    .await;
+    assert!(found.iter().all(|found| found.as_ref().unwrap().is_some()));
+    let hits = fleet.b.reads("introspections", "found");
+    println!("{hits} found in Redis at once: {before} tasks before, {most} at most meanwhile");
+    assert!(hits >= 950, "{hits}");
+    assert_eq!(fleet.provider.calls("introspect") - calls, 1_000 - hits);
+    // 32 that ask; what could not be asked in time on a busy machine is loaded, in a task each.
+    let loads = (1_000 - hits) as usize;
+    assert!(most <= before + 40 + loads, "{before}, then {most}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_what_a_full_queue_drops_is_counted_and_answered_all_the_same() {
+    const MANY: u64 = 12_000;
+    let fleet = Fleet::with(Duration::ZERO, &[]).await;
+    fleet.recorded().await;
+    let tokens: Vec<String> = (0..MANY).map(|n| format!("access-{n}")).collect();
+    let (found, most) = tasks_for(
+        tokens
+            .iter()
+            .map(|token| fleet.b.sessions.introspect(token)),
+    )
+    .await;
+    assert!(found.iter().all(|found| found.as_ref().unwrap().is_some()));
+    let reads = |outcome| fleet.b.reads("introspections", outcome);
+    let dropped = reads("busy");
+    println!("{MANY} at once: {dropped} dropped from the queue; {most} tasks at most");
+    // It holds 8,192; one that has waited for too long is dropped as well.
+    assert!(dropped >= MANY - 8_192 - 1_000, "{dropped}");
+    let others = ["missing", "failed", "skipped", "unverified"].map(reads);
+    assert_eq!(dropped + others.iter().sum::<u64>(), MANY, "{others:?}");
+    assert_eq!(fleet.provider.calls("introspect"), MANY);
+}
