@@ -145,7 +145,8 @@ impl<V: 'static> Shared<V> {
     }
 
     /// One instance loads a key, the others wait for its value at most this long and then load
-    /// themselves. Errors are not shared: when the load fails, the next one tries.
+    /// themselves. Errors are not shared: when the load fails, the next one tries. While Redis is
+    /// silent every instance loads, after half a second at most; while it is known to be away, at once.
     /// Single keys only: a batch neither waits nor makes others wait. Defaults to off.
     pub fn fleet_single_flight(mut self, wait: Duration) -> Self {
         self.single_flight = Some(wait);

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::Error;
 use crate::bus::BoxFuture;
-use crate::bus::shared::ClaimId;
+use crate::bus::shared::{Claim, ClaimId};
 use crate::core::Core;
 use crate::log::LogLimit;
 use crate::settings::Settings;
@@ -32,10 +32,24 @@ pub(crate) struct Patience {
 /// Somebody waits for what is read. A healthy Redis answers in a tenth of this, and a value that is
 /// dear to load may cost a read so much more when Redis is slow; as long as it answers at all,
 /// thousands get their turn.
-pub(crate) const READ: Patience = Patience {
+const READ: Patience = Patience {
     turn: PATIENCE,
     answer: Duration::from_millis(100),
 };
+
+/// The longest wait for an answer of somebody who would load alone for the whole fleet. What is loaded
+/// twice costs more there than a moment: a token that may be exchanged once, say.
+const CLAIM_ANSWER: Duration = Duration::from_millis(500);
+
+/// As [`READ`], for somebody who would wait so long for another instance's load.
+pub(crate) fn patience(claim: Option<Claim>) -> Patience {
+    let Some(claim) = claim else { return READ };
+    let answer = Duration::from_millis(claim.millis).min(CLAIM_ANSWER);
+    Patience {
+        answer: answer.max(READ.answer),
+        ..READ
+    }
+}
 
 /// Nobody waits for what is stored.
 pub(crate) const STORE: Patience = Patience {

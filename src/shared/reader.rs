@@ -17,7 +17,7 @@ use crate::key::{canonical, tag_hash};
 use crate::loader::Loaded;
 use crate::metrics::{LaneWait, SharedRead, SharedStore};
 use crate::shared::Shared;
-use crate::shared::calls::{NoAnswer, READ, STORE};
+use crate::shared::calls::{NoAnswer, STORE, patience};
 use crate::shared::names::Content;
 use crate::shared::value::{Layout, Unfit};
 use crate::store::stamps::{Stamp, lane_of};
@@ -158,7 +158,7 @@ impl<V: Clone + Send + Sync + 'static> Reader<V> {
         let lane = lane_of(leader.hash(), core.lane_count());
         let answer = core
             .calls
-            .ask(core, lane, READ, || core.bus.fetch(lane, fetch));
+            .ask(core, lane, patience(claim), || core.bus.fetch(lane, fetch));
         let fetched = match answer.await {
             Ok(fetched) => fetched,
             Err(NoAnswer::Skipped) => return load(SharedRead::Skipped),

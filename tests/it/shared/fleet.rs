@@ -178,3 +178,17 @@ async fn who_finds_no_place_among_those_who_wait_loads() {
     assert_eq!(one.await.unwrap().value, other.await.unwrap().value);
     assert_eq!(source.loads(), 689);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_redis_does_not_make_one_load_two() {
+    let (bus, source, [a, b, _]) = three(alone).await;
+    source.slow(ms(300));
+    // A read without a claim would not wait so long for an answer.
+    for number in 0..2 {
+        bus.faults(number).slow(ms(100), ms(100));
+    }
+    let (one, other) = (a.spawn(1), b.spawn(1));
+    assert_eq!(one.await.unwrap().value, Some(10));
+    assert_eq!(other.await.unwrap().value, Some(10));
+    assert_eq!(source.loads(), 1);
+}
