@@ -6,6 +6,7 @@ pub(crate) mod inner;
 mod latest;
 mod load;
 mod many;
+mod refresh;
 mod target;
 pub(crate) mod tier;
 mod unknown;

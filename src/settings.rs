@@ -81,6 +81,10 @@ pub struct Settings {
     /// Part of the TTL after which a hit starts one reload in the background.
     /// Defaults to `None`, never.
     pub refresh_ahead: Option<f64>,
+    /// Time before an entry's end from which on a hit starts one reload in the background; counts at
+    /// most half of the entry's life. With `refresh_ahead` the earlier wins.
+    /// Defaults to `None`, never.
+    pub refresh_before: Option<Duration>,
     /// Share of the hits that is compared with the source in the background, in caches that can
     /// ([`CacheBuilder::audit`](crate::CacheBuilder::audit)). Defaults to `None`, none.
     pub audit: Option<f64>,
@@ -270,6 +274,7 @@ impl Default for Settings {
             max_bytes: None,
             reap_interval: Some(Duration::from_secs(1)),
             refresh_ahead: None,
+            refresh_before: None,
             audit: None,
             stale_if_error: None,
             load_timeout: Duration::from_secs(5),

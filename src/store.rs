@@ -8,6 +8,7 @@ mod ghosts;
 mod known;
 pub(crate) mod packed;
 pub(crate) mod reaper;
+pub(crate) mod refresh;
 pub(crate) mod stamps;
 
 use std::borrow::Borrow;
@@ -23,6 +24,7 @@ use crate::metrics::{CacheMetrics, Miss};
 use crate::store::entry::{ByHash, ByKey, Entry, Identity, Meta, Stored, Verdict, judge};
 use crate::store::ghosts::{Ghosts, Gone};
 use crate::store::known::Known;
+use crate::store::refresh::Refresh;
 use crate::store::stamps::{Lane, Stamp, Stamps};
 use crate::sync::{AtomicBool, AtomicU64, Ordering::*};
 use crate::time::{Clock, Nanos};
@@ -50,8 +52,8 @@ pub(crate) struct StoreOptions {
     pub(crate) capacity: usize,
     pub(crate) max_bytes: Option<u64>,
     pub(crate) max_staleness: Option<Nanos>,
-    /// Part of an entry's life after which a hit asks for a reload.
-    pub(crate) refresh_ahead: Option<f64>,
+    /// From when on a hit asks for a reload.
+    pub(crate) refresh: Option<Refresh>,
     /// Loads of unknown keys are limited: remember which keys are known.
     pub(crate) remember_known: bool,
     pub(crate) clock: Clock,
@@ -272,10 +274,8 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
 
     #[inline]
     fn due_for_refresh(&self, meta: &Meta, now: Nanos) -> bool {
-        self.options.refresh_ahead.is_some_and(|part| {
-            let life = meta.expires_at().saturating_sub(meta.loaded_at());
-            now.saturating_sub(meta.loaded_at()) as f64 > life as f64 * part
-        })
+        let refresh = self.options.refresh.as_ref();
+        refresh.is_some_and(|refresh| refresh.is_due(meta.loaded_at(), meta.expires_at(), now))
     }
 
     /// Whether the promise lets what was true at `vouched_for` be served at `now`.

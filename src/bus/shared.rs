@@ -62,6 +62,9 @@ pub(crate) struct Fetch {
     /// The part of its life, in thousandths, that a value may be past: 1,000 as a rule, less for
     /// somebody who wants a newer one.
     pub(crate) part: u32,
+    /// The time before its end, in milliseconds and at most half of its life, in which it does not
+    /// count either: 0 as a rule.
+    pub(crate) margin: u64,
     pub(crate) claim: Option<Claim>,
 }
 

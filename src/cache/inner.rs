@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::cache::audit::Audit;
+use crate::cache::refresh::Pauses;
 use crate::cache::tier::{Tier, Wanted};
 use crate::cache::unknown::UnknownLoads;
 use crate::cache::{Lookup, Outcome};
@@ -72,6 +73,7 @@ pub(crate) struct Inner<K, V> {
     /// None unless loads of unknown keys are limited.
     pub(crate) unknown_loads: Option<UnknownLoads>,
     pub(crate) waiting: AtomicUsize,
+    pub(crate) pauses: Pauses,
     pub(crate) metrics: Arc<CacheMetrics>,
 }
 
@@ -273,28 +275,6 @@ where
                 core.metrics.lane_waits[LaneWait::TimedOut].inc();
                 Err(Miss::Unverified)
             }
-        }
-    }
-
-    /// Starts a reload in the background, unless one is under way.
-    #[cold]
-    fn refresh<Q>(self: &Arc<Self>, hash: u64, key: &Q)
-    where
-        K: Borrow<Q>,
-        Q: KeyRef<K> + ?Sized,
-    {
-        if self.flights.has(hash) {
-            return;
-        }
-        let owned = key.to_owned();
-        // Without a loader nothing may be led: who joined would wait for a load that never begins.
-        let Ok(load) = self.load_of(&owned) else {
-            return;
-        };
-        let newest = || self.store.newest(hash, &[]);
-        if let Boarding::Lead(leader, _) = self.flights.board(hash, &owned, newest, || None::<()>) {
-            self.metrics.refreshes.inc();
-            self.depart(leader, load, Wanted::Newer);
         }
     }
 }

@@ -131,6 +131,10 @@ pub(super) fn refresh_ahead(value: &Option<f64>) -> Check {
     Err("must be above 0 and below 1, as in 0.8, or off".to_string())
 }
 
+pub(super) fn refresh_before(value: &Option<Duration>) -> Check {
+    optional(*value, SHORTEST, LONGEST)
+}
+
 pub(super) fn audit(value: &Option<f64>) -> Check {
     if value.is_none_or(|share| share > 0.0 && share <= 1.0) {
         return Ok(());

@@ -28,6 +28,8 @@ pub struct CacheSettings {
     pub reap_interval: Option<Option<Duration>>,
     /// Part of the TTL after which a hit starts a reload; `Some(None)` never.
     pub refresh_ahead: Option<Option<f64>>,
+    /// Time before an entry's end from which on a hit starts a reload; `Some(None)` never.
+    pub refresh_before: Option<Option<Duration>>,
     /// Share of the hits that is compared with the source; `Some(None)` none.
     pub audit: Option<Option<f64>>,
     /// How long past its TTL an entry is served when its loader fails; `Some(None)` not at all.
@@ -56,6 +58,7 @@ pub(crate) struct CacheOptions {
     pub(crate) max_bytes: Option<u64>,
     pub(crate) reap_interval: Option<Duration>,
     pub(crate) refresh_ahead: Option<f64>,
+    pub(crate) refresh_before: Option<Duration>,
     pub(crate) audit: Option<f64>,
     pub(crate) stale_if_error: Option<Duration>,
     pub(crate) load_timeout: Duration,
@@ -120,6 +123,7 @@ impl Settings {
             max_bytes: pick!(max_bytes),
             reap_interval: pick!(reap_interval),
             refresh_ahead: pick!(refresh_ahead),
+            refresh_before: pick!(refresh_before),
             audit: pick!(audit),
             stale_if_error: pick!(stale_if_error),
             load_timeout: pick!(load_timeout),

@@ -98,6 +98,9 @@ pub(super) static FIELDS: &[Field] = fields! {
     cache refresh_ahead = "off", bounds::refresh_ahead:
         "Part of the TTL after which a hit starts one reload in the background (0.8, say); or \
          off.";
+    cache refresh_before = "off", bounds::refresh_before:
+        "Time before an entry's end from which on a hit starts one reload in the background (30s, \
+         say), at most half of its life; or off. With refresh_ahead, the earlier wins.";
     cache audit = "off", bounds::audit:
         "Share of the hits that is compared with the source in the background (0.001, say), in \
          caches that can; or off.";

@@ -96,6 +96,7 @@ fn bounds_hold_at_both_ends() {
             &["0.01", "0.99"],
             &["0", "1", "-1"],
         ),
+        ("UNSTALE_REFRESH_BEFORE", &["1ms", "45d"], &["0s", "46d"]),
         ("UNSTALE_AUDIT", &["0.00001", "1"], &["0", "1.1", "-1"]),
         ("UNSTALE_STALE_IF_ERROR", &["1ms", "45d"], &["0s", "46d"]),
         ("UNSTALE_LOAD_TIMEOUT", &["1ms", "1h"], &["0s", "61m"]),

@@ -145,14 +145,15 @@ impl<V: Clone + Send + Sync + 'static> Reader<V> {
             format: K::FORMAT,
             hash: leader.hash(),
         };
-        let part = match (wanted, cache.options.refresh_ahead) {
-            (Wanted::Newer, Some(part)) => (part * 1_000.0) as u32,
-            _ => 1_000,
+        let (part, margin) = match wanted {
+            Wanted::Newer => cache.due(),
+            Wanted::Value | Wanted::ValueOfMany => (1_000, 0),
         };
         let fetch = Fetch {
             name: core.calls.secret.name(subject),
             subject,
             part,
+            margin,
             claim,
         };
         let lane = lane_of(leader.hash(), core.lane_count());

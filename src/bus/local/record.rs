@@ -140,7 +140,7 @@ impl Tier {
         let value = self.values.get(&fetch.name);
         if let Some(Value { head, body, .. }) = value
             && record.counts(fetch.subject, &head.tags, head.position)
-            && young(head, now, fetch.part)
+            && young(head, now, fetch)
         {
             return Found::Value([&head.encode()[..], body].concat().into());
         }
@@ -218,11 +218,13 @@ impl Tier {
     }
 }
 
-/// Whether less than `part` thousandths of its life have passed.
-fn young(head: &Head, now: u64, part: u32) -> bool {
+/// Whether it is neither past the part of its life that is asked for, nor within the margin of its end.
+fn young(head: &Head, now: u64, fetch: &Fetch) -> bool {
     let life = head.expires.saturating_sub(head.born);
-    let most = u128::from(life) * u128::from(part) / 1_000;
-    u128::from(now.saturating_sub(head.born)) < most
+    let age = u128::from(now.saturating_sub(head.born));
+    let margin = fetch.margin.min(life / 2);
+    age * 1_000 < u128::from(life) * u128::from(fetch.part)
+        && now.saturating_add(margin) < head.expires
 }
 
 impl Record {

@@ -1,10 +1,11 @@
 -- KEYS: s r f, the value, its claim.
--- ARGV: subject, thousandths of its life that a value may be past, and to claim it: id, lifetime (ms).
+-- ARGV: subject, thousandths of its life that a value may be past, time before its end (ms, at most half
+-- of its life) in which it does not count either, and to claim it: id, lifetime (ms).
 -- Returns: epoch, sequence, now (ms), what was found, and with
 --   1 (a value): the value; 2 (nothing; the claim, if asked for, is the caller's): the digest of what is
 --   there and does not count, or ''; 3 (somebody else has the claim) and 0 (there is no record): ''.
 local s, r, f, v, c = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local subject, part, id = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local subject, part, margin, id = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local now = now_ms()
 local lane_epoch, lane_sequence = recorded(s, f)
 -- A promoted replica may have lost invalidations, and it hands out their numbers again until a
@@ -19,9 +20,14 @@ local function answer(found, data)
   return { tonumber(lane_epoch), tonumber(lane_sequence), now, found, data }
 end
 
+local function young(born, expires)
+  local life = expires - born
+  return (now - born) * 1000 < life * part and now + math.min(margin, life / 2) < expires
+end
+
 local head = redis.call('GETRANGE', v, 0, HEAD + 8 * 255 - 1)
 local epoch, sequence, born, expires, digest, tags = head_of(head)
-if epoch and (now - born) * 1000 < (expires - born) * part
+if epoch and young(born, expires)
   and counts(r, f, lane_epoch, subject, tags, epoch, sequence) then
   return answer(1, redis.call('GET', v))
 end
@@ -33,6 +39,6 @@ if id then
       return answer(3, '')
     end
   end
-  redis.call('SET', c, struct.pack('>I8I8', lane_epoch, lane_sequence) .. id, 'PX', ARGV[4])
+  redis.call('SET', c, struct.pack('>I8I8', lane_epoch, lane_sequence) .. id, 'PX', ARGV[5])
 end
 return answer(2, digest or '')

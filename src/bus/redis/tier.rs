@@ -12,7 +12,11 @@ use crate::metrics::Kind;
 
 impl RedisBus {
     pub(super) async fn fetch_value(&self, lane: u32, fetch: Fetch) -> Result<Fetched, Error> {
-        let mut args = vec![bytes(&fetch.subject.packed()), number(fetch.part)];
+        let mut args = vec![
+            bytes(&fetch.subject.packed()),
+            number(fetch.part),
+            number(fetch.margin),
+        ];
         if let Some(claim) = fetch.claim {
             args.extend([bytes(&claim.id), number(claim.millis)]);
         }

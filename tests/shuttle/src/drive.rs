@@ -68,7 +68,7 @@ impl Instance {
             capacity: 16,
             max_bytes: None,
             max_staleness: bounded.then_some(BOUND),
-            refresh_ahead: None,
+            refresh: None,
             remember_known: false,
             clock: Clock(NOW),
         };

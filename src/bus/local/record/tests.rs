@@ -44,6 +44,7 @@ fn fetch(put: &Put) -> Fetch {
         name: put.name,
         subject: put.subject,
         part: 1_000,
+        margin: 0,
         claim: None,
     }
 }

@@ -140,6 +140,11 @@ impl Dice {
                 name,
                 subject,
                 part: if self.0.u8(0..8) == 0 { 0 } else { 1_000 },
+                margin: if self.0.u8(0..8) == 0 {
+                    u64::MAX >> 16
+                } else {
+                    0
+                },
                 claim: self.0.bool().then(|| Claim {
                     id: self.id(),
                     millis: 60_000,
@@ -252,6 +257,7 @@ async fn the_record_is_capped_over_redis_too() {
         name,
         subject,
         part: 1_000,
+        margin: 0,
         claim: None,
     };
     let found = bus.fetch(0, fetch).await.unwrap().found;
@@ -299,6 +305,7 @@ async fn a_server_whose_life_nobody_has_verified_is_not_believed() {
         name,
         subject,
         part: 1_000,
+        margin: 0,
         claim: None,
     };
     assert_eq!(bus.put(0, put).await.unwrap(), Stored::Written);
