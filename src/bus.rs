@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 use crate::Error;
 use crate::bus::shared::{ClaimId, Fetch, Fetched, Name, Put, Stored};
+use crate::log::LogLimit;
 use crate::metrics::Traffic;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -116,6 +117,8 @@ pub(crate) struct BusConfig {
     pub(crate) journal: u32,
     pub(crate) member_timeout: Duration,
     pub(crate) traffic: Arc<Traffic>,
+    /// What is logged about a Redis that is away or slow, by the bus and by those above it.
+    pub(crate) outages: Arc<LogLimit>,
 }
 
 /// One instance's access to all lanes.

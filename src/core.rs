@@ -55,7 +55,8 @@ pub(crate) struct Core {
     pub(crate) started: watch::Sender<Option<Result<(), Error>>>,
     /// Reads were served, or writes are open: verify at the full rate.
     pub(crate) busy: AtomicBool,
-    pub(crate) publish_log: LogLimit,
+    /// One line for all that follows from a Redis that is away or slow.
+    pub(crate) outages: Arc<LogLimit>,
     pub(crate) started_at: Nanos,
     /// What each lane has applied, for tests that judge causality.
     #[cfg(any(test, feature = "test-util"))]
@@ -202,7 +203,7 @@ impl Core {
             Collapsed::ToLane => Collapse::Lane,
         };
         self.metrics.collapses[to].inc();
-        if let Some(suppressed) = self.publish_log.allow(self.clock.now()) {
+        if let Some(suppressed) = self.outages.allow(self.clock.now()) {
             tracing::warn!(
                 lane,
                 suppressed,

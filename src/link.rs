@@ -338,7 +338,7 @@ impl Link {
         let core = &self.core;
         core.metrics.verifications[Verification::Failed].inc();
         core.lanes[lane as usize].failing.store(true, Relaxed);
-        if let Some(suppressed) = self.log.allow(core.clock.now()) {
+        if let Some(suppressed) = core.outages.allow(core.clock.now()) {
             let bound = core.settings.max_staleness;
             tracing::warn!(
                 lane, suppressed, %error, ?bound,

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Shortest time between two lines of one call site, in nanoseconds: 10 s.
+/// Shortest time between two lines of one limit, in nanoseconds: 10 s.
 /// Six lines a minute show that a fault lasts and drown nothing else.
 const INTERVAL: u64 = 10_000_000_000;
 
-/// One per call site: lets a line through every 10 s and counts the others.
+/// Lets a line through every 10 s and counts the others. One per call site; all lines about a Redis
+/// that is away or slow share one, because they have one cause: whoever is first says it.
 ///
 /// ```text
 /// if let Some(suppressed) = self.lost.allow(clock.now()) {
@@ -21,13 +22,6 @@ pub(crate) struct LogLimit {
 }
 
 impl LogLimit {
-    pub(crate) const fn new() -> Self {
-        Self {
-            next: AtomicU64::new(0),
-            suppressed: AtomicU64::new(0),
-        }
-    }
-
     /// Whether to write a line at `now` (nanoseconds of a monotonic clock), and how many were
     /// suppressed since the last one.
     pub(crate) fn allow(&self, now: u64) -> Option<u64> {
@@ -53,7 +47,7 @@ mod tests {
 
     #[test]
     fn a_line_passes_every_interval_and_says_what_it_left_out() {
-        let limit = LogLimit::new();
+        let limit = LogLimit::default();
         let start = 5;
         assert_eq!(limit.allow(start), Some(0));
         for now in start + 1..start + 8 {
@@ -68,7 +62,7 @@ mod tests {
     #[test]
     fn of_many_threads_at_one_moment_one_passes() {
         const THREADS: u64 = 8;
-        let limit = LogLimit::new();
+        let limit = LogLimit::default();
         let passed = AtomicU64::new(0);
         std::thread::scope(|scope| {
             for _ in 0..THREADS {

@@ -37,6 +37,7 @@ pub(super) struct Start {
     clock: Clock,
     id: u64,
     metrics: Arc<Metrics>,
+    outages: Arc<LogLimit>,
     deadline: Moment,
     pub(super) stripes: usize,
 }
@@ -57,6 +58,7 @@ impl Start {
             clock,
             id,
             metrics: Metrics::new(info),
+            outages: Arc::default(),
             deadline,
             stripes: STRIPES,
         }
@@ -70,6 +72,7 @@ impl Start {
             journal: self.settings.journal,
             member_timeout: self.settings.member_timeout,
             traffic: self.metrics.traffic(),
+            outages: self.outages.clone(),
         }
     }
 
@@ -111,6 +114,7 @@ impl Start {
             clock,
             id,
             metrics,
+            outages,
             deadline,
             stripes,
         } = self;
@@ -134,7 +138,7 @@ impl Start {
             started: watch::Sender::new(None),
             // Until it has shown that it is idle.
             busy: AtomicBool::new(true),
-            publish_log: LogLimit::new(),
+            outages,
             started_at: clock.now(),
             #[cfg(any(test, feature = "test-util"))]
             applied: std::sync::Mutex::default(),

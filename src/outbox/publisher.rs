@@ -97,7 +97,7 @@ impl Publisher {
     fn note(&self, error: Error, failures: u32) {
         let core = &*self.core;
         core.metrics.publish_failures.inc();
-        if let Some(suppressed) = core.publish_log.allow(core.clock.now()) {
+        if let Some(suppressed) = core.outages.allow(core.clock.now()) {
             let advice = match error.kind() {
                 ErrorKind::Auth => "grant the Redis user the rights in deploy/redis/users.acl",
                 ErrorKind::Lanes => "set UNSTALE_LANES to what the fleet uses",

@@ -11,7 +11,6 @@ use crate::Error;
 use crate::bus::BoxFuture;
 use crate::bus::shared::{Claim, ClaimId};
 use crate::core::Core;
-use crate::log::LogLimit;
 use crate::settings::Settings;
 use crate::shared::breaker::Breaker;
 use crate::shared::names::Secret;
@@ -68,7 +67,6 @@ pub(crate) struct Calls {
     pub(crate) waiters: Arc<Semaphore>,
     breakers: Box<[Breaker]>,
     claims: AtomicU64,
-    log: LogLimit,
 }
 
 /// Why there is no answer.
@@ -91,7 +89,6 @@ impl Calls {
             waiters: Arc::new(Semaphore::new(WAITERS)),
             breakers: (0..settings.lanes).map(|_| Breaker::default()).collect(),
             claims: AtomicU64::new(0),
-            log: LogLimit::new(),
         }
     }
 
@@ -140,7 +137,7 @@ impl Calls {
         if breaker.failed(admission, core.clock.now()) {
             core.metrics.shared_trips.inc();
         }
-        if let Some(suppressed) = self.log.allow(core.clock.now()) {
+        if let Some(suppressed) = core.outages.allow(core.clock.now()) {
             let reason = error.map_or_else(|| "no answer in time".to_owned(), |e| e.to_string());
             tracing::warn!(
                 lane,

@@ -24,6 +24,7 @@ pub(crate) fn config(instance: u64) -> BusConfig {
         journal: 4_096,
         member_timeout: MEMBER_TIMEOUT,
         traffic: Arc::new(Traffic::default()),
+        outages: Arc::default(),
     }
 }
 

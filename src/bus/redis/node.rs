@@ -33,7 +33,6 @@ pub(super) struct Common {
     pub(super) moved: AtomicBool,
     /// This instance uses the shared tier.
     pub(super) shares: AtomicBool,
-    pub(super) losses: LogGate,
     pub(super) refusals: LogGate,
 }
 
@@ -48,7 +47,6 @@ impl Common {
             doubt: Notify::new(),
             moved: AtomicBool::new(false),
             shares: AtomicBool::new(false),
-            losses: LogGate::default(),
             refusals: LogGate::default(),
         }
     }

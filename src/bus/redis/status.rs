@@ -4,6 +4,7 @@ use tokio::sync::watch;
 
 use super::fault;
 use super::node::Node;
+use crate::time::Clock;
 use crate::{Error, ErrorKind};
 
 /// How a connection is.
@@ -47,8 +48,12 @@ impl Node {
             if self.common.refusals.opens() {
                 tracing::error!(connection, server = %self.place, %error, "Redis refuses this instance; caches reload until it is let in");
             }
-        } else if self.common.losses.opens() {
-            tracing::warn!(connection, server = %self.place, %error, "no connection to Redis; trying again for ever");
+        } else if let Some(suppressed) = self.common.config.outages.allow(Clock::Kernel.now()) {
+            tracing::warn!(
+                connection, server = %self.place, suppressed, %error,
+                "no connection to Redis; trying again for ever. Once max_staleness has passed, entries \
+                 are loaded again instead of served"
+            );
         }
         status.send_replace(Status::Down(error));
         self.common.changes.send_replace(());

@@ -50,6 +50,7 @@ fn bus_config(instance: u64) -> BusConfig {
         journal: 4_096,
         member_timeout: Duration::from_secs(5),
         traffic: Arc::default(),
+        outages: Arc::default(),
     }
 }
 
