@@ -3,8 +3,8 @@
 //!
 //! In a binary of its own, because it listens to all of the process's log lines.
 
-#![expect(clippy::panic, reason = "a test that cannot go on fails")]
-
+#[path = "it/support/leaks.rs"]
+mod leaks;
 #[path = "it/support/redis.rs"]
 #[allow(dead_code, reason = "shared with the other tests")]
 mod redis;
@@ -16,13 +16,13 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
 use unstale::{Instance, Key, KeyWriter, Settings};
 
+use leaks::{Seen, contents, monitor};
 use redis::RedisServer;
-use resp::{Client, Value};
+use resp::Client;
 
 const PASSWORD: &str = "hunter2-p4ssw0rd";
 const WRONG: &str = "wr0ng-hunter3-p4ss";
@@ -71,92 +71,10 @@ impl Key for Noisy {
     }
 }
 
-/// What must not occur, in the forms in which something might print it.
-fn forms(secret: &str) -> Vec<Vec<u8>> {
-    let bytes = secret.as_bytes();
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let list = format!("{bytes:?}");
-    let list = list.trim_matches(['[', ']']).to_owned();
-    let encoded = secret.replace('-', "%2D");
-    let mut forms = vec![bytes.to_vec(), bytes.iter().rev().copied().collect()];
-    forms.extend([hex.to_uppercase(), hex, list, encoded].map(String::into_bytes));
-    forms
-}
-
-/// Everything that was seen, by where.
-#[derive(Default)]
-struct Seen(Vec<(&'static str, Vec<u8>)>);
-
-impl Seen {
-    fn add(&mut self, place: &'static str, what: impl Into<Vec<u8>>) {
-        self.0.push((place, what.into()));
-    }
-
-    /// How often a text occurs in a place.
-    fn count(&self, of: &str, text: &[u8]) -> usize {
-        let places = self.0.iter().filter(|(place, _)| *place == of);
-        places
-            .map(|(_, what)| what.windows(text.len()).filter(|it| *it == text).count())
-            .sum()
-    }
-
-    fn assert_clean(&self, secrets: &[&str]) {
-        for (place, what) in &self.0 {
-            for secret in secrets {
-                for form in forms(secret) {
-                    let found = what.windows(form.len()).any(|it| it == form);
-                    let text = String::from_utf8_lossy(what);
-                    assert!(!found, "{secret} in {place}: {text}");
-                }
-            }
-        }
-    }
-}
-
 fn admin(server: &RedisServer) -> Client {
     let mut client = Client::connect(server.port());
     client.cmd(&["AUTH", PASSWORD]);
     client
-}
-
-/// Every command that the server is sent from now on, until it stops.
-fn monitor(server: &RedisServer) -> thread::JoinHandle<Vec<u8>> {
-    let mut client = admin(server);
-    client.cmd(&["MONITOR"]);
-    thread::spawn(move || {
-        let mut all = Vec::new();
-        while let Ok(Value::Text(line)) = client.read() {
-            all.extend_from_slice(&line);
-            all.push(b'\n');
-        }
-        all
-    })
-}
-
-/// What every key of the server holds.
-fn contents(server: &RedisServer) -> Vec<u8> {
-    let mut client = admin(server);
-    let mut all = Vec::new();
-    for name in client.cmd(&["KEYS", "*"]).array().to_vec() {
-        let name = name.text();
-        all.extend_from_slice(name.as_bytes());
-        let read: &[&str] = match client.cmd(&["TYPE", &name]).text().as_str() {
-            "hash" => &["HGETALL", &name],
-            "zset" => &["ZRANGE", &name, "0", "-1"],
-            "stream" => &["XRANGE", &name, "-", "+"],
-            other => panic!("{name} is a {other}"),
-        };
-        flatten(&client.cmd(read), &mut all);
-    }
-    all
-}
-
-fn flatten(value: &Value, out: &mut Vec<u8>) {
-    match value {
-        Value::Text(bytes) => out.extend_from_slice(bytes),
-        Value::Array(items) => items.iter().for_each(|item| flatten(item, out)),
-        other => out.extend_from_slice(other.text().as_bytes()),
-    }
 }
 
 /// Runs the program and returns what it printed on both channels.
@@ -250,7 +168,7 @@ async fn live(server: &RedisServer, seen: &mut Seen) {
         .all(&cache);
     seen.add("debug", format!("{open:?}"));
     open.write(async {
-        seen.add("redis", contents(server));
+        seen.add("redis", contents(admin(server)));
         seen.add("program", program(&["status"], &settings).await);
         Ok::<_, io::Error>(())
     })
@@ -275,7 +193,7 @@ async fn live(server: &RedisServer, seen: &mut Seen) {
     ] {
         seen.add("program", program(args, &settings).await);
     }
-    seen.add("redis", contents(server));
+    seen.add("redis", contents(admin(server)));
 
     // Something that nobody signed, on the channel and in the place of an event.
     admin(server).cmd(&[
@@ -318,7 +236,7 @@ async fn neither_secrets_nor_raw_keys_are_shown_anywhere() {
     log.with_ansi(false).with_writer(|| Sink).init();
     let server = RedisServer::start_with(&["--requirepass", PASSWORD]);
     let mut seen = Seen::default();
-    let commands = monitor(&server);
+    let commands = monitor(admin(&server));
     refusals(&server, &mut seen).await;
     live(&server, &mut seen).await;
     drop(server);
