@@ -41,9 +41,9 @@ lint: ## format, clippy, documentation, every feature alone, licences
 	fi
 
 # What the run itself says comes last, after the words of the test's runner.
-soak: redis-server ## faults at random on a fleet under load; SOAK_SECONDS=60, SOAK_SEED repeats a run
+soak: redis-server ## the long scenarios, then faults at random on a fleet under load; SOAK_SECONDS=60, SOAK_SEED repeats a run
 	cargo build --all-features --example accounts
-	cargo test --all-features --test scenarios -- --ignored scenario_soak
+	cargo test --all-features --test scenarios -- --ignored --test-threads=1 scenario_
 	@SOAK_SUMMARY=$$(mktemp) || exit 1; export SOAK_SUMMARY; set -x; \
 	cargo test --all-features --test it -- --ignored --exact --nocapture \
 		soak::faults_at_random_for_as_long_as_you_like; \
