@@ -1,0 +1,260 @@
+//! One life of the connection that carries commands.
+
+use std::sync::{Mutex, PoisonError};
+
+use fred::bytes_utils::Str;
+use fred::clients::Client;
+use fred::error::{Error as FredError, ErrorKind as FredKind};
+use fred::interfaces::{ClientLike, LuaInterface};
+use fred::types::Value;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use tokio::try_join;
+
+use crate::bus::redis::link::{Link, options, ping};
+use crate::bus::redis::node::Node;
+use crate::bus::redis::scripts::{self, SOURCES, Script};
+use crate::bus::redis::subscription::Care;
+use crate::bus::redis::{fault, wire};
+use crate::metrics::Kind;
+use crate::{Error, ErrorKind};
+
+/// Commands that nobody answered, sent some time apart, after which the connection counts as dead.
+/// One may be a slow moment of the server. fred notices a dead peer only while nothing is sent.
+const SILENCES: u32 = 2;
+
+/// Delivered messages kept for the command connection, which subscribes to nothing.
+const PUSHES: usize = 4;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Session {
+    client: Client,
+    /// By [`Script`].
+    hashes: [Str; SOURCES.len()],
+    silence: Mutex<Silence>,
+    /// Why somebody found that the connection is no good.
+    verdict: Mutex<Option<Error>>,
+    given_up: Notify,
+}
+
+/// What happened since the last answer.
+#[derive(Debug)]
+struct Silence {
+    /// When that answer came.
+    since: Instant,
+    /// Timeouts counted.
+    count: u32,
+    /// When the command that was counted last had been sent.
+    last: Option<Instant>,
+}
+
+impl Default for Silence {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            count: 0,
+            last: None,
+        }
+    }
+}
+
+impl Session {
+    /// Connects, loads the scripts and makes sure that the user may run what they contain.
+    pub(super) async fn open(node: &Node) -> Result<(Self, Link), Error> {
+        let from_fred = |error| fault::from_fred(&error);
+        let (link, _) = Link::open(&node.target, &node.common.config.traffic, PUSHES)
+            .await
+            .map_err(from_fred)?;
+        let session = Self {
+            client: link.client().clone(),
+            hashes: Default::default(),
+            silence: Mutex::default(),
+            verdict: Mutex::default(),
+            given_up: Notify::new(),
+        };
+        let session = session.with_scripts(node).await.map_err(from_fred)?;
+        session.probe(node).await?;
+        Ok((session, link))
+    }
+
+    /// Loads all scripts in one round trip.
+    async fn with_scripts(mut self, node: &Node) -> Result<Self, FredError> {
+        let load = |script| self.load(node, script);
+        let (publish, verify, journal, record, goodbye, fetch, put, probe) = try_join!(
+            load(Script::Publish),
+            load(Script::Verify),
+            load(Script::Journal),
+            load(Script::Record),
+            load(Script::Goodbye),
+            load(Script::Fetch),
+            load(Script::Put),
+            load(Script::Probe),
+        )?;
+        self.hashes = [publish, verify, journal, record, goodbye, fetch, put, probe];
+        Ok(self)
+    }
+
+    /// Gives the server a script; returns its hash.
+    pub(super) async fn load(&self, node: &Node, script: Script) -> Result<Str, FredError> {
+        let source = SOURCES[script as usize];
+        let traffic = &node.common.config.traffic;
+        traffic.sent(Kind::Connect, wire::command([6, 4, source.len()]));
+        let client = self.client.with_options(&options(node.target.timeout()));
+        let hash: Value = client.script_load(Str::from_static(source)).await?;
+        traffic.received(Kind::Connect, wire::reply(&hash));
+        hash.into_bytes_str()
+            .ok_or_else(|| FredError::new(FredKind::Protocol, "no hash of a script"))
+    }
+
+    /// An error of kind `Auth` naming the commands that the ACL refuses.
+    async fn probe(&self, node: &Node) -> Result<(), Error> {
+        let lanes = node.lanes();
+        let Some(&lane) = lanes.first() else {
+            return Ok(());
+        };
+        let names = &node.common.names[lane as usize];
+        let keys = [
+            &names.state,
+            &names.journal,
+            &names.members,
+            &names.intents,
+            &names.nothing,
+        ];
+        // Below the lane's own channel, so that the patterns that allow one allow the other.
+        let channel = format!("{}:{:016x}", names.channel, node.common.config.instance);
+        let deadline = Instant::now() + node.target.timeout();
+        let answer = self
+            .evalsha(
+                node,
+                Kind::Connect,
+                Script::Probe,
+                &keys,
+                &[channel.into()],
+                deadline,
+            )
+            .await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            // A lane on the move: what the user may do shows with the first call.
+            Err(error) if fault::is_redirection(&error) => return Ok(()),
+            Err(error) => return Err(fault::from_fred(&error)),
+        };
+        let refused = scripts::refused(&answer)?;
+        if refused.is_empty() {
+            return Ok(());
+        }
+        Err(fault::refused(
+            &refused.join(", "),
+            &node.common.config.namespace,
+        ))
+    }
+
+    pub(super) async fn evalsha(
+        &self,
+        node: &Node,
+        kind: Kind,
+        script: Script,
+        keys: &[&Str],
+        args: &[Value],
+        deadline: Instant,
+    ) -> Result<Value, FredError> {
+        let traffic = &node.common.config.traffic;
+        let hash = &self.hashes[script as usize];
+        let lengths = args.iter().map(|arg| arg.as_bytes().map_or(0, <[u8]>::len));
+        let began = Instant::now();
+        traffic.sent(
+            kind,
+            wire::evalsha(hash.len(), keys.iter().map(|key| key.len()), lengths),
+        );
+        let keys: Vec<Str> = keys.iter().copied().cloned().collect();
+        let client = self
+            .client
+            .with_options(&options(deadline.saturating_duration_since(began)));
+        let result: Result<Value, _> = client.evalsha(hash.clone(), keys, args.to_vec()).await;
+        match &result {
+            Ok(value) => traffic.received(kind, wire::reply(value)),
+            Err(error) if fault::is_reply(error) => {
+                traffic.received(kind, wire::error_reply(error))
+            }
+            Err(error) if *error.kind() == FredKind::Timeout => {
+                self.silent(node, began);
+                return result;
+            }
+            // The connection is lost; its owner sees it too.
+            Err(_) => return result,
+        }
+        *self.silence() = Silence::default();
+        result
+    }
+
+    /// Counts a command sent at `began` that nobody answered.
+    fn silent(&self, node: &Node, began: Instant) {
+        let mut silence = self.silence();
+        // Commands sent together share one fate: they count once.
+        let apart = node.target.timeout() / 4;
+        if silence
+            .last
+            .is_some_and(|last| began.saturating_duration_since(last) < apart)
+        {
+            return;
+        }
+        silence.last = Some(began);
+        silence.count += 1;
+        if silence.count >= SILENCES {
+            self.give_up(Error::new(
+                ErrorKind::Bus,
+                "Redis does not answer; connecting again",
+            ));
+            // Most likely the subscription's peer is the same dead one.
+            node.subscription.ask(Care::Check);
+        }
+    }
+
+    /// Asks for an answer whenever none came for longer than a healthy instance is silent: whoever
+    /// sends commands gives up before the timeout and so never notices one. Returns a failure.
+    pub(super) async fn watch(&self, node: &Node) -> Error {
+        // An idle instance's verification every half member timeout is enough of a sign of life.
+        let silent = node.common.config.member_timeout / 2 + node.target.timeout();
+        loop {
+            let due = self.silence().since + silent;
+            if Instant::now() < due {
+                sleep_until(due).await;
+                continue;
+            }
+            if let Err(error) = ping(&self.client, node).await {
+                node.subscription.ask(Care::Check);
+                return fault::from_fred(&error);
+            }
+            *self.silence() = Silence::default();
+        }
+    }
+
+    /// Ends the connection, so that another is made.
+    pub(super) fn give_up(&self, why: Error) {
+        self.verdict
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(why);
+        self.given_up.notify_one();
+    }
+
+    /// Waits until somebody gives up.
+    pub(super) async fn verdict(&self) -> Error {
+        loop {
+            self.given_up.notified().await;
+            let verdict = self
+                .verdict
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some(why) = verdict {
+                return why;
+            }
+        }
+    }
+
+    fn silence(&self) -> std::sync::MutexGuard<'_, Silence> {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
