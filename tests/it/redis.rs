@@ -15,6 +15,8 @@ mod sentinel;
 mod server;
 mod signed;
 mod start;
+#[cfg(feature = "shared")]
+mod tier;
 mod traffic;
 mod watch;
 

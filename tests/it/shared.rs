@@ -17,9 +17,9 @@ use crate::support::nodes::{Source, metric, ms, pass};
 
 /// One instance with one cache that has a shared tier.
 #[derive(Clone)]
-struct Node {
-    instance: Instance,
-    cache: Cache<u64, u64>,
+pub(crate) struct Node {
+    pub(crate) instance: Instance,
+    pub(crate) cache: Cache<u64, u64>,
 }
 
 impl Node {
@@ -43,7 +43,7 @@ impl Node {
         node
     }
 
-    fn of(instance: Instance, source: &Source, shared: Shared<u64>) -> Self {
+    pub(crate) fn of(instance: Instance, source: &Source, shared: Shared<u64>) -> Self {
         let source = source.clone();
         let cache = instance
             .cache::<u64, u64>("rows")
@@ -58,7 +58,7 @@ impl Node {
         Self { instance, cache }
     }
 
-    async fn get(&self, key: u64) -> Option<u64> {
+    pub(crate) async fn get(&self, key: u64) -> Option<u64> {
         self.cache.get(&key).await.unwrap()
     }
 
@@ -66,7 +66,7 @@ impl Node {
         self.cache.lookup(&key).await.unwrap()
     }
 
-    async fn outcome(&self, key: u64) -> Outcome {
+    pub(crate) async fn outcome(&self, key: u64) -> Outcome {
         self.lookup(key).await.outcome
     }
 
@@ -75,11 +75,11 @@ impl Node {
         tokio::spawn(async move { node.lookup(key).await })
     }
 
-    fn reads(&self, outcome: &str) -> u64 {
+    pub(crate) fn reads(&self, outcome: &str) -> u64 {
         self.count("reads", outcome)
     }
 
-    fn stores(&self, outcome: &str) -> u64 {
+    pub(crate) fn stores(&self, outcome: &str) -> u64 {
         self.count("stores", outcome)
     }
 

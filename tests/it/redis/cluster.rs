@@ -1,5 +1,8 @@
 //! In a Redis Cluster: lanes on several primaries, slots that move, primaries that are replaced.
 
+#[cfg(feature = "shared")]
+mod tier;
+
 use std::time::Duration;
 
 use tokio::task::block_in_place;

@@ -1,5 +1,8 @@
 //! Under Redis Sentinel: the primary changes, and who was it before may not know.
 
+#[cfg(feature = "shared")]
+mod tier;
+
 use std::time::Duration;
 
 use tokio::task::block_in_place;
