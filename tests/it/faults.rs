@@ -1,5 +1,7 @@
 //! Whatever happens to single messages, nothing is served for longer than `max_staleness` after its
 //! invalidation was published, and afterwards everything is as before.
+//!
+//! Compiled twice: with the shared tier off, and on.
 
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use unstale::{Outcome, Settings};
 
 use crate::support::exposure::{Exposure, ROW};
-use crate::support::nodes::{ms, pair_with, pass};
+use crate::support::nodes::{Tier, ms, pair_over, pass};
 
 const REPAIRED: &str = r#"repairs_total{outcome="repaired"}"#;
 const NO_REPAIR: &str = r#"repairs_total{outcome="fenced"}"#;
@@ -24,9 +26,17 @@ const DUPLICATE: &str = r#"events_dropped_total{reason="duplicate"}"#;
 const RESUBSCRIBED: &str = r#"subscription_mends_total{how="resubscribe"}"#;
 const RECONNECTED: &str = r#"subscription_mends_total{how="reconnect"}"#;
 
+async fn start() -> Exposure {
+    start_with(Settings::default()).await
+}
+
+async fn start_with(settings: Settings) -> Exposure {
+    Exposure::start(settings, Tier::of(module_path!())).await
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_last_event_that_is_lost() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.faults(1).lose_next(1);
     trial.write().await;
     trial.quiet(ms(3_000)).await;
@@ -37,14 +47,14 @@ async fn a_last_event_that_is_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_event_is_repaired_as_soon_as_the_next_one_arrives() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.faults(1).lose_next(1);
     trial.write().await;
     assert_eq!(trial.read().await, Outcome::Hit);
     assert_eq!(trial.stale, 1, "proves nothing");
     trial.a.cache.invalidate(&2).await.unwrap();
     pass(ms(1)).await;
-    assert_eq!(trial.read().await, Outcome::Miss);
+    assert_ne!(trial.read().await, Outcome::Hit);
     trial.assert_counted(&[SEQUENCE, REPAIRED]);
     trial.assert_not_counted(&[SILENT, FENCED_GAP, FENCED_EPOCH]);
     trial.assert_kept_and_healed().await;
@@ -52,7 +62,7 @@ async fn a_lost_event_is_repaired_as_soon_as_the_next_one_arrives() {
 
 #[tokio::test(start_paused = true)]
 async fn lost_events_that_the_journal_has_lost_too() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.faults(1).lose_next(2);
     trial.write().await;
     trial.a.cache.invalidate(&2).await.unwrap();
@@ -65,7 +75,7 @@ async fn lost_events_that_the_journal_has_lost_too() {
 
 #[tokio::test(start_paused = true)]
 async fn events_that_arrive_twice() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.faults(1).duplicate_next(3);
     trial.busy(ms(1_200)).await;
     assert_eq!((trial.stale, trial.count(DUPLICATE)), (0, 3));
@@ -75,7 +85,7 @@ async fn events_that_arrive_twice() {
 
 #[tokio::test(start_paused = true)]
 async fn events_that_arrive_in_another_order() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.faults(1).hold();
     for key in [ROW, 2, 3] {
         trial.a.cache.invalidate(&key).await.unwrap();
@@ -91,7 +101,7 @@ async fn events_that_arrive_in_another_order() {
 
 #[tokio::test(start_paused = true)]
 async fn events_that_arrive_late() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.faults(1).delay(Duration::from_secs(10));
     trial.busy(ms(15_000)).await;
     assert!(trial.stale > 0, "proves nothing");
@@ -105,10 +115,10 @@ async fn events_that_arrive_late() {
 /// The journal has them.
 #[tokio::test(start_paused = true)]
 async fn events_that_do_not_decode() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.faults(1).garble_next();
     trial.write().await;
-    assert_eq!(trial.read().await, Outcome::Miss);
+    assert_ne!(trial.read().await, Outcome::Hit);
     trial.assert_counted(&[GARBLED, REPAIRED]);
     trial.assert_not_counted(&[FENCED_UNDECODABLE, FENCED_GAP]);
     trial.assert_kept_and_healed().await;
@@ -119,10 +129,10 @@ async fn events_that_do_not_decode() {
 async fn an_event_that_does_not_decode_fences_the_lane_where_there_is_no_journal() {
     let mut settings = Settings::default();
     settings.journal = 0;
-    let mut trial = Exposure::start_with(settings).await;
+    let mut trial = start_with(settings).await;
     trial.bus.faults(1).garble_next();
     trial.write().await;
-    assert_eq!(trial.read().await, Outcome::Miss);
+    assert_ne!(trial.read().await, Outcome::Hit);
     trial.assert_counted(&[GARBLED, NO_REPAIR, FENCED_GAP]);
     trial.assert_kept_and_healed().await;
     assert_eq!(trial.stale, 0);
@@ -130,10 +140,10 @@ async fn an_event_that_does_not_decode_fences_the_lane_where_there_is_no_journal
 
 #[tokio::test(start_paused = true)]
 async fn garbage_on_the_channel() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.publish_raw(0, &b"garbage"[..]);
     pass(ms(1)).await;
-    assert_eq!(trial.read().await, Outcome::Miss);
+    assert_ne!(trial.read().await, Outcome::Hit);
     trial.assert_counted(&[GARBLED, UNDECODABLE, FENCED_UNDECODABLE]);
     trial.assert_kept_and_healed().await;
     assert_eq!(trial.stale, 0);
@@ -145,7 +155,7 @@ fn forged(epoch: u64, sequence: u64) -> Vec<u8> {
 
 #[tokio::test(start_paused = true)]
 async fn a_forged_epoch_is_not_followed_but_settled_by_a_verification() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.publish_raw(0, forged(42, u64::MAX));
     pass(ms(1)).await;
     trial.assert_counted(&[
@@ -165,7 +175,7 @@ fn first_epoch() -> (u64, u64) {
 
 #[tokio::test(start_paused = true)]
 async fn a_forged_sequence_far_ahead_does_not_make_the_follower_wait_for_it() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.publish_raw(0, forged(first_epoch().0, u64::MAX));
     pass(ms(1)).await;
     trial.assert_counted(&[GARBLED, NO_REPAIR, FENCED_GAP]);
@@ -176,13 +186,13 @@ async fn a_forged_sequence_far_ahead_does_not_make_the_follower_wait_for_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_forged_next_event_does_not_swallow_the_one_it_stands_for() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     let (epoch, first) = first_epoch();
     // One event has been published so far.
     trial.bus.publish_raw(0, forged(epoch, first + 2));
     trial.assert_not_counted(&[GARBLED]);
     trial.write().await;
-    assert_eq!(trial.read().await, Outcome::Miss);
+    assert_ne!(trial.read().await, Outcome::Hit);
     trial.assert_counted(&[GARBLED]);
     trial.assert_not_counted(&[EPOCH]);
     trial.assert_kept_and_healed().await;
@@ -191,7 +201,7 @@ async fn a_forged_next_event_does_not_swallow_the_one_it_stands_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_subscriber_that_is_cut() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.faults(1).cut();
     trial.busy(ms(6_000)).await;
     assert!(trial.stale > 0, "proves nothing");
@@ -204,7 +214,7 @@ async fn a_subscriber_that_is_cut() {
 
 #[tokio::test(start_paused = true)]
 async fn a_subscriber_whose_connection_is_half_open() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.faults(1).silence();
     trial.busy(ms(6_000)).await;
     assert!(trial.stale > 0, "proves nothing");
@@ -216,7 +226,7 @@ async fn a_subscriber_whose_connection_is_half_open() {
 
 #[tokio::test(start_paused = true)]
 async fn a_subscription_lost_behind_a_healthy_connection_is_subscribed_again() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.faults(1).unsubscribe();
     trial.write().await;
     trial.quiet(ms(2_000)).await;
@@ -228,7 +238,7 @@ async fn a_subscription_lost_behind_a_healthy_connection_is_subscribed_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_subscription_that_stays_silent_gets_a_new_connection() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     while trial.count(RECONNECTED) == 0 {
         trial.bus.faults(1).unsubscribe();
         trial.busy(ms(300)).await;
@@ -240,7 +250,7 @@ async fn a_subscription_that_stays_silent_gets_a_new_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn a_subscriber_that_falls_behind_by_more_than_its_queue() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.faults(1).hold();
     trial.write().await;
     assert_eq!(trial.read().await, Outcome::Hit);
@@ -259,7 +269,7 @@ async fn a_subscriber_that_falls_behind_by_more_than_its_queue() {
 async fn a_fence_drops_its_own_lane_only() {
     let mut settings = Settings::default();
     settings.lanes = 4;
-    let (bus, _source, _a, b) = pair_with(settings).await;
+    let (bus, _source, _a, b) = pair_over(settings, Tier::of(module_path!())).await;
     let keys: Vec<u64> = (0..40).collect();
     b.cache.get_many(&keys).await.unwrap();
     bus.publish_raw(2, &b"garbage"[..]);

@@ -15,6 +15,13 @@ mod documents;
 mod examples;
 mod expiry;
 mod faults;
+#[cfg(feature = "shared")]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "the same faults with the shared tier on"
+)]
+#[path = "faults.rs"]
+mod faults_with_the_shared_tier;
 mod fleet;
 mod flights;
 mod halted;
@@ -23,6 +30,13 @@ mod lifecycle;
 mod limits;
 mod many;
 mod outages;
+#[cfg(feature = "shared")]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "the same faults with the shared tier on"
+)]
+#[path = "outages.rs"]
+mod outages_with_the_shared_tier;
 mod python;
 mod race;
 #[cfg(feature = "cli")]

@@ -1,20 +1,30 @@
 //! Whatever happens to Redis, nothing is served for longer than `max_staleness` after its
 //! invalidation was published, and reads are answered all the while.
+//!
+//! Compiled twice: with the shared tier off, and on.
 
 use std::time::Duration;
 
 use unstale::{Outcome, Settings, State};
 
 use crate::support::exposure::{Exposure, MAX_STALENESS, ROW};
-use crate::support::nodes::{ms, pair_with, pass};
+use crate::support::nodes::{Tier, ms, pair_over, pass};
 
 const FENCED_EPOCH: &str = r#"fences_total{cause="epoch"}"#;
 const TIMED_OUT: &str = r#"lane_waits_total{outcome="timed_out"}"#;
 const REPUBLISHED: &str = "unstale_republished_total";
 
+async fn start() -> Exposure {
+    start_with(Settings::default()).await
+}
+
+async fn start_with(settings: Settings) -> Exposure {
+    Exposure::start(settings, Tier::of(module_path!())).await
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_restarts_with_its_data() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.faults(1).lose_next(1);
     trial.write().await;
     trial.bus.restart();
@@ -26,7 +36,7 @@ async fn a_server_that_restarts_with_its_data() {
 /// Its writer has seen the event confirmed and does not send it again.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_restarts_while_a_subscriber_is_away() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.faults(1).cut();
     // The reader loads the row once more, for another two seconds.
     while trial.read().await == Outcome::Hit {
@@ -44,7 +54,7 @@ async fn a_server_that_restarts_while_a_subscriber_is_away() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_restarts_without_its_latest_events() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.faults(1).lose_next(3);
     for _ in 0..3 {
         trial.write().await;
@@ -60,7 +70,7 @@ async fn a_server_that_restarts_without_its_latest_events() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_restarts_with_nothing() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.faults(1).lose_next(1);
     trial.write().await;
     trial.bus.restart_empty();
@@ -71,7 +81,7 @@ async fn a_server_that_restarts_with_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_flushed() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.faults(1).lose_next(1);
     trial.write().await;
     trial.bus.flush();
@@ -84,7 +94,7 @@ async fn a_server_that_is_flushed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_counter_that_is_deleted() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.faults(1).lose_next(1);
     trial.write().await;
     trial.bus.drop_counter();
@@ -98,7 +108,7 @@ async fn a_counter_that_is_deleted() {
 /// them for the next ones.
 #[tokio::test(start_paused = true)]
 async fn a_failover_that_hands_out_numbers_again() {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     trial.bus.faults(1).lose_next(2);
     trial.write().await;
     trial.write().await;
@@ -134,7 +144,7 @@ impl Down {
 
 /// The classic degradation: neither lies nor collapses, a TTL of `max_staleness`.
 async fn down(how: Down) {
-    let mut trial = Exposure::start().await;
+    let mut trial = start().await;
     let loads = trial.source.loads();
     how.begin(&trial);
     trial.quiet(Duration::from_secs(20)).await;
@@ -173,7 +183,7 @@ async fn while_the_bus_is_a_black_hole_each_load_lives_as_long_as_the_bound() {
 async fn with_the_bound_off_memory_answers_while_the_bus_is_down() {
     let mut settings = Settings::default();
     settings.max_staleness = None;
-    let mut trial = Exposure::start_with(settings).await;
+    let mut trial = start_with(settings).await;
     let loads = trial.source.loads();
     Down::BlackHole.begin(&trial);
     trial.source.set(ROW, 99);
@@ -190,7 +200,7 @@ async fn an_idle_instance_slows_down_and_its_first_read_is_a_hit_after_one_verif
     const WAITED: &str = r#"unstale_lane_waits_total{outcome="verified"}"#;
     let mut settings = Settings::default();
     settings.ttl = Duration::from_secs(3_600);
-    let (_bus, source, _a, b) = pair_with(settings).await;
+    let (_bus, source, _a, b) = pair_over(settings, Tier::of(module_path!())).await;
     source.set(ROW, 10);
     for _ in 0..600 {
         assert_eq!(b.get(ROW).await, Some(10));

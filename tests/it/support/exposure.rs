@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use unstale::{LocalBus, Outcome, Settings};
 
-use super::nodes::{Node, Source, ms, pair_with, pass};
+use super::nodes::{Node, Source, Tier, ms, pair_over, pass};
 
 /// The row that is written and read.
 pub(crate) const ROW: u64 = 1;
@@ -28,6 +28,7 @@ pub(crate) struct Exposure {
     pub(crate) source: Source,
     pub(crate) a: Node,
     pub(crate) b: Node,
+    tier: Tier,
     version: u64,
     /// When the invalidation of a version's predecessor was published, by version.
     published: Arc<Mutex<Vec<(u64, Instant)>>>,
@@ -42,18 +43,15 @@ pub(crate) struct Exposure {
 }
 
 impl Exposure {
-    pub(crate) async fn start() -> Self {
-        Self::start_with(Settings::default()).await
-    }
-
     /// Both instances have been running for a while, and `b` has the row in memory.
-    pub(crate) async fn start_with(settings: Settings) -> Self {
-        let (bus, source, a, b) = pair_with(settings).await;
+    pub(crate) async fn start(settings: Settings, tier: Tier) -> Self {
+        let (bus, source, a, b) = pair_over(settings, tier).await;
         let mut exposure = Self {
             bus,
             source,
             a,
             b,
+            tier,
             version: 0,
             published: Arc::default(),
             newest_read: 0,
@@ -148,6 +146,8 @@ impl Exposure {
         self.quiet(ms(3_000)).await;
         assert_eq!(self.stale, stale, "writes do not arrive by push");
         assert_eq!(self.source.loads(), loads + 3, "hits do not come back");
+        let stored = self.count(r#"shared_stores_total{cache="rows",outcome="stored"}"#);
+        assert_eq!(stored > 0, self.tier != Tier::Off, "{stored} in the tier");
     }
 
     /// A series of the reader's metrics, such as `gaps_total{cause="silent"}`.

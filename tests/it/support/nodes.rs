@@ -63,6 +63,25 @@ impl Source {
     }
 }
 
+/// Whether a cache has a shared tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tier {
+    Off,
+    #[cfg(feature = "shared")]
+    On,
+}
+
+impl Tier {
+    /// What the tests of a module are about: those whose names end so are compiled twice.
+    pub(crate) fn of(module: &str) -> Self {
+        match module.ends_with("_with_the_shared_tier") {
+            #[cfg(feature = "shared")]
+            true => Self::On,
+            _ => Self::Off,
+        }
+    }
+}
+
 /// One instance with one cache.
 #[derive(Clone)]
 pub(crate) struct Node {
@@ -77,15 +96,21 @@ impl Node {
 
     /// The cache of an instance that runs.
     pub(crate) fn of(instance: Instance, source: &Source) -> Self {
+        Self::with(instance, source, Tier::Off)
+    }
+
+    pub(crate) fn with(instance: Instance, source: &Source, tier: Tier) -> Self {
         let source = source.clone();
-        let cache = instance
-            .cache::<u64, u64>("rows")
-            .loader(move |key: u64| {
-                let source = source.clone();
-                async move { source.load(key).await }
-            })
-            .build()
-            .unwrap();
+        let cache = instance.cache::<u64, u64>("rows").loader(move |key: u64| {
+            let source = source.clone();
+            async move { source.load(key).await }
+        });
+        let cache = match tier {
+            Tier::Off => cache,
+            #[cfg(feature = "shared")]
+            Tier::On => cache.shared(unstale::Shared::new()),
+        };
+        let cache = cache.build().unwrap();
         Self { instance, cache }
     }
 
@@ -109,9 +134,16 @@ pub(crate) async fn pair() -> (LocalBus, Source, Node, Node) {
 }
 
 pub(crate) async fn pair_with(settings: Settings) -> (LocalBus, Source, Node, Node) {
+    pair_over(settings, Tier::Off).await
+}
+
+pub(crate) async fn pair_over(settings: Settings, tier: Tier) -> (LocalBus, Source, Node, Node) {
     let (bus, source) = (LocalBus::default(), Source::default());
-    let first = Node::start(&bus, &source, settings.clone()).await;
-    let second = Node::start(&bus, &source, settings).await;
+    let start = async || {
+        let instance = testing::start_on(&bus, settings.clone()).await.unwrap();
+        Node::with(instance, &source, tier)
+    };
+    let (first, second) = (start().await, start().await);
     (bus, source, first, second)
 }
 
