@@ -80,13 +80,16 @@ macro_rules! tests {
 tests! {
     fn rust_in_the_readme_is_a_doctest([("rust", "use unstale::")]) doctest;
     fn rust_of_the_shared_tier_is_a_doctest([("rust", "use serde::")]) doctest;
-    fn rust_that_checks_api_keys_is_a_doctest([("rust", "// A check of API keys:")]) doctest;
-    fn rust_of_a_user_cache_is_a_doctest([("rust", "// A user cache:")]) doctest;
+    fn rust_that_checks_api_keys_is_a_doctest([("rust", "// In full: examples/api_keys")]) doctest;
+    fn rust_of_a_user_cache_is_a_doctest([("rust", "// In full: examples/user_cache")]) doctest;
     fn rust_of_the_account_scheduler_is_a_doctest([
         ("rust", "// In full: examples/account_scheduler")
     ]) doctest;
     fn rust_of_the_oidc_sessions_is_a_doctest([
         ("rust", "// In full: examples/oidc_sessions")
+    ]) doctest;
+    fn rust_of_the_third_party_tokens_is_a_doctest([
+        ("rust", "// In full: examples/third_party_tokens")
     ]) doctest;
     fn one_variable_makes_the_quick_start_a_member_of_a_fleet([
         ("sh", "export UNSTALE_REDIS_URL=")
