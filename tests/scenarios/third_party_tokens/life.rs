@@ -111,6 +111,45 @@ async fn scenario_tokens_are_replaced_in_the_margin_before_their_end() {
     }
 }
 
+/// Three instances hold one token, which is due for all of them at the same moment: one call.
+#[tokio::test(start_paused = true)]
+async fn scenario_tokens_are_replaced_once_for_the_fleet() {
+    const LIFE: Duration = Duration::from_secs(7_200);
+    const MARGIN: Duration = Duration::from_secs(300);
+    const STEP: Duration = Duration::from_secs(5);
+    let (mint, bus) = (Arc::new(Mint::new(r#""7200""#)), LocalBus::default());
+    let credentials = application("corp", "secret");
+    let mut fleet = Vec::new();
+    for _ in 0..3 {
+        let instance = start(&bus, &[("UNSTALE_TTL_JITTER", "0")]).await;
+        let tokens = Tokens::build(&instance, mint.clone(), Shares::Fleet).unwrap();
+        fleet.push((instance, tokens));
+    }
+    // The first verification begins the record.
+    pass(Duration::from_millis(10)).await;
+    let newest = async || {
+        let mut numbers = Vec::new();
+        for (_, tokens) in &fleet {
+            let token = tokens.get(&credentials).await.unwrap().unwrap();
+            numbers.push(token.reveal().parse::<usize>().unwrap());
+        }
+        numbers
+    };
+    for life in 0..3 {
+        assert_eq!(newest().await, [life; 3]);
+        pass(LIFE - MARGIN - 3 * STEP).await;
+        assert_eq!(newest().await, [life; 3]);
+        assert_eq!(mint.issued().len(), life + 1, "before the margin");
+        pass(4 * STEP).await;
+        newest().await;
+        pass(STEP).await;
+    }
+    assert_eq!(newest().await, [3; 3]);
+    assert_eq!(mint.issued().len(), 4);
+    let misses: u64 = fleet.iter().map(|it| it.1.cache().stats().misses).sum();
+    assert_eq!(misses, 3, "nobody waits but once");
+}
+
 /// 120 s are 120 s, whatever margins, jitter, an issuer that fails and `stale_if_error` say; on every
 /// instance, with the shared tier and without it.
 #[tokio::test(start_paused = true)]
