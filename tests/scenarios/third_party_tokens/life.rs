@@ -167,6 +167,8 @@ async fn scenario_tokens_that_live_120_s_are_never_served_after_120_s() {
                     ("UNSTALE_STALE_IF_ERROR", kept),
                     ("UNSTALE_TTL", "5m"),
                     ("UNSTALE_SHARED_TTL", "1h"),
+                    // So that what has ended is there to be served by mistake.
+                    ("UNSTALE_REAP_INTERVAL", "off"),
                 ];
                 oldest = oldest.max(oldest_served(LIFE, shares, &variables).await);
             }
