@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::shows::shows;
+use crate::support::example::shows;
 use crate::wire::Mode;
 use fleet::{Fleet, percentile};
 

@@ -1,8 +1,18 @@
-//! The systems that this crate must be able to replace: each program of `examples/` that stands for one,
-//! over a real Redis and a real database file, and the numbers that it has to reach.
+//! The systems that this crate must be able to replace: each test is one promise that a program under
+//! `examples/` keeps, over a real Redis and a real database file.
 
-mod api_keys;
-mod shows;
+#![cfg(test)]
+#![allow(
+    clippy::print_stdout,
+    reason = "the figures themselves are worth reading"
+)]
+
 mod support;
+
+mod account_scheduler;
+mod api_keys;
+mod oidc_sessions;
+mod third_party_tokens;
 mod user_cache;
+mod warm_up;
 mod wire;

@@ -19,7 +19,7 @@ use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::{Instant, sleep, timeout};
 use unstale::{Error, ErrorKind, Instance, Settings, State};
 
-use crate::shows::shows;
+use crate::support::example::shows;
 use crate::support::redis::RedisServer;
 use database::{Database, User};
 use users::{Options, Users};
