@@ -310,9 +310,10 @@ def tell(url, targets, redis):
 async def run(options):
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    # SIGHUP: the terminal is closed. `nohup` has it ignored, and means it.
+    # SIGHUP: the terminal is closed. `nohup` has that ignored and means it; a shell has SIGINT ignored by whatever
+    # it starts in the background, and means nothing by it.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, stop.set)
     with tempfile.TemporaryDirectory(prefix="unstale-stack-") as folder:
         stack = Stack(options, Path(folder))
