@@ -80,8 +80,8 @@ macro_rules! tests {
 tests! {
     fn rust_in_the_readme_is_a_doctest([("rust", "use unstale::")]) doctest;
     fn rust_of_the_shared_tier_is_a_doctest([("rust", "use serde::")]) doctest;
-    fn rust_that_checks_api_keys_is_a_doctest([("rust", "// In full: examples/api_keys")]) doctest;
-    fn rust_of_a_user_cache_is_a_doctest([("rust", "// In full: examples/user_cache")]) doctest;
+    fn rust_of_the_api_keys_is_a_doctest([("rust", "// In full: examples/api_keys")]) doctest;
+    fn rust_of_the_user_cache_is_a_doctest([("rust", "// In full: examples/user_cache")]) doctest;
     fn rust_of_the_account_scheduler_is_a_doctest([
         ("rust", "// In full: examples/account_scheduler")
     ]) doctest;
