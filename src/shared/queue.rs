@@ -3,13 +3,17 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
+use crate::bus::BoxFuture;
 use crate::cache::tier::{Job, Turn};
 
 /// Reads that wait at most, a few hundred bytes each. 32 workers with answers in 1 ms take half of
@@ -65,17 +69,12 @@ impl Queue {
         // A runtime that is shut down drops the worker at once, and that locks again.
         drop(state);
         if start {
-            self.clone().start(runtime);
+            let worker = Worker {
+                queue: self.clone(),
+                done: false,
+            };
+            drop(runtime.spawn(worker.run()));
         }
-    }
-
-    fn start(self: Arc<Self>, runtime: &Handle) {
-        let worker = Worker {
-            queue: self,
-            runtime: runtime.clone(),
-            done: false,
-        };
-        drop(runtime.spawn(worker.run()));
     }
 
     /// The next job. If there is none, the caller has ended: under the same lock as `push` decides, so
@@ -93,7 +92,6 @@ impl Queue {
 /// A task that empties the queue.
 struct Worker {
     queue: Arc<Queue>,
-    runtime: Handle,
     done: bool,
 }
 
@@ -105,7 +103,7 @@ impl Worker {
             } else {
                 Turn::Missed
             };
-            job(turn).await;
+            guarded(job(turn)).await;
             // What the others have learnt in the same moment, that Redis is silent say, comes first.
             yield_now().await;
         }
@@ -118,10 +116,6 @@ impl Drop for Worker {
         if self.done {
             return;
         }
-        if std::thread::panicking() {
-            // The program's own code ran in the job. The others are still to be done.
-            return self.queue.clone().start(&self.runtime);
-        }
         // The runtime is gone, and with it whoever would do them: their callers are told by what is
         // dropped here, outside the lock.
         let waiting = {
@@ -131,6 +125,16 @@ impl Drop for Worker {
         };
         drop(waiting);
     }
+}
+
+/// Runs a job to its end, or until it panics: the program's own code runs in it. Those who wait for it
+/// are told by what the panic drops.
+async fn guarded(mut job: BoxFuture<'static, ()>) {
+    poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(cx)));
+        polled.unwrap_or(Poll::Ready(()))
+    })
+    .await;
 }
 
 #[cfg(test)]
@@ -243,6 +247,18 @@ mod tests {
 
     #[test]
     fn what_a_dead_runtime_leaves_is_dropped() {
+        leave_to_a_dead_runtime(drop);
+        // A thread that panics may take the runtime with it.
+        leave_to_a_dead_runtime(|runtime| {
+            let panics = std::thread::spawn(move || {
+                let _dropped_by_it = runtime;
+                None.expect("a bug elsewhere")
+            });
+            let _: Result<(), _> = panics.join();
+        });
+    }
+
+    fn leave_to_a_dead_runtime(end: impl FnOnce(tokio::runtime::Runtime)) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let queue = Arc::new(Queue::new(1));
         let held = Arc::new(());
@@ -258,7 +274,7 @@ mod tests {
             queue.push(runtime.handle(), job);
         }
         let handle = runtime.handle().clone();
-        drop(runtime);
+        end(runtime);
         assert_eq!(Arc::strong_count(&held), 1);
         // And what comes later does not stay either.
         let late = held.clone();
