@@ -56,10 +56,11 @@ async fn main() -> Result<(), BoxError> {
     let begun = bytes();
     first.warm_up(&ids).await?;
     // What was loaded is stored in the background.
-    while stores(&instances[0]) < ACCOUNTS {
-        sleep(Duration::from_millis(5)).await;
+    let (mut stored, mut seen) = (bytes(), begun);
+    while stored != seen {
+        sleep(Duration::from_millis(200)).await;
+        (stored, seen) = (bytes(), stored);
     }
-    let stored = bytes();
     for pool in &pools[1..] {
         pool.warm_up(&ids).await?;
     }
@@ -136,13 +137,6 @@ fn of_events(instance: &Instance) -> u64 {
     let of_events = |name: &str| name.contains("\"publish\"") || name.contains("\"deliver\"");
     sum(instance, |name| {
         name.starts_with("unstale_bus_") && of_events(name)
-    })
-}
-
-/// Values that an instance has stored there, or tried to.
-fn stores(instance: &Instance) -> u64 {
-    sum(instance, |name| {
-        name.starts_with("unstale_shared_stores_total")
     })
 }
 

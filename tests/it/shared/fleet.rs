@@ -131,15 +131,14 @@ async fn the_first_callers_of_a_fleet_that_has_just_started_are_one_load() {
     let (one, other) = tokio::join!(a.get(1), b.get(1));
     assert_eq!((one, other), (Some(10), Some(10)));
     assert_eq!(source.loads(), 1);
-    // Where there is none for long, that costs one short wait.
+    // A Redis that does not answer costs one short wait.
     pass(SECOND).await;
     bus.faults(0).silence();
-    bus.drop_shared();
     source.set(2, 20);
     source.slow(ms(0));
     let began = tokio::time::Instant::now();
     assert_eq!(a.get(2).await, Some(20));
-    assert!(began.elapsed() <= ms(400), "{:?}", began.elapsed());
+    assert!(began.elapsed() <= ms(510), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
