@@ -26,6 +26,9 @@ const REFRESHED: Duration = Duration::from_secs(5);
 /// provider, so this is longer than any refresh takes (`load_timeout`, 5 s).
 const REFRESH_WAIT: Duration = Duration::from_secs(6);
 
+/// Longest wait for another gateway's answer to the same question, before it is asked once more.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
+
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -185,12 +188,13 @@ fn refreshes(
         .build()
 }
 
-/// A cache whose values are in Redis as well, for the other gateways.
+/// A cache whose values are in Redis as well: what one gateway asks, the others need not.
 fn fleet_wide<V>(instance: &Instance, name: &str) -> unstale::CacheBuilder<String, V>
 where
     V: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
 {
-    instance.cache(name).shared(Shared::new())
+    let shared = Shared::new().fleet_single_flight(ANSWER_WAIT);
+    instance.cache(name).shared(shared)
 }
 
 /// A loader that asks this source.
