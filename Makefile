@@ -24,8 +24,9 @@ test: redis-server openssl python curl prometheus kubectl valgrind ## all tests,
 
 lint: ## format, clippy, documentation, every feature alone, licences
 	cargo fmt --check
-	cargo fmt --check --manifest-path benches/Cargo.toml
 	cargo clippy --all-targets --all-features -- -D warnings
+	cargo fmt --check --manifest-path benches/Cargo.toml
+	cargo clippy --locked --manifest-path benches/Cargo.toml --all-targets -- -D warnings
 	@for apart in $(APART); do \
 		(set -x; cd $$apart && cargo fmt --check && cargo clippy --release --tests -- -D warnings) || exit 1; \
 	done

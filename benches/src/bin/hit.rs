@@ -209,7 +209,7 @@ fn main() {
 }
 
 fn thousands(count: usize) -> String {
-    if count % 1_000 == 0 {
+    if count.is_multiple_of(1_000) {
         format!("{}k", count / 1_000)
     } else {
         count.to_string()
