@@ -297,17 +297,21 @@ async fn scenario_a_hit_costs_no_network_call() {
     ];
     let before = (admin.calls(&commands), counted_by_all(instances, &own));
     let began = Instant::now();
-    for _ in 0..HITS / 2 {
+    for n in 0..HITS / 2 {
         let hit = sessions.refresh(&token).await.unwrap();
         assert_eq!(hit.outcome, Outcome::Hit);
         assert!(sessions.allowed("token").await.unwrap());
+        // Over a second or so: what hits asked for in the background would have been answered.
+        if n % 20 == 0 {
+            sleep(Duration::from_millis(3)).await;
+        }
     }
     let took = began.elapsed();
     let calls = admin.calls(&commands) - before.0;
     let after = counted_by_all(instances, &own);
     assert_eq!(mine.value, sessions.refresh(&token).await.unwrap().value);
-    // Each instance verifies twice a second, hits or none.
-    let beats = 2 * (took.as_millis() as u64 / 500 + 1);
+    // Each instance verifies twice a second, hits or none; at either end one may be counted more.
+    let beats = 2 * (took.as_millis() as u64 / 500 + 2);
     println!("{HITS} hits in {took:?}: {calls} commands, at most {beats} of them verifications");
     assert!(calls <= beats, "{calls} commands in {took:?}");
     assert_eq!(after, before.1, "nothing but verifications");
