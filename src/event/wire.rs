@@ -16,9 +16,10 @@
 
 use std::fmt;
 
-use rmp::Marker;
-use rmp::decode::{read_array_len, read_bin_len, read_int, read_marker};
-use rmp::encode::{ValueWriteError, write_array_len, write_bin_len, write_uint};
+use rmp_serde::decode::Error as RmpError;
+use serde::Deserialize as _;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
 
 use super::{Event, Op, What};
 use crate::bus::MAX_PAYLOAD;
@@ -34,13 +35,13 @@ const LANE: u8 = 3;
 /// Bytes of a packed hash.
 const HASH: usize = size_of::<u64>();
 
-/// Elements of an event and of an op that this version knows.
-const EVENT_LEN: u32 = 3;
-const OP_LEN: u32 = 4;
-
 /// Bytes of the shortest op: an array's marker, three small integers, an empty bin.
 /// What is left of a message bounds how many ops it can hold, whatever its array length claims.
 const SHORTEST_OP: usize = 6;
+
+/// Nesting that is followed into. An event has three levels; the rest is for elements that later
+/// versions append, and few enough that skipping them cannot exhaust the stack.
+const MAX_DEPTH: usize = 16;
 
 /// Why a payload is not an event.
 ///
@@ -93,18 +94,45 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Event, DecodeError> {
     if payload.len() > MAX_PAYLOAD {
         return Err(DecodeError::TooLong);
     }
-    let mut body = body(payload)?;
-    let event = read_event(&mut body)?;
-    if body.is_empty() {
-        Ok(event)
-    } else {
-        Err(DecodeError::Trailing)
+    let Some((&VERSION, body)) = payload.split_first() else {
+        return Err(DecodeError::UnknownVersion);
+    };
+    let mut rmp = reader(body);
+    let event = read(&mut rmp, body.len())?;
+    // The reader does not tell its position, but only at the end is there no next marker.
+    match u8::deserialize(&mut rmp) {
+        Err(RmpError::InvalidMarkerRead(_)) => Ok(event),
+        _ => Err(DecodeError::Trailing),
     }
 }
 
 /// As [`decode`], of a payload that something may follow which only its subscribers understand.
 pub(crate) fn decode_prefix(payload: &[u8]) -> Result<Event, DecodeError> {
-    read_event(&mut body(payload)?)
+    match payload.split_first() {
+        Some((&VERSION, body)) => read(&mut reader(body), body.len()),
+        _ => Err(DecodeError::UnknownVersion),
+    }
+}
+
+type Reader<'a> = rmp_serde::Deserializer<rmp_serde::decode::ReadRefReader<'a, [u8]>>;
+
+fn reader(body: &[u8]) -> Reader<'_> {
+    let mut rmp = rmp_serde::Deserializer::from_read_ref(body);
+    rmp.set_max_depth(MAX_DEPTH);
+    rmp
+}
+
+fn read(rmp: &mut Reader<'_>, length: usize) -> Result<Event, DecodeError> {
+    let mut unknown_kind = false;
+    let seed = EventSeed {
+        most_ops: length / SHORTEST_OP,
+        unknown_kind: &mut unknown_kind,
+    };
+    match seed.deserialize(rmp) {
+        Ok(event) => Ok(event),
+        Err(_) if unknown_kind => Err(DecodeError::UnknownKind),
+        Err(_) => Err(DecodeError::Malformed),
+    }
 }
 
 fn write(origin: u64, sent: u64, ops: &[Op]) -> Vec<u8> {
@@ -112,32 +140,10 @@ fn write(origin: u64, sent: u64, ops: &[Op]) -> Vec<u8> {
     // 24 bytes for the frame and 20 for an op hold their largest integers, so nothing reallocates.
     let mut out = Vec::with_capacity(24 + 20 * ops.len() + HASH * hashes);
     out.push(VERSION);
-    write_event(&mut out, origin, sent, ops).expect("a vector takes whatever is written to it");
+    (origin, sent, ops)
+        .serialize(&mut rmp_serde::Serializer::new(&mut out))
+        .expect("integers, bytes and arrays of known length can be written to a vector");
     out
-}
-
-fn write_event(
-    out: &mut Vec<u8>,
-    origin: u64,
-    sent: u64,
-    ops: &[Op],
-) -> Result<(), ValueWriteError> {
-    write_array_len(out, EVENT_LEN)?;
-    write_uint(out, origin)?;
-    write_uint(out, sent)?;
-    write_array_len(out, ops.len() as u32)?;
-    for op in ops {
-        write_array_len(out, OP_LEN)?;
-        write_uint(out, op.cache.into())?;
-        write_uint(out, op.format.into())?;
-        write_uint(out, op.what.kind().into())?;
-        let hashes = op.what.hashes();
-        write_bin_len(out, (HASH * hashes.len()) as u32)?;
-        for hash in hashes {
-            out.extend_from_slice(&hash.to_be_bytes());
-        }
-    }
-    Ok(())
 }
 
 impl What {
@@ -158,134 +164,166 @@ impl What {
     }
 }
 
-/// What follows the version byte, if it is this version's.
-fn body(payload: &[u8]) -> Result<&[u8], DecodeError> {
-    match payload.split_first() {
-        Some((&VERSION, body)) => Ok(body),
-        _ => Err(DecodeError::UnknownVersion),
+impl Serialize for Op {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut packed = Vec::with_capacity(HASH * self.what.hashes().len());
+        for hash in self.what.hashes() {
+            packed.extend_from_slice(&hash.to_be_bytes());
+        }
+        (
+            self.cache,
+            self.format,
+            self.what.kind(),
+            serde_bytes::Bytes::new(&packed),
+        )
+            .serialize(serializer)
     }
 }
 
 /// Reads `[origin, sent, ops, ...]`.
-fn read_event(body: &mut &[u8]) -> Result<Event, DecodeError> {
-    let appended = read_array(body, EVENT_LEN)?;
-    let origin = read_int(body).map_err(malformed)?;
-    let sent = read_int(body).map_err(malformed)?;
-    let count = read_array_len(body).map_err(malformed)?;
-    let mut ops = Vec::with_capacity((count as usize).min(body.len() / SHORTEST_OP));
-    // Each op takes bytes, so that a count nobody sent ends with the message.
-    for _ in 0..count {
-        ops.push(read_op(body)?);
+struct EventSeed<'a> {
+    most_ops: usize,
+    unknown_kind: &'a mut bool,
+}
+
+impl<'de> DeserializeSeed<'de> for EventSeed<'_> {
+    type Value = Event;
+
+    // `any`, here and below: `seq` would take a bin for an array of small integers.
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Event, D::Error> {
+        deserializer.deserialize_any(self)
     }
-    skip(body, appended)?;
-    Ok(Event { origin, sent, ops })
+}
+
+impl<'de> Visitor<'de> for EventSeed<'_> {
+    type Value = Event;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an event")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Event, A::Error> {
+        let origin = required(seq.next_element()?)?;
+        let sent = required(seq.next_element()?)?;
+        let ops = required(seq.next_element_seed(OpsSeed(self))?)?;
+        skip_rest(seq)?;
+        Ok(Event { origin, sent, ops })
+    }
+}
+
+/// Reads the array of ops.
+struct OpsSeed<'a>(EventSeed<'a>);
+
+impl<'de> DeserializeSeed<'de> for OpsSeed<'_> {
+    type Value = Vec<Op>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<Op>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for OpsSeed<'_> {
+    type Value = Vec<Op>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of operations")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<Op>, A::Error> {
+        let EventSeed {
+            most_ops,
+            unknown_kind,
+        } = self.0;
+        let mut ops = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(most_ops));
+        while let Some(op) = seq.next_element_seed(OpSeed { unknown_kind })? {
+            ops.push(op);
+        }
+        Ok(ops)
+    }
 }
 
 /// Reads `[cache, format, kind, hashes, ...]`.
-fn read_op(body: &mut &[u8]) -> Result<Op, DecodeError> {
-    let after_kind = read_array(body, OP_LEN - 1)?;
-    let cache = read_int(body).map_err(malformed)?;
-    let format = read_int(body).map_err(malformed)?;
-    let kind: u64 = read_int(body).map_err(malformed)?;
-    // What follows an unknown kind may have any shape: only the kind says how to read it.
-    let Some(kind) = u8::try_from(kind).ok().filter(|kind| *kind <= LANE) else {
-        return Err(DecodeError::UnknownKind);
-    };
-    let appended = after_kind.checked_sub(1).ok_or(DecodeError::Malformed)?;
-    let hashes = read_hashes(body)?;
-    let what = match kind {
-        KEYS => What::Keys(hashes),
-        TAGS => What::Tags(hashes),
-        // There can be no hashes.
-        _ if !hashes.is_empty() => return Err(DecodeError::Malformed),
-        CACHE => What::Cache,
-        _ => What::Lane,
-    };
-    skip(body, appended)?;
-    Ok(Op {
-        cache,
-        format,
-        what,
-    })
+struct OpSeed<'a> {
+    unknown_kind: &'a mut bool,
 }
 
-/// Reads a bin of packed hashes. Nothing else will do, above all no string: what some of them say
-/// would be taken for hashes, and what others say would not.
-fn read_hashes(body: &mut &[u8]) -> Result<Vec<u64>, DecodeError> {
-    let length = read_bin_len(body).map_err(malformed)?;
-    let (hashes, rest) = take(body, length.into())?.as_chunks::<HASH>();
-    if !rest.is_empty() {
-        return Err(DecodeError::Malformed);
+impl<'de> DeserializeSeed<'de> for OpSeed<'_> {
+    type Value = Op;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Op, D::Error> {
+        deserializer.deserialize_any(self)
     }
-    let hashes = hashes.iter().map(|hash| u64::from_be_bytes(*hash));
-    Ok(hashes.collect())
 }
 
-/// Begins an array that has at least these elements; how many more it has.
-fn read_array(body: &mut &[u8], known: u32) -> Result<u32, DecodeError> {
-    let length = read_array_len(body).map_err(malformed)?;
-    length.checked_sub(known).ok_or(DecodeError::Malformed)
-}
+impl<'de> Visitor<'de> for OpSeed<'_> {
+    type Value = Op;
 
-/// Ignores what a later version appended: this many values of any shape.
-///
-/// Not a call for each level, since nobody bounds their nesting. Each value takes a byte at least,
-/// so that this ends with the message, whatever lengths it claims.
-fn skip(body: &mut &[u8], values: u32) -> Result<(), DecodeError> {
-    let mut left = u64::from(values);
-    while left > 0 {
-        let marker = read_marker(body).map_err(malformed)?;
-        let (bytes, within) = content(marker, body)?;
-        take(body, bytes)?;
-        left = (left - 1).saturating_add(within);
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an operation")
     }
-    Ok(())
-}
 
-/// Of a value that begins with this marker: its bytes, and the values in it.
-fn content(marker: Marker, body: &mut &[u8]) -> Result<(u64, u64), DecodeError> {
-    let mut length = |bytes: u64| -> Result<u64, DecodeError> {
-        let length = take(body, bytes)?.iter();
-        Ok(length.fold(0, |length, byte| length << 8 | u64::from(*byte)))
-    };
-    Ok(match marker {
-        Marker::FixPos(_) | Marker::FixNeg(_) | Marker::Null | Marker::True | Marker::False => {
-            (0, 0)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Op, A::Error> {
+        let cache = required(seq.next_element()?)?;
+        let format = required(seq.next_element()?)?;
+        let kind: u8 = required(seq.next_element()?)?;
+        if kind > LANE {
+            // What follows may have any shape: only the kind says how to read it.
+            *self.unknown_kind = true;
+            return Err(A::Error::custom("unknown kind"));
         }
-        Marker::U8 | Marker::I8 => (1, 0),
-        // An extension has a byte more than its name says, for its type.
-        Marker::U16 | Marker::I16 | Marker::FixExt1 => (2, 0),
-        Marker::U32 | Marker::I32 | Marker::F32 => (4, 0),
-        Marker::U64 | Marker::I64 | Marker::F64 => (8, 0),
-        Marker::FixStr(length) => (length.into(), 0),
-        Marker::Str8 | Marker::Bin8 => (length(1)?, 0),
-        Marker::Str16 | Marker::Bin16 => (length(2)?, 0),
-        Marker::Str32 | Marker::Bin32 => (length(4)?, 0),
-        Marker::FixExt2 => (3, 0),
-        Marker::FixExt4 => (5, 0),
-        Marker::FixExt8 => (9, 0),
-        Marker::FixExt16 => (17, 0),
-        Marker::Ext8 => (length(1)? + 1, 0),
-        Marker::Ext16 => (length(2)? + 1, 0),
-        Marker::Ext32 => (length(4)? + 1, 0),
-        Marker::FixArray(values) => (0, values.into()),
-        Marker::Array16 => (0, length(2)?),
-        Marker::Array32 => (0, length(4)?),
-        // A key and a value each.
-        Marker::FixMap(pairs) => (0, 2 * u64::from(pairs)),
-        Marker::Map16 => (0, 2 * length(2)?),
-        Marker::Map32 => (0, 2 * length(4)?),
-        Marker::Reserved => return Err(DecodeError::Malformed),
-    })
+        let hashes = required(seq.next_element_seed(HashesSeed)?)?;
+        let what = match kind {
+            KEYS => What::Keys(hashes),
+            TAGS => What::Tags(hashes),
+            CACHE if hashes.is_empty() => What::Cache,
+            LANE if hashes.is_empty() => What::Lane,
+            _ => return Err(A::Error::custom("hashes where there can be none")),
+        };
+        skip_rest(seq)?;
+        Ok(Op {
+            cache,
+            format,
+            what,
+        })
+    }
 }
 
-/// The next bytes of the message.
-fn take<'a>(body: &mut &'a [u8], bytes: u64) -> Result<&'a [u8], DecodeError> {
-    let bytes = usize::try_from(bytes).map_err(malformed)?;
-    body.split_off(..bytes).ok_or(DecodeError::Malformed)
+/// Reads a bin of packed hashes.
+struct HashesSeed;
+
+impl<'de> DeserializeSeed<'de> for HashesSeed {
+    type Value = Vec<u64>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<u64>, D::Error> {
+        deserializer.deserialize_bytes(self)
+    }
 }
 
-/// None of the reasons for which MessagePack cannot be read matters to anybody.
-fn malformed<E>(_: E) -> DecodeError {
-    DecodeError::Malformed
+impl Visitor<'_> for HashesSeed {
+    type Value = Vec<u64>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("packed hashes")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Vec<u64>, E> {
+        let (hashes, rest) = bytes.as_chunks::<HASH>();
+        if !rest.is_empty() {
+            return Err(E::custom("not a whole number of hashes"));
+        }
+        Ok(hashes
+            .iter()
+            .map(|hash| u64::from_be_bytes(*hash))
+            .collect())
+    }
+}
+
+fn required<T, E: serde::de::Error>(element: Option<T>) -> Result<T, E> {
+    element.ok_or_else(|| E::custom("an element is missing"))
+}
+
+/// Ignores the elements that a later version appended.
+fn skip_rest<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<(), A::Error> {
+    while seq.next_element::<IgnoredAny>()?.is_some() {}
+    Ok(())
 }
