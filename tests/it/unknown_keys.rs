@@ -187,3 +187,34 @@ async fn a_batch_begins_like_one_load_and_costs_what_it_did_not_find() {
     pass(ms(200)).await;
     assert_eq!(cache.get_many(&mixed).await.unwrap()[1], None);
 }
+
+/// The limit protects the source. What the fleet has in Redis is found there all the same.
+#[cfg(feature = "shared")]
+#[tokio::test(start_paused = true)]
+async fn what_the_shared_tier_has_is_found_whatever_the_limit() {
+    use crate::shared::Node as Sharing;
+    let mut settings = Settings::default();
+    settings.unknown_loads = Some(5);
+    let (bus, source) = (LocalBus::default(), Source::default());
+    let mut nodes = Vec::new();
+    for _ in 0..2 {
+        let instance = start_on(&bus, settings.clone()).await.unwrap();
+        nodes.push(Sharing::of(instance, &source, unstale::Shared::new()));
+        // Its first verification since the cache was built begins the record.
+        pass(ms(1)).await;
+    }
+    let [a, b] = [&nodes[0], &nodes[1]];
+    source.set(1, 10);
+    source.set(2, 20);
+    assert_eq!(a.get(1).await, Some(10));
+    pass(ms(10)).await;
+    for guess in 0..5 {
+        assert_eq!(b.get(BAD + guess).await, None);
+    }
+    let loads = source.loads();
+    let error = b.cache.get(&2).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Overloaded, "nobody has it");
+    let found = b.cache.lookup(&1).await.unwrap();
+    assert_eq!((found.value, found.outcome), (Some(10), Outcome::Shared));
+    assert_eq!(source.loads(), loads);
+}
