@@ -181,6 +181,7 @@ fn what_the_readme_points_to_exists() {
     assert!(files.len() > 8, "{files:?}");
     for link in files {
         let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+        let file = if file.is_empty() { "README.md" } else { file };
         assert!(root.join(file).is_file(), "{file} does not exist");
         if heading.is_empty() {
             continue;
