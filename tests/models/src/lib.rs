@@ -32,6 +32,7 @@ mod model;
 mod reader;
 mod server;
 mod state;
+mod tier;
 mod time;
 #[path = "../../../src/without.rs"]
 #[rustfmt::skip]
@@ -40,4 +41,5 @@ mod writer;
 
 pub use model::{Action, Model, Report, check};
 pub use state::{Bounds, Seen};
+pub use tier::{Cut, Limits, Tier, check_tier};
 pub use without::Mechanism;
