@@ -37,7 +37,8 @@ async fn revoked_while_redis_is_away(outage: Duration, max_staleness: Duration) 
     block_in_place(|| fleet.server.kill());
     // No verification is begun after this that succeeds.
     let verified = Instant::now();
-    sleep(outage / 10).await;
+    // Within every bound: what is revoked later is loaded again anyway.
+    sleep(SECOND / 2).await;
     let revoked = Instant::now();
     let told = a.revoke("token").await.unwrap();
     assert_eq!(told, Told::Later);
