@@ -43,6 +43,26 @@ pub enum Mechanism {
     SharedRecord,
     /// With the shared tier an instance applies its own events again once they are published.
     OwnEchoes,
+    /// A miss looks into memory a second time after it has released the lock of the flights.
+    SecondLookOutsideTheLock,
+    /// An event with the instance's own origin is applied unless this instance has sent it.
+    ForeignEchoes,
+    /// A position that goes back within its epoch is another life of the lane.
+    BackwardPositions,
+    /// Nothing counts while a lane has another number of lanes.
+    AgreedLanes,
+    /// An expired entry that stands in for a failed load has a token, as a load has.
+    StandInToken,
+    /// Open writes are announced again after every adoption.
+    AnnouncementAfterAdoption,
+    /// A panic in the code of the user ends no task of the instance.
+    ContainedPanics,
+    /// Values are dropped after the lock of the store is released.
+    DropsOutsideLocks,
+    /// A failed verification is followed by a pause.
+    VerificationPace,
+    /// Beats that lie in the future of the server's clock are pulled back to its present.
+    ServerClockSteps,
 }
 
 #[cfg(any(test, feature = "test-util"))]
