@@ -21,6 +21,7 @@ use crate::Error;
 use crate::bus::shared::{ClaimId, Fetch, Fetched, Name, Put, Stored};
 use crate::log::LogLimit;
 use crate::metrics::Traffic;
+use crate::tasks::Tasks;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -119,6 +120,8 @@ pub(crate) struct BusConfig {
     pub(crate) traffic: Arc<Traffic>,
     /// What is logged about a Redis that is away or slow, by the bus and by those above it.
     pub(crate) outages: Arc<LogLimit>,
+    /// Where the bus' own tasks are watched.
+    pub(crate) tasks: Arc<Tasks>,
 }
 
 /// One instance's access to all lanes.

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 pub use builder::CacheBuilder;
 use inner::Inner;
+use tier::Wanted;
 
 use crate::core::Target;
 use crate::key::{KeyRef, tag_hash, too_long};
@@ -165,7 +166,7 @@ where
             Ok(hit) => Ok(hit.value),
             // Boxed, so that a hit does not pay for the size of a miss.
             Err(missing) => {
-                let loaded = Box::pin(self.0.miss(hash, key, missing, None)).await;
+                let loaded = Box::pin(self.0.miss(hash, key, missing, None, Wanted::Value)).await;
                 loaded.map(|lookup| lookup.value)
             }
         }
@@ -189,7 +190,7 @@ where
         match self.0.hit(hash, key) {
             Ok(hit) => Ok(hit.into()),
             // Boxed, so that a hit does not pay for the size of a miss.
-            Err(missing) => Box::pin(self.0.miss(hash, key, missing, None)).await,
+            Err(missing) => Box::pin(self.0.miss(hash, key, missing, None, Wanted::Value)).await,
         }
     }
 
@@ -238,9 +239,11 @@ where
             Err(missing) => missing,
         };
         let load = Box::pin(async move { load.await.map(Into::into).map_err(Into::into) });
-        Ok(Box::pin(self.0.miss(hash, key, missing, Some(load)))
-            .await?
-            .value)
+        Ok(
+            Box::pin(self.0.miss(hash, key, missing, Some(load), Wanted::Value))
+                .await?
+                .value,
+        )
     }
 
     /// The value if a hit would be served, from memory only; `None` otherwise, and also when it is

@@ -6,11 +6,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::*};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::lock::{Guard, Lock};
 use crate::store::entry::Identity;
 use crate::store::stamps::Stamp;
 use crate::time::Nanos;
@@ -28,10 +29,10 @@ pub(crate) struct Landing<V> {
     /// value of the shared tier, or an entry that stands in.
     pub(crate) vouched_at: Nanos,
     pub(crate) from: From,
-    /// What the load saw of the invalidation clock, if one of its tags was invalidated since. Whoever
-    /// began to read later than this may have begun after that, and must not be answered with this
-    /// value. (The tag's last stamp says nothing of those before it: a reader between two
-    /// invalidations must not be answered either. Keys, caches and lanes were compared on joining.)
+    /// What the load saw of the invalidation clock, if what concerns the value was invalidated since.
+    /// Whoever began to read later than this may have begun after that, and must not be answered with
+    /// this value. (The last stamp says nothing of those before it: a reader between two
+    /// invalidations must not be answered either.)
     outdated: Option<Stamp>,
 }
 
@@ -49,36 +50,46 @@ impl<V> Landing<V> {
     }
 }
 
+/// How far a flight is. What has landed is shared, so that passengers clone the value without a lock.
+enum Progress<V> {
+    Flying,
+    Landed(Arc<Landing<V>>),
+    /// Its leader has found the value in memory: look there.
+    Withdrawn,
+}
+
 /// A load that is waiting for its turn or under way.
 pub(crate) struct Flight<K, V> {
     key: K,
     hash: u64,
     /// What the load saw of the invalidation clock; [`NOT_BEGUN`] while it waits for its turn.
     token: AtomicU64,
-    landing: watch::Sender<Option<Landing<V>>>,
+    progress: watch::Sender<Progress<V>>,
 }
 
 /// Joining is always right: the load will begin after the joiner did.
 const NOT_BEGUN: Stamp = Stamp::MAX;
 
 /// The flights of one cache.
-pub(crate) struct Flights<K, V>([Mutex<Table<K, V>>; SHARDS]);
+pub(crate) struct Flights<K, V>([Lock<Table<K, V>>; SHARDS]);
 
 type Table<K, V> = HashMap<u64, Arc<Flight<K, V>>, Identity>;
 
 /// What a read that found nothing does next.
-pub(crate) enum Boarding<K, V, T> {
-    /// The second look found it.
-    Found(T),
-    /// Wait for a load that somebody else leads.
+pub(crate) enum Boarding<K, V> {
+    /// Wait for a load that another caller leads.
     Join(Passenger<V>),
-    /// Nobody loads it: the caller must.
+    /// The caller leads. It looks into memory once more, and then loads or withdraws.
+    ///
+    /// The second look closes this race:
+    /// 1: this read finds nothing in the store; 2: a load stores its value and leaves the table;
+    /// 3: this read finds no flight and would load what was loaded just now.
     Lead(Leader<K, V>, Passenger<V>),
 }
 
 impl<K, V> Default for Flights<K, V> {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| Mutex::default()))
+        Self(std::array::from_fn(|_| Lock::default()))
     }
 }
 
@@ -88,46 +99,75 @@ impl<K, V> fmt::Debug for Flights<K, V> {
     }
 }
 
-impl<K: Eq + Clone, V: Clone> Flights<K, V> {
+impl<K: Eq + Clone, V> Flights<K, V> {
     /// Joins a flight for `key`, or takes the lead of a new one.
     ///
     /// `newest` is the newest invalidation that concerns the key; a flight that began before it is
-    /// left to its passengers and replaced. The second look closes this race:
-    /// 1: this read finds nothing in the store; 2: a load stores its value and leaves the table;
-    /// 3: this read finds no flight and would load what was loaded just now.
-    pub(crate) fn board<T>(
+    /// left to its passengers and replaced.
+    ///
+    /// Keys are cloned and compared outside the lock, so between two looks at the table another read
+    /// may have taken the place; then this one looks again, as often as others do that.
+    pub(crate) fn board(
         self: &Arc<Self>,
         hash: u64,
         key: &K,
-        newest: impl FnOnce() -> Stamp,
-        second_look: impl FnOnce() -> Option<T>,
-    ) -> Boarding<K, V, T> {
-        let mut table = self.table(hash);
-        let newest = newest();
-        if let Some(flight) = table.get(&hash)
-            && flight.key == *key
-            && flight.token.load(SeqCst) >= newest
-        {
-            return Boarding::Join(Passenger(flight.landing.subscribe()));
+        newest: impl Fn() -> Stamp,
+    ) -> Boarding<K, V> {
+        let mut mine = None;
+        // A flight of another key with the same hash, which makes way.
+        let mut stranger: Option<Arc<Flight<K, V>>> = None;
+        loop {
+            let met = {
+                let mut table = self.table(hash);
+                let newest = newest();
+                let held = table.get(&hash).filter(|flight| {
+                    let known = stranger.as_ref().is_some_and(|it| Arc::ptr_eq(it, flight));
+                    !known && flight.token.load(SeqCst) >= newest
+                });
+                match (held.cloned(), mine.take()) {
+                    (Some(flight), made) => {
+                        mine = made;
+                        Some(flight)
+                    }
+                    (None, Some((flight, receiver))) => {
+                        let flight: Arc<Flight<K, V>> = flight;
+                        let replaced = table.insert(hash, flight.clone());
+                        drop(table);
+                        drop(replaced);
+                        let leader = Leader {
+                            flights: self.clone(),
+                            flight,
+                            landed: false,
+                        };
+                        return Boarding::Lead(leader, Passenger(receiver));
+                    }
+                    (None, None) => None,
+                }
+            };
+            match met {
+                // In the table when it was looked at: it has landed after this read began, so it
+                // knows of every invalidation that this read must see.
+                Some(flight) if flight.key == *key => {
+                    return Boarding::Join(Passenger(flight.progress.subscribe()));
+                }
+                Some(other) => stranger = Some(other),
+                None => mine = Some(Flight::new(hash, key.clone())),
+            }
         }
-        if let Some(found) = second_look() {
-            return Boarding::Found(found);
-        }
-        let (landing, receiver) = watch::channel(None);
+    }
+}
+
+impl<K, V> Flight<K, V> {
+    fn new(hash: u64, key: K) -> (Arc<Self>, watch::Receiver<Progress<V>>) {
+        let (progress, receiver) = watch::channel(Progress::Flying);
         let token = AtomicU64::new(NOT_BEGUN);
-        let flight = Arc::new(Flight {
-            key: key.clone(),
+        let flight = Self {
+            key,
             hash,
             token,
-            landing,
-        });
-        table.insert(hash, flight.clone());
-        let leader = Leader {
-            flights: self.clone(),
-            flight,
-            landed: false,
+            progress,
         };
-        Boarding::Lead(leader, Passenger(receiver))
+        (Arc::new(flight), receiver)
     }
 }
 
@@ -137,10 +177,13 @@ impl<K, V> Flights<K, V> {
         self.table(hash).contains_key(&hash)
     }
 
-    fn table(&self, hash: u64) -> MutexGuard<'_, Table<K, V>> {
-        self.0[hash as usize % SHARDS]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn table(&self, hash: u64) -> Guard<'_, Table<K, V>> {
+        self.0[hash as usize % SHARDS].lock()
+    }
+
+    /// Holds a lock of the table, for a test that takes a mechanism out.
+    pub(crate) fn hold(&self, hash: u64) -> Guard<'_, impl Sized + use<K, V>> {
+        self.table(hash)
     }
 }
 
@@ -168,63 +211,94 @@ impl<K, V> Leader<K, V> {
         self.flight.token.store(token, SeqCst);
     }
 
+    /// Leaves the table: the value is in memory, where passengers look for it.
+    pub(crate) fn withdraw(mut self) {
+        self.leave();
+        self.flight.progress.send_replace(Progress::Withdrawn);
+    }
+
     /// Leaves the table, so that later reads look in the store or load again; then tells everybody.
     ///
-    /// `newest_tag` is the newest invalidation of the tags that came with the value. It is asked
-    /// under the table's lock, which closes this race:
+    /// `newest_tag` is the newest invalidation of the tags that came with the value. (Keys, caches and
+    /// lanes were compared on joining.) It is asked after the flight has left the table, which closes
+    /// this race:
     /// 1: the value is stored; 2: its tag is invalidated; 3: a read begins, finds the entry stale
     /// and joins this flight, whose tags it cannot know; 4: the flight lands.
     pub(crate) fn land(
-        mut self,
+        self,
         result: Result<Option<V>, Error>,
         loaded_at: Nanos,
         newest_tag: impl FnOnce() -> Stamp,
     ) {
-        self.leave(result, (loaded_at, loaded_at), From::Source, newest_tag);
+        let token = self.flight.token.load(SeqCst);
+        self.arrive(
+            result,
+            (loaded_at, loaded_at),
+            From::Source,
+            token,
+            newest_tag,
+        );
     }
 
-    /// As [`land`](Self::land), with an entry that stands in for a load which failed.
-    pub(crate) fn land_stand_in(mut self, value: V, loaded_at: Nanos, vouched_at: Nanos) {
-        self.leave(Ok(Some(value)), (loaded_at, vouched_at), From::Source, || 0);
+    /// As [`land`](Self::land), with an entry that stands in for a load which failed: looked up at
+    /// `token`, later than the load began. `newest` is the newest invalidation of all that concerns
+    /// it:
+    /// 1: the entry is looked up; 2: its key is invalidated; 3: a read begins and joins a flight that
+    /// never began; 4: the flight lands.
+    pub(crate) fn land_stand_in(
+        self,
+        value: V,
+        (loaded_at, vouched_at): (Nanos, Nanos),
+        token: Stamp,
+        newest: impl FnOnce() -> Stamp,
+    ) {
+        let at = (loaded_at, vouched_at);
+        self.arrive(Ok(Some(value)), at, From::Source, token, newest);
     }
 
     /// As [`land`](Self::land), with a value of the shared tier.
     pub(crate) fn land_shared(
-        mut self,
+        self,
         value: Option<V>,
         loaded_at: Nanos,
         vouched_at: Nanos,
         newest_tag: impl FnOnce() -> Stamp,
     ) {
         let at = (loaded_at, loaded_at.max(vouched_at));
-        self.leave(Ok(value), at, From::SharedTier, newest_tag);
+        let token = self.flight.token.load(SeqCst);
+        self.arrive(Ok(value), at, From::SharedTier, token, newest_tag);
     }
 
-    fn leave(
-        &mut self,
+    fn arrive(
+        mut self,
         result: Result<Option<V>, Error>,
         (loaded_at, vouched_at): (Nanos, Nanos),
         from: From,
-        newest_tag: impl FnOnce() -> Stamp,
+        token: Stamp,
+        newest: impl FnOnce() -> Stamp,
     ) {
-        self.landed = true;
-        let mut table = self.flights.table(self.flight.hash);
-        let newest_tag = newest_tag();
-        if let Slot::Occupied(slot) = table.entry(self.flight.hash) {
-            // A newer flight may have taken the place.
-            if Arc::ptr_eq(slot.get(), &self.flight) {
-                slot.remove();
-            }
-        }
-        drop(table);
-        let token = self.flight.token.load(SeqCst);
-        self.flight.landing.send_replace(Some(Landing {
+        self.leave();
+        let landing = Landing {
             result,
             loaded_at,
             vouched_at,
             from,
-            outdated: (newest_tag > token).then_some(token),
-        }));
+            outdated: (newest() > token).then_some(token),
+        };
+        let landed = Progress::Landed(Arc::new(landing));
+        self.flight.progress.send_replace(landed);
+    }
+
+    /// Leaves the table, unless a newer flight has taken the place.
+    fn leave(&mut self) {
+        self.landed = true;
+        let mut table = self.flights.table(self.flight.hash);
+        let left = match table.entry(self.flight.hash) {
+            Slot::Occupied(slot) if Arc::ptr_eq(slot.get(), &self.flight) => Some(slot.remove()),
+            _ => None,
+        };
+        drop(table);
+        drop(left);
     }
 }
 
@@ -238,26 +312,41 @@ impl<K, V> Drop for Leader<K, V> {
         } else {
             Error::closed()
         };
-        self.leave(Err(error), (0, 0), From::Source, || 0);
+        self.leave();
+        let landing = Landing {
+            result: Err(error),
+            loaded_at: 0,
+            vouched_at: 0,
+            from: From::Source,
+            outdated: None,
+        };
+        let landed = Progress::Landed(Arc::new(landing));
+        self.flight.progress.send_replace(landed);
     }
 }
 
 /// The side of a flight that waits. Dropping it stops nothing.
-pub(crate) struct Passenger<V>(watch::Receiver<Option<Landing<V>>>);
+pub(crate) struct Passenger<V>(watch::Receiver<Progress<V>>);
 
 impl<V: Clone> Passenger<V> {
-    pub(crate) async fn landing(mut self) -> Landing<V> {
-        match self.0.wait_for(Option::is_some).await {
-            Ok(landing) => landing.clone().expect("waited for it"),
-            // Cannot happen while `Leader` lands on drop; an error is still better than a panic.
-            Err(_) => Landing {
-                result: Err(Error::closed()),
-                loaded_at: 0,
-                vouched_at: 0,
-                from: From::Source,
-                outdated: None,
-            },
-        }
+    /// Waits for the flight's end; `None` if the value is to be looked for in memory.
+    pub(crate) async fn landing(mut self) -> Option<Landing<V>> {
+        let landed = {
+            let flying = |progress: &Progress<V>| matches!(progress, Progress::Flying);
+            match self
+                .0
+                .wait_for(|progress| !flying(progress))
+                .await
+                .as_deref()
+            {
+                Ok(Progress::Landed(landing)) => Some(landing.clone()),
+                Ok(Progress::Withdrawn | Progress::Flying) => None,
+                // Cannot happen while `Leader` lands on drop; to look again is still right.
+                Err(_) => None,
+            }
+        };
+        // Outside the channel's lock: the clone of the value is the program's own code.
+        landed.map(Arc::unwrap_or_clone)
     }
 }
 
@@ -269,11 +358,11 @@ mod tests {
         Arc::default()
     }
 
-    fn board(flights: &Arc<Flights<u64, u64>>, newest: Stamp) -> Boarding<u64, u64, ()> {
-        flights.board(1, &1, || newest, || None)
+    fn board(flights: &Arc<Flights<u64, u64>>, newest: Stamp) -> Boarding<u64, u64> {
+        flights.board(1, &1, || newest)
     }
 
-    fn lead(boarding: Boarding<u64, u64, ()>) -> (Leader<u64, u64>, Passenger<u64>) {
+    fn lead(boarding: Boarding<u64, u64>) -> (Leader<u64, u64>, Passenger<u64>) {
         match boarding {
             Boarding::Lead(leader, passenger) => (leader, passenger),
             _ => unreachable!("expected to lead"),
@@ -303,14 +392,14 @@ mod tests {
         );
         newer.land(Ok(Some(20)), 0, || 6);
         assert!(!flights.has(1));
-        let landing = first.landing().await;
+        let landing = first.landing().await.unwrap();
         assert_eq!(
             (landing.answers(5), landing.answers(6), landing.answers(7)),
             (true, false, false)
         );
         assert_eq!(landing.result.unwrap(), Some(10));
-        assert_eq!(second.landing().await.result.unwrap(), Some(10));
-        let landing = third.landing().await;
+        assert_eq!(second.landing().await.unwrap().result.unwrap(), Some(10));
+        let landing = third.landing().await.unwrap();
         assert!(landing.answers(7));
         assert_eq!(landing.result.unwrap(), Some(20));
     }
@@ -321,7 +410,13 @@ mod tests {
         let (leader, passenger) = lead(board(&flights, 0));
         drop(leader);
         assert_eq!(
-            passenger.landing().await.result.unwrap_err().kind(),
+            passenger
+                .landing()
+                .await
+                .unwrap()
+                .result
+                .unwrap_err()
+                .kind(),
             ErrorKind::Closed
         );
         let (leader, passenger) = lead(board(&flights, 0));
@@ -331,7 +426,13 @@ mod tests {
         });
         assert!(panicked.await.unwrap_err().is_panic());
         assert_eq!(
-            passenger.landing().await.result.unwrap_err().kind(),
+            passenger
+                .landing()
+                .await
+                .unwrap()
+                .result
+                .unwrap_err()
+                .kind(),
             ErrorKind::LoadPanic
         );
         assert!(!flights.has(1));
@@ -342,7 +443,76 @@ mod tests {
         let flights = flights();
         let (leader, _passenger) = lead(board(&flights, 0));
         leader.begin(0);
-        let other = flights.board(1, &2, || 0, || None::<()>);
-        assert!(matches!(other, Boarding::Lead(..)));
+        let (other, _waits) = lead(flights.board(1, &2, || 0));
+        assert_eq!(*other.key(), 2);
+        assert!(
+            matches!(flights.board(1, &2, || 0), Boarding::Join(_)),
+            "it has taken the place"
+        );
+    }
+
+    #[tokio::test]
+    async fn passengers_of_a_withdrawn_flight_look_into_memory() {
+        let flights = flights();
+        let (leader, first) = lead(board(&flights, 0));
+        let Boarding::Join(second) = board(&flights, 0) else {
+            unreachable!("joins")
+        };
+        leader.withdraw();
+        assert!(!flights.has(1));
+        assert!(first.landing().await.is_none());
+        assert!(second.landing().await.is_none());
+    }
+
+    /// A key whose every method is what it must not be under a lock of this crate.
+    #[derive(Debug)]
+    struct Outside(u64);
+
+    impl Clone for Outside {
+        fn clone(&self) -> Self {
+            assert!(!crate::lock::held());
+            Self(self.0)
+        }
+    }
+
+    impl PartialEq for Outside {
+        fn eq(&self, other: &Self) -> bool {
+            assert!(!crate::lock::held());
+            self.0 == other.0
+        }
+    }
+
+    impl Eq for Outside {}
+
+    impl Drop for Outside {
+        fn drop(&mut self) {
+            assert!(!crate::lock::held());
+        }
+    }
+
+    #[tokio::test]
+    async fn no_key_and_no_value_is_touched_under_the_lock() {
+        let flights: Arc<Flights<Outside, Outside>> = Arc::default();
+        let mut waiting = Vec::new();
+        for newest in [0, 7] {
+            let boarding = flights.board(1, &Outside(1), || newest);
+            let Boarding::Lead(leader, passenger) = boarding else {
+                unreachable!("leads")
+            };
+            leader.begin(newest);
+            waiting.push(passenger);
+            let Boarding::Join(passenger) = flights.board(1, &Outside(1), || newest) else {
+                unreachable!("joins")
+            };
+            waiting.push(passenger);
+            let stranger = flights.board(1, &Outside(2), || newest);
+            assert!(matches!(stranger, Boarding::Lead(..)));
+            drop(stranger);
+            leader.land(Ok(Some(Outside(3))), 0, || 0);
+        }
+        for passenger in waiting {
+            let landing = passenger.landing().await.unwrap();
+            assert_eq!(landing.result.unwrap().map(|value| value.0), Some(3));
+        }
     }
 }

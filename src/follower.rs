@@ -39,6 +39,8 @@ pub(crate) struct Follower {
     strikes: u32,
     /// Rounds up to here were sent before the subscription's connection was lost.
     before_loss: Option<Round>,
+    /// The round that was sent last, and what was applied then.
+    asked: Option<(Round, Position)>,
     /// With a key: what the subscription has delivered and the journal has not confirmed.
     hints: Hints,
 }
@@ -187,6 +189,29 @@ impl Follower {
         }
     }
 
+    /// The verification of this round is sent now.
+    pub(crate) fn ask(&mut self, round: Round) {
+        self.asked = self.applied.map(|applied| (round, applied));
+    }
+
+    /// Whether this head, the answer to round `round`, is below what was applied when that was sent.
+    ///
+    /// Whatever is applied here was sequenced before, so the counter has gone back within its epoch (a
+    /// key that was restored or copied, a host that was reverted): places that are taken here will be
+    /// given to other events.
+    fn went_back(&self, round: Round, head: Position) -> bool {
+        let before = self.asked.filter(|(asked, _)| *asked == round);
+        before.is_some_and(|(_, applied)| {
+            applied.epoch == head.epoch && head.sequence < applied.sequence
+        }) && !without(Mechanism::BackwardPositions)
+    }
+
+    /// Another event was heard in a place that is taken: only a verification of a later round than
+    /// `sent`, whose head is adopted, settles that.
+    pub(crate) fn distrust(&mut self, sent: Round) {
+        self.doubt = Some(sent);
+    }
+
     /// The reply to the verification of round `round`, sent at `sent_at`, has arrived.
     ///
     /// Adoption comes before the fence, and the fence after the reply:
@@ -206,7 +231,7 @@ impl Follower {
                 Learned::Outdated
             };
         }
-        if head.epoch != applied.epoch {
+        if head.epoch != applied.epoch || self.went_back(round, head) {
             return self.adopt(head);
         }
         // When full, the newest is left out: the oldest are closest to being proven.

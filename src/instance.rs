@@ -4,8 +4,8 @@ mod keeper;
 mod start;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant as Moment, sleep, timeout_at};
@@ -81,7 +81,9 @@ impl Drop for Lifeline {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
-    /// Connected, and every lane answered its last verification.
+    /// Connected, every background task runs, every lane answered its last verification, and each was
+    /// verified within `max_staleness` (where the instance serves no reads, within
+    /// `member_timeout / 2` and the time of a verification).
     Coherent,
     /// The bus is away: hits are served for `max_staleness` after the last verification, then every
     /// load lives that long. No reason to leave rotation.
@@ -105,6 +107,9 @@ pub struct Health {
     pub open_writes: usize,
     /// Caches for which there are settings (`UNSTALE_CACHES__<NAME>__*`) but which nobody built.
     pub unused_overrides: Vec<String>,
+    /// Background tasks of the instance that have ended although it runs: one has panicked, or the
+    /// runtime is gone that it was started on. The state is `Degraded` then until the end of the process.
+    pub ended_tasks: Vec<&'static str>,
 }
 
 impl Instance {
@@ -221,6 +226,7 @@ impl Instance {
                 .collect(),
             open_writes: core.writes.len(),
             unused_overrides: unused.cloned().collect(),
+            ended_tasks: core.tasks.ended(),
         }
     }
 
@@ -276,6 +282,7 @@ impl Instance {
 
 /// Fails what still waits and makes every entry a miss: nobody would invalidate it any more.
 fn close(core: &Core) {
+    core.tasks.close();
     core.phase.send_replace(Phase::Closed);
     for (lane, out) in (0..).zip(&core.lanes) {
         out.outbox().close();
@@ -293,13 +300,13 @@ impl OutLane {
 
 impl Core {
     pub(crate) fn note_unused_overrides(&self) {
-        let caches = self.caches.read().unwrap_or_else(PoisonError::into_inner);
+        let built: Vec<u32> = self.caches.lock().keys().copied().collect();
         let id = |name: &String| crate::key::cache_id(name);
         for name in self
             .settings
             .caches
             .keys()
-            .filter(|name| !caches.contains_key(&id(name)))
+            .filter(|name| !built.contains(&id(name)))
         {
             tracing::warn!(
                 cache = %name,

@@ -68,6 +68,7 @@ mod instance;
 mod key;
 mod link;
 mod loader;
+mod lock;
 mod log;
 pub mod metrics;
 #[cfg(feature = "cli")]
@@ -81,6 +82,7 @@ mod settings;
 mod shared;
 mod store;
 mod sync;
+mod tasks;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 mod time;

@@ -236,6 +236,7 @@ impl Access {
             member_timeout: settings.member_timeout,
             traffic: Arc::new(Traffic::default()),
             outages: Arc::default(),
+            tasks: Arc::default(),
         };
         let (bus, events) = RedisBus::start(config_of_bus, &config(settings)?)?;
         if let Err(error) = bus.ready(READY).await {

@@ -21,7 +21,7 @@ use quick_cache::sync::{Cache, EntryAction, EntryResult};
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 
 use crate::metrics::{CacheMetrics, Miss};
-use crate::store::entry::{ByHash, ByKey, Entry, Identity, Meta, Stored, Verdict, judge};
+use crate::store::entry::{ByHash, ByKey, Entry, Identity, Meta, Stored, Tags, Verdict, judge};
 use crate::store::ghosts::{Ghosts, Gone};
 use crate::store::known::Known;
 use crate::store::refresh::Refresh;
@@ -82,6 +82,7 @@ pub(crate) enum Found<V> {
 pub(crate) enum PastTtl<V> {
     Value {
         value: V,
+        tags: Tags,
         age: Nanos,
         /// It reflects everything published before.
         vouched_at: Nanos,
@@ -426,6 +427,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
                 value,
                 age: now.saturating_sub(meta.loaded_at()),
                 vouched_at: vouched_for,
+                tags: meta.tags,
             },
             Verdict::Unverified => PastTtl::Unverified,
             Verdict::Expired => PastTtl::Nothing,

@@ -84,6 +84,12 @@ impl LocalBus {
         }
     }
 
+    /// Lets the next instance that is started find the bus silent, as by [`Faults::silence`]: it starts
+    /// degraded.
+    pub fn silence_next(&self) {
+        self.silence_next_link();
+    }
+
     /// How many instances were started on this bus so far.
     #[must_use]
     pub fn instances(&self) -> usize {
@@ -135,6 +141,12 @@ impl LocalBus {
     /// Deletes the lists of members, but not the intents of their writes.
     pub fn drop_members(&self) {
         self.with_lanes(Lane::drop_members);
+    }
+
+    /// Deletes the intents of open writes, but not the lists of members: as a replica lacks them that
+    /// is promoted before they have reached it.
+    pub fn drop_intents(&self) {
+        self.with_lanes(Lane::drop_intents);
     }
 
     /// Puts a replica in the server's place that lacks the latest events of every lane, while the
@@ -217,6 +229,12 @@ impl Faults {
     /// most, after which they time out.
     pub fn slow(&self, request: Duration, reply: Duration) {
         self.bus.slow(self.number, request, reply);
+    }
+
+    /// How long the verifications of one lane take from now on, as where one of several servers is slow
+    /// or gone. A second or more, and they time out.
+    pub fn slow_lane(&self, lane: u32, by: Duration) {
+        self.bus.slow_lane(self.number, lane, by);
     }
 
     /// Stops the instance as far as others can tell: what is delivered and what it asks for waits

@@ -236,7 +236,7 @@ impl OpenWrite<'_> {
                 format!("{MAX_OPEN} writes are waiting for Redis"),
             )
         })?);
-        core.busy.store(true, std::sync::atomic::Ordering::Relaxed);
+        core.set_busy(true);
         for _ in 0..RECORDINGS {
             let sent_at = core.clock.now();
             self.record(&payloads).await?;
@@ -295,7 +295,10 @@ async fn record(
         deadline,
         payload,
     };
-    let recording = core.bus.record(lane, vec![intent]);
+    let recording = async {
+        core.agreed().await?;
+        core.bus.record(lane, vec![intent]).await
+    };
     let known = match timeout(core.settings.publish_timeout, recording).await {
         Ok(known) => known?,
         Err(_) => return Err(Error::new(ErrorKind::Bus, "Redis did not answer in time")),

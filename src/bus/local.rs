@@ -64,6 +64,8 @@ struct State {
     /// By the order of attachment; those that are gone are missing.
     links: BTreeMap<usize, Link>,
     attached: usize,
+    /// The next link begins in silence.
+    silent_next: bool,
     /// The server's time counts from here. Read at the first attachment, within the runtime: its
     /// clock may be a paused one.
     started: Option<Instant>,
@@ -79,7 +81,13 @@ impl LocalBus {
         let number = state.attached;
         state.attached += 1;
         let (mut link, receiver) = Link::new(number, &config, Arc::downgrade(&self.0));
-        link.subscribed();
+        if std::mem::take(&mut state.silent_next) {
+            // Found out when the silence ends, as after a connection that broke.
+            link.conditions.silent = true;
+            link.conditions.broken = true;
+        } else {
+            link.subscribed();
+        }
         state.links.insert(number, link);
         drop(state);
         (

@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::types::Value;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -95,7 +96,11 @@ impl RedisBus {
         if !topology.moves() {
             topology.settle(&address.places[0], &mut tasks, &events);
         }
-        let task = tokio::spawn(topology::run(Arc::clone(&topology), tasks, events));
+        let routing = topology::run(Arc::clone(&topology), tasks, events);
+        let task = common
+            .config
+            .tasks
+            .spawn_alone(&Handle::current(), "routing", routing);
         let shared = Arc::new(Shared {
             common,
             topology,

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -311,7 +311,7 @@ where
             ));
         }
         let id = cache_id(&self.name);
-        let mut caches = core.caches.write().unwrap_or_else(PoisonError::into_inner);
+        let mut caches = core.caches.lock();
         if let Some(other) = caches.get(&id).and_then(Weak::upgrade) {
             return Err(Error::new(
                 ErrorKind::Settings,
@@ -369,7 +369,7 @@ where
         caches.insert(id, weak.clone());
         drop(caches);
         if inner.options.reap_interval.is_some() {
-            core.runtime.spawn(reap(weak));
+            drop(core.tasks.spawn_alone(&core.runtime, "reaper", reap(weak)));
         }
         Ok(Cache(inner))
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::*};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -23,6 +23,7 @@ use crate::settings::CacheOptions;
 use crate::store::stamps::Stamp;
 use crate::store::{Found, Store};
 use crate::time::Nanos;
+use crate::without::{Mechanism, without};
 use crate::{Error, ErrorKind, Key};
 
 /// When a read began.
@@ -119,13 +120,15 @@ where
         }
     }
 
-    /// The rest of a read that was no hit. `load` replaces the cache's loader.
+    /// The rest of a read that was no hit. `load` replaces the cache's loader; `wanted` says where
+    /// the value may come from.
     pub(crate) async fn miss<Q>(
         self: &Arc<Self>,
         hash: u64,
         key: &Q,
         missing: Found<V>,
         mut load: Option<Load<V>>,
+        wanted: Wanted,
     ) -> Result<Lookup<V>, Error>
     where
         K: Borrow<Q>,
@@ -142,27 +145,33 @@ where
         let owned = key.to_owned();
         loop {
             let newest = || self.store.newest(hash, &[]);
-            let boarding = self
-                .flights
-                .board(hash, &owned, newest, || self.hit(hash, key).ok());
-            let (passenger, outcome) = match boarding {
-                Boarding::Found(hit) => return Ok(hit.into()),
+            let (passenger, outcome) = match self.flights.board(hash, &owned, newest) {
                 Boarding::Join(passenger) => {
                     self.metrics.coalesced.inc();
                     (passenger, Outcome::Coalesced)
                 }
                 Boarding::Lead(leader, passenger) => {
+                    if let Some(hit) = self.second_look(hash, key) {
+                        leader.withdraw();
+                        return Ok(hit.into());
+                    }
                     self.metrics.misses[cause].inc();
                     match load.take().map_or_else(|| self.load_of(&owned), Ok) {
-                        Ok(load) => self.depart(leader, load, Wanted::Value),
+                        Ok(load) => self.depart(leader, load, wanted),
                         Err(error) => leader.land(Err(error), 0, || 0),
                     }
                     (passenger, Outcome::Miss)
                 }
             };
-            let landing = passenger.landing().await;
+            let Some(landing) = passenger.landing().await else {
+                // Its leader has found it in memory.
+                match self.hit(hash, key) {
+                    Ok(hit) => return Ok(hit.into()),
+                    Err(_) => continue,
+                }
+            };
             // Otherwise load again, in the end after this read began.
-            if !self.answers(began, &landing) {
+            if !self.answers(began, &landing) || !wanted.accepts(&landing) {
                 continue;
             }
             let outcome = match (outcome, landing.from) {
@@ -172,6 +181,18 @@ where
             let age = self.core().clock.now().saturating_sub(landing.loaded_at);
             return landing.result.map(|value| Lookup::new(value, outcome, age));
         }
+    }
+
+    /// Looks into memory again, before a load. No lock of the flights is held: a hit may start a
+    /// reload, which takes that lock.
+    pub(super) fn second_look<Q>(self: &Arc<Self>, hash: u64, key: &Q) -> Option<Hit<V>>
+    where
+        K: Borrow<Q>,
+        Q: KeyRef<K> + ?Sized,
+    {
+        let _under_the_lock =
+            without(Mechanism::SecondLookOutsideTheLock).then(|| self.flights.hold(hash));
+        self.hit(hash, key).ok()
     }
 
     pub(super) fn began(&self, hash: u64) -> Began {
@@ -248,9 +269,9 @@ where
     {
         let core = self.core();
         let lane = core.stamps.lane(hash);
-        core.busy.store(true, Relaxed);
+        core.set_busy(true);
         if !lane.up() || !core.bus.connected() {
-            core.nudge.notify_one();
+            core.verify_key_now(hash);
             return Err(Miss::Unverified);
         }
         let wait = async {
@@ -260,7 +281,7 @@ where
                 match self.hit(hash, key).map_err(|missing| self.cause(&missing)) {
                     Ok(hit) => return Ok(hit.into()),
                     Err(Some(cause)) => return Err(cause),
-                    Err(None) => core.nudge.notify_one(),
+                    Err(None) => core.verify_key_now(hash),
                 }
                 verified.await;
             }

@@ -2,15 +2,16 @@
 
 use std::borrow::Borrow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
 use crate::cache::inner::{Inner, VERIFICATION_WAIT};
+use crate::cache::tier::Wanted;
 use crate::cache::{Cache, Lookup};
 use crate::key::{KeyRef, too_long};
 use crate::metrics::{LaneWait, Miss};
+use crate::store::Found;
 use crate::time::nanos;
 use crate::{Error, Key};
 
@@ -66,17 +67,18 @@ where
         Q: KeyRef<K> + ?Sized,
     {
         let hash = key.digest().ok_or_else(too_long)?;
-        let missing = if self.0.caught_up(hash).await {
+        let (missing, wanted) = if self.0.caught_up(hash).await {
             match self.0.hit(hash, key) {
                 Ok(hit) => return Ok(hit.into()),
-                Err(missing) => missing,
+                Err(missing) => (missing, Wanted::Value),
             }
         } else {
-            // Nobody knows what was published, so no entry and no load that has begun counts.
+            // What was published is unknown, so no entry, no load that has begun and no value of
+            // the tier counts.
             self.0.store.drop_key(hash);
-            crate::store::Found::Missing(Miss::Unverified)
+            (Found::Missing(Miss::Unverified), Wanted::OfSource)
         };
-        Box::pin(self.0.miss(hash, key, missing, None)).await
+        Box::pin(self.0.miss(hash, key, missing, None, wanted)).await
     }
 }
 
@@ -108,8 +110,8 @@ where
                     sleep(Duration::from_nanos(pause)).await;
                     continue; // somebody else's may have answered meanwhile
                 }
-                core.busy.store(true, Relaxed);
-                core.nudge.notify_one();
+                core.set_busy(true);
+                core.verify_key_now(hash);
                 verified.await;
             }
         };

@@ -14,11 +14,12 @@ use crate::core::Phase;
 use crate::flight::Leader;
 use crate::loader::{Load, Loaded, MAX_TAGS};
 use crate::metrics::{CacheMetrics, LaneWait, LoadOutcome};
-use crate::store::entry::{Meta, Stored};
+use crate::store::entry::{Meta, Stored, Tags};
 use crate::store::packed::Packed;
+use crate::store::stamps::Stamp;
 use crate::store::{Insertion, PastTtl};
 use crate::time::{Clock, Nanos, nanos};
-use crate::without::{Mechanism, without};
+use crate::without::{Mechanism, window, without};
 use crate::{Error, ErrorKind, Key};
 
 /// Loads that may wait for their turn in one cache. Each is a task of about 1 KiB.
@@ -34,11 +35,11 @@ where
     pub(crate) fn depart(self: &Arc<Self>, leader: Leader<K, V>, load: Load<V>, wanted: Wanted) {
         let cache = self.clone();
         match &self.tier {
-            None => drop(self.core().runtime.spawn(cache.fly(leader, load, None))),
-            Some(tier) => {
+            Some(tier) if wanted != Wanted::OfSource => {
                 let look = move |turn| Box::pin(cache.look_first(leader, load, wanted, turn)) as _;
                 tier.enqueue(self.core(), Box::new(look));
             }
+            _ => drop(self.core().runtime.spawn(cache.fly(leader, load, None))),
         }
     }
 
@@ -270,10 +271,25 @@ where
     pub(crate) async fn fail(&self, leader: Leader<K, V>, error: Error, outcome: LoadOutcome) {
         self.metrics.loads[outcome].inc();
         match self.stand_in(leader.hash(), leader.key()).await {
-            Some((value, age, vouched_at)) => {
+            Some(StandIn {
+                value,
+                tags,
+                age,
+                vouched_at,
+                token,
+            }) => {
                 self.metrics.stale_if_error.inc();
+                window().await;
                 let loaded_at = self.core().clock.now().saturating_sub(age);
-                leader.land_stand_in(value, loaded_at, vouched_at);
+                let hash = leader.hash();
+                let newest = || {
+                    if without(Mechanism::StandInToken) {
+                        return 0;
+                    }
+                    self.store
+                        .newest(hash, tags.as_deref().map_or(&[], |tags| tags))
+                };
+                leader.land_stand_in(value, (loaded_at, vouched_at), token, newest);
             }
             None => leader.land(Err(error), 0, || 0),
         }
@@ -281,7 +297,7 @@ where
 
     /// Waits for one verification, as [`verified`](Self::verified) does: an idle instance verifies
     /// too seldom to vouch for an entry at any moment.
-    async fn stand_in(&self, hash: u64, key: &K) -> Option<(V, Nanos, Nanos)> {
+    async fn stand_in(&self, hash: u64, key: &K) -> Option<StandIn<V>> {
         let window = nanos(self.options.stale_if_error?);
         let core = self.core();
         let lane = core.stamps.lane(hash);
@@ -289,14 +305,25 @@ where
             loop {
                 let mut verified = std::pin::pin!(lane.verified.notified());
                 verified.as_mut().enable();
+                // Before the entry is looked up: what is invalidated later is above it.
+                let token = core.stamps.token();
                 match self.store.past_ttl(hash, key, window) {
                     PastTtl::Value {
                         value,
+                        tags,
                         age,
                         vouched_at,
-                    } => return Some((value, age, vouched_at)),
+                    } => {
+                        return Some(StandIn {
+                            value,
+                            tags,
+                            age,
+                            vouched_at,
+                            token,
+                        });
+                    }
                     PastTtl::Unverified if lane.up() && core.bus.connected() => {
-                        core.nudge.notify_one();
+                        core.verify_key_now(hash);
                     }
                     PastTtl::Unverified | PastTtl::Nothing => return None,
                 }
@@ -311,6 +338,16 @@ where
         };
         found
     }
+}
+
+/// An expired entry that stands in for a load which failed.
+struct StandIn<V> {
+    value: V,
+    tags: Tags,
+    age: Nanos,
+    vouched_at: Nanos,
+    /// What its lookup saw of the invalidation clock.
+    token: Stamp,
 }
 
 /// Whether what was loaded still counted when it was stored.

@@ -62,13 +62,20 @@ where
         let mut waiting = Vec::new();
         let mut leaders = Vec::new();
         for (index, hash, cause) in missing {
-            match self.board(hash, &keys[index], cause) {
-                Boarding::Found(lookup) => values[index] = lookup.value,
+            let key = &keys[index];
+            let newest = || self.0.store.newest(hash, &[]);
+            match self.0.flights.board(hash, key, newest) {
                 Boarding::Join(passenger) => {
                     self.0.metrics.coalesced.inc();
                     waiting.push((index, began[index], passenger));
                 }
                 Boarding::Lead(leader, passenger) => {
+                    if let Some(hit) = self.0.second_look(hash, key) {
+                        leader.withdraw();
+                        values[index] = Lookup::from(hit).value;
+                        continue;
+                    }
+                    self.0.metrics.misses[cause].inc();
                     leaders.push(leader);
                     waiting.push((index, began[index], passenger));
                 }
@@ -108,16 +115,6 @@ where
         }
     }
 
-    fn board(&self, hash: u64, key: &K, cause: Miss) -> Boarding<K, V, Lookup<V>> {
-        let newest = || self.0.store.newest(hash, &[]);
-        let again = || self.0.hit(hash, key).ok().map(Lookup::from);
-        let boarding = self.0.flights.board(hash, key, newest, again);
-        if matches!(boarding, Boarding::Lead(..)) {
-            self.0.metrics.misses[cause].inc();
-        }
-        boarding
-    }
-
     async fn land_many(
         &self,
         keys: &[K],
@@ -127,10 +124,9 @@ where
         let mut failed = None;
         for (index, began, passenger) in waiting {
             let landing = passenger.landing().await;
-            let result = if self.0.answers(began, &landing) {
-                landing.result
-            } else {
-                self.get(&keys[index]).await
+            let result = match landing.filter(|landing| self.0.answers(began, landing)) {
+                Some(landing) => landing.result,
+                None => self.get(&keys[index]).await,
             };
             match result {
                 Ok(value) => values[index] = value,

@@ -84,7 +84,7 @@ where
             return;
         };
         let newest = || self.store.newest(hash, &[]);
-        let boarding = self.flights.board(hash, &owned, newest, || None::<()>);
+        let boarding = self.flights.board(hash, &owned, newest);
         if let Boarding::Lead(leader, passenger) = boarding {
             self.metrics.refreshes.inc();
             self.depart(leader, load, Wanted::Newer);
@@ -95,7 +95,8 @@ where
                     hash,
                     succeeded: false,
                 };
-                attempt.succeeded = passenger.landing().await.result.is_ok();
+                let landing = passenger.landing().await;
+                attempt.succeeded = landing.is_some_and(|landing| landing.result.is_ok());
             });
         }
     }

@@ -11,7 +11,7 @@ use crate::bus::shared::{Claim, ClaimId, Digest, Name, Subject};
 use crate::bus::{BoxFuture, Position};
 use crate::cache::inner::Inner;
 use crate::core::Core;
-use crate::flight::Leader;
+use crate::flight::{From, Landing, Leader};
 use crate::loader::Loaded;
 use crate::store::stamps::Stamp;
 use crate::time::Nanos;
@@ -68,6 +68,15 @@ pub(crate) enum Wanted {
     ValueOfMany,
     /// A newer value than the one that is due for a refresh.
     Newer,
+    /// What the source has now: the tier is not asked.
+    OfSource,
+}
+
+impl Wanted {
+    /// Whether what a flight brought, whose leader may have wanted something else, is what was wanted.
+    pub(crate) fn accepts<V>(self, landing: &Landing<V>) -> bool {
+        self != Self::OfSource || landing.from == From::Source
+    }
 }
 
 /// What the tier had.

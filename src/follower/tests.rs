@@ -65,6 +65,34 @@ fn nonsense_takes_no_events_place() {
 }
 
 #[test]
+fn a_head_below_what_was_applied_when_it_was_asked_for_is_another_life() {
+    let mut follower = adopted(5);
+    follower.ask(2);
+    assert_eq!(follower.hear(at(1, 6), 2), Heard::Next);
+    // 5 is no step back: 6 came after the question.
+    assert_eq!(follower.learn(2, 20, at(1, 5)), Learned::Current);
+    follower.ask(3);
+    assert_eq!(
+        follower.learn(3, 30, at(1, 4)),
+        Learned::Adopted { first: false }
+    );
+    assert_eq!(follower.applied(), Some(at(1, 4)));
+    assert_eq!(follower.hear(at(1, 5), 3), Heard::Next);
+}
+
+#[test]
+fn a_place_that_is_taken_twice_is_settled_by_a_later_verification_only() {
+    let mut follower = adopted(5);
+    follower.distrust(2);
+    assert!(follower.behind());
+    assert_eq!(follower.learn(2, 20, at(1, 9)), Learned::Outdated);
+    assert_eq!(
+        follower.learn(3, 30, at(1, 9)),
+        Learned::Adopted { first: false }
+    );
+}
+
+#[test]
 fn a_verification_vouches_only_once_its_head_is_applied() {
     let mut follower = adopted(5);
     assert_eq!(follower.learn(2, 20, at(1, 5)), Learned::Current);

@@ -1,7 +1,6 @@
 //! The task that watches the clocks, measures how busy the instance is and folds the metrics.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -50,10 +49,10 @@ pub(crate) async fn keep(core: Arc<Core>) {
         };
         reads = now;
         let busy = quiet < IDLE_FOLDS;
-        let was_busy = core.busy.swap(busy, Relaxed);
+        let was_busy = core.set_busy(busy);
         if busy && !was_busy {
             // The next idle beat may be seconds away.
-            core.nudge.notify_one();
+            core.verify_all_now();
         }
         core.metrics.fold();
         folds = folds.saturating_add(1);

@@ -1,8 +1,8 @@
 //! How an instance starts.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
@@ -11,16 +11,18 @@ use tokio::time::{Instant as Moment, timeout_at};
 use crate::Error;
 use crate::bus::local::LocalBus;
 use crate::bus::{Bus, BusConfig, BusEvent};
-use crate::core::{Core, OutLane, Phase};
+use crate::core::{Agreement, Core, OutLane, Phase};
 use crate::event::Seal;
 use crate::instance::{Instance, Lifeline, close, keeper};
 use crate::link::Link;
+use crate::lock::Lock;
 use crate::log::LogLimit;
 use crate::metrics::{InstanceInfo, Metrics};
 use crate::outbox::publisher::Publisher;
 use crate::settings::Settings;
 use crate::store::stamps::Stamps;
 use crate::sync::STRIPES;
+use crate::tasks::Tasks;
 use crate::time::Clock;
 use crate::writes::Writes;
 
@@ -38,6 +40,7 @@ pub(super) struct Start {
     id: u64,
     metrics: Arc<Metrics>,
     outages: Arc<LogLimit>,
+    tasks: Arc<Tasks>,
     deadline: Moment,
     pub(super) stripes: usize,
 }
@@ -59,6 +62,7 @@ impl Start {
             id,
             metrics: Metrics::new(info),
             outages: Arc::default(),
+            tasks: Arc::default(),
             deadline,
             stripes: STRIPES,
         }
@@ -73,6 +77,7 @@ impl Start {
             member_timeout: self.settings.member_timeout,
             traffic: self.metrics.traffic(),
             outages: self.outages.clone(),
+            tasks: self.tasks.clone(),
         }
     }
 
@@ -115,6 +120,7 @@ impl Start {
             id,
             metrics,
             outages,
+            tasks,
             deadline,
             stripes,
         } = self;
@@ -131,32 +137,31 @@ impl Start {
             #[cfg(feature = "shared")]
             calls: crate::shared::calls::Calls::new(&settings),
             metrics,
-            caches: RwLock::new(BTreeMap::new()),
+            caches: Lock::new(BTreeMap::new()),
             nudge: Notify::new(),
+            tasks: tasks.clone(),
+            agreement: watch::Sender::new(Agreement::Unknown),
             runtime: tokio::runtime::Handle::current(),
             phase: watch::Sender::new(Phase::Running),
             started: watch::Sender::new(None),
             // Until it has shown that it is idle.
             busy: AtomicBool::new(true),
+            busy_since: AtomicU64::new(clock.now()),
             outages,
             started_at: clock.now(),
             #[cfg(any(test, feature = "test-util"))]
-            applied: std::sync::Mutex::default(),
+            applied: Lock::default(),
             settings,
         });
         let instance = Instance(Arc::new(Lifeline { core: core.clone() }));
         keeper::listen(&core)?;
-        tokio::spawn(Link::new(core.clone(), events).run());
+        let runtime = &core.runtime;
+        tasks.spawn(runtime, "link", Link::new(core.clone(), events).run());
         for lane in 0..core.lane_count() {
-            tokio::spawn(
-                Publisher {
-                    core: core.clone(),
-                    lane,
-                }
-                .run(),
-            );
+            let core = core.clone();
+            tasks.spawn(runtime, "publisher", Publisher { core, lane }.run());
         }
-        tokio::spawn(keeper::keep(core.clone()));
+        tasks.spawn(runtime, "keeper", keeper::keep(core.clone()));
         let mut started = core.started.subscribe();
         // Cloned at once: a guard that lived across an await would keep the future from being spawned.
         let answered = async { started.wait_for(Option::is_some).await.ok()?.clone() };

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::bus::{BusEvent, GapCause, Position};
 use crate::event::{DecodeError, Event, Mac, NOBODY};
 use crate::follower::Heard;
+use crate::link::passed::Place;
 use crate::link::{Link, STASH};
 use crate::metrics::{Dropped, Fence, Gap};
+use crate::without::{Mechanism, without};
 
 impl Link {
     pub(super) fn on_event(&mut self, event: BusEvent) {
@@ -58,13 +61,17 @@ impl Link {
             Some(GapCause::Lagged) => self.core.metrics.gaps[Gap::Lagged].inc(),
             None => {}
         }
+        let now = Instant::now();
         for state in &mut self.lanes {
             state.interrupted = true;
             if cause == Some(GapCause::Disconnected) {
                 state.follower.disconnected(self.round);
             }
+            match cause {
+                None => state.pace.reconnected(now),
+                Some(_) => state.pace.hurry(now),
+            }
         }
-        self.next_round = Instant::now();
     }
 
     fn hear(&mut self, lane: u32, position: Position, payload: &[u8]) {
@@ -79,6 +86,7 @@ impl Link {
         };
         let dropped = match heard {
             Heard::Next => {
+                state.passed.add(position.sequence, xxh3_64(payload));
                 self.announce_applied(lane);
                 self.apply(lane, Some(position), event, true);
                 self.vouch_if_proven(lane);
@@ -94,13 +102,43 @@ impl Link {
             }
             Heard::OtherEpoch => {
                 self.core.metrics.gaps[Gap::Epoch].inc();
-                self.next_round = Instant::now();
+                self.verify_soon(lane);
                 Dropped::OtherEpoch
             }
-            Heard::Duplicate => Dropped::Duplicate,
+            Heard::Duplicate => {
+                self.hear_again(lane, position, payload, event);
+                return;
+            }
             Heard::NotAdopted => Dropped::NotAdopted,
         };
         self.core.metrics.dropped[dropped].inc();
+    }
+
+    /// An event in a place that was passed. Only the very event that was applied there is left out, if
+    /// its bytes were published once: an instance puts its id and its clock into each.
+    ///
+    /// Another one says that the lane's counter went back, and that what was lost of the numbers given
+    /// out again looks like what is applied: the lane's life is doubted.
+    fn hear_again(
+        &mut self,
+        lane: u32,
+        position: Position,
+        payload: &[u8],
+        event: Result<Event, DecodeError>,
+    ) {
+        let state = &mut self.lanes[lane as usize];
+        let place = state.passed.place(position.sequence, xxh3_64(payload));
+        let unique = event.as_ref().is_ok_and(|event| event.origin != NOBODY);
+        if (place == Place::Same && unique) || without(Mechanism::BackwardPositions) {
+            self.core.metrics.dropped[Dropped::Duplicate].inc();
+            return;
+        }
+        if place == Place::Taken {
+            state.follower.distrust(self.round);
+            self.core.metrics.gaps[Gap::Sequence].inc();
+            self.verify_soon(lane);
+        }
+        self.apply(lane, None, event, true);
     }
 
     /// With a key, what the channel says is applied if it is genuine, whatever place it claims:
@@ -120,7 +158,7 @@ impl Link {
         let follower = &mut self.lanes[lane as usize].follower;
         let unique = (event.origin != NOBODY).then_some(mac);
         match follower.hint(position, unique) {
-            Heard::Duplicate => self.core.metrics.dropped[Dropped::Duplicate].inc(),
+            Heard::Duplicate => self.hear_again_signed(lane, position, payload, event),
             Heard::OtherEpoch => {
                 // The next verification finds another epoch by itself.
                 self.core.metrics.gaps[Gap::Epoch].inc();
@@ -128,6 +166,20 @@ impl Link {
             }
             Heard::Next | Heard::Gap | Heard::NotAdopted => self.apply(lane, None, Ok(event), true),
         }
+    }
+
+    /// As [`hear_again`](Self::hear_again), with a key: the place that the event claims is not proven,
+    /// so it raises no doubt. A counter that went back is found by the next verification.
+    fn hear_again_signed(&mut self, lane: u32, position: Position, payload: &[u8], event: Event) {
+        let state = &self.lanes[lane as usize];
+        let confirmed = state.follower.applied();
+        let passed = confirmed.is_some_and(|applied| position.sequence <= applied.sequence);
+        let same = state.passed.place(position.sequence, xxh3_64(payload)) == Place::Same;
+        if !passed || (same && event.origin != NOBODY) || without(Mechanism::BackwardPositions) {
+            self.core.metrics.dropped[Dropped::Duplicate].inc();
+            return;
+        }
+        self.apply(lane, None, Ok(event), true);
     }
 
     /// Applies a page of the journal, without what the subscription has delivered in the same
@@ -141,9 +193,10 @@ impl Link {
         let mut missed = 0;
         for (sequence, payload) in events {
             let read = self.decode(lane, payload);
-            let follower = &mut self.lanes[lane as usize].follower;
+            let state = &mut self.lanes[lane as usize];
+            state.passed.add(*sequence, xxh3_64(payload));
             let mac = read.as_ref().ok().map(|(_, mac)| *mac);
-            if self.core.seal.is_keyed() && follower.confirm(*sequence, mac) {
+            if self.core.seal.is_keyed() && state.follower.confirm(*sequence, mac) {
                 continue;
             }
             missed += 1;

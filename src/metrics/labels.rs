@@ -124,6 +124,8 @@ label! {
         Clock = "clock",
         /// An event asked for it: an outbox somewhere collapsed to the lane.
         Requested = "requested",
+        /// A lane had another number of lanes than this instance, or has it no more.
+        Lanes = "lanes",
     }
 }
 

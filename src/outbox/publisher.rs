@@ -1,7 +1,7 @@
 //! The task that empties a lane's outbox.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::core::{Core, Phase};
@@ -74,7 +74,11 @@ impl Publisher {
             ops: event.ops,
             ..group
         };
-        match core.bus.publish(self.lane, payload, clears).await {
+        let published = match core.agreed().await {
+            Ok(()) => core.bus.publish(self.lane, payload, clears).await,
+            Err(error) => Err(error),
+        };
+        match published {
             Ok(position) => {
                 core.metrics.published.inc();
                 let now = core.clock.now();
@@ -83,7 +87,7 @@ impl Publisher {
                 core.writes.cleared(&group.clears);
                 core.apply_own(self.lane, Some(position), &group.ops);
                 out.outbox().sent(group, position, now);
-                *out.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                out.set_trouble(None);
                 Ok(())
             }
             Err(error) => {
@@ -105,8 +109,7 @@ impl Publisher {
             };
             tracing::warn!(lane = self.lane, failures, suppressed, %error, "cannot publish: {advice}");
         }
-        let out = &core.lanes[self.lane as usize];
-        *out.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        core.lanes[self.lane as usize].set_trouble(Some(error));
     }
 }
 

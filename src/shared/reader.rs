@@ -1,7 +1,6 @@
 //! One cache's side of the shared tier: fetch and store.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -83,8 +82,8 @@ impl<V: Clone + Send + Sync + 'static> Reader<V> {
                 if !lane.up() || !core.bus.connected() {
                     return false;
                 }
-                core.busy.store(true, Relaxed);
-                core.nudge.notify_one();
+                core.set_busy(true);
+                core.verify_key_now(hash);
                 verified.await;
             }
         };
@@ -147,7 +146,7 @@ impl<V: Clone + Send + Sync + 'static> Reader<V> {
         };
         let (part, margin) = match wanted {
             Wanted::Newer => cache.due(),
-            Wanted::Value | Wanted::ValueOfMany => (1_000, 0),
+            Wanted::Value | Wanted::ValueOfMany | Wanted::OfSource => (1_000, 0),
         };
         let fetch = Fetch {
             name: core.calls.secret.name(subject),

@@ -28,7 +28,7 @@ impl<V: Clone + Send + Sync + 'static> Reader<V> {
     /// What a read asks for that would load alone: the right to do so for so long.
     pub(super) fn claim(&self, core: &Core, wanted: Wanted) -> Option<(Claim, Instant)> {
         let wait = match wanted {
-            Wanted::ValueOfMany => None,
+            Wanted::ValueOfMany | Wanted::OfSource => None,
             Wanted::Value | Wanted::Newer => self.shared.single_flight,
         }?;
         let claim = Claim {
@@ -48,7 +48,7 @@ impl<V: Clone + Send + Sync + 'static> Reader<V> {
         let verified = core.stamps.lane(hash).verified.notified();
         let mut verified = std::pin::pin!(verified);
         verified.as_mut().enable();
-        core.nudge.notify_one();
+        core.verify_key_now(hash);
         let _ = timeout(VERIFICATION_WAIT, verified).await;
     }
 

@@ -21,8 +21,11 @@ pub(crate) struct Entry<V> {
 pub(crate) struct Meta {
     pub(crate) packed: Packed,
     /// Hashes of its tags. Shared, so that a hit on a tagged entry copies no list.
-    pub(crate) tags: Option<Arc<Box<[u64]>>>,
+    pub(crate) tags: Tags,
 }
+
+/// Hashes of an entry's tags; most entries have none.
+pub(crate) type Tags = Option<Arc<Box<[u64]>>>;
 
 impl Meta {
     /// What its load saw of the invalidation clock.

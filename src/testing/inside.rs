@@ -27,7 +27,6 @@ pub fn seed(seed: u64) {
 #[must_use]
 pub fn applied(instance: &Instance) -> BTreeMap<u32, (u64, u64)> {
     let applied = instance.core().applied.lock();
-    let applied = applied.expect("nobody panics under it");
     let place = |(lane, position): (&u32, &crate::bus::Position)| {
         (*lane, (position.epoch, position.sequence))
     };
@@ -48,4 +47,21 @@ pub fn counters(instance: &Instance) -> [(&'static str, u64); 8] {
         ("recovered", metrics.recovered_writes.get()),
         ("lane_waits", metrics.lane_waits.total()),
     ]
+}
+
+/// The names of the tasks without which this instance is not coherent.
+#[must_use]
+pub fn tasks(instance: &Instance) -> Vec<&'static str> {
+    instance.core().tasks.names()
+}
+
+/// Ends every task of this name, as a panic in it would.
+pub fn end_task(instance: &Instance, name: &str) {
+    instance.core().tasks.end(name);
+}
+
+/// Lets the moments between two steps in which another thread may run last a millisecond each, on
+/// this thread: a simulation on one thread has no others.
+pub fn widen_windows(wide: bool) {
+    crate::without::widen_windows(wide);
 }

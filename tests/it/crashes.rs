@@ -102,6 +102,22 @@ async fn a_writer_that_dies_between_commit_and_publish() {
     );
 }
 
+/// 1: a write is announced; 2: a replica is promoted that the announcement has not reached, though it
+/// knows the writer; 3: the writer commits; 4: it dies before it publishes.
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_dies_after_a_failover_that_lost_its_announcement_is_finished_for() {
+    let crash = Crash::start().await;
+    let write = crash.announce().await;
+    crash.at(1).await;
+    crash.bus.fail_over_losing(0);
+    crash.bus.drop_intents();
+    crash.at(3).await;
+    crash.source.set(1, 11);
+    crash.die(write).await;
+    let stale = crash.stale_for(10).await;
+    assert!(stale > ms(1_000) && stale <= CRASH_BOUND, "{stale:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_writer_that_dies_before_its_commit_costs_a_load() {
     let crash = Crash::start().await;

@@ -6,6 +6,8 @@ use tokio::time::Instant;
 use unstale::{LocalBus, Outcome};
 
 use crate::support::nodes::{Node, Source, ms, pair, pass};
+#[cfg(feature = "shared")]
+use crate::support::nodes::{Tier, pair_over};
 
 /// As in `pair`, where the second has heard that 7 does not exist.
 async fn refusing() -> (LocalBus, Source, Node, Node) {
@@ -96,4 +98,22 @@ async fn however_many_ask_for_the_latest_the_bus_is_asked_now_and_then() {
     let rounds = b.metric(verified) - before;
     assert!(reads > 5_000, "{reads} reads");
     assert!((100..=210).contains(&rounds), "{rounds} rounds");
+}
+
+/// The server that one instance still speaks to has been replaced, and its shared tier has not heard
+/// of the change.
+#[cfg(feature = "shared")]
+#[tokio::test(start_paused = true)]
+async fn the_latest_value_is_never_that_of_a_tier_whose_server_was_replaced() {
+    let (bus, source, a, b) = pair_over(unstale::Settings::default(), Tier::On).await;
+    source.set(7, 70);
+    a.get(7).await;
+    pass(ms(100)).await;
+    bus.split(0, &[1]);
+    source.set(7, 71);
+    a.cache.invalidate(&7).await.unwrap();
+    // Its verifications are answered too late to be waited for, and the tier in time.
+    bus.faults(1).slow_lane(0, ms(400));
+    let latest = b.cache.latest(&7).await.unwrap();
+    assert_eq!((latest.value, latest.outcome), (Some(71), Outcome::Miss));
 }

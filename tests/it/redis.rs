@@ -9,6 +9,7 @@ mod cluster;
 mod coherence;
 mod connections;
 mod crash;
+mod health;
 mod hostile;
 mod messages;
 mod sentinel;

@@ -1,9 +1,10 @@
 //! An entry past its TTL may stand in for a loader that fails, and nothing worse than that.
 
+use unstale::testing::inside;
 use unstale::{Cache, ErrorKind, Loaded, LocalBus};
 
 use crate::expiry::{OverRows, read_for, rows};
-use crate::support::nodes::{ms, pair, pass};
+use crate::support::nodes::{get, ms, pair, pass};
 
 /// What happens to an entry before its loader fails, past its TTL.
 async fn stale_if_error(
@@ -143,4 +144,37 @@ async fn a_value_past_its_own_ttl_stands_in_for_nothing() {
     source.fail(true);
     pass(ms(5_001)).await;
     assert_eq!(cache.get(&1).await.unwrap_err().kind(), ErrorKind::Load);
+}
+
+/// 1: a load that never begins looks up an entry to stand in for it; 2: the key is invalidated, which
+/// is acknowledged; 3: a read begins, and joins; 4: the load lands with the old value.
+#[tokio::test(start_paused = true)]
+async fn a_read_after_an_acknowledged_invalidation_is_not_answered_by_a_stand_in() {
+    let (_bus, source, a, _b) = pair().await;
+    let cache = rows(&a, "stale")
+        .stale_if_error(ms(60_000))
+        .max_loads(1)
+        .load_timeout(ms(500))
+        .reap_interval(None)
+        .loader_of(&source)
+        .build()
+        .unwrap();
+    source.set(1, 10);
+    cache.get(&1).await.unwrap();
+    read_for(&cache, ms(9_900)).await;
+    pass(ms(500)).await;
+    // Another load takes the only place for so long that this one is given up.
+    source.slow(ms(10_000));
+    let _takes_the_place = get(&cache, 2);
+    pass(ms(1)).await;
+    inside::widen_windows(true);
+    let early = get(&cache, 1);
+    pass(ms(500)).await;
+    source.set(1, 11);
+    source.slow(ms(0));
+    cache.invalidate(&1).await.unwrap();
+    let late = cache.get(&1).await;
+    inside::widen_windows(false);
+    assert_eq!(early.await.unwrap().unwrap(), Some(10), "it began before");
+    assert_ne!(late.ok(), Some(Some(10)), "it began after the invalidation");
 }

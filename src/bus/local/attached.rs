@@ -68,6 +68,12 @@ impl Attached {
         link.map_or_else(Default::default, |link| link.conditions.slow)
     }
 
+    fn slow_lane(&self, lane: u32) -> Option<Duration> {
+        let state = self.bus.0.lock();
+        let (slow, by) = state.links.get(&self.number)?.conditions.slow_lane?;
+        (slow == lane).then_some(by)
+    }
+
     /// Runs a command as soon as it gets through; whether its reply is lost.
     async fn reach<T>(
         &self,
@@ -158,6 +164,9 @@ impl Attached {
             journal: *journal,
         };
         let shares = self.shares.load(Relaxed);
+        if let Some(slow) = self.slow_lane(lane) {
+            on_its_way(slow, Instant::now() + COMMAND_TIMEOUT).await?;
+        }
         let verify = |state: &mut State| {
             let now = state.now();
             let mut published = Vec::new();

@@ -138,6 +138,14 @@ impl LocalBus {
         self.with_link(number, |link| link.conditions.slow = (request, reply));
     }
 
+    pub(crate) fn silence_next_link(&self) {
+        self.0.lock().silent_next = true;
+    }
+
+    pub(crate) fn slow_lane(&self, number: usize, lane: u32, by: Duration) {
+        self.with_link(number, |link| link.conditions.slow_lane = Some((lane, by)));
+    }
+
     pub(crate) fn stall(&self, number: usize) {
         self.with_link(number, |link| {
             link.conditions.held.get_or_insert_default();

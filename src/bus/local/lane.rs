@@ -240,6 +240,10 @@ impl Lane {
         self.journal.clear();
     }
 
+    pub(crate) fn drop_intents(&mut self) {
+        self.members.drop_intents();
+    }
+
     pub(crate) fn drop_members(&mut self) {
         self.members.drop_members();
     }

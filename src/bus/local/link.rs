@@ -38,6 +38,8 @@ pub(super) struct Conditions {
     pub(super) slow: (Duration, Duration),
     /// The instance does not run: its commands wait, and so does what is delivered to it.
     pub(super) stalled: bool,
+    /// Verifications of this lane take so long.
+    pub(super) slow_lane: Option<(u32, Duration)>,
     /// It speaks to the isolated server that was the primary.
     pub(super) isolated: bool,
     /// Publishes wait for this to end.

@@ -156,6 +156,12 @@ impl Members {
     }
 
     #[cfg(any(test, feature = "test-util"))]
+    pub(super) fn drop_intents(&mut self) {
+        self.open.clear();
+        self.recovered.clear();
+    }
+
+    #[cfg(any(test, feature = "test-util"))]
     pub(super) fn drop_members(&mut self) {
         self.seen.clear();
         self.recovered.clear();

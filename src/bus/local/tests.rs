@@ -25,6 +25,7 @@ pub(crate) fn config(instance: u64) -> BusConfig {
         member_timeout: MEMBER_TIMEOUT,
         traffic: Arc::new(Traffic::default()),
         outages: Arc::default(),
+        tasks: Arc::default(),
     }
 }
 

@@ -98,6 +98,7 @@ impl Inspector {
             member_timeout: Duration::ZERO,
             traffic: Arc::default(),
             outages: Arc::default(),
+            tasks: Arc::default(),
         };
         let common = Common::new(vec![self.names(lane)], config, self.address.is_cluster());
         let place = topology::locate(common, &self.address, &self.target).await?;

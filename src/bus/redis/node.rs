@@ -92,8 +92,10 @@ impl Node {
             lanes: Mutex::new(lanes),
             retired: watch::Sender::default(),
         });
-        tasks.spawn(commands::run(Arc::clone(&node)));
-        tasks.spawn(subscription::run(Arc::clone(&node), events.clone()));
+        let watched = &common.config.tasks;
+        watched.spawn_into(tasks, "commands", commands::run(Arc::clone(&node)));
+        let listens = subscription::run(Arc::clone(&node), events.clone());
+        watched.spawn_into(tasks, "subscription", listens);
         node
     }
 

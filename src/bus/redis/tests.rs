@@ -51,6 +51,7 @@ fn bus_config(instance: u64) -> BusConfig {
         member_timeout: Duration::from_secs(5),
         traffic: Arc::default(),
         outages: Arc::default(),
+        tasks: Arc::default(),
     }
 }
 

@@ -1,0 +1,183 @@
+//! When each lane is verified, and what a verification that fails costs.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Link;
+use super::replies::Reply;
+use crate::without::{Mechanism, without};
+
+/// Time between two verifications of a lane on average, whatever asks for them: 200 a second at most.
+const GAP: Duration = Duration::from_millis(5);
+
+/// Verifications that may follow one another at once before [`GAP`] counts: a start, a first cache
+/// with a shared tier and a first read come together.
+const BURST: u32 = 4;
+
+/// The pause after a verification that failed; each further failure doubles it, up to
+/// `verify_interval`. A Redis that refuses at once would else be asked once a round trip, by every
+/// read that finds its entry unverified.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// When one lane is verified next.
+#[derive(Debug)]
+pub(super) struct Pace {
+    due: Instant,
+    /// Nothing makes it due sooner.
+    not_before: Instant,
+    /// When as many as were sent would have been sent one [`GAP`] apart.
+    paid_until: Instant,
+    failures: u32,
+    /// A verification is under way.
+    asking: bool,
+}
+
+impl Pace {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            due: now,
+            not_before: now,
+            paid_until: now,
+            failures: 0,
+            asking: false,
+        }
+    }
+
+    /// When the next one is to be sent; none while one is under way.
+    pub(super) fn due(&self) -> Option<Instant> {
+        (!self.asking).then_some(self.due)
+    }
+
+    /// The next one is to be sent as soon as may be.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.due = self.due.min(now.max(self.not_before));
+    }
+
+    /// A connection was made, which has a pace of its own.
+    pub(super) fn reconnected(&mut self, now: Instant) {
+        self.failures = 0;
+        self.not_before = now;
+        self.hurry(now);
+    }
+
+    fn sent(&mut self, now: Instant, interval: Duration) {
+        self.asking = true;
+        self.due = now + interval;
+        self.paid_until = self.paid_until.max(now) + GAP;
+        self.not_before = now.max(self.paid_until - GAP * (BURST - 1));
+    }
+
+    pub(super) fn succeeded(&mut self) {
+        self.asking = false;
+        self.failures = 0;
+    }
+
+    /// `jitter` is from 0.5 to 1.5: a fleet does not ask in step.
+    pub(super) fn failed(&mut self, now: Instant, longest: Duration, jitter: f64) {
+        self.asking = false;
+        if without(Mechanism::VerificationPace) {
+            return;
+        }
+        let pause = PAUSE.saturating_mul(1 << self.failures.min(10));
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = now + pause.min(longest).mul_f64(jitter);
+        self.due = self.due.max(self.not_before);
+    }
+}
+
+impl Link {
+    /// Sends one round: a verification of each lane that is due. Those that are due soon come along,
+    /// so that one question for the primaries answers for all; those that have not answered yet
+    /// keep no other waiting.
+    pub(super) fn verify_what_is_due(&mut self, now: Instant) {
+        let interval = self.interval();
+        let due = |pace: &Pace, by: Instant| pace.due().is_some_and(|due| due <= by);
+        if !self.lanes.iter().any(|lane| due(&lane.pace, now)) {
+            return;
+        }
+        self.round += 1;
+        let round = self.round;
+        for lane in 0..self.core.lane_count() {
+            let state = &mut self.lanes[lane as usize];
+            if !due(&state.pace, now + interval / 2) || state.pace.not_before > now {
+                continue;
+            }
+            state.pace.sent(now, interval);
+            state.follower.ask(round);
+            let core = self.core.clone();
+            self.replies.spawn(async move {
+                // To the nanosecond: see `Inner::caught_up`. A hit's clock may lag behind it by one
+                // step, which is taken off the bound.
+                let sent_at = core.clock.precise();
+                let result = super::replies::caught(core.bus.verify(lane)).await;
+                Reply::Verified {
+                    lane,
+                    round,
+                    sent_at,
+                    result,
+                }
+            });
+        }
+    }
+
+    /// An instance that serves no reads, has no open writes and waits for no confirmation only
+    /// shows that it is alive; the first read wakes it.
+    fn interval(&self) -> Duration {
+        let settings = &self.core.settings;
+        let lanes = &self.core.lanes;
+        let waits = self.lanes.iter().any(|lane| lane.follower.behind())
+            || lanes.iter().any(|lane| !lane.outbox().settled())
+            || lanes.iter().any(|lane| lane.failing.load(Relaxed))
+            || self.core.writes.len() > 0;
+        if waits || self.core.is_busy() {
+            settings.verify_interval
+        } else {
+            settings.member_timeout / 2
+        }
+    }
+
+    /// Asks for a verification of a lane as soon as may be.
+    pub(super) fn verify_soon(&mut self, lane: u32) {
+        self.lanes[lane as usize].pace.hurry(Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_millis(500);
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_makes_a_lane_due_within_the_pause_after_a_failure() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            pace.sent(now, INTERVAL);
+            assert_eq!(pace.due(), None);
+            pace.failed(now, INTERVAL, 1.0);
+            pace.hurry(now);
+            pauses.push((pace.due().unwrap() - now).as_millis());
+        }
+        assert_eq!(pauses, [50, 100, 200, 400, 500, 500]);
+        pace.reconnected(now);
+        assert_eq!(pace.due(), Some(now));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_verifications_follow_at_once_and_more_have_a_pace() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        let mut at = now;
+        for _ in 0..204 {
+            at = pace.due().unwrap();
+            pace.sent(at, INTERVAL);
+            pace.succeeded();
+            pace.hurry(at);
+        }
+        assert_eq!(at - now, GAP * 200);
+    }
+}
