@@ -34,6 +34,14 @@ use crate::{BoxError, Error, Key, WriteError};
 /// There is no `insert`: a value enters only through a load, which is what makes it possible to
 /// tell whether it was invalidated while it was on its way.
 ///
+/// # Your code inside of a cache
+///
+/// Values are cloned, and keys are compared and cloned, while a part of the store is locked: a value's
+/// `Clone`, and a key's `Clone`, `Eq` and `Drop`, must not call the cache, or the call waits for
+/// itself. A value's `Drop` may: it runs when nothing is locked, though it may run in a task of the
+/// instance, which waits until it returns. A panic in a drop, in a key or in a weigher costs the one
+/// value, and is logged without it.
+///
 /// # Examples
 ///
 /// ```

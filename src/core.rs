@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::bus::{Bus, IntentId, Position};
+use crate::contain::contained;
 use crate::event::{Op, Seal, What};
 use crate::lock::{Guard, Lock};
 use crate::log::LogLimit;
@@ -336,7 +337,16 @@ impl Core {
         {
             match (what, self.target(*cache)) {
                 (What::Lane, _) => self.fence(lane, Fence::Requested),
-                (_, Some(target)) => target.apply(*format, what),
+                // It drops what belongs to the user, and the cache itself if this is the last handle.
+                (_, Some(target)) => {
+                    let applied = contained(|| {
+                        target.apply(*format, what);
+                        drop(target);
+                    });
+                    if applied.is_none() {
+                        self.fence(lane, Fence::Requested);
+                    }
+                }
                 (_, None) => known = false,
             }
         }

@@ -59,6 +59,7 @@
 mod batch;
 mod bus;
 mod cache;
+mod contain;
 mod core;
 mod error;
 mod event;

@@ -6,6 +6,7 @@
 pub(crate) mod entry;
 mod ghosts;
 mod known;
+mod leaving;
 pub(crate) mod packed;
 pub(crate) mod reaper;
 pub(crate) mod refresh;
@@ -14,16 +15,19 @@ pub(crate) mod stamps;
 use std::borrow::Borrow;
 use std::convert::Infallible;
 use std::fmt;
+use std::mem::needs_drop;
 use std::sync::Arc;
 use std::time::Duration;
 
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
-use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
+use quick_cache::{OptionsBuilder, Weighter};
 
+use crate::contain::Contain;
 use crate::metrics::{CacheMetrics, Miss};
 use crate::store::entry::{ByHash, ByKey, Entry, Identity, Meta, Stored, Tags, Verdict, judge};
 use crate::store::ghosts::{Ghosts, Gone};
 use crate::store::known::Known;
+use crate::store::leaving::{Hook, Leaving, free};
 use crate::store::refresh::Refresh;
 use crate::store::stamps::{Lane, Stamp, Stamps};
 use crate::sync::{AtomicBool, AtomicU64, Ordering::*};
@@ -57,6 +61,8 @@ pub(crate) struct StoreOptions {
     /// Loads of unknown keys are limited: remember which keys are known.
     pub(crate) remember_known: bool,
     pub(crate) clock: Clock,
+    /// Runs what belongs to the user.
+    pub(crate) contain: Arc<Contain>,
 }
 
 /// How a lookup ended.
@@ -119,6 +125,8 @@ pub(crate) struct Store<K, V> {
     stamp: AtomicU64,
     shared: Arc<Shared>,
     options: StoreOptions,
+    /// Empties the store at its end; a function of a type that does not name the bounds.
+    empty: fn(&Self),
 }
 
 /// What eviction, which runs inside quick_cache, shares with the store.
@@ -134,6 +142,13 @@ impl<K, V> fmt::Debug for Store<K, V> {
         f.debug_struct("Store")
             .field("options", &self.options)
             .finish_non_exhaustive()
+    }
+}
+
+/// Whichever task lets go of the last handle comes here: none may end by it.
+impl<K, V> Drop for Store<K, V> {
+    fn drop(&mut self) {
+        (self.empty)(self);
     }
 }
 
@@ -153,7 +168,6 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             capacity: options.capacity,
             max_bytes: options.max_bytes,
         };
-        let absent = (options.capacity / ABSENT_SHARE).max(1);
         Self {
             values: build(weigh.clone(), &shared),
             absences: build(
@@ -171,6 +185,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             stamp: AtomicU64::new(0),
             shared,
             options,
+            empty: Self::empty,
         }
     }
 
@@ -333,14 +348,14 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
                 }
                 let inserted = self.place(&self.values, stored, entry);
                 if inserted == Insertion::Stored && self.has_absences.load(SeqCst) {
-                    self.absences.remove(&ByHash(stored.hash));
+                    self.take(&self.absences, stored.hash);
                 }
                 inserted
             }
             None => {
                 // SeqCst with the stamp: see `drop_hash`.
                 self.has_absences.store(true, SeqCst);
-                self.forget(self.values.remove(&ByHash(stored.hash)).as_ref());
+                self.take(&self.values, stored.hash);
                 let inserted = self.place(&self.absences, stored, Entry { value: (), meta });
                 // Not if it was discarded: whoever invalidated the key meanwhile may have made it.
                 if let (Some(known), Insertion::Stored) = (&self.known, inserted) {
@@ -351,11 +366,41 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         }
     }
 
+    /// Runs [`put`](Self::put), in which a key's `Clone` and `Eq` and a value's `Clone` are called,
+    /// and drops what makes way when no lock is held.
     fn place<T: Clone>(
         &self,
         cache: &Cache<Stored<K>, Entry<T>, Weigh, Identity, Hook>,
         stored: &Stored<K>,
         entry: Entry<T>,
+    ) -> Insertion {
+        let (contain, packed) = (&self.options.contain, entry.meta.packed);
+        let (mut leaving, mut counted) = (Leaving::default(), false);
+        let put = contain.run("a key or a value that is stored", || {
+            self.put(cache, stored, entry, &mut leaving, &mut counted)
+        });
+        let inserted = put.unwrap_or_else(|| {
+            // Whether it was stored is unknown, so it is not to be.
+            let ours = |held: &Entry<T>| held.meta.packed == packed;
+            if let Some((stored, entry)) = cache.remove_if(&ByHash(stored.hash), ours) {
+                leaving.add(stored, entry);
+            }
+            if counted {
+                self.shared.bytes.fetch_sub(packed.bytes(), Relaxed);
+            }
+            Insertion::Busy
+        });
+        leaving.free(contain);
+        inserted
+    }
+
+    fn put<T: Clone>(
+        &self,
+        cache: &Cache<Stored<K>, Entry<T>, Weigh, Identity, Hook>,
+        stored: &Stored<K>,
+        entry: Entry<T>,
+        leaving: &mut Leaving<K, T>,
+        counted: &mut bool,
     ) -> Insertion {
         // What is replaced keeps its key, so another key with the same hash makes way first: in its
         // place our value would be served under its name.
@@ -367,19 +412,24 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             }
         };
         let mut placed = cache.entry(stored, Some(Duration::ZERO), replace);
-        if let EntryResult::Removed(_, other) = &placed {
-            self.subtract(&other.meta);
+        if let EntryResult::Removed(other, entry) = placed {
+            self.subtract(&entry.meta);
+            leaving.add(other, entry);
             placed = cache.entry(stored, Some(Duration::ZERO), replace);
         }
         let guard = match placed {
             EntryResult::Vacant(guard) => guard,
             EntryResult::Replaced(guard, old) => {
                 self.subtract(&old.meta);
+                leaving.replaces(old);
                 guard
             }
-            EntryResult::Retained(_) | EntryResult::Removed(..) | EntryResult::Timeout => {
+            EntryResult::Removed(other, entry) => {
+                self.subtract(&entry.meta);
+                leaving.add(other, entry);
                 return Insertion::Busy;
             }
+            EntryResult::Retained(_) | EntryResult::Timeout => return Insertion::Busy,
         };
         if let Some(newest) = self.outdated(stored.hash, &entry.meta) {
             return Insertion::Discarded(newest);
@@ -387,10 +437,12 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         // Counted first: an eviction that takes it out again at once must find it counted.
         let bytes = entry.meta.bytes();
         self.shared.bytes.fetch_add(bytes, Relaxed);
-        match guard.insert(entry) {
+        *counted = true;
+        match guard.insert_with_lifecycle(entry, leaving) {
             Ok(()) => Insertion::Stored,
             Err(entry) => {
                 self.subtract(&entry.meta);
+                *counted = false;
                 match self.newest(stored.hash, entry.meta.tags()) {
                     newest if newest > entry.meta.token() => Insertion::Discarded(newest),
                     _ => Insertion::Busy,
@@ -470,11 +522,38 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     /// raises the stamp, then reads `has_absences`. All four are SeqCst, so one of the two sees
     /// the other.
     fn drop_hash(&self, hash: u64) -> bool {
-        let value = self.values.remove(&ByHash(hash));
-        self.forget(value.as_ref());
-        let absence =
-            self.has_absences.load(SeqCst) && self.absences.remove(&ByHash(hash)).is_some();
-        value.is_some() || absence
+        let value = self.take(&self.values, hash);
+        let absence = self.has_absences.load(SeqCst) && self.take(&self.absences, hash);
+        value || absence
+    }
+
+    /// Takes a hash out, and drops what it held when no lock is held; whether there was an entry.
+    fn take<T: Clone>(
+        &self,
+        cache: &Cache<Stored<K>, Entry<T>, Weigh, Identity, Hook>,
+        hash: u64,
+    ) -> bool {
+        let contain = &self.options.contain;
+        // A placeholder's key is dropped in there.
+        let taken = contain.run("the drop of a key", || cache.remove(&ByHash(hash)));
+        let Some((stored, entry)) = taken.flatten() else {
+            return false;
+        };
+        self.subtract(&entry.meta);
+        free(contain, stored, entry);
+        true
+    }
+
+    /// Hands out entry by entry, so that a drop that panics keeps no other one from its own.
+    fn empty(&self) {
+        if needs_drop::<K>() || needs_drop::<V>() {
+            for (stored, entry) in self.values.drain() {
+                free(&self.options.contain, stored, entry);
+            }
+            for (stored, entry) in self.absences.drain() {
+                free(&self.options.contain, stored, entry);
+            }
+        }
     }
 
     /// Drops every entry with this tag, in O(1); they leave memory when met or reaped.
@@ -496,15 +575,10 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         self.values.len() + self.absences.len()
     }
 
-    /// Bytes held, as the weigher says.
+    /// Bytes held, as the weigher says. After a panic of the user's code an entry may have been taken
+    /// off twice.
     pub(crate) fn bytes(&self) -> u64 {
-        self.shared.bytes.load(Relaxed)
-    }
-
-    fn forget(&self, removed: Option<&(Stored<K>, Entry<V>)>) {
-        if let Some((_, entry)) = removed {
-            self.subtract(&entry.meta);
-        }
+        self.shared.bytes.load(Relaxed).cast_signed().max(0) as u64
     }
 
     fn subtract(&self, meta: &Meta) {
@@ -563,21 +637,5 @@ impl Weigh {
 impl<K, T> Weighter<Stored<K>, Entry<T>> for Weigh {
     fn weight(&self, _: &Stored<K>, entry: &Entry<T>) -> u64 {
         self.of(&entry.meta)
-    }
-}
-
-/// Sees what the store evicts to make room.
-#[derive(Clone)]
-struct Hook(Arc<Shared>);
-
-impl<K, T> Lifecycle<Stored<K>, Entry<T>> for Hook {
-    type RequestState = ();
-
-    fn on_evict(&self, (): &mut (), stored: Stored<K>, entry: Entry<T>) {
-        self.0.bytes.fetch_sub(entry.meta.bytes(), Relaxed);
-        self.0.metrics.evictions.inc();
-        self.0
-            .ghosts
-            .put(stored.hash, Gone::Evicted, self.0.clock.now());
     }
 }

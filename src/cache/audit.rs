@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::Key;
 use crate::cache::inner::Inner;
+use crate::contain::{Contain, guarded};
 use crate::core::Phase;
 use crate::key::KeyRef;
 use crate::log::LogLimit;
@@ -41,6 +42,7 @@ pub(crate) struct Audit<V> {
     same: Box<Same<V>>,
     places: Arc<Semaphore>,
     log: LogLimit,
+    contain: Arc<Contain>,
 }
 
 impl<V> fmt::Debug for Audit<V> {
@@ -52,13 +54,20 @@ impl<V> fmt::Debug for Audit<V> {
 }
 
 impl<V> Audit<V> {
-    pub(crate) fn new(share: f64, same: Box<Same<V>>) -> Self {
+    pub(crate) fn new(share: f64, same: Box<Same<V>>, contain: Arc<Contain>) -> Self {
         Self {
             share,
             same,
             places: Arc::new(Semaphore::new(AUDITS)),
             log: LogLimit::default(),
+            contain,
         }
+    }
+
+    /// Whether two values are the same; `None` if the comparison panics.
+    fn same(&self, served: &V, source: &V) -> Option<bool> {
+        let same = || (self.same)(served, source);
+        self.contain.run("the comparison of the audit", same)
     }
 }
 
@@ -104,9 +113,13 @@ where
             key: key.to_owned(),
             served: served.cloned(),
         };
-        self.core()
-            .runtime
-            .spawn(hit.watch(Arc::downgrade(self), place));
+        let (cache, metrics) = (Arc::downgrade(self), self.metrics.clone());
+        self.core().runtime.spawn(async move {
+            // The loader runs in there, and values are dropped.
+            if !guarded(Box::pin(hit.watch(cache, place))).await {
+                metrics.audits[Audited::Failed].inc();
+            }
+        });
     }
 }
 
@@ -158,7 +171,11 @@ where
         };
         match timeout(inner.options.load_timeout, load).await {
             Ok(Ok(loaded)) => match (&self.served, &loaded.value) {
-                (Some(served), Some(source)) if (audit.same)(served, source) => Compared::Same,
+                (Some(served), Some(source)) => match audit.same(served, source) {
+                    Some(true) => Compared::Same,
+                    Some(false) => Compared::Differs,
+                    None => Compared::Unknown,
+                },
                 (None, None) => Compared::Same,
                 _ => Compared::Differs,
             },
@@ -172,7 +189,7 @@ where
             return false;
         };
         match (inner.store.lookup(self.hash, &self.key), &self.served) {
-            (Found::Value { value, .. }, Some(served)) => (audit.same)(served, &value),
+            (Found::Value { value, .. }, Some(served)) => audit.same(served, &value) == Some(true),
             (Found::Absent { .. }, None) => true,
             _ => false,
         }

@@ -15,6 +15,7 @@ use crate::cache::inner::{Inner, Weigher};
 use crate::cache::refresh::Pauses;
 use crate::cache::tier::Tier;
 use crate::cache::unknown::UnknownLoads;
+use crate::contain::Contain;
 use crate::core::Core;
 use crate::flight::Flights;
 use crate::instance::Lifeline;
@@ -324,6 +325,7 @@ where
             ));
         }
         let metrics = core.metrics.cache(&self.name, info(&options));
+        let contain = Arc::new(Contain::new(&self.name, core.clock));
         let store_options = StoreOptions {
             cache: id,
             capacity: options.capacity,
@@ -335,6 +337,7 @@ where
             refresh: Refresh::new(options.refresh_ahead, options.refresh_before.map(nanos)),
             remember_known: options.unknown_loads.is_some(),
             clock: core.clock,
+            contain: contain.clone(),
         };
         let tier = tier(
             #[cfg(feature = "shared")]
@@ -351,10 +354,10 @@ where
             audit: self
                 .same
                 .zip(options.audit)
-                .map(|(same, share)| Audit::new(share, same)),
+                .map(|(same, share)| Audit::new(share, same, contain.clone())),
             loader: self.loader,
             batch_loader: self.batch_loader,
-            weigher: self.weigher,
+            weigher: self.weigher.map(|weigh| contained_weigher(weigh, contain)),
             tier,
             permits: Semaphore::new(options.max_loads),
             unknown_loads: options
@@ -373,6 +376,17 @@ where
         }
         Ok(Cache(inner))
     }
+}
+
+/// What a weigher that panics cannot weigh is too large to be stored.
+fn contained_weigher<K: 'static, V: 'static>(
+    weigh: Arc<Weigher<K, V>>,
+    contain: Arc<Contain>,
+) -> Arc<Weigher<K, V>> {
+    Arc::new(move |key, value| {
+        let weighed = contain.run("the weigher", || weigh(key, value));
+        weighed.unwrap_or(u64::MAX)
+    })
 }
 
 /// The cache's side of the shared tier, if it has one.

@@ -3,18 +3,15 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
-use crate::bus::BoxFuture;
 use crate::cache::tier::{Job, Turn};
+use crate::contain::guarded;
 
 /// Reads that wait at most, a few hundred bytes each. 32 workers with answers in 1 ms take half of
 /// [`PATIENCE`] for so many; those behind them would miss their turn as soon as Redis is slower.
@@ -103,6 +100,7 @@ impl Worker {
             } else {
                 Turn::Missed
             };
+            // Those who wait for a job that panics are told by what the panic drops.
             guarded(job(turn)).await;
             // What the others have learnt in the same moment, that Redis is silent say, comes first.
             yield_now().await;
@@ -125,16 +123,6 @@ impl Drop for Worker {
         };
         drop(waiting);
     }
-}
-
-/// Runs a job to its end, or until it panics: the program's own code runs in it. Those who wait for it
-/// are told by what the panic drops.
-async fn guarded(mut job: BoxFuture<'static, ()>) {
-    poll_fn(|cx| {
-        let polled = catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(cx)));
-        polled.unwrap_or(Poll::Ready(()))
-    })
-    .await;
 }
 
 #[cfg(test)]

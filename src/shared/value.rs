@@ -5,12 +5,13 @@
 //! ```
 
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use miniz_oxide::deflate::compress_to_vec;
 use miniz_oxide::inflate::decompress_to_vec_with_limit;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::contain::contained;
 
 /// It does not exist; no MessagePack follows.
 const ABSENT: u8 = 1;
@@ -108,8 +109,8 @@ impl<V> Layout<'_, V> {
             out.push(flags | ABSENT);
             return Ok(out);
         };
-        let written = catch_unwind(AssertUnwindSafe(|| self.codec.write(value)));
-        let plain = written.ok().flatten().ok_or(Unfit::Broken)?;
+        let written = contained(|| self.codec.write(value));
+        let plain = written.flatten().ok_or(Unfit::Broken)?;
         let length = u32::try_from(plain.len()).map_err(|_| Unfit::Oversized)?;
         if plain.len() > self.max_bytes {
             return Err(Unfit::Oversized);
@@ -157,8 +158,8 @@ impl<V> Layout<'_, V> {
         if plain.len() > self.max_bytes {
             return None;
         }
-        let read = catch_unwind(AssertUnwindSafe(|| self.codec.read(plain)));
-        let value = Some(read.ok().flatten()?);
+        let read = contained(|| self.codec.read(plain));
+        let value = Some(read.flatten()?);
         Some(Content { value, own_ttl })
     }
 }

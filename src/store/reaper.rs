@@ -1,48 +1,100 @@
 //! Frees the memory of entries that nobody asks for any more.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::store::Store;
-use crate::store::entry::Meta;
+use quick_cache::sync::Cache;
+
+use crate::store::entry::{ByHash, Entry, Identity, Meta, Stored};
 use crate::store::ghosts::Gone;
+use crate::store::leaving::{Hook, free};
+use crate::store::{Store, Weigh};
 use crate::time::Nanos;
+use crate::without::{Mechanism, without};
 
 /// A sweep may use at most one part in this many of a core, however large the store is.
 const DUTY: u32 = 50;
 
+/// Fewest entries that a pass looks for. More than an eighth of the store it never takes at a time:
+/// what is noted of them is 8 bytes each, and eight passes go over all.
+const PASS: usize = 1_024;
+
 impl<K: Eq + Clone, V: Clone> Store<K, V> {
     /// Drops what is past its TTL (by more than `keep`, for entries that a failing loader may fall
     /// back on) and what an invalidation of its tags, cache or lane has left behind; returns how
-    /// many. `retain` blocks one shard at a time.
+    /// many.
     pub(crate) fn sweep(&self, now: Nanos, keep: Nanos) -> u64 {
         // Lowered by inserts during the sweep, so that none of them is overlooked.
         self.next_expiry.store(u64::MAX, Relaxed);
-        let reaped = Cell::new(0_u64);
-        let next = Cell::new(u64::MAX);
-        let stays = |hash: u64, meta: &Meta, keep: Nanos, expired: Gone| {
-            let gone = if self.stamped(self.stamps.lane(hash), meta) {
-                Some(Gone::Fenced)
-            } else {
-                let keep = if meta.hard_ttl() { 0 } else { keep };
-                let until = meta.expires_at().saturating_add(keep);
-                next.set(next.get().min(until));
-                (now >= until).then_some(expired)
-            };
-            if let Some(why) = gone {
-                reaped.set(reaped.get() + 1);
-                self.shared.ghosts.put(hash, why, meta.expires_at());
-                self.subtract(meta);
+        self.sweep_part(&self.values, now, keep, Gone::Expired)
+            + self.sweep_part(&self.absences, now, 0, Gone::Negative)
+    }
+
+    /// A look blocks one shard at a time and drops nothing; entries leave one by one, and are dropped
+    /// when no lock is held. 1: the look notes an entry; 2: a load replaces it; 3: its hash is removed
+    /// only if what is there now is to leave as well.
+    fn sweep_part<T: Clone>(
+        &self,
+        cache: &Cache<Stored<K>, Entry<T>, Weigh, Identity, Hook>,
+        now: Nanos,
+        keep: Nanos,
+        expired: Gone,
+    ) -> u64 {
+        let most = (cache.len() / 8).max(PASS);
+        let mut reaped = 0;
+        loop {
+            let (found, next) = (RefCell::new(Vec::new()), Cell::new(u64::MAX));
+            cache.retain(|stored, entry| {
+                match self.leaves(stored.hash, &entry.meta, now, keep, expired) {
+                    Err(until) => next.set(next.get().min(until)),
+                    Ok(_) if without(Mechanism::DropsOutsideLocks) => return false,
+                    Ok(_) if found.borrow().len() < most => found.borrow_mut().push(stored.hash),
+                    Ok(_) => {}
+                }
+                true
+            });
+            let found = found.into_inner();
+            for hash in &found {
+                let mut why = expired;
+                let removed = cache.remove_if(&ByHash(*hash), |entry| {
+                    let leaves = self.leaves(*hash, &entry.meta, now, keep, expired);
+                    why = leaves.unwrap_or(why);
+                    leaves.is_ok()
+                });
+                if let Some((stored, entry)) = removed {
+                    reaped += 1;
+                    self.shared.ghosts.put(*hash, why, entry.meta.expires_at());
+                    self.subtract(&entry.meta);
+                    free(&self.options.contain, stored, entry);
+                }
             }
-            gone.is_none()
-        };
-        self.values
-            .retain(|stored, entry| stays(stored.hash, &entry.meta, keep, Gone::Expired));
-        self.absences
-            .retain(|stored, entry| stays(stored.hash, &entry.meta, 0, Gone::Negative));
-        self.next_expiry.fetch_min(next.get(), Relaxed);
-        reaped.get()
+            if found.len() < most {
+                self.next_expiry.fetch_min(next.get(), Relaxed);
+                return reaped;
+            }
+        }
+    }
+
+    /// Why an entry leaves; else when it will.
+    fn leaves(
+        &self,
+        hash: u64,
+        meta: &Meta,
+        now: Nanos,
+        keep: Nanos,
+        expired: Gone,
+    ) -> Result<Gone, Nanos> {
+        if self.stamped(self.stamps.lane(hash), meta) {
+            return Ok(Gone::Fenced);
+        }
+        let keep = if meta.hard_ttl() { 0 } else { keep };
+        let until = meta.expires_at().saturating_add(keep);
+        if now >= until {
+            Ok(expired)
+        } else {
+            Err(until)
+        }
     }
 
     /// Whether a sweep could find anything.

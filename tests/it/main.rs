@@ -6,6 +6,7 @@ mod audit;
 #[cfg(feature = "cli")]
 mod cli;
 mod coherence;
+mod contained;
 mod crashes;
 mod dashboards;
 #[cfg(feature = "cli")]

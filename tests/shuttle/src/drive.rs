@@ -71,6 +71,7 @@ impl Instance {
             refresh: None,
             remember_known: false,
             clock: Clock(NOW),
+            contain: Arc::default(),
         };
         Self {
             store: Arc::new(Store::new(

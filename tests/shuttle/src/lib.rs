@@ -5,6 +5,7 @@
 //! sequentially consistent here, so a missing `Acquire` is not found; that reads and writes happen
 //! in an order that lets a stale value through is.
 
+mod contain;
 pub mod drive;
 mod metrics;
 #[allow(dead_code, reason = "these tests do not need all of it")]
