@@ -15,6 +15,7 @@ use crate::event::{Op, Seal, What};
 use crate::lock::{Guard, Lock};
 use crate::log::LogLimit;
 use crate::metrics::{Collapse, Fence, Metrics};
+use crate::outbox::own::Own;
 use crate::outbox::{Collapsed, Item, Outbox, Waiter};
 use crate::settings::Settings;
 use crate::store::stamps::{Stamps, lane_of};
@@ -73,6 +74,8 @@ pub(crate) struct Core {
     pub(crate) busy_since: AtomicU64,
     /// One line for all that follows from a Redis that is away or slow.
     pub(crate) outages: Arc<LogLimit>,
+    /// Another instance has this one's id.
+    pub(crate) strangers: LogLimit,
     pub(crate) started_at: Nanos,
     /// What each lane has applied, for tests that judge causality.
     #[cfg(any(test, feature = "test-util"))]
@@ -106,6 +109,7 @@ pub(crate) struct OutLane {
     applied: Lock<Option<Position>>,
     /// The last own event that was applied again once it was acknowledged.
     echoed: Lock<Option<Position>>,
+    pub(crate) own: Own,
 }
 
 /// The life of an instance.
@@ -136,6 +140,7 @@ impl OutLane {
             trouble: Lock::new(None),
             applied: Lock::new(None),
             echoed: Lock::new(None),
+            own: Own::default(),
         }
     }
 

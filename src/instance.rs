@@ -130,7 +130,7 @@ impl Instance {
     /// Dropping the future stops what was started.
     pub async fn start(settings: Settings) -> Result<Self, Error> {
         settings.validate()?;
-        let start = Start::new(settings, Clock::Kernel);
+        let start = Start::new(settings, Clock::Kernel)?;
         match start.settings.redis_url.clone() {
             None => start.on(LocalBus::default()).await,
             #[cfg(feature = "redis")]
@@ -155,7 +155,8 @@ impl Instance {
     /// As [`start`](Self::start).
     pub async fn start_on(bus: &LocalBus, settings: Settings) -> Result<Self, Error> {
         settings.validate()?;
-        Start::new(settings, Clock::Kernel).on(bus.clone()).await
+        let start = Start::new(settings, Clock::Kernel)?;
+        start.on(bus.clone()).await
     }
 
     /// As [`start_on`](Self::start_on), on tokio's clock, which tests pause and advance.
@@ -165,9 +166,8 @@ impl Instance {
         settings: Settings,
     ) -> Result<Self, Error> {
         settings.validate()?;
-        Start::new(settings, Clock::Tokio(Moment::now()))
-            .on(bus.clone())
-            .await
+        let start = Start::new(settings, Clock::Tokio(Moment::now()))?;
+        start.on(bus.clone()).await
     }
 
     /// As [`start_on_tokio_clock`](Self::start_on_tokio_clock), in a fraction of the memory.
@@ -178,9 +178,35 @@ impl Instance {
         stripes: usize,
     ) -> Result<Self, Error> {
         settings.validate()?;
-        let mut start = Start::new(settings, Clock::Tokio(Moment::now()));
+        let mut start = Start::new(settings, Clock::Tokio(Moment::now()))?;
         start.stripes = stripes;
         start.on(bus.clone()).await
+    }
+
+    /// As [`start_small`](Self::start_small), with the id of another one: a copy of it.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) async fn start_copy(
+        bus: &LocalBus,
+        settings: Settings,
+        (id, stripes): (u64, usize),
+    ) -> Result<Self, Error> {
+        settings.validate()?;
+        let mut start = Start::new(settings, Clock::Tokio(Moment::now()))?;
+        (start.id, start.stripes) = (id, stripes);
+        start.on(bus.clone()).await
+    }
+
+    /// As [`start`](Self::start), with the id of another one: a copy of it.
+    #[cfg(all(feature = "redis", any(test, feature = "test-util")))]
+    pub(crate) async fn start_copy_on_redis(
+        settings: Settings,
+        url: String,
+        id: u64,
+    ) -> Result<Self, Error> {
+        settings.validate()?;
+        let mut start = Start::new(settings, Clock::Kernel)?;
+        start.id = id;
+        start.on_redis(url).await
     }
 
     #[cfg(any(test, feature = "test-util"))]

@@ -65,6 +65,7 @@ mod error;
 mod event;
 mod flight;
 mod follower;
+mod identity;
 mod instance;
 mod key;
 mod link;

@@ -15,6 +15,7 @@ use crate::bus::redis::inspect::{Inspector, Missing};
 use crate::bus::redis::{RedisBus, RedisConfig};
 use crate::bus::{Bus, BusConfig, BusEvent, GapCause, Position};
 use crate::event::{DecodeError, Event, Mac, NOBODY, Op, Seal, What};
+use crate::identity;
 use crate::key::{cache_id, tag_hash, too_long};
 use crate::metrics::Traffic;
 use crate::outbox::GROUP_KEYS;
@@ -227,7 +228,10 @@ impl Access {
     /// With the number of lanes that the fleet has; where there is none yet, that of the settings.
     async fn open(settings: &Settings) -> Result<Self, Error> {
         let lanes = Server::open(settings).await?.lanes().await?;
-        let (id, lanes) = (fastrand::u64(1..), lanes.unwrap_or(settings.lanes));
+        let (id, lanes) = (
+            identity::instance(Clock::Kernel)?,
+            lanes.unwrap_or(settings.lanes),
+        );
         let config_of_bus = BusConfig {
             namespace: settings.namespace.clone(),
             instance: id,

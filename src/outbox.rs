@@ -4,6 +4,7 @@
 //! form by themselves and nobody waits for them. Everything is bounded, and overload turns into
 //! more invalidation: keys become their cache, caches become the lane.
 
+pub(crate) mod own;
 pub(crate) mod publisher;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use crate::bus::{Intent, IntentId};
 use crate::core::{Core, Phase, Target};
 use crate::event::{Event, NOBODY};
+use crate::identity;
 use crate::metrics::WriteOutcome;
 use crate::outbox::{Group, Item};
 use crate::settings::WritePolicy;
@@ -40,10 +41,6 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    pub(crate) fn items(&self) -> Vec<Item> {
-        self.parts.iter().map(|(_, item)| *item).collect()
-    }
-
     /// The local drop comes before the event is published, so that the publisher itself never
     /// serves what its peers have dropped.
     pub(crate) fn drop_local(&self) {
@@ -59,7 +56,6 @@ pub(crate) struct Writes(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    next: u64,
     open: BTreeMap<IntentId, Open>,
 }
 
@@ -91,10 +87,10 @@ impl Writes {
         if table.open.len() >= MAX_OPEN {
             return None;
         }
-        table.next += 1;
         let mut id = [0; 16];
         id[..8].copy_from_slice(&instance.to_be_bytes());
-        id[8..].copy_from_slice(&table.next.to_be_bytes());
+        // Not a counter: a copy of the process would count alike, and clear this one's intents.
+        id[8..].copy_from_slice(&identity::unique().to_be_bytes());
         let uncleared = payloads.len();
         table.open.insert(
             id,

@@ -13,6 +13,7 @@ use crate::bus::local::LocalBus;
 use crate::bus::{Bus, BusConfig, BusEvent};
 use crate::core::{Agreement, Core, OutLane, Phase};
 use crate::event::Seal;
+use crate::identity;
 use crate::instance::{Instance, Lifeline, close, keeper};
 use crate::link::Link;
 use crate::lock::Lock;
@@ -37,7 +38,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Start {
     pub(super) settings: Settings,
     clock: Clock,
-    id: u64,
+    pub(super) id: u64,
     metrics: Arc<Metrics>,
     outages: Arc<LogLimit>,
     tasks: Arc<Tasks>,
@@ -46,7 +47,7 @@ pub(super) struct Start {
 }
 
 impl Start {
-    pub(super) fn new(settings: Settings, clock: Clock) -> Self {
+    pub(super) fn new(settings: Settings, clock: Clock) -> Result<Self, Error> {
         let info = InstanceInfo {
             namespace: settings.namespace.clone(),
             lanes: settings.lanes,
@@ -54,9 +55,9 @@ impl Start {
             verify_interval: settings.verify_interval,
             member_timeout: settings.member_timeout,
         };
-        let id = fastrand::u64(1..);
+        let id = identity::instance(clock)?;
         let deadline = Moment::now() + START_WAIT;
-        Self {
+        Ok(Self {
             settings,
             clock,
             id,
@@ -65,7 +66,7 @@ impl Start {
             tasks: Arc::default(),
             deadline,
             stripes: STRIPES,
-        }
+        })
     }
 
     fn bus_config(&self) -> BusConfig {
@@ -148,6 +149,7 @@ impl Start {
             busy: AtomicBool::new(true),
             busy_since: AtomicU64::new(clock.now()),
             outages,
+            strangers: LogLimit::default(),
             started_at: clock.now(),
             #[cfg(any(test, feature = "test-util"))]
             applied: Lock::default(),

@@ -239,7 +239,7 @@ impl Link {
     ) {
         let core = &self.core;
         match event {
-            Ok(event) if event.origin == core.id => {
+            Ok(event) if event.origin == core.id && self.is_own(lane, &event) => {
                 // Dropped here before it was published; see the outbox.
                 core.metrics.dropped[Dropped::Own].inc();
                 core.apply_own(lane, position, &event.ops);
@@ -248,6 +248,9 @@ impl Link {
                 }
             }
             Ok(event) => {
+                if event.origin == core.id {
+                    self.note_stranger();
+                }
                 core.metrics.applied.inc();
                 if !core.apply(lane, &event.ops) {
                     core.metrics.dropped[Dropped::UnknownCache].inc();
@@ -257,6 +260,25 @@ impl Link {
                 core.metrics.dropped[Dropped::Undecodable].inc();
                 self.fence_undecodable(lane, &error.to_string());
             }
+        }
+    }
+
+    /// Whether this instance has sent an event that has its id. A copy of the process has the id too:
+    /// what the copy dropped was not dropped here.
+    fn is_own(&self, lane: u32, event: &Event) -> bool {
+        self.core.lanes[lane as usize].own.has(event.sent) || without(Mechanism::ForeignEchoes)
+    }
+
+    fn note_stranger(&self) {
+        let core = &self.core;
+        core.metrics.dropped[Dropped::Stranger].inc();
+        if let Some(suppressed) = core.strangers.allow(core.clock.now()) {
+            tracing::error!(
+                suppressed,
+                "another instance has this instance's id: was this process forked or cloned while \
+                 it ran? Its events are applied, but its writes count as this instance's; start \
+                 both again"
+            );
         }
     }
 

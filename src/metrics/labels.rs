@@ -66,6 +66,9 @@ label! {
         Duplicate = "duplicate",
         /// This instance published it, and applied it before that.
         Own = "own",
+        /// It has this instance's id, but another instance published it: a copy of this process. It
+        /// was applied, not dropped.
+        Stranger = "stranger",
         /// It belongs to another epoch than the one this instance follows.
         OtherEpoch = "other_epoch",
         /// No epoch of its lane has been adopted yet.

@@ -65,7 +65,7 @@ impl Publisher {
         let out = &core.lanes[self.lane as usize];
         let event = Event {
             origin: core.id,
-            sent: core.clock.precise(),
+            sent: out.own.stamp(core.clock.precise(), core.settings.journal),
             ops: group.ops,
         };
         let payload = core.seal.encode(self.lane, &event);

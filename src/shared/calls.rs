@@ -1,7 +1,6 @@
 //! What the caches of one instance share: the secret, the bound on calls, the breakers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -11,6 +10,7 @@ use crate::Error;
 use crate::bus::BoxFuture;
 use crate::bus::shared::{Claim, ClaimId};
 use crate::core::Core;
+use crate::identity;
 use crate::settings::Settings;
 use crate::shared::breaker::Breaker;
 use crate::shared::names::Secret;
@@ -66,7 +66,6 @@ pub(crate) struct Calls {
     /// Places for those who wait for another instance's load.
     pub(crate) waiters: Arc<Semaphore>,
     breakers: Box<[Breaker]>,
-    claims: AtomicU64,
 }
 
 /// Why there is no answer.
@@ -88,13 +87,12 @@ impl Calls {
             queue: Arc::new(Queue::new(CALLS)),
             waiters: Arc::new(Semaphore::new(WAITERS)),
             breakers: (0..settings.lanes).map(|_| Breaker::default()).collect(),
-            claims: AtomicU64::new(0),
         }
     }
 
-    /// A claim of this instance that no other has.
-    pub(crate) fn claim(&self, instance: u64) -> ClaimId {
-        let number = self.claims.fetch_add(1, Relaxed);
+    /// A claim that no instance has, nor a copy of this one.
+    pub(crate) fn claim(instance: u64) -> ClaimId {
+        let number = identity::unique();
         (u128::from(instance) << 64 | u128::from(number)).to_be_bytes()
     }
 

@@ -12,6 +12,7 @@ use crate::cache::tier::{Read, Waiting, Wanted};
 use crate::core::Core;
 use crate::flight::Leader;
 use crate::metrics::SharedWait;
+use crate::shared::calls::Calls;
 use crate::shared::reader::{Asked, Reader};
 
 /// The first pause of somebody who waits for another instance's value; each further one doubles it.
@@ -32,7 +33,7 @@ impl<V: Clone + Send + Sync + 'static> Reader<V> {
             Wanted::Value | Wanted::Newer => self.shared.single_flight,
         }?;
         let claim = Claim {
-            id: core.calls.claim(core.id),
+            id: Calls::claim(core.id),
             millis: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1),
         };
         Some((claim, Instant::now() + wait))

@@ -18,9 +18,41 @@ pub async fn start_small(bus: &LocalBus, settings: Settings) -> Result<Instance,
     Instance::start_small(bus, settings, STRIPES).await
 }
 
-/// Makes everything random that follows on this thread a function of `seed`.
+/// As [`start_small`], with an id that another instance may have: what a process is that was cloned
+/// while it ran.
+///
+/// # Errors
+///
+/// As [`Instance::start_on`].
+pub async fn start_with_id(bus: &LocalBus, settings: Settings, id: u64) -> Result<Instance, Error> {
+    Instance::start_copy(bus, settings, (id, STRIPES)).await
+}
+
+/// As [`start_with_id`], on the Redis at `url`.
+///
+/// # Errors
+///
+/// As [`Instance::start`].
+#[cfg(feature = "redis")]
+pub async fn start_on_redis_with_id(
+    settings: Settings,
+    url: String,
+    id: u64,
+) -> Result<Instance, Error> {
+    Instance::start_copy_on_redis(settings, url, id).await
+}
+
+/// What tells this instance from all others.
+#[must_use]
+pub fn id(instance: &Instance) -> u64 {
+    instance.core().id
+}
+
+/// Makes everything random that follows on this thread a function of `seed`, the ids of instances on a
+/// [`LocalBus`] and tokio's clock included.
 pub fn seed(seed: u64) {
     fastrand::seed(seed);
+    crate::identity::seeded::begin();
 }
 
 /// Up to which epoch and sequence this instance has applied the events of each lane.

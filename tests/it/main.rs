@@ -7,6 +7,7 @@ mod audit;
 mod cli;
 mod coherence;
 mod contained;
+mod copies;
 mod crashes;
 mod dashboards;
 #[cfg(feature = "cli")]
