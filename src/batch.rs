@@ -4,7 +4,6 @@ use std::borrow::Borrow;
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::core::Target;
 use crate::instance::Lifeline;
 use crate::key::KeyRef;
 use crate::outbox::Item;
@@ -45,7 +44,7 @@ pub struct Batch {
 impl std::fmt::Debug for Batch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Batch")
-            .field("items", &self.change.parts.len())
+            .field("items", &self.change.items.len())
             .finish_non_exhaustive()
     }
 }
@@ -54,7 +53,7 @@ impl Batch {
     pub(crate) fn new(lifeline: Arc<Lifeline>) -> Self {
         Self {
             lifeline,
-            change: Change { parts: Vec::new() },
+            change: Change { items: Vec::new() },
             refused: None,
         }
     }
@@ -120,8 +119,8 @@ impl Batch {
             return Err(error);
         }
         let core = self.lifeline.core();
-        self.change.drop_local();
-        let queued = core.enqueue(&self.change.items(), None)?;
+        self.change.drop_local(core);
+        let queued = core.enqueue(&self.change.items, None)?;
         core.acknowledged(queued).await
     }
 

@@ -7,6 +7,7 @@ mod latest;
 mod load;
 mod many;
 mod refresh;
+mod registration;
 mod target;
 pub(crate) mod tier;
 mod unknown;
@@ -19,9 +20,9 @@ use std::time::Duration;
 
 pub use builder::CacheBuilder;
 use inner::Inner;
+use registration::Registration;
 use tier::Wanted;
 
-use crate::core::Target;
 use crate::key::{KeyRef, tag_hash, too_long};
 use crate::loader::Loaded;
 use crate::outbox::Item;
@@ -62,11 +63,11 @@ use crate::{BoxError, Error, Key, WriteError};
 /// # Ok(())
 /// # }
 /// ```
-pub struct Cache<K, V>(pub(crate) Arc<Inner<K, V>>);
+pub struct Cache<K, V>(pub(crate) Arc<Inner<K, V>>, Arc<Registration>);
 
 impl<K, V> Clone for Cache<K, V> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self(self.0.clone(), self.1.clone())
     }
 }
 
@@ -395,9 +396,7 @@ where
         Q: KeyRef<K> + ?Sized,
     {
         let item = self.key_item(key).map_err(WriteError::Refused)?;
-        let change = Change {
-            parts: vec![(self.0.clone() as Arc<dyn Target>, item)],
-        };
+        let change = Change { items: vec![item] };
         writes::write(self.0.core(), change, commit).await
     }
 

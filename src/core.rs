@@ -32,6 +32,8 @@ pub(crate) trait Target: Send + Sync {
     fn apply(&self, format: u32, what: &What);
     /// Drops one item that this instance invalidates.
     fn drop_local(&self, item: Item);
+    /// Its last handle is gone: what is still loaded for it is not stored.
+    fn retire(&self);
     /// Brings its gauges up to date and returns how many reads it has served so far.
     fn measure(&self) -> u64;
 }

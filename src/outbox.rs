@@ -39,6 +39,14 @@ pub(crate) enum Item {
     Cache { cache: u32, format: u32 },
 }
 
+impl Item {
+    pub(crate) fn cache(&self) -> u32 {
+        match self {
+            Self::Key { cache, .. } | Self::Tag { cache, .. } | Self::Cache { cache, .. } => *cache,
+        }
+    }
+}
+
 /// Waits for the acknowledgement of what was pushed.
 pub(crate) type Waiter = watch::Receiver<Option<Result<(), Error>>>;
 

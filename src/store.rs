@@ -570,6 +570,11 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         self.stamp.fetch_max(now, SeqCst);
     }
 
+    /// Nothing is stored from now on.
+    pub(crate) fn retire(&self) {
+        self.stamp.fetch_max(Stamp::MAX, SeqCst);
+    }
+
     /// Entries held, those no longer served included.
     pub(crate) fn len(&self) -> usize {
         self.values.len() + self.absences.len()

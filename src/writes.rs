@@ -10,7 +10,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::bus::{Intent, IntentId};
-use crate::core::{Core, Phase, Target};
+use crate::core::{Core, Phase};
 use crate::event::{Event, NOBODY};
 use crate::identity;
 use crate::metrics::WriteOutcome;
@@ -37,15 +37,21 @@ const RECORDINGS: usize = 3;
 
 /// What a write or an invalidation changes.
 pub(crate) struct Change {
-    pub(crate) parts: Vec<(Arc<dyn Target>, Item)>,
+    pub(crate) items: Vec<Item>,
 }
 
 impl Change {
     /// The local drop comes before the event is published, so that the publisher itself never
     /// serves what its peers have dropped.
-    pub(crate) fn drop_local(&self) {
-        for (target, item) in &self.parts {
-            target.drop_local(*item);
+    ///
+    /// Caches are looked up by name: nothing here keeps one alive, or with it the instance.
+    /// 1: a write begins; 2: its cache is dropped, and another one takes the name; 3: the write is
+    /// published, and the new cache takes its echo for what it has dropped.
+    pub(crate) fn drop_local(&self, core: &Core) {
+        for item in &self.items {
+            if let Some(target) = core.target(item.cache()) {
+                target.drop_local(*item);
+            }
         }
     }
 }
@@ -221,7 +227,7 @@ impl OpenWrite<'_> {
     /// the other half has passed as well.
     async fn announce(&mut self) -> Result<(), Error> {
         let core = self.core;
-        let items = self.change.items();
+        let items = self.change.items.clone();
         let payloads: Vec<_> = (0..core.lane_count())
             .filter_map(|lane| Some((lane, payload_of(core, &items, lane)?)))
             .collect();
@@ -271,8 +277,8 @@ impl OpenWrite<'_> {
         if without(Mechanism::PublishAfterCommit) {
             return Ok(());
         }
-        self.change.drop_local();
-        let waiters = self.core.enqueue(&self.change.items(), self.intent)?;
+        self.change.drop_local(self.core);
+        let waiters = self.core.enqueue(&self.change.items, self.intent)?;
         self.core.acknowledged(waiters).await
     }
 }
@@ -321,24 +327,24 @@ impl Drop for OpenWrite<'_> {
         }
         let core = self.core;
         let change = Change {
-            parts: std::mem::take(&mut self.change.parts),
+            items: std::mem::take(&mut self.change.items),
         };
         if !self.began {
             // Nothing was committed. The intent may be recorded all the same: clear it.
             if self.intent.is_some() {
-                let _ = core.enqueue(&change.items(), self.intent);
+                let _ = core.enqueue(&change.items, self.intent);
             }
             return;
         }
         if !self.failed {
             core.metrics.writes[WriteOutcome::Abandoned].inc();
         }
-        change.drop_local();
+        change.drop_local(core);
         if without(Mechanism::PublishAtDeadline) {
-            let _ = core.enqueue(&change.items(), self.intent);
+            let _ = core.enqueue(&change.items, self.intent);
             return;
         }
-        let _ = core.enqueue(&change.items(), None);
+        let _ = core.enqueue(&change.items, None);
         // Without a place among the open writes (only under `available`) there is no second time:
         // it is what bounds the tasks that wait here.
         let Some(intent) = self.intent else { return };
@@ -354,8 +360,8 @@ impl Drop for OpenWrite<'_> {
                 () = sleep(left) => {}
             }
             if let Some(core) = again.upgrade() {
-                change.drop_local();
-                let _ = core.enqueue(&change.items(), Some(intent));
+                change.drop_local(&core);
+                let _ = core.enqueue(&change.items, Some(intent));
             }
         });
     }

@@ -13,10 +13,11 @@ use crate::cache::Cache;
 use crate::cache::audit::{Audit, Same};
 use crate::cache::inner::{Inner, Weigher};
 use crate::cache::refresh::Pauses;
+use crate::cache::registration::Registration;
 use crate::cache::tier::Tier;
 use crate::cache::unknown::UnknownLoads;
 use crate::contain::Contain;
-use crate::core::Core;
+use crate::core::{Core, Target};
 use crate::flight::Flights;
 use crate::instance::Lifeline;
 use crate::key::cache_id;
@@ -314,6 +315,8 @@ where
         let id = cache_id(&self.name);
         let mut caches = core.caches.lock();
         if let Some(other) = caches.get(&id).and_then(Weak::upgrade) {
+            // With the last handle of the other one its values are dropped, and that under no lock.
+            drop(caches);
             return Err(Error::new(
                 ErrorKind::Settings,
                 format!(
@@ -369,12 +372,19 @@ where
             metrics,
         });
         let weak: Weak<Inner<K, V>> = Arc::downgrade(&inner);
-        caches.insert(id, weak.clone());
+        let registered: Weak<dyn Target> = weak.clone();
+        caches.insert(id, registered.clone());
         drop(caches);
         if inner.options.reap_interval.is_some() {
             drop(core.tasks.spawn_alone(&core.runtime, "reaper", reap(weak)));
         }
-        Ok(Cache(inner))
+        let registration = Registration {
+            core,
+            id,
+            cache: registered,
+            metrics: inner.metrics.clone(),
+        };
+        Ok(Cache(inner, Arc::new(registration)))
     }
 }
 

@@ -15,6 +15,11 @@ where
     /// Drops one item here; the caller has it published.
     fn drop_item(&self, item: Item, source: Source) {
         let kind = match item {
+            // Of another cache that had the name: see `apply`.
+            Item::Key { format, .. } | Item::Tag { format, .. } if format != K::FORMAT => {
+                self.store.invalidate_all();
+                Invalidated::Cache
+            }
             Item::Key { hash, .. } => {
                 self.store.invalidate_key(hash);
                 Invalidated::Key
@@ -72,6 +77,10 @@ where
 
     fn drop_local(&self, item: Item) {
         self.drop_item(item, Source::Local);
+    }
+
+    fn retire(&self) {
+        self.store.retire();
     }
 
     fn measure(&self) -> u64 {
