@@ -193,6 +193,12 @@ impl Outbox {
             hashes,
         });
         if self.sent_hashes > self.bound || self.sent.len() > SENT_MESSAGES {
+            // 1: an event is acknowledged by a primary; 2: another one takes its place, without the
+            // event; 3: later events are acknowledged in the new epoch, and all of them become one.
+            // With the position of 3 it would be confirmed, with that of 1 it goes out again.
+            let replaced = |sent: &Sent| sent.position.epoch != position.epoch;
+            let other = self.sent.iter().find(|sent| replaced(sent));
+            let position = other.map_or(position, |sent| sent.position);
             let mut all = self.sent.drain(..).flat_map(|sent| sent.ops).collect();
             collapse(&mut all);
             self.sent_hashes = 0;

@@ -205,3 +205,24 @@ fn closing_fails_what_waits_and_refuses_what_comes() {
     assert_eq!(answer.unwrap().unwrap_err().kind(), ErrorKind::Closed);
     assert!(outbox.push([key(1, 2)], None, 0).is_none());
 }
+
+/// 1: an event is acknowledged by a primary; 2: it is replaced, without the event; 3: so many events
+/// of the new epoch follow, before the next verification, that all become one.
+#[test]
+fn an_event_of_a_replaced_primary_goes_out_again_although_it_was_merged() {
+    let mut outbox = Outbox::new(1_024);
+    outbox.push([key(1, 1)], None, 0).unwrap();
+    let lost = outbox.take().unwrap();
+    outbox.sent(lost, at(1, 70), 1);
+    for n in 0..2 {
+        outbox
+            .push(keys(n * 1_000..(n + 1) * 1_000), None, 2)
+            .unwrap();
+        let group = outbox.take().unwrap();
+        outbox.sent(group, at(2, 1 + n), 2);
+    }
+    assert_eq!(outbox.confirm(at(2, 2), 3, 3), 1);
+    let again = outbox.take().unwrap();
+    assert_eq!(again.ops[0].what, What::Cache);
+    assert_eq!(outbox.confirm(at(2, 2), 4, 4), 0);
+}
