@@ -43,6 +43,11 @@ impl<V> Loaded<V> {
     /// Replaces the cache's TTL (or its negative TTL) for this entry.
     ///
     /// A hard limit: neither jitter nor a refresh nor `stale_if_error` serves the entry longer.
+    ///
+    /// Each instance measures it by its own monotonic clock, from the moment when the load began. A
+    /// value that is found in the shared tier has its age from the clock of the Redis server: by as
+    /// much as that is set back meanwhile, the value may live longer, and never longer than a whole
+    /// TTL more.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);

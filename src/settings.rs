@@ -23,6 +23,8 @@ use problems::{Place, Problems};
 
 pub(crate) use cache::CacheOptions;
 pub use cache::CacheSettings;
+#[cfg(feature = "shared")]
+pub(crate) use cache::single_flight;
 
 /// What an instance starts with.
 ///

@@ -291,6 +291,10 @@ where
     pub fn build(self) -> Result<Cache<K, V>, Error> {
         let core = self.lifeline.core().clone();
         let options = core.settings.for_cache(&self.name, &self.code)?;
+        #[cfg(feature = "shared")]
+        if let Some(wait) = self.shared.as_ref().and_then(|shared| shared.single_flight) {
+            crate::settings::single_flight(&self.name, wait)?;
+        }
         if options.max_bytes.is_some() && self.weigher.is_none() {
             return Err(Error::new(
                 ErrorKind::Settings,

@@ -68,6 +68,22 @@ pub(crate) struct CacheOptions {
     pub(crate) shared_ttl: Option<Duration>,
 }
 
+/// Whether a cache may wait so long for another instance's load.
+///
+/// # Errors
+///
+/// `Settings`, as for a value of [`CacheSettings`] that is out of bounds.
+#[cfg(feature = "shared")]
+pub(crate) fn single_flight(cache: &str, wait: Duration) -> Result<(), Error> {
+    let mut problems = Problems::in_code();
+    if let Err(why) = bounds::call_timeout(&wait) {
+        let place = Place::of_cache(cache, "fleet_single_flight");
+        let shown = humantime::format_duration(wait).to_string();
+        problems.report(place, &shown, why);
+    }
+    problems.into_result()
+}
+
 impl Settings {
     /// Resolves one cache's options: its own variables win over its builder's calls (`code`),
     /// which win over the settings for all caches.

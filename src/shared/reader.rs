@@ -239,7 +239,7 @@ impl<V: Clone + Send + Sync + 'static> Reader<V> {
         }
         let content = self.layout().read(body)?;
         let age = millis(fetched.now.saturating_sub(head.born));
-        let left = millis(head.expires.saturating_sub(fetched.now));
+        let left = left(&head, fetched.now);
         let exists = content.value.is_some();
         let left = if content.own_ttl {
             left
@@ -408,6 +408,36 @@ where
     }
 }
 
+/// How long a value may live from now on; never longer than it might when its load began, should the
+/// server's clock have been set back since.
+fn left(head: &Head, now: u64) -> Nanos {
+    let whole = head.expires.saturating_sub(head.born);
+    millis(head.expires.saturating_sub(now).min(whole))
+}
+
 fn millis(millis: u64) -> Nanos {
     nanos(Duration::from_millis(millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_clock_that_is_set_back_prolongs_no_ttl_that_came_with_a_value() {
+        let position = Position {
+            epoch: 1,
+            sequence: 1,
+        };
+        let head = Head {
+            position,
+            born: 1_000_000,
+            expires: 1_120_000,
+            digest: [0; 16],
+            tags: Box::default(),
+        };
+        let seconds = |now| left(&head, now) / 1_000_000_000;
+        assert_eq!([1_000_000, 1_090_000, 1_200_000].map(seconds), [120, 30, 0]);
+        assert_eq!(seconds(400_000), 120, "set back by ten minutes");
+    }
 }

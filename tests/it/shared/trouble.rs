@@ -1,7 +1,9 @@
 //! Redis is slow or away: instances go on from memory and their loaders.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
-use unstale::{LocalBus, Outcome, Settings, Shared};
+use unstale::{LocalBus, Outcome, Settings, Shared, testing};
 
 use super::{Node, SECOND, three};
 use crate::support::nodes::{Source, metric, ms, pass};
@@ -108,4 +110,31 @@ async fn without_a_record_everything_is_loaded_until_a_verification_begins_one()
     b.get(2).await;
     pass(ms(1)).await;
     assert_eq!(a.outcome(2).await, Outcome::Shared);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_the_fleet_that_no_clock_holds_is_refused_when_the_cache_is_built() {
+    let bus = LocalBus::default();
+    let instance = testing::start_on(&bus, Settings::default()).await.unwrap();
+    for (wait, fits) in [
+        (Duration::ZERO, false),
+        (ms(1), true),
+        (Duration::from_secs(3_600), true),
+        (Duration::from_secs(3_601), false),
+        (Duration::from_millis(u64::MAX), false),
+        (Duration::MAX, false),
+    ] {
+        let cache = instance
+            .cache::<u64, u64>("waits")
+            .loader(|key: u64| async move { Ok::<_, std::io::Error>(key) })
+            .shared(Shared::new().fleet_single_flight(wait))
+            .build();
+        match cache {
+            Ok(cache) => assert!(fits && cache.get(&1).await.unwrap() == Some(1), "{wait:?}"),
+            Err(error) => {
+                assert!(!fits, "{wait:?}: {error}");
+                assert!(error.to_string().contains("fleet_single_flight"), "{error}");
+            }
+        }
+    }
 }
