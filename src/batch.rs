@@ -8,7 +8,7 @@ use crate::instance::Lifeline;
 use crate::key::KeyRef;
 use crate::outbox::Item;
 use crate::writes::{self, Change};
-use crate::{Cache, Error, Key, WriteError};
+use crate::{Cache, Error, ErrorKind, Key, WriteError};
 
 /// Keys, tags and caches that change together, in one database transaction say: one message for
 /// each lane. Begin with [`Instance::batch`](crate::Instance::batch).
@@ -37,7 +37,7 @@ use crate::{Cache, Error, Key, WriteError};
 pub struct Batch {
     lifeline: Arc<Lifeline>,
     change: Change,
-    /// The first key that cannot be used; nothing is done then.
+    /// The first item that cannot be used; nothing is done then.
     refused: Option<Error>,
 }
 
@@ -58,7 +58,8 @@ impl Batch {
         }
     }
 
-    /// Adds a key. The cache must be of the instance that began the batch.
+    /// Adds a key. The cache must be of the instance that began the batch, or the batch is refused with
+    /// an error of kind `Settings`.
     pub fn key<K, V, Q>(mut self, cache: &Cache<K, V>, key: &Q) -> Self
     where
         K: Key + Clone + Borrow<Q> + 'static,
@@ -99,9 +100,19 @@ impl Batch {
         K: Key + Clone + 'static,
         V: Clone + Send + Sync + 'static,
     {
-        self.change
-            .parts
-            .push((cache.0.clone() as Arc<dyn Target>, item));
+        let (own, other) = (self.lifeline.core(), cache.0.core());
+        if !Arc::ptr_eq(own, other) {
+            // Published for the batch's fleet, the item would be heard by nobody who has the cache.
+            let message = format!(
+                "the batch is of the instance {:016x} in {:?}, and the cache {:?} of the instance \
+                 {:016x} in {:?}: begin a batch with each",
+                own.id, own.settings.namespace, cache.0.name, other.id, other.settings.namespace,
+            );
+            let error = Error::new(ErrorKind::Settings, message);
+            self.refused.get_or_insert(error);
+            return self;
+        }
+        self.change.items.push(item);
         self
     }
 

@@ -209,6 +209,11 @@ where
     /// it is polled (an `async` block does not; the handle of a task that runs already would):
     /// what it read earlier could have been invalidated before the cache knew of the load.
     ///
+    /// The same holds of a database transaction that is open already: under `REPEATABLE READ` (the
+    /// default of MySQL) or `SERIALIZABLE` every query sees the state of the transaction's first one,
+    /// so such a load reads what was current before it began, and stores it as though it were current
+    /// now. Begin the transaction inside of `load`, or read outside of it.
+    ///
     /// # Examples
     ///
     /// ```

@@ -285,3 +285,32 @@ async fn a_batch_invalidates_keys_tags_and_caches_in_every_lane() {
     );
     assert_eq!(a.instance.health().open_writes, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_with_a_cache_of_another_instance_is_refused_and_changes_nothing() {
+    let (_bus, source, a, b) = pair().await;
+    source.set(1, 10);
+    a.get(1).await;
+    b.get(1).await;
+    let mixed = || a.instance.batch().key(&a.cache, &1).all(&b.cache);
+    let error = mixed().invalidate().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Settings);
+    let named = error.to_string();
+    for instance in [&a.instance, &b.instance] {
+        let id = format!("{:016x}", unstale::testing::inside::id(instance));
+        assert!(named.contains(&id), "{named}");
+    }
+    let committed = AtomicBool::new(false);
+    let commit = async {
+        committed.store(true, SeqCst);
+        Ok::<_, io::Error>(())
+    };
+    let refused = mixed().write(commit).await.unwrap_err();
+    assert!(matches!(refused, WriteError::Refused(error) if error.kind() == ErrorKind::Settings));
+    assert!(!committed.load(SeqCst));
+    pass(ms(100)).await;
+    for node in [&a, &b] {
+        assert_eq!(node.outcome(1).await, Outcome::Hit);
+        assert_eq!(node.metric("unstale_events_published_total"), 0);
+    }
+}
