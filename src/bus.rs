@@ -29,6 +29,11 @@ pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// At 100,000 messages a second this is 160 ms of an instance doing nothing else.
 pub(crate) const EVENT_QUEUE: usize = 16_384;
 
+/// Bytes that the messages in a subscriber's queue take at most, each with its place. Full messages of
+/// our own are 8 KiB: half of the places; more than that is a flood of foreign ones.
+#[cfg(feature = "redis")]
+pub(crate) const EVENT_BYTES: usize = 64 << 20;
+
 /// Journal entries one [`Bus::journal`] call returns at most; the caller asks again for the rest.
 pub(crate) const JOURNAL_PAGE: usize = 512;
 

@@ -36,6 +36,9 @@ const GRACE: Duration = Duration::from_millis(20);
 /// one more gap.
 const STASH: usize = 4_096;
 
+/// Bytes of the payloads that wait in all lanes together: two lanes full of our own largest messages.
+const STASH_BYTES: usize = 64 << 20;
+
 /// Events taken from the bus before replies and timers get their turn.
 const BURST: usize = 128;
 
@@ -49,6 +52,8 @@ pub(crate) struct Link {
     round: Round,
     /// The last round in which lane 0 had the number of lanes that this instance has.
     agreed: Option<Round>,
+    /// Bytes of the payloads in all lanes' stashes.
+    stashed: usize,
     log: LogLimit,
 }
 
@@ -99,6 +104,7 @@ impl Link {
             replies: JoinSet::new(),
             round: 0,
             agreed: None,
+            stashed: 0,
             log: LogLimit::default(),
         }
     }

@@ -45,8 +45,8 @@ const MIN_SHARD_ENTRIES: usize = 256;
 /// Weight of a full store when bytes are bounded as well as entries.
 const FULL: u64 = 1 << 40;
 
-/// "Does not exist" may take this part of the capacity, so that requests for unknown keys cannot
-/// push out what exists.
+/// "Does not exist" may take this part of the capacity, and of the bytes where those are bounded, so that
+/// requests for unknown keys cannot push out what exists.
 const ABSENT_SHARE: usize = 10;
 
 /// What a store needs to know of its cache.
@@ -164,16 +164,20 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             metrics,
             clock: options.clock,
         });
+        let absent = (options.capacity / ABSENT_SHARE).max(1);
+        let absent_bytes = options.max_bytes.map(|bytes| bytes / ABSENT_SHARE as u64);
         let weigh = Weigh {
             capacity: options.capacity,
-            max_bytes: options.max_bytes,
+            max_bytes: options
+                .max_bytes
+                .map(|bytes| bytes - absent_bytes.unwrap_or(0)),
         };
         Self {
             values: build(weigh.clone(), &shared),
             absences: build(
                 Weigh {
                     capacity: absent,
-                    max_bytes: None,
+                    max_bytes: absent_bytes,
                 },
                 &shared,
             ),

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::marker::PhantomData;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -154,8 +154,8 @@ where
     }
 
     /// Bounds bytes as well; `weigh` says how many an entry takes. An entry too large for its part
-    /// of the store is served but not stored, and counted (`unstale_oversized_total`). Defaults to
-    /// no bound.
+    /// of the store is served but not stored, and counted (`unstale_oversized_total`). What is known
+    /// not to exist has a tenth of the bytes, and takes its key's and 64. Defaults to no bound.
     pub fn max_bytes(
         mut self,
         bytes: u64,
@@ -370,7 +370,7 @@ where
             unknown_loads: options
                 .unknown_loads
                 .map(|limit| UnknownLoads::new(limit, core.clock)),
-            waiting: AtomicUsize::new(0),
+            waiting: AtomicU64::new(0),
             pauses: Pauses::default(),
             options,
             metrics,

@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -73,7 +73,8 @@ pub(crate) struct Inner<K, V> {
     pub(crate) permits: Semaphore,
     /// None unless loads of unknown keys are limited.
     pub(crate) unknown_loads: Option<UnknownLoads>,
-    pub(crate) waiting: AtomicUsize,
+    /// Loads that wait for their turn, and the bytes of their keys.
+    pub(crate) waiting: AtomicU64,
     pub(crate) pauses: Pauses,
     pub(crate) metrics: Arc<CacheMetrics>,
 }

@@ -1,7 +1,7 @@
 //! One load: its turn, its token, and what becomes of its value.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
@@ -12,6 +12,7 @@ use crate::cache::tier::{Arrived, Read, Ticket, Turn, Waiting, Wanted};
 use crate::cache::unknown::give_back;
 use crate::core::Phase;
 use crate::flight::Leader;
+use crate::key::canonical;
 use crate::loader::{Load, Loaded, MAX_TAGS};
 use crate::metrics::{CacheMetrics, LaneWait, LoadOutcome};
 use crate::store::entry::{Meta, Stored, Tags};
@@ -23,7 +24,21 @@ use crate::without::{Mechanism, window, without};
 use crate::{Error, ErrorKind, Key};
 
 /// Loads that may wait for their turn in one cache. Each is a task of about 1 KiB.
-const MAX_WAITING: usize = 65_536;
+const MAX_WAITING: u64 = 65_536;
+
+/// Bytes that the keys of those loads take together, which may be of 64 KiB each.
+const MAX_WAITING_BYTES: u64 = 64 << 20;
+
+/// Where a number of loads begins in a count of both; below it are bytes.
+const ONE_WAITS: u64 = 1 << 40;
+
+/// What a remembered absence takes beyond its key.
+const ABSENCE: usize = 64;
+
+/// How many bytes a key takes, as far as anyone can tell: its canonical ones.
+pub(crate) fn length(key: &impl Key) -> usize {
+    canonical(key).map_or(0, |bytes| bytes.len())
+}
 
 impl<K, V> Inner<K, V>
 where
@@ -83,7 +98,7 @@ where
             Ok(loan) => loan,
             Err(error) => return self.fail(leader, error, LoadOutcome::Limited).await,
         };
-        let permit = match self.permit().await {
+        let permit = match self.permit(|| length(leader.key())).await {
             Ok(permit) => permit,
             Err(error) => {
                 give_back(loan);
@@ -137,7 +152,10 @@ where
     }
 
     /// A place among the loads that run; waits for it at most `load_timeout`.
-    pub(crate) async fn permit(&self) -> Result<SemaphorePermit<'_>, Error> {
+    pub(crate) async fn permit(
+        &self,
+        keys: impl FnOnce() -> usize,
+    ) -> Result<SemaphorePermit<'_>, Error> {
         if let Ok(permit) = self.permits.try_acquire() {
             return Ok(permit);
         }
@@ -148,7 +166,7 @@ where
             );
             Error::new(ErrorKind::Overloaded, message)
         };
-        let place = Place::take(&self.waiting).ok_or_else(overloaded)?;
+        let place = Place::take(&self.waiting, keys()).ok_or_else(overloaded)?;
         let permit = timeout(self.options.load_timeout, self.permits.acquire()).await;
         drop(place);
         match permit {
@@ -216,7 +234,8 @@ where
         let value = &arrived.value;
         let bytes = match (&self.weigher, value) {
             (Some(weigh), Some(value)) => weigh(leader.key(), value),
-            _ => 0,
+            (Some(_), None) => (length(leader.key()) + ABSENCE) as u64,
+            (None, _) => 0,
         };
         let token = self.token_to_store(leader.hash(), &arrived.tags, arrived.token);
         let meta = Meta {
@@ -397,18 +416,50 @@ impl Drop for InFlight<'_> {
 }
 
 /// A place among those who wait for a load to begin.
-pub(crate) struct Place<'a>(&'a AtomicUsize);
+pub(crate) struct Place<'a> {
+    waiting: &'a AtomicU64,
+    takes: u64,
+}
 
 impl<'a> Place<'a> {
-    pub(crate) fn take(waiting: &'a AtomicUsize) -> Option<Self> {
-        let place = Self(waiting);
+    /// For loads of keys that take so many bytes.
+    pub(crate) fn take(waiting: &'a AtomicU64, bytes: usize) -> Option<Self> {
+        let takes = ONE_WAITS + (bytes as u64).min(MAX_WAITING_BYTES);
+        let place = Self { waiting, takes };
+        let all = waiting.fetch_add(takes, Relaxed) + takes;
         // Dropped at once, and so given back, when there is none.
-        (waiting.fetch_add(1, Relaxed) < MAX_WAITING).then_some(place)
+        (all / ONE_WAITS <= MAX_WAITING && all % ONE_WAITS <= MAX_WAITING_BYTES).then_some(place)
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.waiting.fetch_sub(self.takes, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loads_that_wait_are_bounded_by_number_and_by_the_bytes_of_their_keys() {
+        let waiting = AtomicU64::new(0);
+        let fits = |bytes: usize| {
+            let mut places = Vec::new();
+            while let Some(place) = Place::take(&waiting, bytes) {
+                places.push(place);
+            }
+            places.len() as u64
+        };
+        assert_eq!(fits(0), MAX_WAITING);
+        assert_eq!(fits(10), MAX_WAITING);
+        assert_eq!(fits(65_536), MAX_WAITING_BYTES / 65_536);
+        assert_eq!(
+            fits(usize::MAX),
+            1,
+            "a batch whose keys take more than all waits alone"
+        );
+        assert_eq!(waiting.load(Relaxed), 0, "all places are given back");
     }
 }

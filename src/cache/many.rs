@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::cache::inner::{Began, Inner};
-use crate::cache::load::{InFlight, Landed};
+use crate::cache::load::{InFlight, Landed, length};
 use crate::cache::tier::{Read, Ticket, Turn, Wanted};
 use crate::cache::unknown::Admitted;
 use crate::cache::{Cache, Lookup, Outcome};
@@ -181,7 +181,8 @@ where
         if leaders.is_empty() {
             return;
         }
-        let permit = match self.permit().await {
+        let keys = || leaders.iter().map(|leader| length(leader.key())).sum();
+        let permit = match self.permit(keys).await {
             Ok(permit) => permit,
             Err(error) => {
                 self.settle_many(loan, 0);

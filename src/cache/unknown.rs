@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::cache::inner::Inner;
-use crate::cache::load::Place;
+use crate::cache::load::{Place, length};
 use crate::flight::Leader;
 use crate::metrics::LoadOutcome;
 use crate::time::{Clock, Nanos};
@@ -185,7 +185,9 @@ where
     /// Before a load begins: a token if its key is unknown, nothing if it needs none.
     pub(crate) async fn admit(&self, hash: u64, key: &K) -> Result<Option<Loan<'_>>, Error> {
         match &self.unknown_loads {
-            Some(limit) if !self.store.is_known(hash, key) => self.lend(limit).await.map(Some),
+            Some(limit) if !self.store.is_known(hash, key) => {
+                self.lend(limit, length(key)).await.map(Some)
+            }
             _ => Ok(None),
         }
     }
@@ -203,7 +205,8 @@ where
         if unknown.is_empty() {
             return Admitted::known(leaders);
         }
-        match self.lend(limit).await {
+        let keys = unknown.iter().map(|leader| length(leader.key())).sum();
+        match self.lend(limit, keys).await {
             Ok(loan) => {
                 let known = leaders.len();
                 leaders.extend(unknown);
@@ -228,8 +231,8 @@ where
         give_back(loan);
     }
 
-    async fn lend<'a>(&self, limit: &'a UnknownLoads) -> Result<Loan<'a>, Error> {
-        let place = Place::take(&self.waiting);
+    async fn lend<'a>(&self, limit: &'a UnknownLoads, keys: usize) -> Result<Loan<'a>, Error> {
+        let place = Place::take(&self.waiting, keys);
         let loan = match place {
             Some(_) => timeout(self.options.load_timeout, limit.borrow()).await,
             None => Ok(None),

@@ -10,7 +10,7 @@ use crate::bus::{BusEvent, GapCause, Position};
 use crate::event::{DecodeError, Event, Mac, NOBODY};
 use crate::follower::Heard;
 use crate::link::passed::Place;
-use crate::link::{Link, STASH};
+use crate::link::{Link, STASH, STASH_BYTES};
 use crate::metrics::{Dropped, Fence, Gap};
 use crate::without::{Mechanism, without};
 
@@ -42,7 +42,8 @@ impl Link {
                 let state = &mut self.lanes[lane as usize];
                 if !state.follower.repairing() {
                     self.hear(lane, position, &payload);
-                } else if state.stash.len() < STASH {
+                } else if state.stash.len() < STASH && self.stashed + payload.len() <= STASH_BYTES {
+                    self.stashed += payload.len();
                     // The payload may be a slice of a large read buffer: keep only itself.
                     state
                         .stash
@@ -219,6 +220,7 @@ impl Link {
             let Some((position, payload)) = self.lanes[lane as usize].stash.pop_front() else {
                 return;
             };
+            self.stashed -= payload.len();
             self.hear(lane, position, &payload);
         }
     }

@@ -9,6 +9,7 @@ mod cluster;
 mod coherence;
 mod connections;
 mod crash;
+mod flood;
 mod health;
 mod hostile;
 mod messages;

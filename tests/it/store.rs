@@ -270,3 +270,31 @@ async fn a_key_is_never_served_the_value_of_another_with_its_hash() {
     }
     assert_eq!(twins.stats().hits, 2, "the same key twice");
 }
+
+#[tokio::test(start_paused = true)]
+async fn absences_of_long_keys_take_a_tenth_of_the_bytes_at_most() {
+    let (_bus, instance) = alone().await;
+    let cache = instance
+        .cache::<String, u64>("names")
+        .capacity(100_000)
+        .max_bytes(1_000_000, |key, _| key.len() as u64)
+        .loader(|_: String| async { Ok::<_, io::Error>(None) })
+        .build()
+        .unwrap();
+    for n in 0..1_000 {
+        assert_eq!(cache.get(&format!("{n:01000}")).await.unwrap(), None);
+    }
+    let entries = cache.stats().entries;
+    assert!(
+        (1..=100).contains(&entries),
+        "{entries} keys of 1,000 bytes"
+    );
+    let weight = metric(&instance, r#"unstale_weight_bytes{cache="names"}"#);
+    assert!((entries * 1_000..=100_000).contains(&weight), "{weight}");
+    cache.invalidate_all().await.unwrap();
+    pass(ms(3_000)).await;
+    assert_eq!(
+        metric(&instance, r#"unstale_weight_bytes{cache="names"}"#),
+        0
+    );
+}

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::select;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::commands::{self, Commands};
@@ -14,7 +14,7 @@ use super::link::Target;
 use super::scripts::Names;
 use super::subscription::{self, Care, Subscription};
 use super::url::Place;
-use crate::bus::{BusConfig, BusEvent};
+use crate::bus::{BusConfig, BusEvent, EVENT_BYTES};
 
 /// What all servers share.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(super) struct Common {
     /// This instance uses the shared tier.
     pub(super) shares: AtomicBool,
     pub(super) refusals: LogGate,
+    /// Bytes that the queue of events has room for.
+    pub(super) room: Arc<Semaphore>,
 }
 
 impl Common {
@@ -48,6 +50,7 @@ impl Common {
             moved: AtomicBool::new(false),
             shares: AtomicBool::new(false),
             refusals: LogGate::default(),
+            room: Arc::new(Semaphore::new(EVENT_BYTES)),
         }
     }
 

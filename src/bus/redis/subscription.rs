@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use bytes::Bytes;
 use fred::bytes_utils::Str;
 use fred::clients::Client;
 use fred::error::{Error as FredError, ErrorKind as FredKind};
@@ -18,7 +19,7 @@ use fred::types::Message;
 use tokio::select;
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
@@ -26,7 +27,7 @@ use super::link::{Link, options, ping, subscribed};
 use super::node::Node;
 use super::status::Status;
 use super::{fault, scripts, wire};
-use crate::bus::{BusEvent, EVENT_QUEUE, GapCause, Mend};
+use crate::bus::{BusEvent, EVENT_QUEUE, GapCause, MAX_PAYLOAD, Mend};
 use crate::metrics::Kind;
 use crate::{Error, ErrorKind};
 
@@ -35,6 +36,9 @@ use crate::{Error, ErrorKind};
 /// With a full socket fred reads some 9,000 messages of 100 bytes before its task pauses; with room
 /// for 8,192 a flood of 200,000 lost some, with this none. It costs 11 MB (fred makes eight such queues).
 const PUSHES: usize = EVENT_QUEUE;
+
+/// What a message takes in the queue beyond its payload.
+const PLACE: usize = 64;
 
 /// What is to be done about the subscription; the greater includes the lesser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +97,18 @@ impl Proof {
     }
 }
 
+/// A payload, and the room that it takes in the queue until whoever consumes it is done with it.
+struct Queued {
+    payload: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Queued {
+    fn as_ref(&self) -> &[u8] {
+        &self.payload
+    }
+}
+
 /// Keeps the subscription until the bus is closed or nobody takes the events.
 pub(super) async fn run(node: Arc<Node>, events: mpsc::Sender<BusEvent>) {
     let lanes = node.common.names.iter().zip(0u32..);
@@ -109,6 +125,7 @@ pub(super) async fn run(node: Arc<Node>, events: mpsc::Sender<BusEvent>) {
             proof: None,
             proven: false,
             heard: began,
+            lost: None,
         };
         let end = select! {
             biased;
@@ -147,6 +164,8 @@ struct Listener<'a> {
     proven: bool,
     /// When the connection last showed that it lives.
     heard: Instant,
+    /// Events were dropped because the queue was full; what its next event is to say.
+    lost: Option<GapCause>,
 }
 
 impl Listener<'_> {
@@ -164,7 +183,7 @@ impl Listener<'_> {
             select! {
                 error = link.lost() => {
                     if self.proven {
-                        self.drain(&mut messages).await;
+                        self.drain(&mut messages);
                     }
                     return fault::from_fred(&error);
                 }
@@ -172,11 +191,15 @@ impl Listener<'_> {
                 message = messages.recv(), if self.proven => {
                     self.heard = Instant::now();
                     self.deliver(message).await;
-                    self.drain(&mut messages).await;
+                    self.drain(&mut messages);
+                }
+                () = vacancy(self.node, self.events), if self.lost.is_some() => {
+                    let cause = self.lost.take().unwrap_or(GapCause::Lagged);
+                    self.pass(BusEvent::Gap(cause));
                 }
                 answer = answer(&mut self.proof) => {
                     match answer {
-                        Ok(()) => self.answered(link.client()).await,
+                        Ok(()) => self.answered(link.client()),
                         Err(error) if self.is_only_late(&error) => self.proof = None,
                         Err(error) => return self.refused(&error),
                     }
@@ -249,7 +272,7 @@ impl Listener<'_> {
     }
 
     /// The proof succeeded.
-    async fn answered(&mut self, client: &Client) {
+    fn answered(&mut self, client: &Client) {
         let Some(proof) = self.proof.take().filter(Proof::subscribes) else {
             return;
         };
@@ -266,19 +289,19 @@ impl Listener<'_> {
         self.proven = true;
         self.node
             .restored("subscription", &self.node.subscription.status);
-        self.pass(BusEvent::Subscribed).await;
+        self.pass(BusEvent::Subscribed);
     }
 
     async fn deliver(&mut self, message: Result<Message, RecvError>) {
         match message {
-            Ok(message) => self.message(&message).await,
-            Err(RecvError::Lagged(_)) => self.pass(BusEvent::Gap(GapCause::Lagged)).await,
+            Ok(message) => self.message(&message),
+            Err(RecvError::Lagged(_)) => self.pass(BusEvent::Gap(GapCause::Lagged)),
             // Only a client that was quit closes it, which never happens; the link's end follows.
             Err(RecvError::Closed) => pending().await,
         }
     }
 
-    async fn message(&mut self, message: &Message) {
+    fn message(&mut self, message: &Message) {
         let Some(&lane) = self.lanes.get(&message.channel) else {
             return;
         };
@@ -288,36 +311,78 @@ impl Listener<'_> {
             Kind::Deliver,
             wire::push(self.node.common.sharded, message.channel.len(), bytes.len()),
         );
-        self.pass(match scripts::message(bytes) {
-            Some((position, payload)) => BusEvent::Message {
-                lane,
-                position,
-                payload,
-            },
-            None => BusEvent::Garbled { lane },
-        })
-        .await;
+        let Some((position, payload)) = scripts::message(bytes) else {
+            return self.pass(BusEvent::Garbled { lane });
+        };
+        let takes = u32::try_from(payload.len() + PLACE).unwrap_or(u32::MAX);
+        let room = self.node.common.room.clone();
+        match room.try_acquire_many_owned(takes) {
+            Ok(room) => {
+                let queued = Queued {
+                    payload,
+                    _room: room,
+                };
+                self.pass(BusEvent::Message {
+                    lane,
+                    position,
+                    payload: Bytes::from_owner(queued),
+                });
+            }
+            Err(_) => self.lose(GapCause::Lagged),
+        }
     }
 
     /// Delivers what is waiting, without a pause in which fred could read on: its task reads some
     /// 10,000 messages a turn, and tokio would let this one take 128 before the next.
-    async fn drain(&mut self, messages: &mut broadcast::Receiver<Message>) {
+    fn drain(&mut self, messages: &mut broadcast::Receiver<Message>) {
         for _ in 0..PUSHES {
             match messages.try_recv() {
-                Ok(message) => self.message(&message).await,
-                Err(TryRecvError::Lagged(_)) => self.pass(BusEvent::Gap(GapCause::Lagged)).await,
+                Ok(message) => self.message(&message),
+                Err(TryRecvError::Lagged(_)) => self.pass(BusEvent::Gap(GapCause::Lagged)),
                 Err(_) => return,
             }
         }
     }
 
-    /// Waits where the consumer is behind; then fred's queue overflows, which is noticed as a lag.
-    async fn pass(&mut self, event: BusEvent) {
-        // `send` pauses now and then even where there is room; see `drain`.
-        if let Err(TrySendError::Full(event)) = self.events.try_send(event) {
-            // An error means that nobody takes events any more, which `run` sees.
-            let _ = self.events.send(event).await;
+    /// Never waits: meanwhile fred's queue would fill with what nothing bounds in bytes. Where the
+    /// consumer is behind, the event is dropped, and the next one that finds a place says so.
+    fn pass(&mut self, event: BusEvent) {
+        // 1: an event is dropped; 2: a place is free; 3: another event comes, which must not pass for
+        // the next one after those before 1.
+        if let Some(cause) = self.lost.take()
+            && let Err(TrySendError::Full(_)) = self.events.try_send(BusEvent::Gap(cause))
+        {
+            self.lost = Some(cause);
         }
+        let cause = match &event {
+            BusEvent::Gap(cause) => *cause,
+            BusEvent::Subscribed | BusEvent::Message { .. } | BusEvent::Garbled { .. } => {
+                GapCause::Lagged
+            }
+        };
+        // An error of the other kind means that nobody takes events any more, which `run` sees.
+        if self.lost.is_some() || matches!(self.events.try_send(event), Err(TrySendError::Full(_)))
+        {
+            self.lose(cause);
+        }
+    }
+
+    /// The graver cause stays.
+    fn lose(&mut self, cause: GapCause) {
+        if self.lost != Some(GapCause::Disconnected) {
+            self.lost = Some(cause);
+        }
+    }
+}
+
+/// Waits until the queue has room for another message.
+async fn vacancy(node: &Node, events: &mpsc::Sender<BusEvent>) {
+    let largest = (MAX_PAYLOAD + PLACE) as u32;
+    let room = node.common.room.acquire_many(largest).await;
+    let place = events.reserve().await;
+    // Neither is closed before `run` has seen it.
+    if room.is_err() || place.is_err() {
+        pending().await
     }
 }
 
