@@ -8,8 +8,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::Error;
 use crate::contain::contained;
 use crate::core::{Core, Phase};
+use crate::log::LogLimit;
 use crate::metrics::Fence;
-use crate::time::{Clock, Reading, WATCHDOG_TICK, Watchdog};
+use crate::time::{Clock, Doubt, Reading, WATCHDOG_TICK, Watchdog};
 
 /// Watchdog ticks between two folds of the metrics: a second.
 const FOLD: u32 = 10;
@@ -24,7 +25,8 @@ pub(crate) async fn keep(core: Arc<Core>) {
     let mut phase = core.phase.subscribe();
     let mut ticks = interval(WATCHDOG_TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watchdog = Watchdog::new(Reading::take());
+    let mut watchdog = Watchdog::new(Reading::take(), core.clock.step());
+    let lags = LogLimit::default();
     let (mut tick, mut folds, mut quiet, mut reads) = (0_u32, 0_u32, 0_u32, 0_u64);
     loop {
         tokio::select! {
@@ -34,9 +36,9 @@ pub(crate) async fn keep(core: Arc<Core>) {
         }
         // On tokio's clock, which tests pause, real clocks mean nothing.
         if matches!(core.clock, Clock::Kernel)
-            && let Some(jump) = watchdog.look(Reading::take())
+            && let Some(doubt) = watchdog.look(Reading::take())
         {
-            on_jump(&core, jump);
+            on_doubt(&core, doubt, &lags);
         }
         tick = (tick + 1) % FOLD;
         if tick != 0 {
@@ -63,17 +65,30 @@ pub(crate) async fn keep(core: Arc<Core>) {
     }
 }
 
-/// While a machine is suspended its monotonic clock stands still, and so does every age.
-fn on_jump(core: &Core, jump: Duration) {
+/// While a machine is suspended its monotonic clock stands still, and so does every age; while its
+/// coarse clock lags, every age is too small.
+fn on_doubt(core: &Core, doubt: Doubt, lags: &LogLimit) {
     core.metrics.clock_jumps.inc();
     for lane in 0..core.lane_count() {
         core.fence(lane, Fence::Clock);
     }
-    tracing::warn!(
-        ?jump,
-        "the clocks have come apart (a suspended machine, or a clock that was set): every lane was \
-         fenced"
-    );
+    match doubt {
+        Doubt::Apart(jump) => tracing::warn!(
+            ?jump,
+            "the clocks have come apart (a suspended machine, or a clock that was set): every lane \
+             was fenced"
+        ),
+        Doubt::Lags(lag) => {
+            if let Some(suppressed) = lags.allow(core.clock.now()) {
+                tracing::warn!(
+                    ?lag,
+                    suppressed,
+                    "the coarse clock of the kernel lags behind (a virtual machine that is kept from \
+                     running): every lane was fenced"
+                );
+            }
+        }
+    }
 }
 
 /// Brings the gauges up to date; returns the reads of all caches so far.
