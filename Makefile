@@ -41,15 +41,18 @@ lint: ## format, clippy, documentation, every feature alone, licences
 		echo 'cargo-deny is not installed: licences and sources are not checked'; \
 	fi
 
-# What the run itself says comes last, after the words of the test's runner.
-soak: redis-server ## the long scenarios, then faults at random on a fleet under load; SOAK_SECONDS=60, SOAK_SEED repeats a run
+# One part after the other, for they judge different things of a machine that each has for itself. What
+# the parts say themselves comes last, after the words of the test's runner.
+soak: redis-server ## the long scenarios; then faults at random on a fleet under load, and on 64 tasks of one process: SOAK_SECONDS=60 each, SOAK_SEED repeats a run
 	cargo build --all-features --example accounts
 	cargo test --all-features --test scenarios -- --ignored --test-threads=1 scenario_
-	@SOAK_SUMMARY=$$(mktemp) || exit 1; export SOAK_SUMMARY; set -x; \
-	cargo test --all-features --test it -- --ignored --exact --nocapture \
-		soak::faults_at_random_for_as_long_as_you_like; \
-	{ status=$$?; set +x; } 2>/dev/null; \
-	[ -s "$$SOAK_SUMMARY" ] || echo 'soak: NOT SURVIVED, it ended early: see above' >"$$SOAK_SUMMARY"; \
+	@SOAK_SUMMARY=$$(mktemp) || exit 1; export SOAK_SUMMARY; status=0; \
+	for part in soak::faults_at_random_for_as_long_as_you_like stress::sixty_four_tasks_for_as_long_as_you_like; do \
+		lines=$$(wc -l <"$$SOAK_SUMMARY"); \
+		(set -x; cargo test --all-features --test it -- --ignored --exact --nocapture $$part) || status=$$?; \
+		[ $$(wc -l <"$$SOAK_SUMMARY") -gt $$lines ] || \
+			echo "$${part%%::*}: NOT SURVIVED, it ended early: see above" >>"$$SOAK_SUMMARY"; \
+	done; \
 	cat "$$SOAK_SUMMARY"; rm -f "$$SOAK_SUMMARY"; exit $$status
 
 bench: redis-server ## benchmarks beside peers; ends with a table of goals (under ten minutes)

@@ -54,6 +54,8 @@ mod soak;
 mod stack;
 mod stand_in;
 mod store;
+#[cfg(feature = "shared")]
+mod stress;
 #[cfg(feature = "cli")]
 mod ttl;
 mod unknown_keys;

@@ -7,7 +7,8 @@ mod plan;
 
 use std::env;
 use std::fmt;
-use std::fs;
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
@@ -137,7 +138,7 @@ impl fmt::Display for Tally {
     }
 }
 
-fn thousands(number: usize) -> String {
+pub(crate) fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -217,18 +218,31 @@ fn number(name: &str) -> Option<u64> {
     Some(number.unwrap_or_else(|_| unreachable!("{name} must be a number, not {text}")))
 }
 
+/// How long each part of `make soak` runs.
+pub(crate) fn seconds() -> u64 {
+    number("SOAK_SECONDS").unwrap_or(SECONDS)
+}
+
+pub(crate) fn seed() -> u64 {
+    number("SOAK_SEED").unwrap_or_else(|| fastrand::u64(..SEEDS))
+}
+
+/// For the last lines of `make soak`; the test's own runner has words of its own.
+pub(crate) fn report(summary: &impl fmt::Display) {
+    if let Some(file) = env::var_os("SOAK_SUMMARY") {
+        let file = OpenOptions::new().append(true).create(true).open(file);
+        writeln!(file.unwrap(), "{summary}").unwrap();
+    }
+    eprintln!("{summary}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "make soak"]
 async fn faults_at_random_for_as_long_as_you_like() {
-    let seconds = number("SOAK_SECONDS").unwrap_or(SECONDS);
-    let seed = number("SOAK_SEED").unwrap_or_else(|| fastrand::u64(..SEEDS));
+    let (seed, seconds) = (seed(), seconds());
     eprintln!("seed {seed}, {seconds} s");
     let tally = soak(seed, Duration::from_secs(seconds), usize::MAX).await;
-    // For the last line of `make soak`; the test's own runner has words of its own.
-    if let Some(file) = env::var_os("SOAK_SUMMARY") {
-        fs::write(file, format!("{tally}\n")).unwrap();
-    }
-    eprintln!("{tally}");
+    report(&tally);
     assert_good(&tally);
 }
 
