@@ -93,11 +93,11 @@ std::thread_local! {
 pub(crate) async fn window() {
     #[cfg(any(test, feature = "test-util"))]
     if WIDE.get() {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }
 
-/// Makes every [`window`] on this thread last a millisecond, or no time.
+/// Makes every [`window`] on this thread last ten milliseconds, or no time.
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) fn widen_windows(wide: bool) {
     WIDE.set(wide);

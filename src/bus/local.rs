@@ -165,7 +165,7 @@ impl State {
             .values_mut()
             .filter(|link| link.namespace == namespace && link.conditions.isolated == isolated)
         {
-            link.deliver(event.clone(), bytes);
+            link.deliver(lane, event.clone(), bytes);
         }
     }
 }

@@ -92,7 +92,7 @@ pub fn end_task(instance: &Instance, name: &str) {
     instance.core().tasks.end(name);
 }
 
-/// Lets the moments between two steps in which another thread may run last a millisecond each, on
+/// Lets the moments between two steps in which another thread may run last ten milliseconds each, on
 /// this thread: a simulation on one thread has no others.
 pub fn widen_windows(wide: bool) {
     crate::without::widen_windows(wide);

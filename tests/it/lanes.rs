@@ -24,6 +24,9 @@ async fn fleet_and_stranger() -> (LocalBus, Source, Node, Node) {
     }
     bus.faults(1).end_all();
     pass(ms(1_500)).await;
+    for key in 0..KEYS {
+        stranger.get(key).await;
+    }
     (bus, source, fleet, stranger)
 }
 

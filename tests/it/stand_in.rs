@@ -163,13 +163,15 @@ async fn a_read_after_an_acknowledged_invalidation_is_not_answered_by_a_stand_in
     cache.get(&1).await.unwrap();
     read_for(&cache, ms(9_900)).await;
     pass(ms(500)).await;
-    // Another load takes the only place for so long that this one is given up.
+    // Two others take the only place, one after the other, until this load is given up.
     source.slow(ms(10_000));
     let _takes_the_place = get(&cache, 2);
-    pass(ms(1)).await;
+    pass(ms(10)).await;
+    let _takes_it_over = get(&cache, 3);
+    pass(ms(90)).await;
     inside::widen_windows(true);
     let early = get(&cache, 1);
-    pass(ms(500)).await;
+    pass(ms(505)).await;
     source.set(1, 11);
     source.slow(ms(0));
     cache.invalidate(&1).await.unwrap();

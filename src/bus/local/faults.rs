@@ -273,7 +273,7 @@ impl LocalBus {
             _ => BusEvent::Garbled { lane },
         };
         for link in self.0.lock().links.values_mut() {
-            link.deliver(event.clone(), bytes.len());
+            link.deliver(lane, event.clone(), bytes.len());
         }
     }
 

@@ -74,6 +74,8 @@ impl Notes {
 pub(super) struct Link {
     pub(super) number: usize,
     pub(super) namespace: String,
+    /// Those that its instance subscribes to.
+    lanes: u32,
     pub(super) conditions: Conditions,
     queue: mpsc::Sender<BusEvent>,
     notes: Notes,
@@ -105,6 +107,7 @@ impl Link {
         let link = Self {
             number,
             namespace: config.namespace.clone(),
+            lanes: config.lanes,
             conditions: Conditions::default(),
             queue,
             notes: Notes::default(),
@@ -129,9 +132,9 @@ impl Link {
         !cut && !silent && !unsubscribed && !deaf
     }
 
-    /// A message from the server, and how long it is.
-    pub(super) fn deliver(&mut self, mut event: BusEvent, bytes: usize) {
-        if !self.hears() || take_one(&mut self.conditions.lose) {
+    /// A message from the server on a lane's channel, and how long it is.
+    pub(super) fn deliver(&mut self, lane: u32, mut event: BusEvent, bytes: usize) {
+        if lane >= self.lanes || !self.hears() || take_one(&mut self.conditions.lose) {
             return;
         }
         if take_one(&mut self.conditions.garble)
