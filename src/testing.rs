@@ -24,6 +24,7 @@
 //! What a fleet built on this crate must do under each of them is bounded by `max_staleness`: no
 //! fault here can make an instance serve an entry that is older after its invalidation.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -62,6 +63,10 @@ pub struct Faults {
     bus: LocalBus,
     number: usize,
 }
+
+/// What the server of a [`LocalBus`] held at a moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot(BTreeMap<String, Server>);
 
 impl LocalBus {
     /// The connection of one instance, counted from 0 in the order in which they were started.
@@ -138,6 +143,28 @@ impl LocalBus {
         self.with_lanes(Lane::drop_counter);
     }
 
+    /// Sets the counters back by so many events, in the same epoch; the journals stay.
+    pub fn set_back(&self, events: u64) {
+        self.with_lanes(|lane| lane.set_back(events));
+    }
+
+    /// Copies what the server holds, for [`restore`](Self::restore).
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.copy_servers())
+    }
+
+    /// Puts a copy back into the running server, which does not restart: counters, journals, members
+    /// and values are as old as the copy.
+    pub fn restore(&self, snapshot: &Snapshot) {
+        self.put_servers_back(&snapshot.0);
+    }
+
+    /// Steps the clock of the server forward by so many milliseconds, or back if they are negative.
+    pub fn step_server_clock(&self, ms: i64) {
+        self.shift_clock(ms);
+    }
+
     /// Deletes the lists of members, but not the intents of their writes.
     pub fn drop_members(&self) {
         self.with_lanes(Lane::drop_members);
@@ -165,6 +192,16 @@ impl LocalBus {
     /// Deletes the shared tier: values, claims and the record of invalidations.
     pub fn drop_shared(&self) {
         self.with_servers(Server::drop_shared);
+    }
+
+    /// Deletes the shared tier's record of invalidations, but not its values.
+    pub fn drop_shared_record(&self) {
+        self.with_servers(|server| server.drop_part_of_shared(true));
+    }
+
+    /// Deletes the shared tier's values and claims, but not the record of invalidations.
+    pub fn drop_shared_values(&self) {
+        self.with_servers(|server| server.drop_part_of_shared(false));
     }
 
     /// Publishes an event that nobody can read, as an instance of a later version might.
@@ -223,6 +260,12 @@ impl Faults {
     /// Loses the replies of all commands, which have their effect and time out after a second.
     pub fn lose_replies(&self) {
         self.bus.lose_replies(self.number);
+    }
+
+    /// Lets the server answer every command with an error at once, as Redis does without memory or
+    /// without replicas; deliveries arrive. [`end_all`](Self::end_all) ends it.
+    pub fn refuse(&self) {
+        self.bus.refuse(self.number, true);
     }
 
     /// How long commands are on their way from now on, and their replies. Together a second at

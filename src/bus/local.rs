@@ -69,6 +69,9 @@ struct State {
     /// The server's time counts from here. Read at the first attachment, within the runtime: its
     /// clock may be a paused one.
     started: Option<Instant>,
+    /// What has been added to the server's time, in milliseconds.
+    #[cfg(any(test, feature = "test-util"))]
+    clock_step: i64,
 }
 
 impl LocalBus {
@@ -115,8 +118,19 @@ impl Shared {
 
 impl State {
     fn now(&self) -> Duration {
-        self.started
-            .map_or(Duration::ZERO, |started| started.elapsed())
+        let now = self
+            .started
+            .map_or(Duration::ZERO, |started| started.elapsed());
+        #[cfg(any(test, feature = "test-util"))]
+        let now = {
+            let step = Duration::from_millis(self.clock_step.unsigned_abs());
+            if self.clock_step < 0 {
+                now.saturating_sub(step)
+            } else {
+                now + step
+            }
+        };
+        now
     }
 
     /// The server that this link speaks to.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 pub use crate::bus::local::history::{Entry, Happened, History, Sequenced};
-use crate::{Error, Instance, LocalBus, Settings};
+use crate::{Cache, Error, Instance, LocalBus, Settings};
 
 /// Stripes of an instance that lives for a few simulated seconds: allocating the usual ones would
 /// be most of its cost. Stripes that are shared invalidate more, never less.
@@ -96,4 +96,28 @@ pub fn end_task(instance: &Instance, name: &str) {
 /// this thread: a simulation on one thread has no others.
 pub fn widen_windows(wide: bool) {
     crate::without::widen_windows(wide);
+}
+
+/// As [`counters`], of one cache.
+#[must_use]
+pub fn cache_counters<K, V>(cache: &Cache<K, V>) -> [(&'static str, u64); 8] {
+    use crate::metrics::{Audited, LoadOutcome, SharedRead, SharedWait};
+
+    let metrics = &cache.0.metrics;
+    [
+        ("refreshes", metrics.refreshes.get()),
+        ("stand_ins", metrics.stale_if_error.get()),
+        ("limited", metrics.loads[LoadOutcome::Limited].get()),
+        ("overloaded", metrics.loads[LoadOutcome::Overloaded].get()),
+        ("loads_panicked", metrics.loads[LoadOutcome::Panic].get()),
+        ("audited", metrics.audits[Audited::Same].get()),
+        (
+            "shared_found",
+            metrics.shared_reads[SharedRead::Found].get(),
+        ),
+        (
+            "shared_waits",
+            metrics.shared_waits[SharedWait::Found].get(),
+        ),
+    ]
 }

@@ -103,6 +103,12 @@ impl Attached {
                 if !waits && conditions.cut {
                     return Err(unreachable_bus());
                 }
+                if !waits && conditions.refused {
+                    return Err(Error::new(
+                        ErrorKind::Bus,
+                        "the server refuses all commands",
+                    ));
+                }
                 if !waits && publish && take_one(&mut conditions.fail_publishes) {
                     return Err(Error::new(ErrorKind::Bus, "the bus refused the event"));
                 }
@@ -184,6 +190,8 @@ impl Attached {
             }
             verified
         };
+        #[cfg(any(test, feature = "test-util"))]
+        self.bus.0.lock().note_asked(self.number);
         let verified = self.command(Command::Other, verify).await?;
         self.still_the_primary()?;
         verified.map_err(|other| {

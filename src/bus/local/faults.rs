@@ -134,6 +134,11 @@ impl LocalBus {
         self.with_link(number, |link| link.conditions.replies_lost = true);
     }
 
+    /// Whether every command is refused at once, as by a Redis that is out of memory or replicas.
+    pub(crate) fn refuse(&self, number: usize, refuses: bool) {
+        self.with_link(number, |link| link.conditions.refused = refuses);
+    }
+
     pub(crate) fn slow(&self, number: usize, request: Duration, reply: Duration) {
         self.with_link(number, |link| link.conditions.slow = (request, reply));
     }
@@ -234,6 +239,24 @@ impl LocalBus {
                 link.reconnect();
             }
         }
+    }
+
+    /// What the servers of all namespaces hold.
+    pub(crate) fn copy_servers(&self) -> BTreeMap<String, Server> {
+        self.0.lock().servers.clone()
+    }
+
+    /// The servers hold what they held before, in the same life.
+    pub(crate) fn put_servers_back(&self, held: &BTreeMap<String, Server>) {
+        for (namespace, server) in &mut self.0.lock().servers {
+            server.put_back(held.get(namespace));
+        }
+    }
+
+    /// Sets the clock of the servers so much later, or earlier if it is negative. Time before the
+    /// servers' start is the start.
+    pub(crate) fn shift_clock(&self, ms: i64) {
+        self.0.lock().clock_step += ms;
     }
 
     /// All connections break, and come back at once.

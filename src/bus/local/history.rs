@@ -30,6 +30,8 @@ pub struct Entry {
 /// What a server did.
 #[derive(Clone, Debug)]
 pub enum Happened {
+    /// The instance with this number sent a verification, which may not have arrived.
+    Asked(usize),
     /// The primary registered the instance with this number as alive.
     Seen(usize),
     /// An event was given a sequence.
@@ -86,6 +88,10 @@ impl State {
             let at = Instant::now();
             entries.push(Entry { at, what });
         }
+    }
+
+    pub(super) fn note_asked(&mut self, number: usize) {
+        self.note(Happened::Asked(number));
     }
 
     pub(super) fn note_seen(&mut self, number: usize) {

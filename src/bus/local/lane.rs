@@ -236,6 +236,13 @@ impl Lane {
         self.counter = None;
     }
 
+    /// The counter alone steps back, in the same epoch.
+    pub(crate) fn set_back(&mut self, events: u64) {
+        if let Some(counter) = &mut self.counter {
+            counter.sequence = counter.sequence.saturating_sub(events);
+        }
+    }
+
     pub(crate) fn drop_journal(&mut self) {
         self.journal.clear();
     }

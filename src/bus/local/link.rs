@@ -42,6 +42,8 @@ pub(super) struct Conditions {
     pub(super) slow_lane: Option<(u32, Duration)>,
     /// It speaks to the isolated server that was the primary.
     pub(super) isolated: bool,
+    /// The server answers every command with an error.
+    pub(super) refused: bool,
     /// Publishes wait for this to end.
     pub(super) publish_paused: bool,
     pub(super) fail_publishes: u32,

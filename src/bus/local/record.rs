@@ -99,6 +99,17 @@ impl Tier {
         }
     }
 
+    #[cfg(any(test, feature = "test-util"))]
+    pub(super) fn drop_record(&mut self) {
+        self.record = None;
+    }
+
+    #[cfg(any(test, feature = "test-util"))]
+    pub(super) fn drop_values(&mut self) {
+        self.values.clear();
+        self.claims.clear();
+    }
+
     /// The record, if it covers the lane up to its head.
     fn counting(&self, head: Position) -> Option<&Record> {
         let record = self.record.as_ref()?;

@@ -158,6 +158,15 @@ impl Server {
         }
     }
 
+    /// It holds what it held at another time, in the same life. A server that held nothing is empty.
+    pub(crate) fn put_back(&mut self, held: Option<&Self>) {
+        self.flush();
+        if let Some(held) = held {
+            self.lanes.clone_from(&held.lanes);
+            self.tiers.clone_from(&held.tiers);
+        }
+    }
+
     /// Everything is gone.
     pub(crate) fn flush(&mut self) {
         self.lanes.clear();
@@ -167,6 +176,16 @@ impl Server {
     /// The shared tier's record and values are gone, as when Redis evicts them.
     pub(crate) fn drop_shared(&mut self) {
         self.tiers.clear();
+    }
+
+    /// Of the shared tier, the record of invalidations is gone, or the values and claims.
+    pub(crate) fn drop_part_of_shared(&mut self, record: bool) {
+        let drop = if record {
+            Tier::drop_record
+        } else {
+            Tier::drop_values
+        };
+        self.tiers.values_mut().for_each(drop);
     }
 
     pub(crate) fn each_lane(&mut self, change: impl FnMut(&mut Lane)) {
