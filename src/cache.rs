@@ -23,6 +23,7 @@ use inner::Inner;
 use registration::Registration;
 use tier::Wanted;
 
+use crate::core::Target;
 use crate::key::{KeyRef, tag_hash, too_long};
 use crate::loader::Loaded;
 use crate::outbox::Item;

@@ -277,6 +277,8 @@ impl<K, V> Leader<K, V> {
         token: Stamp,
         newest: impl FnOnce() -> Stamp,
     ) {
+        #[cfg(any(test, feature = "test-util"))]
+        crate::testing::inside::lands(self.flight.hash);
         self.leave();
         let landing = Landing {
             result,

@@ -1,5 +1,6 @@
 //! What the simulator in `tests/sim` sees of the inside. Not part of the API.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 pub use crate::bus::local::history::{Entry, Happened, History, Sequenced};
@@ -46,6 +47,28 @@ pub async fn start_on_redis_with_id(
 #[must_use]
 pub fn id(instance: &Instance) -> u64 {
     instance.core().id
+}
+
+/// What happens when a load of a key with this hash lands.
+pub type AtLanding = Box<dyn FnOnce(u64)>;
+
+std::thread_local! {
+    static MEANWHILE: RefCell<Option<AtLanding>> = const { RefCell::new(None) };
+}
+
+/// Lets something happen once, just before the next load of this thread leaves the table of flights,
+/// as if another thread ran then. No lock is held.
+pub fn before_next_landing(act: Option<AtLanding>) {
+    let before = MEANWHILE.replace(act);
+    drop(before);
+}
+
+/// A load of a key with this hash is about to leave the table of flights.
+pub(crate) fn lands(hash: u64) {
+    let act = MEANWHILE.with(|act| act.try_borrow_mut().ok().and_then(|mut act| act.take()));
+    if let Some(act) = act.filter(|_| !std::thread::panicking()) {
+        act(hash);
+    }
 }
 
 /// Makes everything random that follows on this thread a function of `seed`, the ids of instances on a
