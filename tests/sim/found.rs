@@ -1,6 +1,6 @@
 //! What the simulator has found: each bug as the schedule that showed it, shrunk.
 
-use crate::schedule::{LinkFault::*, NodeSettings, What::*};
+use crate::schedule::{How, LinkFault::*, NodeSettings, What::*};
 use crate::shrink::violation;
 use crate::without::schedule;
 
@@ -30,7 +30,11 @@ fn a_dead_subscription_is_renewed_where_every_gap_ends_in_a_fence() {
 #[test]
 fn a_read_is_not_answered_by_a_load_older_than_the_promise() {
     let deaf = |fault| Fault { node: 1, fault };
-    let row = |node| Read { node, key: 1 };
+    let row = |node| Read {
+        node,
+        key: 1,
+        how: How::Lookup,
+    };
     let mut schedule = schedule(&[
         (
             0,
@@ -61,7 +65,11 @@ fn a_read_is_not_answered_by_a_load_older_than_the_promise() {
 /// cache holds, not for what a load has read long ago.
 #[test]
 fn a_verification_does_not_vouch_for_a_load_that_began_before_it() {
-    let row = |node| Read { node, key: 3 };
+    let row = |node| Read {
+        node,
+        key: 3,
+        how: How::Lookup,
+    };
     let mut schedule = schedule(&[
         (
             0,

@@ -1,5 +1,9 @@
 //! Schedules from seeds.
 
+use std::sync::OnceLock;
+
+use crate::draw;
+use crate::faults::fault;
 use crate::schedule::*;
 
 /// A small generator of our own: no library's release changes what a seed means.
@@ -36,19 +40,124 @@ impl Random {
 
 /// Kinds of faults, of which a schedule has a few: a fleet in which everything fails at once shows
 /// little of each.
-const KINDS: u64 = 12;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Of what one instance is delivered.
+    Delivery(u64),
+    /// Of what it says, of the server, and of whole instances.
+    Other(u64),
+    /// No fault, but an option: reloads ahead.
+    Refresh,
+    /// Two instances have one id.
+    Clones,
+    /// Counters step back within their epochs.
+    SetBack,
+    /// An older state of the server is put back.
+    Restore,
+    /// One instance has another number of lanes, and starts while the server is silent.
+    OtherLanes,
+    /// Another thread runs just before a load leaves the table of flights.
+    AtLanding,
+    /// A promoted replica lacks the intents.
+    LostIntents,
+    /// The end of a key or a value panics or calls the cache.
+    Drops,
+    /// The server refuses every command at once.
+    Refuse,
+    /// The server's clock steps.
+    ClockSteps,
+    /// Other code of the user panics.
+    Panics,
+    /// Other code of the user calls the cache, or takes its time.
+    Calls,
+    /// Parts of the server's keys are evicted.
+    Evictions,
+    /// An instance starts while the server is silent.
+    SilentStarts,
+}
+
+/// Each as likely as the others.
+const KINDS: [Kind; 26] = [
+    Kind::Delivery(0),
+    Kind::Delivery(1),
+    Kind::Delivery(2),
+    Kind::Delivery(3),
+    Kind::Delivery(4),
+    Kind::Other(5),
+    Kind::Other(6),
+    Kind::Other(7),
+    Kind::Other(8),
+    Kind::Other(9),
+    Kind::Other(10),
+    Kind::Other(11),
+    Kind::Refresh,
+    Kind::Clones,
+    Kind::SetBack,
+    Kind::Restore,
+    Kind::OtherLanes,
+    Kind::AtLanding,
+    Kind::LostIntents,
+    Kind::Drops,
+    Kind::Refuse,
+    Kind::ClockSteps,
+    Kind::Panics,
+    Kind::Calls,
+    Kind::Evictions,
+    Kind::SilentStarts,
+];
+
+/// Kinds that are left out of the seeds' schedules until the holes that they show are mended; `SIM_HOLES`
+/// names some that are left in, or `all`.
+const OPEN_HOLES: &[Kind] = &[
+    Kind::Refresh,
+    Kind::Clones,
+    Kind::SetBack,
+    Kind::Restore,
+    Kind::OtherLanes,
+    Kind::AtLanding,
+    Kind::LostIntents,
+    Kind::Drops,
+    Kind::Refuse,
+    Kind::ClockSteps,
+];
+
+/// The kinds of faults of a seed's schedule.
+fn kinds(seed: u64) -> Vec<Kind> {
+    let mut random = Random::new(seed.wrapping_mul(0xA076_1D64_78BD_642F));
+    (0..1 + random.below(3))
+        .map(|_| random.of(&KINDS))
+        .collect()
+}
+
+/// Whether a seed's schedule has a kind that `SIM_HOLES` names; all have one if it names none.
+pub(crate) fn is_asked_for(seed: u64) -> bool {
+    let named = std::env::var("SIM_HOLES").unwrap_or_else(|_| "all".to_string());
+    let is_named = |kind: &Kind| named.split(',').any(|name| name == format!("{kind:?}"));
+    named == "all" || kinds(seed).iter().any(is_named)
+}
+
+/// Whether a kind has a place in the seeds' schedules.
+pub(crate) fn takes_place(kind: Kind) -> bool {
+    static NAMED: OnceLock<String> = OnceLock::new();
+    let named = NAMED.get_or_init(|| std::env::var("SIM_HOLES").unwrap_or_default());
+    let is_named = |name: &str| name == "all" || name == format!("{kind:?}");
+    !OPEN_HOLES.contains(&kind) || named.split(',').any(is_named)
+}
 
 /// The schedule of a seed.
 pub(crate) fn schedule(seed: u64) -> Schedule {
     let mut random = Random::new(seed.wrapping_mul(0xD6E8_FEB8_6659_FD93));
-    let nodes: Vec<_> = (0..2 + random.below(3))
-        .map(|_| node(&mut random))
+    let mut nodes: Vec<_> = (0..2 + random.below(3))
+        .map(|_| draw::node(&mut random))
         .collect();
     let lanes = random.of(&[1, 1, 2]);
     let length = random.of(&[1_500, 2_500, 4_000]);
-    let kinds: Vec<u64> = (0..1 + random.below(3))
-        .map(|_| random.below(KINDS))
-        .collect();
+    let kinds = kinds(seed);
+    let (mut rows, mut columns) = (draw::options(&mut random), draw::options(&mut random));
+    if kinds.contains(&Kind::Refresh) && takes_place(Kind::Refresh) {
+        draw::refresh(&mut random, &mut rows);
+        draw::refresh(&mut random, &mut columns);
+    }
     let mut steps = Vec::new();
     if random.one_in(2) {
         let (before, after) = (random.of(&[0, 0, 30]), random.of(&[0, 20, 150, 600]));
@@ -56,6 +165,9 @@ pub(crate) fn schedule(seed: u64) -> Schedule {
             at: 0,
             what: What::Loader { before, after },
         });
+    }
+    if kinds.contains(&Kind::AtLanding) && takes_place(Kind::AtLanding) {
+        draw::stand_ins(&mut random, &mut rows);
     }
     let traffic = 20 + random.below(40);
     for _ in 0..traffic {
@@ -66,25 +178,20 @@ pub(crate) fn schedule(seed: u64) -> Schedule {
     for _ in 0..1 + random.below(8) {
         let kind = random.of(&kinds);
         let at = random.below(length);
-        fault(&mut random, kind, at, nodes.len(), &mut steps);
+        let mut more = Vec::new();
+        fault(&mut random, kind, at, &nodes, &mut more);
+        steps.extend(more.into_iter().filter(|_| takes_place(kind)));
     }
+    draw::misfits(&mut random, &kinds, lanes, &mut nodes, &mut steps);
     steps.sort_by_key(|step| step.at);
     Schedule {
         seed,
         lanes,
         nodes,
+        rows,
+        columns,
+        without: None,
         steps,
-    }
-}
-
-fn node(random: &mut Random) -> NodeSettings {
-    let verify_interval = random.of(&[50, 100, 100, 200]);
-    NodeSettings {
-        verify_interval,
-        max_staleness: verify_interval * random.of(&[2, 3, 5]),
-        ttl: random.of(&[60_000, 60_000, 60_000, 900]),
-        journal: random.of(&[64, 64, 64, 3, 0]),
-        available: random.one_in(8),
     }
 }
 
@@ -96,8 +203,26 @@ fn traffic_step(random: &mut Random, nodes: usize) -> What {
     } else {
         random.below(KEYS)
     };
-    match random.below(20) {
-        0..=8 => What::Read { node, key },
+    match random.below(24) {
+        0..=8 => What::Read {
+            node,
+            key,
+            how: random.of(&[
+                How::Lookup,
+                How::Lookup,
+                How::Lookup,
+                How::Get,
+                How::With,
+                How::Latest,
+            ]),
+        },
+        20 => What::ReadOften {
+            node,
+            key,
+            reads: 2 + random.below(20),
+        },
+        21 => What::Preload { node },
+        22 | 23 => What::Peek { node },
         9 => What::ReadMany { node },
         10 => What::ReadCancelled {
             node,
@@ -161,144 +286,5 @@ fn commit(random: &mut Random) -> Commit {
             survives: random.one_in(2),
             patience: None,
         },
-    }
-}
-
-/// One fault of a kind, and its end.
-fn fault(random: &mut Random, kind: u64, at: u64, nodes: usize, steps: &mut Vec<Step>) {
-    let node = random.below(nodes as u64) as usize;
-    let lasts = random.of(&[10, 60, 150, 400, 1_200]);
-    if kind < 5 {
-        delivery(random, kind, at, node, lasts, steps);
-    } else {
-        other(random, kind, at, node, nodes, lasts, steps);
-    }
-}
-
-/// Faults of what one instance is delivered.
-fn delivery(
-    random: &mut Random,
-    kind: u64,
-    at: u64,
-    node: usize,
-    lasts: u64,
-    steps: &mut Vec<Step>,
-) {
-    let few = 1 + random.below(4) as u32;
-    let mut add = |at: u64, what: What| steps.push(Step { at, what });
-    let to = |fault: LinkFault| What::Fault { node, fault };
-    match kind {
-        0 => {
-            let fault = random.of(&[
-                LinkFault::Lose(few),
-                LinkFault::Lose(1),
-                LinkFault::Duplicate(few),
-                LinkFault::Garble,
-            ]);
-            add(at, to(fault));
-        }
-        1 => {
-            add(at, to(random.of(&[LinkFault::Cut, LinkFault::Silence])));
-            add(at + lasts, to(LinkFault::Heal));
-        }
-        2 => {
-            let one_way = [
-                LinkFault::Deafen,
-                LinkFault::Mute,
-                LinkFault::LoseReplies,
-                LinkFault::Unsubscribe,
-            ];
-            add(at, to(random.of(&one_way)));
-            add(at + lasts, to(LinkFault::EndAll));
-        }
-        3 => {
-            // A ramp: every message arrives, and each a little later than the one before.
-            let step = random.of(&[5, 20, 80]);
-            for n in 0..10 {
-                add(at + n * 50, to(LinkFault::Delay(n * step)));
-            }
-            add(at + 500 + lasts, to(LinkFault::Delay(0)));
-        }
-        _ => {
-            add(at, to(LinkFault::Hold));
-            add(
-                at + lasts,
-                to(random.of(&[LinkFault::Release, LinkFault::ReleaseReversed])),
-            );
-        }
-    }
-}
-
-/// Faults of what an instance says, of the server, and of whole instances.
-fn other(
-    random: &mut Random,
-    kind: u64,
-    at: u64,
-    node: usize,
-    nodes: usize,
-    lasts: u64,
-    steps: &mut Vec<Step>,
-) {
-    let few = 1 + random.below(4) as u32;
-    let mut add = |at: u64, what: What| steps.push(Step { at, what });
-    let to = |fault: LinkFault| What::Fault { node, fault };
-    match kind {
-        5 => {
-            let fault = random.of(&[
-                LinkFault::FailPublish(few),
-                LinkFault::LoseAck(few),
-                LinkFault::PausePublish,
-            ]);
-            add(at, to(fault));
-            if fault == LinkFault::PausePublish {
-                if random.one_in(2) {
-                    add(at + 1, What::Flood { node, keys: 1_100 });
-                }
-                add(at + lasts, to(LinkFault::ResumePublish));
-            }
-        }
-        6 => {
-            add(at, What::Crash { node });
-            add(at + lasts, What::Start { node });
-        }
-        7 => {
-            let losing = random.below(4);
-            let server = random.of(&[
-                ServerFault::Restart { losing },
-                ServerFault::RestartEmpty,
-                ServerFault::FailOver { losing },
-                ServerFault::Flush,
-                ServerFault::DropJournal,
-                ServerFault::DropCounter,
-                ServerFault::DropMembers,
-                ServerFault::Garbage,
-            ]);
-            add(at, What::Server(server));
-        }
-        8 => {
-            let (losing, isolated) = (random.below(3), 1 + random.below((1 << nodes) - 1) as u32);
-            add(at, What::Server(ServerFault::Split { losing, isolated }));
-            add(at + lasts, What::Server(ServerFault::Unsplit));
-        }
-        9 => {
-            if random.one_in(3) {
-                return add(at, What::Freeze { time: lasts });
-            }
-            add(at, to(LinkFault::Stall));
-            add(at + lasts, to(LinkFault::Release));
-        }
-        10 => {
-            let (request, reply) = (random.of(&[0, 5, 90, 400]), random.of(&[0, 5, 90, 400]));
-            add(at, to(LinkFault::Slow(request, reply)));
-            add(at + lasts, to(LinkFault::EndAll));
-        }
-        _ => {
-            if random.one_in(2) {
-                add(at, What::LoaderFails(true));
-                return add(at + lasts, What::LoaderFails(false));
-            }
-            add(at, What::Shutdown { node });
-            add(at + lasts, What::Start { node });
-        }
     }
 }

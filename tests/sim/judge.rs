@@ -7,18 +7,25 @@
 //! 3. *Causality*: once an instance has applied an event, its reads reflect every invalidation up to
 //!    that event's sequence.
 //! 4. *Acknowledgement*: a call that returned Ok has had its event sequenced.
-//! 5. *Liveness*: faults stop, and the fleet is fresh and answers from memory (see `run`).
+//! 5. *Liveness*: faults stop, and the fleet is fresh and answers from memory (see `heal`).
+//! 6. *Nothing hangs*: every read ends by its deadline, and the runtime turns (see `watch`).
+//! 7. *Pace*: no instance asks a server for verifications faster than it may.
+//! 8. *Health*: who calls itself coherent has verified every lane lately (see `heal`).
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use tokio::time::Instant;
+use unstale::Outcome;
 use unstale::testing::inside::{Happened, Sequenced};
 
-use crate::fleet::{Read, Written, ms};
+use crate::fleet::ms;
+use crate::log::{Call, Read};
+use crate::obliged::Conditions;
 use crate::run::Ran;
 use crate::schedule::*;
 use crate::source::{Version, cache, exists, tag};
+use crate::trace::{too_often, trace};
 
 /// What a judge found.
 #[derive(Debug)]
@@ -31,18 +38,13 @@ pub(crate) struct Verdict {
     pub(crate) trace: u64,
 }
 
-struct Judge<'a> {
-    ran: &'a Ran,
+pub(super) struct Judge<'a> {
+    pub(super) ran: &'a Ran,
     /// Versions of each key, oldest first, with when a primary first took an event that drops it.
     versions: BTreeMap<u64, Vec<(&'a Version, Vec<Told>)>>,
     /// Sequences that were handed out twice make these epochs say nothing.
     ambiguous: Vec<(u32, u64)>,
-    /// Times at which a server lost what it must remember of writes.
-    losses: Vec<Instant>,
-    /// What requests took on their way at most.
-    slowest: u64,
-    /// Places whose instances could not publish although all else worked.
-    unpublishing: Vec<usize>,
+    pub(super) conditions: Conditions,
 }
 
 #[derive(Clone, Copy)]
@@ -63,6 +65,8 @@ pub(crate) fn judge(ran: &Ran) -> Verdict {
     found.sort_by_key(|(at, _)| *at);
     let mut violations: Vec<_> = found.into_iter().map(|(_, why)| why).collect();
     violations.extend(judge.unsequenced());
+    violations.extend(ran.log.late.iter().cloned());
+    violations.extend(too_often(ran));
     violations.extend(ran.unhealed.iter().cloned());
     Verdict {
         violations,
@@ -77,9 +81,7 @@ impl<'a> Judge<'a> {
             ran,
             versions: BTreeMap::new(),
             ambiguous: Vec::new(),
-            losses: Vec::new(),
-            slowest: 0,
-            unpublishing: Vec::new(),
+            conditions: Conditions::new(ran),
         };
         for version in &ran.versions {
             let told = judge.told(version);
@@ -90,39 +92,14 @@ impl<'a> Judge<'a> {
                 .push((version, told));
         }
         judge.find_ambiguous();
-        for step in &ran.schedule.steps {
-            judge.note_step(step);
-        }
         judge
-    }
-
-    fn note_step(&mut self, step: &Step) {
-        match step.what {
-            What::Server(
-                ServerFault::Flush
-                | ServerFault::RestartEmpty
-                | ServerFault::DropMembers
-                | ServerFault::Split { .. },
-            ) => self.losses.push(self.ran.started + ms(step.at)),
-            What::Fault {
-                fault: LinkFault::Slow(request, _),
-                ..
-            } => {
-                self.slowest = self.slowest.max(request);
-            }
-            What::Fault {
-                node,
-                fault: LinkFault::FailPublish(_) | LinkFault::PausePublish | LinkFault::LoseAck(_),
-            } => self.unpublishing.push(node),
-            _ => {}
-        }
     }
 
     fn sequenced(&self) -> impl Iterator<Item = (usize, Instant, &'a Sequenced)> + use<'a> {
         let entries = self.ran.history.entries().iter().enumerate();
         entries.filter_map(|(moment, entry)| match &entry.what {
             Happened::Published(event) => Some((moment, entry.at, event)),
-            Happened::Seen(_) => None,
+            Happened::Seen(_) | Happened::Asked(_) => None,
         })
     }
 
@@ -195,7 +172,7 @@ impl<'a> Judge<'a> {
 
     /// The version that a read returned. "Does not exist" may be any that says so: the latest.
     fn got(&self, read: &Read) -> u64 {
-        read.value.unwrap_or_else(|| {
+        read.facts.map(|facts| facts.version).unwrap_or_else(|| {
             let versions = self.versions.get(&read.key);
             let absent = versions
                 .into_iter()
@@ -228,8 +205,13 @@ impl<'a> Judge<'a> {
                 told.map(since),
             )
         };
-        if read.value.is_some_and(|value| !exists(value)) {
+        if read.facts.is_some_and(|facts| !exists(facts.version)) {
             return Some(format!("{read:?} returned what does not exist"));
+        }
+        if self.outlived(read) {
+            return Some(format!(
+                "{read:?} outlived the TTL that came with the value"
+            ));
         }
         let bound = ms(of.max_staleness);
         for (version, told) in self.missed(read) {
@@ -237,6 +219,8 @@ impl<'a> Judge<'a> {
             if let Some(told) = told {
                 let broken = if read.began > told.at + bound {
                     Some("too old")
+                } else if read.call == Call::Latest && read.began > told.at {
+                    Some("not the latest")
                 } else if read.clean && read.began > told.at {
                     Some("not pushed")
                 } else if self.applied_before(read, told.moment) {
@@ -270,13 +254,43 @@ impl<'a> Judge<'a> {
     fn must_have_arrived(&self, version: &Version) -> bool {
         let announced = version.write.is_some_and(|write| {
             let write = &self.ran.log.writes[write];
-            !write.available && !self.losses.iter().any(|at| *at >= write.began)
+            !write.available
+                && !self.has_twin(write.node)
+                && !self.conditions.lost_since(write, self.ran)
         });
         announced || self.ran.alive.contains(&version.by)
     }
 
-    /// Whether a call on the same instance had invalidated this version's predecessor and returned.
+    /// Memory has served a value for longer than the TTL that came with it. What came from the tier
+    /// lives by the server's clock.
+    fn outlived(&self, read: &Read) -> bool {
+        let Some(facts) = read.facts.filter(|facts| facts.life > 0) else {
+            return false;
+        };
+        let born = self.ran.started + Duration::from_micros(facts.born);
+        let ends = born + ms(facts.life) + ms(self.conditions.stepped_back);
+        read.outcome == Some(Outcome::Hit) && read.began >= ends
+    }
+
+    /// Whether a call on the same instance had invalidated this version's predecessor and returned; or
+    /// had dropped it. With the tier a read may find the old value there until the call returns.
     fn own(&self, read: &Read, version: &Version) -> bool {
+        let options = if read.key < FIRST_COLUMN {
+            &self.ran.schedule.rows
+        } else {
+            &self.ran.schedule.columns
+        };
+        let dropped = self.ran.log.dropped.iter().any(|call| {
+            call.number == read.number
+                && call.order < read.order
+                && call
+                    .keys
+                    .iter()
+                    .any(|(key, had)| *key == version.key && version.version <= *had)
+        });
+        if dropped && !options.tier {
+            return true;
+        }
         self.ran.log.acknowledged.iter().any(|call| {
             call.number == read.number
                 && call.keys.contains(&version.key)
@@ -299,59 +313,6 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// By when a primary must have been told of a version that a `write` committed, as far as this
-    /// read can expect it; `None` where the table of bounds promises nothing but the TTL.
-    ///
-    /// Its writer was last seen at `seen`. From `seen + MEMBER_TIMEOUT` on the reader's own
-    /// verification publishes what a silent writer left open. A commit that landed after its writer
-    /// had given it up, or could have been taken for dead, is published at the write's deadline.
-    fn obliged(&self, version: &Version, read: &Read) -> Option<Instant> {
-        let write = &self.ran.log.writes[version.write?];
-        let lost = self
-            .losses
-            .iter()
-            .any(|at| (write.began..=read.began).contains(at));
-        if write.available || lost || self.unpublishing.contains(&write.node) {
-            return None;
-        }
-        let commit_began = write.commit_began?;
-        let resolved = write.resolved.filter(|at| *at < version.at);
-        let late = resolved.is_some() || version.at >= commit_began + ms(MEMBER_TIMEOUT / 2);
-        let deadline = write.began + ms(WRITE_TIMEOUT + self.slowest);
-        if self.undisturbed(write.node) {
-            // It publishes by itself: when the commit is answered, and where that tells nothing, at
-            // the deadline.
-            let answered = write.resolved?.max(version.at);
-            return Some(if resolved.is_some() {
-                deadline
-            } else {
-                answered
-            });
-        }
-        let seen = self.last_seen(write, read.began).max(version.at);
-        let dead = seen + ms(MEMBER_TIMEOUT);
-        Some(if late { dead.max(deadline) } else { dead })
-    }
-
-    /// Whether nothing in the schedule could keep this place's instances from publishing.
-    fn undisturbed(&self, place: usize) -> bool {
-        self.ran.schedule.steps.iter().all(|step| match step.what {
-            What::Server(_) | What::Freeze { .. } => false,
-            What::Fault { node, .. } | What::Crash { node } | What::Shutdown { node } => {
-                node != place
-            }
-            _ => true,
-        })
-    }
-
-    fn last_seen(&self, write: &Written, until: Instant) -> Instant {
-        let entries = self.ran.history.entries().iter().rev();
-        entries
-            .filter(|entry| entry.at <= until)
-            .find(|entry| matches!(entry.what, Happened::Seen(number) if number == write.number))
-            .map_or(write.began, |entry| entry.at)
-    }
-
     /// Calls that returned Ok without an event.
     fn unsequenced(&self) -> Vec<String> {
         let mut wrong = Vec::new();
@@ -367,40 +328,4 @@ impl<'a> Judge<'a> {
         }
         wrong
     }
-}
-
-/// Order within one moment is left out: tokio wakes who waits for the same thing in any order.
-fn trace(ran: &Ran) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    let since = |at: Instant| at.saturating_duration_since(ran.started);
-    let mut reads: Vec<_> = ran
-        .log
-        .reads
-        .iter()
-        .map(|read| {
-            (
-                since(read.began),
-                read.id,
-                read.node,
-                read.key,
-                since(read.ended),
-                read.value,
-            )
-        })
-        .collect();
-    reads.sort_unstable();
-    reads.hash(&mut hasher);
-    for version in &ran.versions {
-        (version.key, version.version, since(version.at)).hash(&mut hasher);
-    }
-    for entry in ran.history.entries() {
-        since(entry.at).hash(&mut hasher);
-        match &entry.what {
-            Happened::Seen(number) => number.hash(&mut hasher),
-            Happened::Published(event) => {
-                (event.lane, event.epoch, event.sequence).hash(&mut hasher)
-            }
-        }
-    }
-    hasher.finish()
 }

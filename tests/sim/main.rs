@@ -5,13 +5,24 @@
 //! A schedule is data, made from its seed before anything runs, and any part of it is a schedule
 //! too: so a failing one can be shrunk, and replayed by its seed with one command.
 
+mod draw;
+mod faults;
 mod fleet;
 mod found;
 mod generate;
+mod heal;
+mod holes;
 mod judge;
+mod log;
+mod mind;
+mod obliged;
+mod options;
 mod run;
 mod schedule;
 mod seeds;
 mod shrink;
 mod source;
+mod trace;
+mod watch;
 mod without;
+mod writers;

@@ -2,27 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
-use std::time::Duration;
 
-use tokio::time::{Instant, advance, sleep, sleep_until};
+use tokio::time::{Instant, advance, sleep_until};
 use unstale::testing::inside::{self, History};
-use unstale::{LocalBus, Outcome, State};
+use unstale::testing::{Snapshot, Without};
+use unstale::{Key, LocalBus, State};
 
-use crate::fleet::{Log, Node, Shared, keys_of, ms};
+use crate::fleet::{Node, ms};
+use crate::heal::count;
+use crate::log::{Log, Shared};
+use crate::mind;
 use crate::schedule::*;
 use crate::source::{Source, Version};
-
-/// How long a fleet may take to converge once all faults have stopped: a command that is lost (1 s),
-/// the longest pause of a publisher (1 s), silence until a writer counts as dead, its deadline, and
-/// a few verifications.
-const HEAL: Duration = ms(1_000 + 1_000 + MEMBER_TIMEOUT + WRITE_TIMEOUT + 800);
-
-/// How often it is looked whether it has.
-const LOOK: Duration = ms(200);
-
-/// Rounds of reads in which everything must come from memory once. What a late publication drops
-/// takes a round more.
-const ROUNDS: usize = 3;
+use crate::watch::{Hangs, step, watched};
 
 /// What a run has shown.
 pub(crate) struct Ran {
@@ -39,29 +31,37 @@ pub(crate) struct Ran {
     pub(crate) unhealed: Vec<String>,
 }
 
-/// Runs it on a runtime of its own.
-pub(crate) fn run(schedule: &Schedule) -> Ran {
-    inside::seed(schedule.seed);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime needs no more than memory");
-    runtime.block_on(async { World::new(schedule).await.run().await })
+/// Runs it on a thread and a runtime of its own.
+pub(crate) fn run(schedule: &Schedule) -> Result<Ran, Hangs> {
+    let schedule = schedule.clone();
+    watched(move || {
+        let _without = schedule.without.map(Without::new);
+        inside::seed(schedule.seed);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime needs no more than memory");
+        let ran = runtime.block_on(async { World::new(&schedule).await.run().await });
+        (0..ran.schedule.nodes.len()).for_each(mind::move_out);
+        ran
+    })
 }
 
-struct World<'a> {
-    schedule: &'a Schedule,
+pub(super) struct World<'a> {
+    pub(super) schedule: &'a Schedule,
     started: Instant,
-    bus: LocalBus,
-    source: Source,
-    shared: Shared,
-    nodes: BTreeMap<usize, Node>,
+    pub(super) bus: LocalBus,
+    pub(super) source: Source,
+    pub(super) shared: Shared,
+    pub(super) nodes: BTreeMap<usize, Node>,
     /// Places whose instance does not run for the moment.
     stalled: Vec<usize>,
     /// Connections with which something was wrong at some time.
     tainted: Vec<usize>,
     all_tainted: bool,
+    /// What the server held when it was copied last.
+    copy: Option<Snapshot>,
 }
 
 impl<'a> World<'a> {
@@ -78,34 +78,63 @@ impl<'a> World<'a> {
             stalled: Vec::new(),
             tainted: Vec::new(),
             all_tainted: false,
+            copy: None,
         };
-        for place in 0..schedule.nodes.len() {
-            world.start(place).await;
+        for (place, settings) in schedule.nodes.iter().enumerate() {
+            if !settings.late {
+                world.start(place, false).await;
+            }
         }
         world
     }
 
-    async fn start(&mut self, place: usize) {
+    pub(super) async fn start(&mut self, place: usize, silent: bool) {
         let parts = (&self.bus, &self.source, &self.shared);
-        let (lanes, settings) = (self.schedule.lanes, self.schedule.nodes[place]);
-        if let Slot::Vacant(slot) = self.nodes.entry(place) {
-            slot.insert(Node::start(place, lanes, settings, parts).await);
+        let Slot::Vacant(slot) = self.nodes.entry(place) else {
+            return;
+        };
+        let node = Node::start(self.schedule, place, silent, parts).await;
+        // One with another number of lanes is refused, if the server answers.
+        let Ok(node) = node else {
+            return self.shared.log().count("starts_refused", 1);
+        };
+        if silent {
+            self.tainted.push(node.number);
+            let degraded = u64::from(node.instance.health().state == State::Degraded);
+            self.shared.log().count("degraded_starts", degraded);
         }
+        slot.insert(node);
     }
 
     async fn run(mut self) -> Ran {
-        for (index, step) in self.schedule.steps.iter().enumerate() {
-            sleep_until(self.started + ms(step.at)).await;
-            self.step(index, step.what).await;
+        for (index, of) in self.schedule.steps.iter().enumerate() {
+            sleep_until(self.started + ms(of.at)).await;
+            step();
+            self.shared.log().count(of.what.name(), 1);
+            self.step(index, of.what).await;
         }
         let unhealed = self.heal().await;
         let mut log = std::mem::take(&mut *self.shared.log());
         for node in self.nodes.values() {
             count(&mut log.totals, node);
         }
+        for (name, times) in mind::take_done() {
+            log.count(name, times);
+        }
+        for options in [&self.schedule.rows, &self.schedule.columns] {
+            for (name, used) in options.used() {
+                log.count(name, u64::from(used));
+            }
+        }
+        let fits = |node: &&Node| node.settings.lanes.is_none();
         Ran {
             end: self.schedule.steps.len() + 1,
-            alive: self.nodes.values().map(|node| node.number).collect(),
+            alive: self
+                .nodes
+                .values()
+                .filter(fits)
+                .map(|node| node.number)
+                .collect(),
             started: self.started,
             log,
             versions: self.source.versions(),
@@ -116,13 +145,17 @@ impl<'a> World<'a> {
     }
 
     fn clean(&self, node: &Node) -> bool {
-        !self.all_tainted && !self.tainted.contains(&node.number)
+        !self.all_tainted
+            && !self.tainted.contains(&node.number)
+            && self.schedule.nodes.iter().all(|of| of.lanes.is_none())
     }
 
     async fn step(&mut self, index: usize, what: What) {
         match what {
             What::Loader { before, after } => self.source.set_delays(before, after),
             What::LoaderFails(fails) => self.source.set_fails(fails),
+            What::Arm { node, spot, act } => mind::arm(node, spot, act),
+            What::AtLanding { node } => self.at_landing(index, node),
             What::Server(fault) => self.on_server(fault),
             What::Freeze { time } => {
                 self.all_tainted = true;
@@ -134,32 +167,51 @@ impl<'a> World<'a> {
             What::Fault { node, fault } => self.on_link(index, node, fault),
             What::Crash { node } => {
                 if let Some(node) = self.nodes.remove(&node) {
+                    mind::move_out(node.place);
                     count(&mut self.shared.log().totals, &node);
                     self.bus.faults(node.number).crash();
                     node.abort();
                 }
             }
-            What::Start { node } => self.start(node).await,
+            What::Start { node } => self.start(node, false).await,
+            What::StartSilent { node, lasts } => {
+                self.start(node, true).await;
+                let Some(node) = self.nodes.get(&node) else {
+                    return;
+                };
+                let faults = self.bus.faults(node.number);
+                tokio::spawn(async move {
+                    tokio::time::sleep(ms(lasts)).await;
+                    faults.heal();
+                });
+            }
             What::Shutdown { node } => {
                 if let Some(node) = self.nodes.remove(&node) {
+                    mind::move_out(node.place);
                     count(&mut self.shared.log().totals, &node);
                     let instance = node.instance.clone();
                     tokio::spawn(async move { instance.shutdown().await });
                 }
             }
-            What::Read { node, .. }
-            | What::ReadMany { node }
-            | What::ReadCancelled { node, .. }
-            | What::Put { node, .. }
-            | What::PutTag { node, .. }
-            | What::PutAll { node, .. }
-            | What::PutBatch { node, .. }
-            | What::Write { node, .. }
-            | What::Flood { node, .. } => self.call(index, node, what),
+            _ => self.call(index, what),
         }
     }
 
-    fn call(&self, id: usize, place: usize, what: What) {
+    fn at_landing(&self, index: usize, node: usize) {
+        let Some(node) = self.nodes.get(&node).cloned() else {
+            return;
+        };
+        let act = move |hash| {
+            let landing = (0..KEYS).find(|key| key.digest() == Some(hash));
+            if let Some(key) = landing {
+                node.put_and_read(index, key);
+            }
+        };
+        inside::before_next_landing(Some(Box::new(act)));
+    }
+
+    fn call(&self, id: usize, what: What) {
+        let Some(place) = what.caller() else { return };
         let Some(node) = self
             .nodes
             .get(&place)
@@ -169,14 +221,19 @@ impl<'a> World<'a> {
         };
         let (callee, clean) = (node.clone(), self.clean(node));
         match what {
-            What::Read { key, .. } => node.call(async move {
-                callee.read((id, 0), key, clean).await;
+            What::Read { key, how, .. } => node.call(async move {
+                callee.read((id, 0), key, clean, how).await;
             }),
+            What::ReadOften { key, reads, .. } => {
+                node.call(callee.read_often(id, key, reads, clean));
+            }
             What::ReadMany { .. } => node.call(async move { callee.read_many(id, clean).await }),
             What::ReadCancelled { key, after, .. } => node.call(async move {
-                let read = callee.read((id, 0), key, clean);
+                let read = callee.read((id, 0), key, clean, How::Lookup);
                 let _ = tokio::time::timeout(ms(after), read).await;
             }),
+            What::Preload { .. } => node.call(callee.preload()),
+            What::Peek { .. } => callee.peek(id, clean),
             What::Put {
                 key, publish_after, ..
             } => node.call(callee.put(key, publish_after)),
@@ -189,7 +246,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn on_link(&mut self, index: usize, place: usize, fault: LinkFault) {
+    pub(super) fn on_link(&mut self, index: usize, place: usize, fault: LinkFault) {
         let Some(node) = self.nodes.get(&place) else {
             return;
         };
@@ -204,6 +261,7 @@ impl<'a> World<'a> {
             LinkFault::Mute => faults.mute(),
             LinkFault::LoseReplies => faults.lose_replies(),
             LinkFault::Slow(request, reply) => faults.slow(ms(request), ms(reply)),
+            LinkFault::Refuse => faults.refuse(),
             LinkFault::Stall => {
                 faults.stall();
                 self.stalled.push(place);
@@ -234,117 +292,41 @@ impl<'a> World<'a> {
 
     fn on_server(&mut self, fault: ServerFault) {
         self.all_tainted = true;
+        let bus = &self.bus;
         match fault {
-            ServerFault::Restart { losing } => self.bus.restart_losing(losing),
-            ServerFault::RestartEmpty => self.bus.restart_empty(),
-            ServerFault::FailOver { losing } => self.bus.fail_over_losing(losing),
-            ServerFault::Flush => self.bus.flush(),
-            ServerFault::DropJournal => self.bus.drop_journal(),
-            ServerFault::DropCounter => self.bus.drop_counter(),
-            ServerFault::DropMembers => self.bus.drop_members(),
+            ServerFault::Restart { losing } => bus.restart_losing(losing),
+            ServerFault::RestartEmpty => bus.restart_empty(),
+            ServerFault::FailOver { losing } => bus.fail_over_losing(losing),
+            ServerFault::FailOverWithoutIntents { losing } => {
+                bus.fail_over_losing(losing);
+                bus.drop_intents();
+            }
+            ServerFault::Flush => bus.flush(),
+            ServerFault::DropJournal => bus.drop_journal(),
+            ServerFault::DropCounter => bus.drop_counter(),
+            ServerFault::DropMembers => bus.drop_members(),
+            ServerFault::DropIntents => bus.drop_intents(),
+            ServerFault::DropShared => bus.drop_shared(),
+            ServerFault::DropSharedRecord => bus.drop_shared_record(),
+            ServerFault::DropSharedValues => bus.drop_shared_values(),
+            ServerFault::SetBack { events } => bus.set_back(events),
+            ServerFault::Copy => self.copy = Some(bus.snapshot()),
+            ServerFault::Restore => {
+                if let Some(copy) = &self.copy {
+                    bus.restore(copy);
+                }
+            }
+            ServerFault::StepClock { ms } => bus.step_server_clock(ms),
             ServerFault::Split { losing, isolated } => {
                 let isolated = self
                     .nodes
                     .values()
                     .filter(|node| isolated >> node.place & 1 == 1);
                 let isolated: Vec<_> = isolated.map(|node| node.number).collect();
-                self.bus.split(losing, &isolated);
+                bus.split(losing, &isolated);
             }
-            ServerFault::Unsplit => self.bus.unsplit(),
-            ServerFault::Garbage => self.bus.publish_raw(0, &b"garbage"[..]),
-        }
-    }
-
-    /// All faults stop, and the fleet must be as if there had been none.
-    async fn heal(&mut self) -> Vec<String> {
-        self.source.set_delays(0, 0);
-        self.source.set_fails(false);
-        self.bus.unsplit();
-        let last = self.schedule.steps.len();
-        for place in 0..self.schedule.nodes.len() {
-            self.on_link(last, place, LinkFault::EndAll);
-            self.start(place).await;
-        }
-        // What was begun last gets its turn first.
-        sleep(LOOK).await;
-        let until = Instant::now() + HEAL;
-        while Instant::now() < until && !self.is_well() {
-            sleep(LOOK).await;
-        }
-        let mut wrong = Vec::new();
-        // The first events after a subscription was lost are not heard by it; after these it is
-        // mended.
-        for _ in 0..2 {
-            self.write_everywhere().await;
-            sleep(ms(450)).await;
-        }
-        for node in self.nodes.values() {
-            let health = node.instance.health();
-            if health.state != State::Coherent || health.open_writes > 0 {
-                wrong.push(format!("instance {} is not well: {health:?}", node.place));
-            }
-            if !self.all_hits(last, node).await {
-                wrong.push(format!(
-                    "instance {} does not answer from memory",
-                    node.place
-                ));
-            }
-        }
-        self.write_everywhere().await;
-        sleep(ms(1)).await;
-        for node in self.nodes.values() {
-            for key in 0..KEYS {
-                node.read((last + 1, key), key, true).await;
-            }
-        }
-        wrong
-    }
-
-    fn is_well(&self) -> bool {
-        self.nodes.values().all(|node| {
-            let health = node.instance.health();
-            health.state == State::Coherent && health.open_writes == 0
-        })
-    }
-
-    async fn write_everywhere(&self) {
-        for node in self.nodes.values() {
-            node.clone().put(node.place as u64, 0).await;
-        }
-    }
-
-    async fn all_hits(&self, index: usize, node: &Node) -> bool {
-        for _ in 0..ROUNDS {
-            let mut hits = 0;
-            for _ in 0..2 {
-                hits = 0;
-                for key in keys_of(false).chain(keys_of(true)) {
-                    let outcome = node.read((index, key), key, false).await;
-                    hits += u64::from(matches!(outcome, Some(Outcome::Hit | Outcome::Negative)));
-                }
-            }
-            if hits == KEYS {
-                return true;
-            }
-            sleep(ms(50)).await;
-        }
-        false
-    }
-}
-
-/// What an instance has done, before it is gone.
-fn count(totals: &mut BTreeMap<&'static str, u64>, node: &Node) {
-    for (name, count) in inside::counters(&node.instance) {
-        *totals.entry(name).or_default() += count;
-    }
-    for stats in [node.cache(false).stats(), node.cache(true).stats()] {
-        let counts = [
-            ("hits", stats.hits + stats.negative_hits),
-            ("coalesced", stats.coalesced),
-            ("discarded", stats.loads_discarded),
-        ];
-        for (name, count) in counts {
-            *totals.entry(name).or_default() += count;
+            ServerFault::Unsplit => bus.unsplit(),
+            ServerFault::Garbage => bus.publish_raw(0, &b"garbage"[..]),
         }
     }
 }

@@ -2,14 +2,22 @@
 
 use std::fmt;
 
+use unstale::testing::Mechanism;
+
+use crate::mind::{Act, Spot};
+use crate::options::CacheOptions;
+
 /// Keys of the source of truth. Those from [`FIRST_COLUMN`] on live in a second cache.
 pub(crate) const KEYS: u64 = 6;
 
 /// See [`KEYS`].
 pub(crate) const FIRST_COLUMN: u64 = 4;
 
-/// Silence after which an instance counts as dead, of all instances.
+/// Silence after which an instance counts as dead, of most instances.
 pub(crate) const MEMBER_TIMEOUT: u64 = 600;
+
+/// The longest of those that differ.
+pub(crate) const LONGEST_MEMBER_TIMEOUT: u64 = 2 * MEMBER_TIMEOUT;
 
 /// Longest run of a commit, of all instances.
 pub(crate) const WRITE_TIMEOUT: u64 = 2_400;
@@ -20,6 +28,12 @@ pub(crate) struct Schedule {
     pub(crate) seed: u64,
     pub(crate) lanes: u32,
     pub(crate) nodes: Vec<NodeSettings>,
+    /// Of the cache of the first keys.
+    pub(crate) rows: CacheOptions,
+    /// Of the cache of the others.
+    pub(crate) columns: CacheOptions,
+    /// The mechanism that is taken out.
+    pub(crate) without: Option<Mechanism>,
     /// In the order of their times. Any subset is a schedule, too.
     pub(crate) steps: Vec<Step>,
 }
@@ -33,6 +47,14 @@ pub(crate) struct NodeSettings {
     pub(crate) journal: u32,
     /// The policy of writes is `available`.
     pub(crate) available: bool,
+    pub(crate) member_timeout: u64,
+    pub(crate) publish_timeout: u64,
+    /// A misconfiguration: another number of lanes than the fleet's. Never of the first instance.
+    pub(crate) lanes: Option<u32>,
+    /// Clones of an instance have one id.
+    pub(crate) id: Option<u64>,
+    /// It is not there at the beginning.
+    pub(crate) late: bool,
 }
 
 impl Default for NodeSettings {
@@ -43,6 +65,11 @@ impl Default for NodeSettings {
             ttl: 60_000,
             journal: 64,
             available: false,
+            member_timeout: MEMBER_TIMEOUT,
+            publish_timeout: 500,
+            lanes: None,
+            id: None,
+            late: false,
         }
     }
 }
@@ -61,6 +88,32 @@ pub(crate) enum What {
     Read {
         node: usize,
         key: u64,
+        how: How,
+    },
+    /// So many reads, one each millisecond.
+    ReadOften {
+        node: usize,
+        key: u64,
+        reads: u64,
+    },
+    /// A warm-up of the first cache.
+    Preload {
+        node: usize,
+    },
+    /// Looks for all keys in memory.
+    Peek {
+        node: usize,
+    },
+    /// Code of the user does something, once.
+    Arm {
+        node: usize,
+        spot: Spot,
+        act: Act,
+    },
+    /// When the next load is about to leave the table of flights, another thread of this instance
+    /// replaces its key and reads it.
+    AtLanding {
+        node: usize,
     },
     /// All keys of the first cache at once.
     ReadMany {
@@ -123,6 +176,11 @@ pub(crate) enum What {
     Start {
         node: usize,
     },
+    /// As `Start`, while the server is silent; it is heard again so much later.
+    StartSilent {
+        node: usize,
+        lasts: u64,
+    },
     Shutdown {
         node: usize,
     },
@@ -130,6 +188,87 @@ pub(crate) enum What {
     Freeze {
         time: u64,
     },
+}
+
+impl What {
+    /// The place of the instance that is called, for steps that are calls.
+    pub(crate) fn caller(&self) -> Option<usize> {
+        match self {
+            Self::Read { node, .. }
+            | Self::ReadOften { node, .. }
+            | Self::ReadMany { node }
+            | Self::ReadCancelled { node, .. }
+            | Self::Preload { node }
+            | Self::Peek { node }
+            | Self::Put { node, .. }
+            | Self::PutTag { node, .. }
+            | Self::PutAll { node, .. }
+            | Self::PutBatch { node, .. }
+            | Self::Write { node, .. }
+            | Self::Flood { node, .. } => Some(*node),
+            _ => None,
+        }
+    }
+
+    /// What it is called in the totals.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Read { how, .. } => match how {
+                How::Get => "get",
+                How::Lookup => "lookup",
+                How::With => "get_with",
+                How::Latest => "latest",
+            },
+            Self::ReadOften { .. } => "read_often",
+            Self::ReadMany { .. } => "get_many",
+            Self::ReadCancelled { .. } => "read_cancelled",
+            Self::Preload { .. } => "preload",
+            Self::Peek { .. } => "peek",
+            Self::Put { .. } => "invalidate",
+            Self::PutTag { .. } => "invalidate_tag",
+            Self::PutAll { .. } => "invalidate_all",
+            Self::PutBatch { .. } => "batch",
+            Self::Write { .. } => "write",
+            Self::Flood { .. } => "flood",
+            Self::Arm { .. } => "arm",
+            Self::AtLanding { .. } => "at_landing",
+            Self::Loader { .. } => "loader",
+            Self::LoaderFails(_) => "loader_fails",
+            Self::Fault { fault, .. } if *fault == LinkFault::Refuse => "refuse",
+            Self::Fault { .. } => "link_fault",
+            Self::Server(fault) => fault.name(),
+            Self::Crash { .. } => "crash",
+            Self::Start { .. } => "start",
+            Self::StartSilent { .. } => "start_silent",
+            Self::Shutdown { .. } => "shutdown",
+            Self::Freeze { .. } => "freeze",
+        }
+    }
+}
+
+impl ServerFault {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::DropIntents => "drop_intents",
+            Self::DropShared => "drop_shared",
+            Self::DropSharedRecord => "drop_shared_record",
+            Self::DropSharedValues => "drop_shared_values",
+            Self::FailOverWithoutIntents { .. } => "fail_over_without_intents",
+            Self::SetBack { .. } => "set_back",
+            Self::Restore => "restore",
+            Self::StepClock { .. } => "step_clock",
+            _ => "server_fault",
+        }
+    }
+}
+
+/// Which call a read is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    Get,
+    Lookup,
+    With,
+    Latest,
 }
 
 /// What a database does with a commit, counted from when it begins.
@@ -172,6 +311,8 @@ pub(crate) enum LinkFault {
     LoseAck(u32),
     PausePublish,
     ResumePublish,
+    /// Every command is refused at once, until `EndAll`.
+    Refuse,
     EndAll,
 }
 
@@ -189,6 +330,26 @@ pub(crate) enum ServerFault {
     DropJournal,
     DropCounter,
     DropMembers,
+    DropIntents,
+    DropShared,
+    DropSharedRecord,
+    DropSharedValues,
+    /// The promoted replica has the members, and lacks the intents.
+    FailOverWithoutIntents {
+        losing: u64,
+    },
+    /// The counters step back within their epochs; the journals stay.
+    SetBack {
+        events: u64,
+    },
+    /// What the server holds is copied, for `Restore`.
+    Copy,
+    /// What was copied is put back into the running server.
+    Restore,
+    /// The server's clock steps, back if this is negative.
+    StepClock {
+        ms: i64,
+    },
     /// The instances with a bit in `isolated` go on with the old primary.
     Split {
         losing: u64,
@@ -203,6 +364,11 @@ pub(crate) enum ServerFault {
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "seed {}, {} lanes", self.seed, self.lanes)?;
+        if let Some(without) = self.without {
+            writeln!(f, "  without {without:?}")?;
+        }
+        writeln!(f, "  rows {:?}", self.rows)?;
+        writeln!(f, "  columns {:?}", self.columns)?;
         for node in &self.nodes {
             writeln!(f, "  {node:?},")?;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use unstale::{Loaded, LocalBus};
 
+use crate::mind::{Facts, Row};
 use crate::schedule::{FIRST_COLUMN, KEYS};
 
 /// Every fourth version of a row says that it does not exist.
@@ -42,7 +43,7 @@ pub(crate) struct Version {
 
 /// Shared by all instances, as a database is.
 #[derive(Clone, Debug)]
-pub(crate) struct Source(Arc<Mutex<State>>, LocalBus);
+pub(crate) struct Source(Arc<Mutex<State>>, LocalBus, Instant);
 
 #[derive(Debug, Default)]
 struct State {
@@ -55,7 +56,7 @@ struct State {
 
 impl Source {
     pub(crate) fn new(bus: LocalBus) -> Self {
-        Self(Arc::default(), bus)
+        Self(Arc::default(), bus, Instant::now())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -107,21 +108,54 @@ impl Source {
     }
 
     /// What a loader does.
-    pub(crate) async fn load(&self, key: u64) -> io::Result<Loaded<u64>> {
+    pub(crate) async fn load(
+        &self,
+        node: usize,
+        key: u64,
+        own_ttl: Option<u64>,
+    ) -> io::Result<Loaded<Row>> {
+        let mut rows = self.load_many(node, &[key], own_ttl).await?;
+        let row = rows.pop().map(|(_, row)| row);
+        row.ok_or_else(|| io::Error::other("one row for one key"))
+    }
+
+    /// What a loader of many keys does.
+    pub(crate) async fn load_many(
+        &self,
+        node: usize,
+        keys: &[u64],
+        own_ttl: Option<u64>,
+    ) -> io::Result<Vec<(u64, Loaded<Row>)>> {
         let (before, after, fails) = {
             let state = self.state();
             (state.before, state.after, state.fails)
         };
+        let born = u64::try_from(self.2.elapsed().as_micros()).unwrap_or(u64::MAX);
         if !before.is_zero() {
             sleep(before).await;
         }
-        let version = self.version(key);
+        let versions: Vec<u64> = keys.iter().map(|key| self.version(*key)).collect();
         if !after.is_zero() {
             sleep(after).await;
         }
         if fails {
             return Err(io::Error::other("the source is down"));
         }
-        Ok(Loaded::new(exists(version).then_some(version)).tag(tag(key)))
+        let rows = keys.iter().zip(versions).map(|(key, version)| {
+            let life = own_ttl.filter(|_| version % 2 == 0);
+            let facts = Facts {
+                version,
+                born,
+                life: life.unwrap_or(0),
+            };
+            let row = exists(version).then(|| Row::new(facts, node));
+            let loaded = Loaded::new(row).tag(tag(*key));
+            let loaded = match life {
+                Some(life) => loaded.ttl(Duration::from_millis(life)),
+                None => loaded,
+            };
+            (*key, loaded)
+        });
+        Ok(rows.collect())
     }
 }

@@ -4,10 +4,11 @@
 //! only be slower. Most of them were found by seeds first (`SIM_WITHOUT`, see `one_seed`). Instance 0
 //! writes and instance 1 reads; both verify every 100 ms and promise 300 ms.
 
-use unstale::testing::{Mechanism, Without};
+use unstale::testing::Mechanism;
 
+use crate::options::CacheOptions;
 use crate::schedule::{
-    Commit,
+    Commit, How,
     LinkFault::*,
     NodeSettings, Schedule,
     ServerFault::*,
@@ -18,9 +19,13 @@ use crate::shrink::violation;
 
 /// The same schedule keeps every promise with the mechanism, and without it the judge says `broken`.
 fn sees(mechanism: Mechanism, broken: &str, steps: &[(u64, What)]) {
-    let schedule = schedule(steps);
+    sees_in(mechanism, broken, schedule(steps));
+}
+
+/// As [`sees`], of instances and caches that are set up in another way.
+pub(crate) fn sees_in(mechanism: Mechanism, broken: &str, mut schedule: Schedule) {
     assert_eq!(violation(&schedule), None, "with {mechanism:?}");
-    let _without = Without::new(mechanism);
+    schedule.without = Some(mechanism);
     let found = violation(&schedule);
     assert!(
         found.as_ref().is_some_and(|why| why.contains(broken)),
@@ -33,6 +38,9 @@ pub(crate) fn schedule(steps: &[(u64, What)]) -> Schedule {
         seed: 1,
         lanes: 1,
         nodes: vec![NodeSettings::default(); 2],
+        rows: CacheOptions::default(),
+        columns: CacheOptions::default(),
+        without: None,
         steps: steps
             .iter()
             .map(|(at, what)| Step {
@@ -43,11 +51,15 @@ pub(crate) fn schedule(steps: &[(u64, What)]) -> Schedule {
     }
 }
 
-const fn read(key: u64) -> What {
-    Read { node: 1, key }
+pub(crate) const fn read(key: u64) -> What {
+    Read {
+        node: 1,
+        key,
+        how: How::Lookup,
+    }
 }
 
-const fn put(key: u64) -> What {
+pub(crate) const fn put(key: u64) -> What {
     Put {
         node: 0,
         key,
@@ -55,7 +67,7 @@ const fn put(key: u64) -> What {
     }
 }
 
-const fn write(commit: Commit) -> What {
+pub(crate) const fn write(commit: Commit) -> What {
     Write {
         node: 0,
         key: 0,
@@ -64,7 +76,7 @@ const fn write(commit: Commit) -> What {
 }
 
 /// Lands at a time and is answered at another.
-const fn commit(lands: u64, answers: u64) -> Commit {
+pub(crate) const fn commit(lands: u64, answers: u64) -> Commit {
     Commit {
         lands: Some(lands),
         answers,
@@ -78,7 +90,7 @@ const fn writer(fault: crate::schedule::LinkFault) -> What {
     Fault { node: 0, fault }
 }
 
-const fn reader(fault: crate::schedule::LinkFault) -> What {
+pub(crate) const fn reader(fault: crate::schedule::LinkFault) -> What {
     Fault { node: 1, fault }
 }
 
@@ -341,6 +353,18 @@ pub(crate) fn named(name: &str) -> Mechanism {
         Republishing,
         Collapse,
         StillThePrimary,
+        SharedRecord,
+        OwnEchoes,
+        SecondLookOutsideTheLock,
+        ForeignEchoes,
+        BackwardPositions,
+        AgreedLanes,
+        StandInToken,
+        AnnouncementAfterAdoption,
+        ContainedPanics,
+        DropsOutsideLocks,
+        VerificationPace,
+        ServerClockSteps,
     ];
     let found = all.into_iter().find(|one| format!("{one:?}") == name);
     found.expect("a mechanism")

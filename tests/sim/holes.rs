@@ -1,0 +1,323 @@
+//! Holes that were found by attack: the simulator sees each of them where its mend is taken out.
+//!
+//! The schedules are written by hand, as those in `without`. Instance 0 writes and instance 1 reads.
+
+use unstale::testing::Mechanism;
+
+use crate::mind::{Act, Spot};
+use crate::schedule::{LinkFault::*, Schedule, ServerFault::*, Step, What::*};
+use crate::without::{commit, put, read, reader, schedule, sees_in, write};
+
+/// Hole 1. A second look under the lock of the flights finds an entry that is due, and asks for a
+/// reload, which takes the same lock.
+fn a_second_look_that_is_due() -> Schedule {
+    let mut schedule = schedule(&[
+        (110, read(1)),
+        (200, reader(Silence)),
+        // The lane is not vouched for any more: this waits for it, on account of row 1.
+        (1_000, ReadMany { node: 1 }),
+        // Row 0 is stored meanwhile, and due when the wait is over.
+        (1_020, read(0)),
+        (1_400, reader(EndAll)),
+    ]);
+    schedule.rows.ttl = Some(1_000);
+    schedule.rows.refresh_ahead = Some(10);
+    schedule
+}
+
+#[test]
+#[ignore = "the mend is not merged yet"]
+fn without_second_look_outside_the_lock_the_simulator_sees_a_thread_that_hangs() {
+    sees_in(
+        Mechanism::SecondLookOutsideTheLock,
+        "hangs",
+        a_second_look_that_is_due(),
+    );
+}
+
+/// Hole 2. Each takes the other's events for its own echoes.
+fn two_instances_with_one_id() -> Schedule {
+    let mut schedule = schedule(&[(110, read(0)), (150, put(0)), (700, read(0))]);
+    for node in &mut schedule.nodes {
+        node.id = Some(77);
+    }
+    schedule
+}
+
+#[test]
+#[ignore = "the mend is not merged yet"]
+fn without_foreign_echoes_the_simulator_sees_clones_that_do_not_hear_each_other() {
+    sees_in(
+        Mechanism::ForeignEchoes,
+        "too old",
+        two_instances_with_one_id(),
+    );
+}
+
+/// Hole 3. The next events have numbers that all have applied already.
+fn a_counter_that_steps_back() -> Schedule {
+    schedule(&[
+        (110, read(0)),
+        (150, put(5)),
+        (151, put(5)),
+        (152, put(5)),
+        // The writer has seen them confirmed by now, and does not send them again.
+        (1_200, Server(SetBack { events: 2 })),
+        (1_310, put(0)),
+        (1_800, read(0)),
+    ])
+}
+
+#[test]
+#[ignore = "the mend is not merged yet"]
+fn without_backward_positions_the_simulator_sees_a_stale_read() {
+    sees_in(
+        Mechanism::BackwardPositions,
+        "too old",
+        a_counter_that_steps_back(),
+    );
+}
+
+/// As before, with all that the server holds: an operator restores a copy into the running server.
+fn an_older_state_that_is_restored() -> Schedule {
+    schedule(&[
+        (100, Server(Copy)),
+        (110, read(0)),
+        (150, put(5)),
+        (151, put(5)),
+        (152, put(5)),
+        (1_200, Server(Restore)),
+        (1_310, put(0)),
+        (1_800, read(0)),
+    ])
+}
+
+#[test]
+#[ignore = "the mend is not merged yet"]
+fn without_backward_positions_the_simulator_sees_a_stale_read_after_a_restore() {
+    sees_in(
+        Mechanism::BackwardPositions,
+        "too old",
+        an_older_state_that_is_restored(),
+    );
+}
+
+/// Hole 4. It starts while the server is silent, and finds lanes that nobody else has.
+fn one_with_another_number_of_lanes() -> Schedule {
+    let mut schedule = schedule(&[
+        (100, StartSilent { node: 1, lasts: 50 }),
+        // Whatever lanes these keys are in for it, the fleet has one.
+        (2_500, ReadMany { node: 1 }),
+        (2_600, put(0)),
+        (2_600, put(1)),
+        (2_600, put(2)),
+        (2_600, put(3)),
+        (3_200, ReadMany { node: 1 }),
+    ]);
+    schedule.nodes[1].lanes = Some(2);
+    schedule.nodes[1].late = true;
+    schedule
+}
+
+#[test]
+#[ignore = "the mend is not merged yet"]
+fn without_agreed_lanes_the_simulator_sees_a_misfit_that_reads_what_is_stale() {
+    sees_in(
+        Mechanism::AgreedLanes,
+        "too old",
+        one_with_another_number_of_lanes(),
+    );
+}
+
+/// Hole 4, the other way round: what it writes is published where nobody listens.
+fn one_that_writes_with_another_number_of_lanes() -> Schedule {
+    let mut schedule = one_with_another_number_of_lanes();
+    schedule.steps.truncate(1);
+    for key in 0..4 {
+        schedule.steps.push(Step {
+            at: 2_600,
+            what: Put {
+                node: 1,
+                key,
+                publish_after: 0,
+            },
+        });
+    }
+    schedule
+}
+
+#[test]
+#[ignore = "the mend is not merged yet"]
+fn without_agreed_lanes_the_simulator_sees_an_acknowledgement_that_reaches_nobody() {
+    sees_in(
+        Mechanism::AgreedLanes,
+        "acknowledged without an event",
+        one_that_writes_with_another_number_of_lanes(),
+    );
+}
+
+/// Hole 5. No place among the loads is free in time, so the old entry stands in; before that is told,
+/// another thread replaces the row and reads it.
+fn a_stand_in_against_an_invalidation() -> Schedule {
+    let mut schedule = schedule(&[
+        (110, read(0)),
+        (
+            300,
+            Loader {
+                before: 0,
+                after: 1_000,
+            },
+        ),
+        (390, read(1)),
+        (391, read(2)),
+        // Waits for its turn until 601.
+        (401, read(0)),
+        (595, AtLanding { node: 1 }),
+        (700, read(3)),
+    ]);
+    schedule.rows.ttl = Some(200);
+    schedule.rows.stale_if_error = Some(2_000);
+    schedule.rows.max_loads = 1;
+    schedule.rows.load_timeout = 200;
+    schedule
+}
+
+#[test]
+#[ignore = "the mend is not merged yet"]
+fn without_stand_in_token_the_simulator_sees_an_answer_older_than_the_own_invalidation() {
+    sees_in(
+        Mechanism::StandInToken,
+        "its own",
+        a_stand_in_against_an_invalidation(),
+    );
+}
+
+/// Hole 6. The promoted replica has the member, and lacks the intent; the peers load the old row after
+/// their fences; the row is committed, and its writer is gone.
+fn an_intent_that_a_failover_loses() -> Schedule {
+    schedule(&[
+        (110, read(0)),
+        (210, write(commit(500, 900))),
+        (250, Server(FailOverWithoutIntents { losing: 0 })),
+        (500, read(0)),
+        (720, Crash { node: 0 }),
+        // The commit came late enough for its writer to be taken for dead: its deadline counts.
+        (3_300, read(0)),
+    ])
+}
+
+#[test]
+#[ignore = "the mend is not merged yet"]
+fn without_announcement_after_adoption_the_simulator_sees_a_dead_writers_row_served() {
+    sees_in(
+        Mechanism::AnnouncementAfterAdoption,
+        "a write's bound",
+        an_intent_that_a_failover_loses(),
+    );
+}
+
+/// Hole 7. A peer's event drops a value that panics in the task that follows the bus.
+fn a_value_that_panics_at_its_end() -> Schedule {
+    schedule(&[
+        (110, read(0)),
+        (
+            150,
+            Arm {
+                node: 1,
+                spot: Spot::ValueDrop,
+                act: Act::Panic,
+            },
+        ),
+        (200, put(0)),
+        (300, read(1)),
+    ])
+}
+
+#[test]
+#[ignore = "the mend is not merged yet"]
+fn without_contained_panics_the_simulator_sees_an_instance_that_is_deaf_for_ever() {
+    sees_in(
+        Mechanism::ContainedPanics,
+        "not pushed",
+        a_value_that_panics_at_its_end(),
+    );
+}
+
+/// Hole 7. A value that makes room for another looks into its cache.
+fn a_value_that_looks_at_its_cache_when_it_is_evicted() -> Schedule {
+    let mut schedule = schedule(&[
+        (110, read(0)),
+        (120, read(1)),
+        // Armed this late, it is none of the values that quick_cache makes in between.
+        (
+            130,
+            Arm {
+                node: 1,
+                spot: Spot::ValueDrop,
+                act: Act::Peek,
+            },
+        ),
+        (140, read(2)),
+        (200, read(3)),
+    ]);
+    schedule.rows.capacity = 2;
+    schedule
+}
+
+#[test]
+#[ignore = "the mend is not merged yet"]
+fn without_drops_outside_locks_the_simulator_sees_a_thread_that_hangs() {
+    sees_in(
+        Mechanism::DropsOutsideLocks,
+        "hangs",
+        a_value_that_looks_at_its_cache_when_it_is_evicted(),
+    );
+}
+
+/// Hole 8. The entry cannot be vouched for, and every read asks for a verification.
+fn a_server_that_refuses_at_once() -> Schedule {
+    schedule(&[
+        (110, read(0)),
+        (200, reader(Refuse)),
+        (
+            520,
+            ReadOften {
+                node: 1,
+                key: 0,
+                reads: 240,
+            },
+        ),
+        (1_000, reader(EndAll)),
+    ])
+}
+
+#[test]
+#[ignore = "the mend is not merged yet"]
+fn without_verification_pace_the_simulator_sees_a_server_in_trouble_that_is_asked_by_every_read() {
+    sees_in(
+        Mechanism::VerificationPace,
+        "too many verifications",
+        a_server_that_refuses_at_once(),
+    );
+}
+
+/// Hole 9. The dead writer's last beat lies in the future.
+fn a_clock_that_steps_back() -> Schedule {
+    schedule(&[
+        (110, read(0)),
+        (210, write(commit(10, 500))),
+        (300, Crash { node: 0 }),
+        (310, Server(StepClock { ms: -5_000 })),
+        (1_900, read(0)),
+    ])
+}
+
+#[test]
+#[ignore = "the mend is not merged yet"]
+fn without_server_clock_steps_the_simulator_sees_a_dead_writers_row_served() {
+    sees_in(
+        Mechanism::ServerClockSteps,
+        "a write's bound",
+        a_clock_that_steps_back(),
+    );
+}
