@@ -188,6 +188,7 @@ impl RedisBus {
             number(config.lanes),
             number(config.journal),
             names.channel.clone().into(),
+            bytes(&entropy()?),
             number(u8::from(shares)),
         ];
         let call = self
@@ -347,6 +348,15 @@ impl Drop for RedisBus {
     fn drop(&mut self) {
         // Without a goodbye: peers find this instance silent. The tasks end by themselves.
         self.shared.common.closing.send_replace(true);
+    }
+}
+
+/// What no other instance, and no earlier life of this one, has put into an epoch.
+fn entropy() -> Result<[u8; 16], Error> {
+    let mut bytes = [0; 16];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(_) => Err(Error::new(ErrorKind::Bus, "the system has no random bytes")),
     }
 }
 

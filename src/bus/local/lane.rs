@@ -58,7 +58,8 @@ struct Counter {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Checked {
-    run: u64,
+    /// `None` once the counter was found to have gone back.
+    run: Option<u64>,
     lanes: u32,
 }
 
@@ -107,13 +108,13 @@ impl Lane {
         {
             return Err(OtherLanes(checked.lanes));
         }
-        if checked.is_none_or(|checked| checked.run != moment.run) {
+        if checked.is_none_or(|checked| checked.run != Some(moment.run)) {
             let sequence = self.counter.as_ref().map(|counter| counter.sequence);
             self.counter = Some(Counter {
                 epoch: moment.fresh_epoch,
                 sequence: sequence.unwrap_or_else(|| first_sequence(moment.now)),
                 checked: Some(Checked {
-                    run: moment.run,
+                    run: Some(moment.run),
                     lanes: beat.lanes,
                 }),
             });
@@ -166,7 +167,7 @@ impl Lane {
     /// Whether a verification has found it in this life of the server.
     pub(crate) fn is_verified_in(&self, run: u64) -> bool {
         let checked = self.counter.as_ref().and_then(|counter| counter.checked);
-        checked.is_some_and(|checked| checked.run == run)
+        checked.is_some_and(|checked| checked.run == Some(run))
     }
 
     /// The position of the latest event; zero where the lane has no counter.
@@ -190,19 +191,23 @@ impl Lane {
             checked: None,
         });
         counter.sequence += 1;
+        let last = self.journal.back().map_or(0, |(last, _)| *last);
+        if journal > 0 && last >= counter.sequence {
+            // The counter has gone back within its epoch, an older state of it was put back:
+            // 1: this sequence was given to an event that instances have applied; 2: it is given to
+            // this one, which in the same epoch they would take for that one and ignore.
+            // The epoch is provisional: the next verification begins another.
+            counter.epoch = moment.fresh_epoch;
+            if let Some(checked) = &mut counter.checked {
+                checked.run = None;
+            }
+            self.journal.clear();
+        }
         let position = Position {
             epoch: counter.epoch,
             sequence: counter.sequence,
         };
         if journal > 0 {
-            // A journal that outlived its counter refuses lower numbers: it begins again.
-            if self
-                .journal
-                .back()
-                .is_some_and(|(last, _)| *last >= position.sequence)
-            {
-                self.journal.clear();
-            }
             self.journal.push_back((position.sequence, payload.clone()));
             while self.journal.len() > journal as usize {
                 self.journal.pop_front();
@@ -232,15 +237,15 @@ impl Lane {
         }
     }
 
-    pub(crate) fn drop_counter(&mut self) {
-        self.counter = None;
-    }
-
-    /// The counter alone steps back, in the same epoch.
+    /// The counter steps back within its epoch; the journal stays.
     pub(crate) fn set_back(&mut self, events: u64) {
         if let Some(counter) = &mut self.counter {
             counter.sequence = counter.sequence.saturating_sub(events);
         }
+    }
+
+    pub(crate) fn drop_counter(&mut self) {
+        self.counter = None;
     }
 
     pub(crate) fn drop_journal(&mut self) {

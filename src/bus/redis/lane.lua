@@ -143,7 +143,8 @@ local function remember(s, epoch, sequence, payload)
   redis.call('HSET', f, 'q', place)
 end
 
--- Gives the event the next sequence, journals it, delivers it. Returns the sequence.
+-- Gives the event the next sequence, journals it, delivers it. Returns the sequence and its epoch, which is
+-- another one where the counter is found to have gone back.
 local function announce(s, j, journal, channel, epoch, payload)
   local sequence = redis.call('HINCRBY', s, 'q', 1)
   if journal ~= '0' then
@@ -151,8 +152,13 @@ local function announce(s, j, journal, channel, epoch, payload)
     local id = string.format('%.0f-0', sequence)
     local added = redis.pcall('XADD', j, 'MAXLEN', '~', journal, id, 'e', payload)
     if type(added) == 'table' and added.err then
-      -- The journal outlived its counter, or a clock stepped back: its ids are ahead of ours.
-      -- Scripts do not roll back; without this every publish would fail until the counter caught up.
+      -- The id is taken: the counter has gone back within its epoch (an older state of it was put back), and
+      -- 1: this sequence was given to an event that instances have applied; 2: it is given to this one, which
+      -- in the same epoch they would take for that one and ignore.
+      -- Scripts do not roll back; with the old journal every publish would fail until the counter caught up.
+      -- The epoch is provisional, as one that publish.lua begins.
+      epoch = string.format('%.0f', fresh_epoch(epoch .. payload))
+      redis.call('HSET', s, 'e', epoch, 'r', '')
       redis.call('DEL', j)
       redis.call('XADD', j, id, 'e', payload)
     end
@@ -165,5 +171,5 @@ local function announce(s, j, journal, channel, epoch, payload)
   -- channels are sharded: only the subscribers at this node hear them.
   local publish = string.find(channel, '%d$') and 'PUBLISH' or 'SPUBLISH'
   redis.call(publish, channel, struct.pack('>I8I8', epoch, sequence) .. payload)
-  return sequence
+  return sequence, epoch
 end

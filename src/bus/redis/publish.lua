@@ -6,12 +6,14 @@ local s, j = KEYS[1], KEYS[2]
 local epoch = redis.call('HGET', s, 'e')
 if not epoch then
   epoch = string.format('%.0f', fresh_epoch(ARGV[3]))
-  -- The run id stays unset (INFO is too slow here), so the next verification begins a new epoch.
+  -- Provisional: what it is drawn from is no secret. The run id stays unset (INFO is too slow here), so the
+  -- next verification begins another epoch.
   redis.call('HSET', s, 'q', string.format('%.0f', first_sequence()), 'e', epoch)
   redis.call('DEL', j)
 end
 local channel = string.sub(s, 1, -2) .. ARGV[1]
-local sequence = announce(s, j, ARGV[2], channel, epoch, ARGV[3])
+local sequence
+sequence, epoch = announce(s, j, ARGV[2], channel, epoch, ARGV[3])
 for i = 4, #ARGV do
   redis.call('HDEL', KEYS[4], ARGV[i])
   redis.call('ZREM', KEYS[3], ARGV[i])

@@ -1,7 +1,7 @@
 //! The Redis bus against a real redis-server.
 
 mod access;
-
+mod counter;
 mod failover;
 mod faults;
 mod members;

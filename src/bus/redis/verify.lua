@@ -1,8 +1,9 @@
 -- KEYS: s j m w, and r f for who uses the shared tier.
--- ARGV: instance, member timeout (ms), lanes, journal cap, channel, 1 if it uses the shared tier.
+-- ARGV: instance, member timeout (ms), lanes, journal cap, channel, 16 random bytes, 1 if it uses the shared tier.
 -- Returns: epoch, sequence, known, intents recovered, 1 if dead members are left (call again).
 local s, j, m, w = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local instance, timeout, lanes, journal, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+local entropy, tier = ARGV[6], ARGV[7]
 
 local stored = redis.call('HMGET', s, 'q', 'e', 'r', 'l')
 if stored[4] and stored[4] ~= lanes then
@@ -22,7 +23,7 @@ local epoch = stored[2]
 if not stored[1] or not epoch or stored[3] ~= run then
   -- Another life of the counter: what was numbered before may be numbered again.
   local sequence = stored[1] or string.format('%.0f', first_sequence())
-  epoch = string.format('%.0f', fresh_epoch(instance .. run .. (epoch or '')))
+  epoch = string.format('%.0f', fresh_epoch(instance .. run .. (epoch or '') .. entropy))
   redis.call('HSET', s, 'q', sequence, 'e', epoch, 'r', run, 'l', lanes)
   redis.call('DEL', j)
   -- Below every event's id, so never read; a key that exists survives a slot migration.
@@ -46,7 +47,8 @@ local function settle(intent)
     return
   end
   local deadline = struct.unpack('>I8', value)
-  announce(s, j, journal, channel, epoch, string.sub(value, 9))
+  local _
+  _, epoch = announce(s, j, journal, channel, epoch, string.sub(value, 9))
   recovered = recovered + 1
   if deadline <= now then
     redis.call('HDEL', w, intent)
@@ -109,7 +111,7 @@ end
 
 -- Read after everything above, so that the head covers what was published on behalf of the dead.
 local head = redis.call('HGET', s, 'q')
-if ARGV[6] == '1' then
+if tier == '1' then
   share(head)
 end
 return { tonumber(epoch), tonumber(head), known, recovered, more }

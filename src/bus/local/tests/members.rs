@@ -191,3 +191,28 @@ async fn who_cannot_reach_the_bus_cannot_say_goodbye() {
     let (a, _at_a) = bus.attach(config(1));
     assert!(a.verify(0).await.unwrap().known);
 }
+#[tokio::test(start_paused = true)]
+async fn a_counter_that_goes_back_within_its_epoch_begins_another_with_the_next_event() {
+    let bus = LocalBus::default();
+    let (a, _at_a) = bus.attach(config(1));
+    let begun = a.verify(0).await.unwrap().head;
+    for _ in 0..8 {
+        a.publish(0, text("x"), vec![]).await.unwrap();
+    }
+    let before = bus.copy_servers();
+    bus.with_lanes(|lane| lane.set_back(5));
+    let position = a.publish(0, text("late"), vec![]).await.unwrap();
+    assert_ne!(position.epoch, begun.epoch, "taken for a duplicate by all");
+    let events = a.journal(0, 0).await.unwrap().events;
+    assert_eq!(events, [(position.sequence, text("late"))]);
+    let verified = a.verify(0).await.unwrap().head;
+    assert_ne!(verified.epoch, position.epoch, "it was provisional");
+    assert_eq!(a.verify(0).await.unwrap().head, verified);
+    // An older state in the same life of the server looks like any other.
+    bus.put_servers_back(&before);
+    let head = a.verify(0).await.unwrap().head;
+    assert_eq!(
+        (head.epoch, head.sequence),
+        (begun.epoch, begun.sequence + 8)
+    );
+}
