@@ -122,6 +122,8 @@ pub(crate) struct BusConfig {
     /// Events each lane's journal keeps; 0 keeps none.
     pub(crate) journal: u32,
     pub(crate) member_timeout: Duration,
+    /// The fleet has a key: a MAC ends every event.
+    pub(crate) signs: bool,
     pub(crate) traffic: Arc<Traffic>,
     /// What is logged about a Redis that is away or slow, by the bus and by those above it.
     pub(crate) outages: Arc<LogLimit>,

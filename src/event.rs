@@ -7,8 +7,7 @@ mod seal;
 mod wire;
 
 pub(crate) use seal::{Mac, Seal};
-use wire::decode;
-pub(crate) use wire::{DecodeError, decode_prefix, encode_within};
+pub(crate) use wire::{DecodeError, decode, encode_within};
 
 /// The origin of events that every instance applies, whoever sent them: those of a dead writer.
 pub(crate) const NOBODY: u64 = 0;

@@ -238,6 +238,7 @@ impl Access {
             lanes,
             journal: settings.journal,
             member_timeout: settings.member_timeout,
+            signs: Seal::new(settings).is_keyed(),
             traffic: Arc::new(Traffic::default()),
             outages: Arc::default(),
             tasks: Arc::default(),

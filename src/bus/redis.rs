@@ -189,7 +189,11 @@ impl RedisBus {
             number(config.journal),
             names.channel.clone().into(),
             bytes(&entropy()?),
-            number(u8::from(shares)),
+            number(match (shares, config.signs) {
+                (false, _) => 0,
+                (true, false) => 1,
+                (true, true) => 2,
+            }),
         ];
         let call = self
             .shared

@@ -106,14 +106,6 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Event, DecodeError> {
     }
 }
 
-/// As [`decode`], of a payload that something may follow which only its subscribers understand.
-pub(crate) fn decode_prefix(payload: &[u8]) -> Result<Event, DecodeError> {
-    match payload.split_first() {
-        Some((&VERSION, body)) => read(&mut reader(body), body.len()),
-        _ => Err(DecodeError::UnknownVersion),
-    }
-}
-
 type Reader<'a> = rmp_serde::Deserializer<rmp_serde::decode::ReadRefReader<'a, [u8]>>;
 
 fn reader(body: &[u8]) -> Reader<'_> {

@@ -76,6 +76,7 @@ impl Start {
             lanes: self.settings.lanes,
             journal: self.settings.journal,
             member_timeout: self.settings.member_timeout,
+            signs: Seal::new(&self.settings).is_keyed(),
             traffic: self.metrics.traffic(),
             outages: self.outages.clone(),
             tasks: self.tasks.clone(),

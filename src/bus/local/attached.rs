@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::lane::Beat;
 use super::link::take_one;
-use super::record::Tier;
+use super::record::{Signs, Tier};
 use super::{LocalBus, POSITION, State};
 use crate::bus::shared::{ClaimId, Fetch, Fetched, HEAD, Name, Put, Stored};
 use crate::bus::{BoxFuture, Bus, BusConfig, Intent, IntentId, Journal, Mend, Position, Verified};
@@ -169,7 +169,12 @@ impl Attached {
             lanes: *lanes,
             journal: *journal,
         };
-        let shares = self.shares.load(Relaxed);
+        let signs = if self.config.signs {
+            Signs::Yes
+        } else {
+            Signs::No
+        };
+        let shares = self.shares.load(Relaxed).then_some(signs);
         if let Some(slow) = self.slow_lane(lane) {
             on_its_way(slow, Instant::now() + COMMAND_TIMEOUT).await?;
         }

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::bus::Position;
 use crate::bus::shared::{
     ClaimId, Fetch, Fetched, Found, HEAD, Head, Name, Put, RECORD, RECORD_CACHES, Stored, Subject,
 };
-use crate::event::{Event, What, decode_prefix};
+use crate::bus::{MAX_PAYLOAD, Position};
+use crate::event::{Event, Mac, What, decode};
 use crate::without::{Mechanism, without};
 
 /// What the server adds to its time to get the milliseconds of its clock.
@@ -48,9 +48,18 @@ struct Format {
     others: u64,
 }
 
+/// Whether a MAC follows every event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Signs {
+    #[default]
+    No,
+    Yes,
+}
+
 /// See the module's documentation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Tier {
+    signs: Signs,
     record: Option<Record>,
     values: BTreeMap<Name, Value>,
     claims: BTreeMap<Name, Held>,
@@ -76,7 +85,8 @@ pub(super) fn millis(now: Duration) -> u64 {
 
 impl Tier {
     /// A member that uses the tier verifies: the record is begun, or begun again after a hole.
-    pub(super) fn begin(&mut self, head: Position) {
+    pub(super) fn begin(&mut self, head: Position, signs: Signs) {
+        self.signs = signs;
         if self.counting(head).is_none() {
             self.record = Some(Record {
                 epoch: head.epoch,
@@ -121,9 +131,12 @@ impl Tier {
         let Some(record) = &mut self.record else {
             return;
         };
-        // A hole is mended by the next verification only; until then nothing counts.
         if record.epoch == position.epoch && record.upto + 1 == position.sequence {
-            record.remember(position.sequence, payload);
+            record.remember(position.sequence, payload, self.signs);
+        } else {
+            // A hole is mended by the next verification only; until then nothing counts, also if a
+            // counter that was set back comes to the same sequence again.
+            self.record = None;
         }
     }
 
@@ -271,9 +284,9 @@ impl Record {
         })
     }
 
-    fn remember(&mut self, sequence: u64, payload: &[u8]) {
+    fn remember(&mut self, sequence: u64, payload: &[u8], signs: Signs) {
         self.upto = sequence;
-        let Ok(Event { ops, .. }) = decode_prefix(payload) else {
+        let Some(Event { ops, .. }) = event_of(payload, signs) else {
             return self.raise(sequence);
         };
         for op in &ops {
@@ -332,6 +345,16 @@ impl Record {
         self.by_age.clear();
         self.formats.clear();
     }
+}
+
+/// What a payload says, its signature aside; `None` for what readers refuse.
+fn event_of(payload: &[u8], signs: Signs) -> Option<Event> {
+    let event = match signs {
+        Signs::Yes => payload.split_last_chunk::<{ size_of::<Mac>() }>()?.0,
+        Signs::No => payload,
+    };
+    (payload.len() <= MAX_PAYLOAD).then_some(())?;
+    decode(event).ok()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::lane::{Beat, Lane, Moment, OtherLanes, Published};
-use super::record::{Tier, millis};
+use super::record::{Signs, Tier, millis};
 use crate::bus::shared::{ClaimId, Fetch, Fetched, Name, Put, Stored};
 use crate::bus::{Intent, IntentId, Journal, Verified};
 use crate::without::{Mechanism, without};
@@ -45,13 +45,13 @@ impl Server {
     }
 
     /// A member's beat; what it published for dead members goes to `published`. One that `shares`
-    /// uses the shared tier.
+    /// uses the shared tier, and says whether events are signed.
     pub(crate) fn verify(
         &mut self,
         now: Duration,
         lane: u32,
         beat: &Beat,
-        shares: bool,
+        shares: Option<Signs>,
         published: &mut Vec<Published>,
     ) -> Result<Verified, OtherLanes> {
         let moment = self.moment(now);
@@ -63,8 +63,8 @@ impl Server {
         {
             tier.remember(*position, payload);
         }
-        if shares {
-            tier.begin(verified.head);
+        if let Some(signs) = shares {
+            tier.begin(verified.head, signs);
         }
         Ok(verified)
     }

@@ -23,6 +23,7 @@ pub(crate) fn config(instance: u64) -> BusConfig {
         lanes: 1,
         journal: 4_096,
         member_timeout: MEMBER_TIMEOUT,
+        signs: false,
         traffic: Arc::new(Traffic::default()),
         outages: Arc::default(),
         tasks: Arc::default(),

@@ -96,6 +96,7 @@ impl Inspector {
             lanes: 1,
             journal: 0,
             member_timeout: Duration::ZERO,
+            signs: false,
             traffic: Arc::default(),
             outages: Arc::default(),
             tasks: Arc::default(),

@@ -14,7 +14,7 @@ local function first_sequence()
   return time[1] * 1000000 + time[2]
 end
 
--- The shared tier's record, where the fleet has one (s has the field 't'): which invalidations the lane
+-- The shared tier's record, where the fleet has one (s has the field 't', see verify.lua): which invalidations the lane
 -- has had. r: a sorted set of names by their latest sequence ('k' cache format key, 't' cache format tag,
 -- 'c' cache), and '-', the floor, below which nothing counts. f: a hash of the epoch 'e', the last
 -- sequence 'q' that is recorded, and for each cache the format of its latest event, where that was, and
@@ -36,13 +36,20 @@ local function array_at(text, at)
   return struct.unpack('>I4', text, at + 1)
 end
 
-local WIDTHS = { [0xcc] = '>I1', [0xcd] = '>I2', [0xce] = '>I4', [0xcf] = '>I8' }
-local function integer_at(text, at)
-  local byte = string.byte(text, at)
+local WIDTHS = {
+  [0xcc] = '>I1', [0xcd] = '>I2', [0xce] = '>I4', [0xcf] = '>I8',
+  [0xd0] = '>i1', [0xd1] = '>i2', [0xd2] = '>i4', [0xd3] = '>i8',
+}
+-- An integer from 0 to the most that the reader takes.
+local function integer_at(text, at, most)
+  local byte, value = string.byte(text, at), nil
   if byte < 0x80 then
-    return byte, at + 1
+    value, at = byte, at + 1
+  else
+    value, at = struct.unpack(assert(WIDTHS[byte]), text, at + 1)
   end
-  return struct.unpack(assert(WIDTHS[byte]), text, at + 1)
+  assert(value >= 0 and value <= most)
+  return value, at
 end
 
 local BINS = { [0xc4] = '>I1', [0xc5] = '>I2', [0xc6] = '>I4' }
@@ -52,34 +59,82 @@ local function bin_at(text, at)
   return string.sub(text, from, from + length - 1), from + length
 end
 
--- The event's operations, as { cache, format, kind, hashes }. What follows them is for others to read.
-local function ops_of(payload)
-  assert(string.byte(payload, 1) == 1)
+-- What an element that a later version appends may be: bytes that follow its first, or the width of a length.
+local FIXED = {
+  [0xc0] = 0, [0xc2] = 0, [0xc3] = 0, [0xca] = 4, [0xcb] = 8, [0xcc] = 1, [0xcd] = 2, [0xce] = 4, [0xcf] = 8,
+  [0xd0] = 1, [0xd1] = 2, [0xd2] = 4, [0xd3] = 8,
+}
+local SIZED = { [0xc4] = '>I1', [0xc5] = '>I2', [0xc6] = '>I4', [0xd9] = '>I1', [0xda] = '>I2', [0xdb] = '>I4' }
+local NESTED = { [0xdc] = '>I2', [0xdd] = '>I4', [0xde] = '>I2', [0xdf] = '>I4' }
+
+-- The place after an element of any shape, fewer levels deep than the reader follows.
+local function after(text, at, depth)
+  local byte, count = string.byte(text, at), nil
+  if byte <= 0x7f or byte >= 0xe0 then
+    return at + 1
+  elseif byte <= 0x8f then
+    count, at = 2 * (byte - 0x80), at + 1
+  elseif byte <= 0x9f then
+    count, at = byte - 0x90, at + 1
+  elseif NESTED[byte] then
+    count, at = struct.unpack(NESTED[byte], text, at + 1)
+    count = byte >= 0xde and 2 * count or count
+  else
+    local length = byte <= 0xbf and byte - 0xa0 or FIXED[byte]
+    if length then
+      at = at + 1
+    else
+      -- Extensions have no length here: an event that has one is taken for everything.
+      length, at = struct.unpack(assert(SIZED[byte]), text, at + 1)
+    end
+    assert(at + length - 1 <= #text)
+    return at + length
+  end
+  assert(depth > 0)
+  for _ = 1, count do
+    at = after(text, at, depth - 1)
+  end
+  return at
+end
+
+-- As MAX_PAYLOAD in bus.rs; what integers the reader takes; levels of what is appended.
+local PAYLOAD, U64, U32, DEPTH = 65536, 18446744073709551616, 4294967295, 8
+
+-- The event's operations, as { cache, format, kind, hashes }. What the reader refuses is an error here too.
+-- Where events are signed, a MAC follows.
+local function ops_of(payload, mac)
+  assert(string.byte(payload, 1) == 1 and #payload <= PAYLOAD)
   local elements, at = array_at(payload, 2)
   assert(elements >= 3)
   local _, count
-  _, at = integer_at(payload, at)
-  _, at = integer_at(payload, at)
+  _, at = integer_at(payload, at, U64)
+  _, at = integer_at(payload, at, U64)
   count, at = array_at(payload, at)
   local ops = {}
   for n = 1, count do
     local fields, cache, format, kind, hashes
     fields, at = array_at(payload, at)
-    -- More of them may have any shape, so that the next operation cannot be found.
-    assert(fields == 4)
-    cache, at = integer_at(payload, at)
-    format, at = integer_at(payload, at)
-    kind, at = integer_at(payload, at)
+    assert(fields >= 4)
+    cache, at = integer_at(payload, at, U32)
+    format, at = integer_at(payload, at, U32)
+    kind, at = integer_at(payload, at, 3)
     hashes, at = bin_at(payload, at)
-    assert(kind <= 3 and #hashes % 8 == 0)
+    assert(#hashes % 8 == 0 and (kind < 2 or hashes == ''))
+    for _ = 5, fields do
+      at = after(payload, at, DEPTH)
+    end
     ops[n] = { struct.pack('>I4', cache), struct.pack('>I4', format), kind, hashes }
   end
+  for _ = 4, elements do
+    at = after(payload, at, DEPTH)
+  end
+  assert(at + mac == #payload + 1)
   return ops
 end
 
 -- Adds what the event names to the record. The last step says that it is complete: where any before it
 -- fails, there is a hole, and nothing counts.
-local function remember(s, epoch, sequence, payload)
+local function remember(s, epoch, sequence, payload, mac)
   local base = string.sub(s, 1, -2)
   local r, f = base .. 'r', base .. 'f'
   local known = redis.call('HMGET', f, 'e', 'q')
@@ -88,10 +143,12 @@ local function remember(s, epoch, sequence, payload)
     redis.call('HDEL', s, 't')
     return
   elseif known[1] ~= epoch or tonumber(known[2]) ~= sequence - 1 then
+    -- For good: a counter that was set back may come to the same sequence again.
+    redis.call('HSET', f, 'q', '')
     return
   end
   local place = string.format('%.0f', sequence)
-  local read, ops = pcall(ops_of, payload)
+  local read, ops = pcall(ops_of, payload, mac)
   local everything = not read
   local batch = { r }
   local function add(name)
@@ -126,15 +183,29 @@ local function remember(s, epoch, sequence, payload)
     redis.call('HSET', f, cache, format .. struct.pack('>I8I8', sequence, others))
   end
   if everything or redis.call('HLEN', f) > RECORD_CACHES + 2 then
-    redis.call('DEL', r)
-    redis.call('ZADD', r, place, '-')
+    -- Both begin again and keep their expiry. Of equal places '-' comes first, so it has the lowest rank.
+    redis.call('ZREMRANGEBYRANK', r, 1, -1)
+    redis.call('ZADD', r, 'XX', place, '-')
+    local caches = { f }
+    for _, name in ipairs(redis.call('HKEYS', f)) do
+      if #name == 4 then
+        caches[#caches + 1] = name
+      end
+      if #caches > 1000 then
+        redis.call('HDEL', unpack(caches))
+        caches = { f }
+      end
+    end
+    if #caches > 1 then
+      redis.call('HDEL', unpack(caches))
+    end
   else
     if #batch > 1 then
       redis.call('ZADD', unpack(batch))
     end
     local over = redis.call('ZCARD', r) - 1 - RECORD
     if over > 0 then
-      -- Of equal places '-' comes first, so it always has the lowest rank.
+      -- Not '-', which has the lowest rank.
       local last = redis.call('ZRANGE', r, over, over, 'WITHSCORES')
       redis.call('ZREMRANGEBYRANK', r, 1, over)
       redis.call('ZADD', r, 'XX', last[2], '-')
@@ -163,9 +234,10 @@ local function announce(s, j, journal, channel, epoch, payload)
       redis.call('XADD', j, id, 'e', payload)
     end
   end
-  if redis.call('HGET', s, 't') then
+  local tier = redis.call('HGET', s, 't')
+  if tier then
     -- An event is worth more than the record of it: what fails in there leaves a hole.
-    pcall(remember, s, epoch, sequence, payload)
+    pcall(remember, s, epoch, sequence, payload, tier == '2' and 16 or 0)
   end
   -- The name of a channel ends with its database's number. A cluster has no databases, and its
   -- channels are sharded: only the subscribers at this node hear them.

@@ -49,6 +49,7 @@ fn bus_config(instance: u64) -> BusConfig {
         lanes: 1,
         journal: 4_096,
         member_timeout: Duration::from_secs(5),
+        signs: false,
         traffic: Arc::default(),
         outages: Arc::default(),
         tasks: Arc::default(),

@@ -1,5 +1,6 @@
 -- KEYS: s j m w, and r f for who uses the shared tier.
--- ARGV: instance, member timeout (ms), lanes, journal cap, channel, 16 random bytes, 1 if it uses the shared tier.
+-- ARGV: instance, member timeout (ms), lanes, journal cap, channel, 16 random bytes, and how it uses the shared
+-- tier: 0 not at all, 1, or 2 where events are signed.
 -- Returns: epoch, sequence, known, intents recovered, 1 if dead members are left (call again).
 local s, j, m, w = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local instance, timeout, lanes, journal, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
@@ -104,14 +105,14 @@ local function share(head)
     redis.call('PEXPIRE', r, 2 * lease)
     redis.call('PEXPIRE', f, 2 * lease)
   end
-  if not redis.call('HGET', s, 't') then
-    redis.call('HSET', s, 't', 1)
+  if redis.call('HGET', s, 't') ~= tier then
+    redis.call('HSET', s, 't', tier)
   end
 end
 
 -- Read after everything above, so that the head covers what was published on behalf of the dead.
 local head = redis.call('HGET', s, 'q')
-if tier == '1' then
+if tier ~= '0' then
   share(head)
 end
 return { tonumber(epoch), tonumber(head), known, recovered, more }

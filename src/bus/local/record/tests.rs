@@ -71,7 +71,7 @@ fn event(format: u32, what: What) -> Vec<u8> {
 /// A record from sequence 100 on.
 fn begun() -> Tier {
     let mut tier = Tier::default();
-    tier.begin(at(100));
+    tier.begin(at(100), Signs::No);
     tier
 }
 
@@ -147,9 +147,21 @@ fn an_event_in_another_format_ends_the_whole_cache_for_this_one() {
 #[test]
 fn what_cannot_be_read_ends_everything_and_a_hole_too_until_the_record_begins_again() {
     let value = put(subject(1, 2), 100, &[]);
-    let signed = [event(1, What::Keys(vec![3])), b"a signature".to_vec()].concat();
-    for (payload, ends) in [(&signed[..], false), (b"\x02", true), (b"", true)] {
-        let mut tier = begun();
+    let bare = event(1, What::Keys(vec![3]));
+    let signed = [&bare[..], b"16 bytes of MAC."].concat();
+    let longer = [&signed[..], b"!"].concat();
+    for (signs, payload, ends) in [
+        (Signs::No, &bare[..], false),
+        (Signs::No, &signed, true),
+        (Signs::Yes, &signed, false),
+        (Signs::Yes, &bare, true),
+        (Signs::Yes, &longer, true),
+        (Signs::Yes, b"short", true),
+        (Signs::No, b"\x02", true),
+        (Signs::No, b"", true),
+    ] {
+        let mut tier = Tier::default();
+        tier.begin(at(100), signs);
         tier.put(at(100), value.clone());
         tier.remember(at(101), payload);
         assert_eq!(finds(&mut tier, 101, &value), !ends);
@@ -162,7 +174,7 @@ fn what_cannot_be_read_ends_everything_and_a_hole_too_until_the_record_begins_ag
         tier.fetch(at(102), true, NOW, &fetch(&value)).found,
         Found::NoRecord
     );
-    tier.begin(at(102));
+    tier.begin(at(102), Signs::No);
     assert!(!finds(&mut tier, 102, &value));
 }
 
@@ -193,4 +205,16 @@ fn a_newer_value_is_not_replaced_by_an_older_one() {
         Stored::Refused
     );
     assert!(finds(&mut tier, 101, &put(subject(1, 2), 101, &[])));
+}
+
+#[test]
+fn a_counter_that_was_set_back_does_not_make_a_record_with_a_hole_count_again() {
+    let value = put(subject(1, 2), 100, &[]);
+    let mut tier = begun();
+    tier.put(at(100), value.clone());
+    // The counter went back by one and was handed out again: what was recorded last is not this event.
+    tier.remember(at(101), &event(1, What::Keys(vec![3])));
+    tier.remember(at(101), &event(1, What::Keys(vec![2])));
+    let found = tier.fetch(at(101), true, NOW, &fetch(&value)).found;
+    assert_eq!(found, Found::NoRecord);
 }
