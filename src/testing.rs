@@ -160,9 +160,9 @@ impl LocalBus {
         self.put_servers_back(&snapshot.0);
     }
 
-    /// Steps the clock of the server forward by so many milliseconds, or back if they are negative.
-    pub fn step_server_clock(&self, ms: i64) {
-        self.shift_clock(ms);
+    /// Sets the server's clock, forward or (below zero) back, by a day in all at most.
+    pub fn step_server_clock(&self, milliseconds: i64) {
+        self.step_clock(milliseconds);
     }
 
     /// Deletes the lists of members, but not the intents of their writes.

@@ -28,6 +28,9 @@ use self::link::Link;
 use self::server::Server;
 use super::{Bus, BusConfig, BusEvent, MAX_PAYLOAD};
 
+/// What the server's clock shows at first: as far as it can be set back.
+const FIRST_TIME: Duration = Duration::from_secs(24 * 3_600);
+
 /// Bytes before the payload of a message: epoch and sequence, as over Redis.
 const POSITION: usize = 16;
 
@@ -69,9 +72,8 @@ struct State {
     /// The server's time counts from here. Read at the first attachment, within the runtime: its
     /// clock may be a paused one.
     started: Option<Instant>,
-    /// What has been added to the server's time, in milliseconds.
-    #[cfg(any(test, feature = "test-util"))]
-    clock_step: i64,
+    /// By how much its clock was set, in milliseconds.
+    stepped: i64,
 }
 
 impl LocalBus {
@@ -117,20 +119,16 @@ impl Shared {
 }
 
 impl State {
+    /// The server's clock, which may have been set.
     fn now(&self) -> Duration {
-        let now = self
-            .started
-            .map_or(Duration::ZERO, |started| started.elapsed());
-        #[cfg(any(test, feature = "test-util"))]
-        let now = {
-            let step = Duration::from_millis(self.clock_step.unsigned_abs());
-            if self.clock_step < 0 {
-                now.saturating_sub(step)
-            } else {
-                now + step
-            }
-        };
-        now
+        let elapsed = self.started.map(|started| started.elapsed());
+        let ran = FIRST_TIME + elapsed.unwrap_or_default();
+        let step = Duration::from_millis(self.stepped.unsigned_abs());
+        if self.stepped < 0 {
+            ran.saturating_sub(step)
+        } else {
+            ran + step
+        }
     }
 
     /// The server that this link speaks to.

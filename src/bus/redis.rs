@@ -274,8 +274,10 @@ impl Bus for RedisBus {
     fn record(&self, lane: u32, intents: Vec<Intent>) -> BoxFuture<'_, Result<bool, Error>> {
         Box::pin(async move {
             let names = self.names(lane)?;
-            let mut args = Vec::with_capacity(1 + 3 * intents.len());
+            let mut args = Vec::with_capacity(2 + 3 * intents.len());
             args.push(self.instance());
+            let timeout = self.shared.common.config.member_timeout;
+            args.push(number(timeout.as_millis()));
             for intent in intents {
                 let deadline = number(intent.deadline.as_millis());
                 args.extend([bytes(&intent.id), deadline, intent.payload.into()]);

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::task::block_in_place;
 use unstale::{Instance, Outcome, Settings, State};
 
+use crate::redis::OPEN;
 use crate::redis::{node, settings, until};
 use crate::support::nodes::{Node, Source};
 use crate::support::proxy::{Cut, Door, Proxy};
@@ -181,10 +182,9 @@ async fn lose_a_writer_and_restart(deployed: &Deployed, source: &Source) {
         let intents = block_in_place(|| {
             deployed
                 .client("operator")
-                .cmd(&["HLEN", "us:{default:0}w"])
+                .cmd(&["EVAL", OPEN, "1", "us:{default:0}w"])
         });
-        // One is the placeholder.
-        intents.int() == Some(2)
+        intents.int() == Some(1)
     })
     .await;
     proxy.set_door(Door::Refuse).await;

@@ -50,6 +50,10 @@ const JOURNAL: &str = "us:{shop:0}j";
 const MEMBERS: &str = "us:{shop:0}m";
 const INTENTS: &str = "us:{shop:0}w";
 
+/// Counts the open intents, which have names of 16 bytes; members' timeouts are there, too.
+pub(crate) const OPEN: &str = "local n = 0; for _, id in ipairs(redis.call('HKEYS', KEYS[1])) do \
+    if #id == 16 then n = n + 1 end end return n";
+
 /// A row that no writer changes.
 const UNTOUCHED: u64 = 900;
 

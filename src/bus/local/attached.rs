@@ -251,13 +251,18 @@ impl Bus for Attached {
             let BusConfig {
                 namespace,
                 instance,
+                member_timeout,
                 ..
             } = &self.config;
             #[cfg(any(test, feature = "test-util"))]
             state.note_seen(self.number);
-            state
-                .server(namespace, self.number)
-                .record(now, lane, *instance, intents)
+            state.server(namespace, self.number).record(
+                now,
+                lane,
+                *instance,
+                *member_timeout,
+                intents,
+            )
         }))
     }
 

@@ -253,10 +253,10 @@ impl LocalBus {
         }
     }
 
-    /// Sets the clock of the servers so much later, or earlier if it is negative. Time before the
-    /// servers' start is the start.
-    pub(crate) fn shift_clock(&self, ms: i64) {
-        self.0.lock().clock_step += ms;
+    /// Sets the clock of the servers so many milliseconds later, or earlier if they are negative.
+    pub(crate) fn step_clock(&self, milliseconds: i64) {
+        let mut state = self.0.lock();
+        state.stepped = state.stepped.saturating_add(milliseconds);
     }
 
     /// All connections break, and come back at once.

@@ -15,7 +15,8 @@ use crate::without::{Mechanism, without};
 
 /// What the server adds to its time to begin a sequence, in microseconds: sequences then look as
 /// they do over Redis, where they begin at the wall clock's microseconds (and need 51 bits).
-const FIRST_SEQUENCE: u64 = 1_750_000_000_000_000;
+/// The clock shows a day at first, which makes 1,750,000,000 seconds.
+const FIRST_SEQUENCE: u64 = 1_749_913_600_000_000;
 
 /// An event as the lane's subscribers get it.
 #[derive(Clone, Debug)]
@@ -120,7 +121,9 @@ impl Lane {
             });
             self.journal.clear();
         }
-        let known = self.members.beat(beat.instance, moment.now);
+        let known = self
+            .members
+            .beat(beat.instance, beat.member_timeout, moment.now);
         let due = if without(Mechanism::IntentRecovery) {
             Vec::new()
         } else {
@@ -155,8 +158,14 @@ impl Lane {
     }
 
     /// Records intents; whether the instance was a member before.
-    pub(crate) fn record(&mut self, now: Duration, instance: u64, intents: Vec<Intent>) -> bool {
-        self.members.record(now, instance, intents)
+    pub(crate) fn record(
+        &mut self,
+        now: Duration,
+        instance: u64,
+        timeout: Duration,
+        intents: Vec<Intent>,
+    ) -> bool {
+        self.members.record(now, instance, timeout, intents)
     }
 
     /// Removes a member, unless it leaves open writes behind: those a peer must finish.

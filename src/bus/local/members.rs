@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::bus::{Intent, IntentId};
+use crate::without::{Mechanism, without};
 
 /// Dead members and intents at their deadline that one beat deals with; the next beat goes on.
 /// It bounds what one beat costs: a whole fleet of a hundred instances may die at once.
@@ -22,7 +23,9 @@ struct Open {
 pub(super) struct Members {
     /// When each instance was last heard of.
     seen: BTreeMap<u64, Duration>,
-    /// Intents of dead members that were published once, and are again at their deadline.
+    /// How long each may be silent; kept with the intents.
+    timeouts: BTreeMap<u64, Duration>,
+    /// Intents of dead members that were published once, and when they are again, for good.
     recovered: BTreeMap<IntentId, Duration>,
     /// Whether a beat has looked for orphans since `seen` was lost.
     swept: bool,
@@ -38,8 +41,37 @@ enum Due {
 
 impl Members {
     /// Registers an instance as alive; whether it was a member before.
-    pub(super) fn beat(&mut self, instance: u64, now: Duration) -> bool {
-        self.seen.insert(instance, now).is_some()
+    pub(super) fn beat(&mut self, instance: u64, timeout: Duration, now: Duration) -> bool {
+        if !without(Mechanism::ServerClockSteps) {
+            self.follow_clock(now);
+        }
+        let known = self.seen.insert(instance, now).is_some();
+        if !known {
+            self.timeouts.insert(instance, timeout);
+        }
+        known
+    }
+
+    /// The clock was set back, or this is another server whose clock is behind: what was noted comes
+    /// earlier.
+    ///
+    /// 1: the latest beat is noted, at B by the clock of then; 2: the clock steps back by S; 3: after a
+    /// time E since 1 this beat comes, at now = B + E - S. So the latest beat lies ahead by
+    /// X = B - now = S - E. By the clock of now, all that was noted before 2 belongs S earlier. It is
+    /// moved by X, which is not more than S: no beat looks older and no deadline comes earlier than it
+    /// truly is, and all come E late at most, the time in which no member beat. Nothing was noted
+    /// between 2 and 3: whatever notes a time begins with this.
+    fn follow_clock(&mut self, now: Duration) {
+        let latest = self.seen.values().max().copied().unwrap_or_default();
+        let back = latest.saturating_sub(now);
+        if back.is_zero() {
+            return;
+        }
+        let deadlines = self.open.values_mut().map(|open| &mut open.deadline);
+        let noted = self.seen.values_mut().chain(self.recovered.values_mut());
+        for at in noted.chain(deadlines) {
+            *at = at.saturating_sub(back);
+        }
     }
 
     /// Removes intents that were published by their writer.
@@ -51,7 +83,14 @@ impl Members {
     }
 
     /// Records intents, and the instance as alive.
-    pub(super) fn record(&mut self, now: Duration, instance: u64, intents: Vec<Intent>) -> bool {
+    pub(super) fn record(
+        &mut self,
+        now: Duration,
+        instance: u64,
+        timeout: Duration,
+        intents: Vec<Intent>,
+    ) -> bool {
+        let known = self.beat(instance, timeout, now);
         for Intent {
             id,
             deadline,
@@ -69,22 +108,28 @@ impl Members {
                 },
             );
         }
-        self.beat(instance, now)
+        known
     }
 
     /// Removes a member that leaves no open intents behind.
     pub(super) fn goodbye(&mut self, instance: u64) {
         if self.intents_of(instance).is_empty() {
             self.seen.remove(&instance);
+            self.timeouts.remove(&instance);
         }
     }
 
     /// The payloads to publish for members that died. Whoever asks has just registered itself, so
     /// that it is never among them.
     ///
-    /// Case 1: a member silent for `timeout` is removed and its intents are published.
+    /// Case 1: a member silent for its own timeout and the caller's is removed and its intents are
+    /// published.
     /// Case 2: an intent published so is published again at its deadline, and cleared: by then
-    /// its commit has either happened or never will.
+    /// its commit has either happened or never will. Not before a member timeout has passed:
+    /// 1: a live writer has an open write; 2: the clock steps forward, beyond the deadline and the
+    /// writer's timeout; 3: a peer finds the writer silent and publishes the write; 4: the writer beats,
+    /// is unknown and records the write again; 5: the writer commits and dies. An intent that 3 had
+    /// cleared would be missing between 3 and 4.
     /// Case 3: the members were lost: intents of everybody not registered since count as a dead
     /// member's.
     pub(super) fn recover(&mut self, now: Duration, timeout: Duration) -> Vec<Bytes> {
@@ -98,12 +143,12 @@ impl Members {
                 .filter(|instance| !self.seen.contains_key(instance))
                 .collect();
             for instance in orphans {
-                self.bury(instance, &mut payloads);
+                self.bury(instance, now + timeout, &mut payloads);
             }
         }
         for due in self.due(now, timeout) {
             match due {
-                Due::Member(instance) => self.bury(instance, &mut payloads),
+                Due::Member(instance) => self.bury(instance, now + timeout, &mut payloads),
                 Due::Intent(id) => {
                     self.recovered.remove(&id);
                     payloads.extend(self.open.remove(&id).map(|open| open.payload));
@@ -115,10 +160,10 @@ impl Members {
 
     /// The dead members and the recovered intents at their deadline, the longest overdue first.
     fn due(&self, now: Duration, timeout: Duration) -> Vec<Due> {
-        let members = self
-            .seen
-            .iter()
-            .map(|(instance, seen)| (*seen + timeout, Due::Member(*instance)));
+        let members = self.seen.iter().map(|(instance, seen)| {
+            let own = self.timeouts.get(instance).copied().unwrap_or(timeout);
+            (*seen + own.max(timeout), Due::Member(*instance))
+        });
         let intents = self
             .recovered
             .iter()
@@ -132,9 +177,11 @@ impl Members {
         due.into_iter().map(|(_, due)| due).collect()
     }
 
-    /// Removes a member; what it left open is published now and marked for its deadline.
-    fn bury(&mut self, instance: u64, payloads: &mut Vec<Bytes>) {
+    /// Removes a member; what it left open is published now and marked for its deadline, or this
+    /// moment if that is later.
+    fn bury(&mut self, instance: u64, not_before: Duration, payloads: &mut Vec<Bytes>) {
         self.seen.remove(&instance);
+        self.timeouts.remove(&instance);
         for id in self.intents_of(instance) {
             // Marked already: published when its owner was buried before.
             if self.recovered.contains_key(&id) {
@@ -142,7 +189,12 @@ impl Members {
             }
             if let Some(open) = self.open.get(&id) {
                 payloads.push(open.payload.clone());
-                self.recovered.insert(id, open.deadline);
+                let settled = if without(Mechanism::ServerClockSteps) {
+                    open.deadline
+                } else {
+                    open.deadline.max(not_before)
+                };
+                self.recovered.insert(id, settled);
             }
         }
     }

@@ -80,9 +80,10 @@ impl Server {
         now: Duration,
         lane: u32,
         instance: u64,
+        timeout: Duration,
         intents: Vec<Intent>,
     ) -> bool {
-        self.lane(lane).record(now, instance, intents)
+        self.lane(lane).record(now, instance, timeout, intents)
     }
 
     /// Asks for a value of the shared tier.

@@ -1,9 +1,9 @@
--- KEYS: m w. ARGV: instance, then for each intent: id, deadline (ms from now), payload.
+-- KEYS: m w. ARGV: instance, its member timeout (ms), then for each intent: id, deadline (ms from now), payload.
 -- Returns: whether the fleet knew the instance (1 or 0).
 local m, w = KEYS[1], KEYS[2]
 local now = now_ms()
-local known = beat(m, w, ARGV[1], now)
-for i = 2, #ARGV, 3 do
+local known = beat(m, w, ARGV[1], ARGV[2], now)
+for i = 3, #ARGV, 3 do
   -- Rounded up: the clock was rounded down, and a deadline must not come early.
   local deadline = now + tonumber(ARGV[i + 1]) + 1
   redis.call('HSET', w, ARGV[i], struct.pack('>I8', deadline) .. ARGV[i + 2])

@@ -1,6 +1,7 @@
 //! The Redis bus against a real redis-server.
 
 mod access;
+mod clock;
 mod counter;
 mod failover;
 mod faults;

@@ -34,14 +34,18 @@ elseif not stored[4] then
 end
 
 local now = now_ms()
-local known = beat(m, w, instance, now)
+local known = beat(m, w, instance, timeout, now)
 
 -- Bounds of one call, so that a mass death cannot block the server: 128 members, 512 events (a few ms).
 local members, events = 128, 512
 local recovered, more = 0, 0
 
--- Publishes the intent, and once more at its deadline; only that clears it.
-local function settle(intent)
+-- Publishes the intent, and once more when it is settled for good; only that clears it. An intent of a member
+-- that was just found dead is settled at its deadline, and not before a member timeout has passed:
+-- 1: a live writer has an open write; 2: the clock steps forward, beyond the deadline and the writer's timeout; 3: a
+-- peer finds the writer silent and publishes the write; 4: the writer beats, is unknown and records the write
+-- again; 5: the writer commits and dies. An intent that 3 had cleared would be missing between 3 and 4.
+local function settle(intent, just_dead)
   local value = redis.call('HGET', w, intent)
   if not value then
     redis.call('ZREM', m, intent)
@@ -51,11 +55,14 @@ local function settle(intent)
   local _
   _, epoch = announce(s, j, journal, channel, epoch, string.sub(value, 9))
   recovered = recovered + 1
+  if just_dead then
+    deadline = math.max(deadline, now + timeout)
+  end
   if deadline <= now then
     redis.call('HDEL', w, intent)
     redis.call('ZREM', m, intent)
   else
-    redis.call('ZADD', m, string.format('%.0f', deadline - timeout), intent)
+    redis.call('ZADD', m, score(deadline - RECOVERED), intent)
   end
 end
 
@@ -68,27 +75,39 @@ local function bury(member)
       if recovered >= events then
         return false
       end
-      settle(intent)
+      settle(intent, true)
     end
   end
   redis.call('ZREM', m, member)
+  redis.call('HDEL', w, member)
   return true
 end
 
-local silent = redis.call('ZRANGEBYSCORE', m, 0, string.format('%.0f', now - timeout), 'LIMIT', 0, members)
-if #silent == members then
-  more = 1
+-- A member is dead when it has been silent for its own timeout and for this caller's.
+local function is_dead(member, beat_at)
+  local own = tonumber(redis.call('HGET', w, member) or timeout)
+  return member ~= instance and beat_at <= now - own
 end
-for _, member in ipairs(silent) do
-  if recovered >= events then
-    more = 1
-    break
-  elseif #member == 16 then
-    settle(member)
-  elseif member ~= instance and not bury(member) then
-    more = 1
-    break
+
+local due = redis.call('ZRANGEBYSCORE', m, '-inf', score(now - RECOVERED), 'LIMIT', 0, members)
+for _, intent in ipairs(due) do
+  settle(intent, false)
+end
+local silent = redis.call('ZRANGEBYSCORE', m, 0, score(now - timeout), 'WITHSCORES', 'LIMIT', 0, members)
+local buried = 0
+for n = 1, #silent, 2 do
+  if #silent[n] == 8 and is_dead(silent[n], tonumber(silent[n + 1])) then
+    if recovered >= events or not bury(silent[n]) then
+      more = 1
+      break
+    end
+    buried = buried + 1
   end
+end
+-- Where none of so many is dead, they have longer timeouts and beat: a dead one is among the most silent as
+-- soon as they have, because its beat alone grows no younger.
+if #due == members or (#silent == 2 * members and buried > 0) then
+  more = 1
 end
 
 -- Begins the shared tier's record, or begins it again where it has a hole. It outlives its last user by an

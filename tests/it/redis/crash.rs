@@ -14,7 +14,8 @@ use tokio::time::sleep;
 use unstale::{Instance, Outcome};
 
 use super::{
-    INTENTS, MAX_STALENESS, MEMBER_TIMEOUT, MEMBERS, POLL, WRITE_TIMEOUT, node, settings, until,
+    INTENTS, MAX_STALENESS, MEMBER_TIMEOUT, MEMBERS, OPEN, POLL, WRITE_TIMEOUT, node, settings,
+    until,
 };
 use crate::support::nodes::{Node, Source, ms};
 use crate::support::redis::{RedisServer, end, freeze, signal};
@@ -179,7 +180,9 @@ impl Scene {
     fn left(&self) -> [i64; 2] {
         block_in_place(|| {
             let mut admin = Client::connect(self.server.port());
-            [["HLEN", INTENTS], ["ZCARD", MEMBERS]].map(|cmd| admin.cmd(&cmd).int().unwrap() - 1)
+            let open = admin.cmd(&["EVAL", OPEN, "1", INTENTS]);
+            let members = admin.cmd(&["ZCARD", MEMBERS]).int().unwrap() - 1;
+            [open.int().unwrap(), members]
         })
     }
 

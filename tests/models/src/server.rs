@@ -82,7 +82,9 @@ impl Server {
             deadline: seconds(left),
             payload,
         };
-        self.lane.record(seconds(self.now), instance, vec![intent])
+        let now = seconds(self.now);
+        self.lane
+            .record(now, instance, seconds(MEMBER_TIMEOUT), vec![intent])
     }
 
     pub(crate) fn flush(&mut self) {

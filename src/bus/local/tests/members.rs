@@ -4,6 +4,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 
 use super::*;
 use crate::bus::{Intent, IntentId};
+use crate::without::{Mechanism, Without};
 
 fn intent_id(instance: u64, number: u64) -> IntentId {
     let mut id = [0; 16];
@@ -191,6 +192,78 @@ async fn who_cannot_reach_the_bus_cannot_say_goodbye() {
     let (a, _at_a) = bus.attach(config(1));
     assert!(a.verify(0).await.unwrap().known);
 }
+#[tokio::test(start_paused = true)]
+async fn a_step_back_of_the_clock_delays_neither_a_burial_nor_a_deadline() {
+    for without in [false, true] {
+        let _without = without.then(|| Without::new(Mechanism::ServerClockSteps));
+        let bus = LocalBus::default();
+        let (a, _at_a) = bus.attach(config(1));
+        let (b, _at_b) = bus.attach(config(2));
+        a.verify(0).await.unwrap();
+        b.record(0, vec![intent(2, 1, 30 * SECOND, "open")])
+            .await
+            .unwrap();
+        drop(b);
+        bus.step_clock(-3_600_000);
+        a.verify(0).await.unwrap();
+        advance(MEMBER_TIMEOUT).await;
+        let found = a.verify(0).await.unwrap().recovered;
+        advance(30 * SECOND - MEMBER_TIMEOUT).await;
+        let settled = a.verify(0).await.unwrap().recovered;
+        assert_eq!((found, settled), if without { (0, 0) } else { (1, 1) });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_forward_of_the_clock_forgets_no_write_of_a_live_writer() {
+    for without in [false, true] {
+        let _without = without.then(|| Without::new(Mechanism::ServerClockSteps));
+        let bus = LocalBus::default();
+        let (a, _at_a) = bus.attach(config(1));
+        let (b, _at_b) = bus.attach(config(2));
+        a.verify(0).await.unwrap();
+        b.record(0, vec![intent(2, 1, 30 * SECOND, "open")])
+            .await
+            .unwrap();
+        bus.step_clock(3_600_000);
+        assert_eq!(a.verify(0).await.unwrap().recovered, 1);
+        advance(MEMBER_TIMEOUT / 2).await;
+        // Cleared, it would not be here again.
+        let again = a.verify(0).await.unwrap().recovered;
+        assert_eq!(
+            again,
+            u32::from(without),
+            "settled before its writer could beat"
+        );
+        // In time for what is left of its member timeout.
+        assert!(!b.verify(0).await.unwrap().known);
+        b.record(0, vec![intent(2, 1, 20 * SECOND, "open")])
+            .await
+            .unwrap();
+        advance(MEMBER_TIMEOUT - SECOND).await;
+        assert_eq!(a.verify(0).await.unwrap().recovered, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_with_a_short_timeout_does_not_bury_one_that_beats_slowly() {
+    let bus = LocalBus::default();
+    let slow = BusConfig {
+        member_timeout: 60 * SECOND,
+        ..config(1)
+    };
+    let (slow, _at_slow) = bus.attach(slow);
+    let (hasty, _at_hasty) = bus.attach(config(2));
+    slow.record(0, vec![intent(1, 1, 600 * SECOND, "open")])
+        .await
+        .unwrap();
+    advance(59 * SECOND).await;
+    assert_eq!(hasty.verify(0).await.unwrap().recovered, 0);
+    assert!(slow.verify(0).await.unwrap().known);
+    advance(60 * SECOND).await;
+    assert_eq!(hasty.verify(0).await.unwrap().recovered, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_counter_that_goes_back_within_its_epoch_begins_another_with_the_next_event() {
     let bus = LocalBus::default();
