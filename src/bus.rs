@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::Error;
 use crate::bus::shared::{ClaimId, Fetch, Fetched, Name, Put, Stored};
@@ -59,6 +60,14 @@ pub(crate) struct Intent {
     pub(crate) deadline: Duration,
     /// The event a peer publishes if this instance dies; its origin is nobody, so all apply it.
     pub(crate) payload: Bytes,
+}
+
+/// Which writes of an instance are open, of all to which it has given a number.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StillOpen {
+    /// The highest number given out when this list was made.
+    pub(crate) up_to: u64,
+    pub(crate) intents: Vec<IntentId>,
 }
 
 /// The answer to a verification.
@@ -161,6 +170,14 @@ pub(crate) trait Bus: Send + Sync + fmt::Debug {
     /// [`Verified::known`].
     fn record(&self, lane: u32, intents: Vec<Intent>) -> BoxFuture<'_, Result<bool, Error>>;
 
+    /// Clears the intents of this instance that are not open and whose number is not above
+    /// [`StillOpen::up_to`].
+    ///
+    /// 1: the list is made, N is the highest number given out; 2: another write begins, gets N + 1 and is
+    /// recorded; 3: the server clears what the list does not have, up to N, and leaves the one of 2
+    /// alone. No number is given out twice, so that what 3 clears can never be open again.
+    fn reconcile(&self, lane: u32, open: StillOpen) -> BoxFuture<'_, Result<(), Error>>;
+
     /// From now on this instance uses the shared tier: its verifications begin each lane's record,
     /// and from then on everybody's events are recorded there in the same step.
     #[cfg_attr(not(feature = "shared"), allow(dead_code, reason = "nobody asks"))]
@@ -184,6 +201,10 @@ pub(crate) trait Bus: Send + Sync + fmt::Debug {
     /// Whether the connection that carries commands is up, as far as anyone can tell.
     fn connected(&self) -> bool;
 
-    /// Says goodbye in every lane (bounded) and closes the connections. Idempotent.
-    fn close(&self) -> BoxFuture<'_, ()>;
+    /// Since when commands for this lane find no connection; `None` while there is one.
+    fn away_since(&self, lane: u32) -> Option<Instant>;
+
+    /// Says goodbye in every lane (bounded), where only what is open keeps the instance a member, and
+    /// closes the connections. Idempotent.
+    fn close(&self, open: StillOpen) -> BoxFuture<'_, ()>;
 }

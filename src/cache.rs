@@ -375,7 +375,10 @@ where
     /// same, by this instance or by a peer.
     ///
     /// Before the commit the write is announced to Redis (one round trip). Under the policy
-    /// `strict`, the default, a write that cannot be announced is refused and nothing is committed.
+    /// `strict`, the default, a write that cannot be announced is refused and nothing is committed:
+    /// at once if the connection has been lost for longer than a second, within what is left of that
+    /// second if it was lost just now, and after a second (or `publish_timeout`, if that is shorter)
+    /// if Redis is connected and does not answer.
     /// The commit is abandoned after `write_timeout`; let your database enforce that too (a
     /// statement timeout), or a commit that lands later stays unseen until the TTL.
     ///

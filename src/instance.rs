@@ -72,7 +72,7 @@ impl Drop for Lifeline {
             let core = self.core.clone();
             self.core
                 .runtime
-                .spawn(async move { core.bus.close().await });
+                .spawn(async move { core.bus.close(core.writes.open_anywhere()).await });
         }
     }
 }
@@ -295,7 +295,7 @@ impl Instance {
         });
         let drained = drained.await.is_ok();
         close(core);
-        core.bus.close().await;
+        core.bus.close(core.writes.open_anywhere()).await;
         if drained {
             return Ok(());
         }

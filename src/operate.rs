@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::bus::redis::inspect::{Inspector, Missing};
 use crate::bus::redis::{RedisBus, RedisConfig};
-use crate::bus::{Bus, BusConfig, BusEvent, GapCause, Position};
+use crate::bus::{Bus, BusConfig, BusEvent, GapCause, Position, StillOpen};
 use crate::event::{DecodeError, Event, Mac, NOBODY, Op, Seal, What};
 use crate::identity;
 use crate::key::{cache_id, tag_hash, too_long};
@@ -245,7 +245,7 @@ impl Access {
         };
         let (bus, events) = RedisBus::start(config_of_bus, &config(settings)?)?;
         if let Err(error) = bus.ready(READY).await {
-            bus.close().await;
+            bus.close(StillOpen::default()).await;
             return Err(error);
         }
         Ok(Self {
@@ -332,7 +332,7 @@ pub async fn invalidate(
         Ok(())
     }
     .await;
-    access.bus.close().await;
+    access.bus.close(StillOpen::default()).await;
     result
 }
 
@@ -502,7 +502,7 @@ impl Tail {
 
     /// Stops listening.
     pub async fn close(self) {
-        self.0.bus.close().await;
+        self.0.bus.close(StillOpen::default()).await;
     }
 }
 

@@ -1,5 +1,7 @@
 //! Crash-safe writes: intents, and what becomes of a commit whose outcome nobody knows.
 
+mod upkeep;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +11,9 @@ use bytes::Bytes;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use crate::bus::{Intent, IntentId};
+pub(crate) use self::upkeep::reregister;
+use self::upkeep::{Upkeep, doubt};
+use crate::bus::{Intent, IntentId, StillOpen};
 use crate::core::{Core, Phase};
 use crate::event::{Event, NOBODY};
 use crate::identity;
@@ -20,7 +24,7 @@ use crate::time::{Nanos, nanos};
 use crate::without::{Mechanism, without};
 use crate::{Error, ErrorKind, WriteError};
 
-/// Writes that are open, or whose intents Redis still holds, at most; more are refused.
+/// Writes that are open at most; more are refused.
 /// At 4,096 a database that answers in 10 ms commits 400,000 writes a second.
 const MAX_OPEN: usize = 4_096;
 
@@ -28,9 +32,16 @@ const MAX_OPEN: usize = 4_096;
 /// Most writes concern one lane, a tag concerns all: 64 lanes take one round trip.
 const RECORDINGS_AT_ONCE: usize = 64;
 
-/// How long a write that may go on unannounced waits for a Redis that is known to be away: a lost
-/// connection is usually back by then, and what is committed later is seen later by everybody.
+/// How long a write waits for a connection that is known to be lost, counted from its loss: as long as
+/// any command does. A write that begins later is refused at once, and holds no transaction open.
+const CONNECTION_WAIT: Duration = Duration::from_secs(1);
+
+/// The same for a write that may go on unannounced: a lost connection is usually back by then, and what
+/// is committed later is seen later by everybody.
 const UNANNOUNCED_AFTER: Duration = Duration::from_millis(250);
+
+/// Bits of a write's number that are drawn; above them it is counted.
+const DRAWN: u32 = 24;
 
 /// How often an intent is recorded again because recording it took too long.
 const RECORDINGS: usize = 3;
@@ -62,16 +73,19 @@ pub(crate) struct Writes(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
+    /// Numbers given out.
+    next: u64,
     open: BTreeMap<IntentId, Open>,
+    /// By lane.
+    upkeep: BTreeMap<u32, Upkeep>,
 }
 
 /// What Redis must know of an open write, should it forget.
 #[derive(Debug)]
 struct Open {
     deadline: Nanos,
+    /// By lane, without those where the intent is cleared.
     payloads: Vec<(u32, Bytes)>,
-    /// Lanes whose intents are not cleared yet.
-    uncleared: usize,
 }
 
 impl Writes {
@@ -95,33 +109,60 @@ impl Writes {
         }
         let mut id = [0; 16];
         id[..8].copy_from_slice(&instance.to_be_bytes());
-        // Not a counter: a copy of the process would count alike, and clear this one's intents.
-        id[8..].copy_from_slice(&identity::unique().to_be_bytes());
-        let uncleared = payloads.len();
-        table.open.insert(
-            id,
-            Open {
-                deadline,
-                payloads,
-                uncleared,
-            },
-        );
+        table.next += 1;
+        // It grows, for `StillOpen`, and no copy of this process gives the same one.
+        let number = table.next << DRAWN | identity::unique() & ((1 << DRAWN) - 1);
+        id[8..].copy_from_slice(&number.to_be_bytes());
+        table.open.insert(id, Open { deadline, payloads });
         Some(id)
     }
 
     /// Redis has acknowledged that these intents are gone from one lane.
-    pub(crate) fn cleared(&self, intents: &[IntentId]) {
+    pub(crate) fn cleared(&self, lane: u32, intents: &[IntentId]) {
         if intents.is_empty() {
             return;
         }
         let mut table = self.table();
         for id in intents {
             if let Some(open) = table.open.get_mut(id) {
-                open.uncleared -= 1;
-                if open.uncleared == 0 {
+                open.payloads.retain(|(of, _)| *of != lane);
+                if open.payloads.is_empty() {
                     table.open.remove(id);
                 }
             }
+        }
+    }
+
+    /// The write never began: nothing records its intent from here on. The lanes that it concerned.
+    fn withdraw(&self, id: &IntentId) -> Vec<u32> {
+        let open = self.table().open.remove(id);
+        let payloads = open.map(|open| open.payloads).unwrap_or_default();
+        payloads.into_iter().map(|(lane, _)| lane).collect()
+    }
+
+    /// The lanes in which the write is not cleared.
+    fn lanes_of(&self, id: &IntentId) -> Vec<u32> {
+        let table = self.table();
+        let payloads = table.open.get(id).map_or(&[][..], |open| &open.payloads);
+        payloads.iter().map(|(lane, _)| *lane).collect()
+    }
+
+    /// The open writes of a lane, of all that have a number.
+    fn still_open(&self, lane: u32) -> StillOpen {
+        self.list(|open| open.payloads.iter().any(|(of, _)| *of == lane))
+    }
+
+    /// The writes that are open in any lane.
+    pub(crate) fn open_anywhere(&self) -> StillOpen {
+        self.list(|_| true)
+    }
+
+    fn list(&self, which: impl Fn(&Open) -> bool) -> StillOpen {
+        let table = self.table();
+        let open = table.open.iter().filter(|(_, open)| which(open));
+        StillOpen {
+            up_to: table.next << DRAWN | ((1 << DRAWN) - 1),
+            intents: open.map(|(id, _)| *id).collect(),
         }
     }
 
@@ -161,15 +202,12 @@ pub(crate) async fn write<T, E>(
         done: false,
     };
     let policy = core.settings.write_policy;
-    let announced = if policy == WritePolicy::Available && !core.bus.connected() {
-        let announced = timeout(UNANNOUNCED_AFTER, open.announce()).await;
-        announced.unwrap_or_else(|_| Err(Error::new(ErrorKind::Bus, "Redis is away")))
-    } else {
-        open.announce().await
-    };
-    match (announced, policy) {
+    match (open.announce(policy).await, policy) {
         (Ok(()), _) => {}
-        (Err(_), WritePolicy::Available) => core.metrics.writes[WriteOutcome::Unannounced].inc(),
+        (Err(_), WritePolicy::Available) => {
+            core.metrics.writes[WriteOutcome::Unannounced].inc();
+            open.doubt();
+        }
         (Err(error), WritePolicy::Strict) => {
             core.metrics.writes[WriteOutcome::Refused].inc();
             return Err(WriteError::Refused(error));
@@ -222,16 +260,41 @@ struct OpenWrite<'a> {
 }
 
 impl OpenWrite<'_> {
-    /// Records the intent in every lane that the change concerns. When the commit begins, the
-    /// record is younger than half a `member_timeout`: no peer takes the writer for dead before
-    /// the other half has passed as well.
-    async fn announce(&mut self) -> Result<(), Error> {
+    /// Records the intent, if there is a connection, or will be one in time.
+    async fn announce(&mut self, policy: WritePolicy) -> Result<(), Error> {
         let core = self.core;
         let items = self.change.items.clone();
         let payloads: Vec<_> = (0..core.lane_count())
             .filter_map(|lane| Some((lane, payload_of(core, &items, lane)?)))
             .collect();
-        let intent = core.writes.open(core.id, payloads.clone(), self.deadline);
+        let lanes = payloads.iter().map(|(lane, _)| *lane);
+        let Some(since) = lanes.filter_map(|lane| core.bus.away_since(lane)).min() else {
+            self.enter(&payloads)?;
+            return self.record_all(&payloads).await;
+        };
+        let wait = match policy {
+            WritePolicy::Strict => CONNECTION_WAIT,
+            WritePolicy::Available => UNANNOUNCED_AFTER,
+        };
+        let left = wait.saturating_sub(since.elapsed());
+        let away = || Error::new(ErrorKind::Bus, "there is no connection to Redis");
+        if left.is_zero() && policy == WritePolicy::Strict {
+            return Err(away());
+        }
+        // One that goes on unannounced is open all the same: it is published at its deadline, and
+        // recorded when Redis asks for what is open.
+        self.enter(&payloads)?;
+        if left.is_zero() {
+            return Err(away());
+        }
+        let announced = timeout(left, self.record_all(&payloads)).await;
+        announced.unwrap_or_else(|_| Err(away()))
+    }
+
+    /// Gives the write a place among those that are open.
+    fn enter(&mut self, payloads: &[(u32, Bytes)]) -> Result<(), Error> {
+        let core = self.core;
+        let intent = core.writes.open(core.id, payloads.to_vec(), self.deadline);
         self.intent = Some(intent.ok_or_else(|| {
             Error::new(
                 ErrorKind::Overloaded,
@@ -239,9 +302,17 @@ impl OpenWrite<'_> {
             )
         })?);
         core.set_busy(true);
+        Ok(())
+    }
+
+    /// Records the intent in every lane that the change concerns. When the commit begins, the
+    /// record is younger than half a `member_timeout`: no peer takes the writer for dead before
+    /// the other half has passed as well.
+    async fn record_all(&self, payloads: &[(u32, Bytes)]) -> Result<(), Error> {
+        let core = self.core;
         for _ in 0..RECORDINGS {
             let sent_at = core.clock.now();
-            self.record(&payloads).await?;
+            self.record(payloads).await?;
             let age = core.clock.now().saturating_sub(sent_at);
             if age <= nanos(core.settings.member_timeout) / 2 || without(Mechanism::WritersGate) {
                 return Ok(());
@@ -269,6 +340,14 @@ impl OpenWrite<'_> {
             joined(recordings.join_next().await)?;
         }
         Ok(())
+    }
+
+    /// The intent may be recorded or not, in any of its lanes.
+    fn doubt(&self) {
+        let Some(id) = self.intent else { return };
+        for lane in self.core.writes.lanes_of(&id) {
+            doubt(self.core, lane);
+        }
     }
 
     /// The commit returned Ok: drop, publish once, clear the intent in the same step.
@@ -326,16 +405,19 @@ impl Drop for OpenWrite<'_> {
             return;
         }
         let core = self.core;
-        let change = Change {
-            items: std::mem::take(&mut self.change.items),
-        };
         if !self.began {
-            // Nothing was committed. The intent may be recorded all the same: clear it.
-            if self.intent.is_some() {
-                let _ = core.enqueue(&change.items, self.intent);
+            // Nothing was committed, and nothing is invalidated. The intent may be recorded all the
+            // same, or be yet: it is withdrawn first, so that what is open from here on is without it.
+            if let Some(id) = self.intent {
+                for lane in core.writes.withdraw(&id) {
+                    doubt(core, lane);
+                }
             }
             return;
         }
+        let change = Change {
+            items: std::mem::take(&mut self.change.items),
+        };
         if !self.failed {
             core.metrics.writes[WriteOutcome::Abandoned].inc();
         }
@@ -382,21 +464,4 @@ fn payload_of(core: &Core, items: &[Item], lane: u32) -> Option<Bytes> {
         };
         core.seal.encode(lane, &event)
     })
-}
-
-/// Redis had taken this instance for dead, or lost its members: record the open writes again.
-pub(crate) fn reregister(core: &Arc<Core>, lane: u32) {
-    let weak = Arc::downgrade(core);
-    core.runtime.spawn(async move {
-        // Ends when Redis has them, or when none is open any more: each has its own deadline.
-        while let Some(core) = weak.upgrade().filter(|core| core.phase() == Phase::Running) {
-            let intents = core.writes.intents(lane, core.clock.now());
-            if intents.is_empty() || core.bus.record(lane, intents).await.is_ok() {
-                return;
-            }
-            let pause = core.settings.verify_interval;
-            drop(core);
-            sleep(pause).await;
-        }
-    });
 }

@@ -57,7 +57,7 @@ use self::url::Address;
 use crate::bus::shared::{ClaimId, Fetch, Fetched, Name, Put, Stored};
 use crate::bus::{
     BoxFuture, Bus, BusConfig, BusEvent, EVENT_QUEUE, Intent, IntentId, JOURNAL_PAGE, Journal,
-    Mend, Position, Verified,
+    Mend, Position, StillOpen, Verified,
 };
 use crate::metrics::Kind;
 use crate::{Error, ErrorKind};
@@ -291,6 +291,16 @@ impl Bus for RedisBus {
         })
     }
 
+    fn reconcile(&self, lane: u32, open: StillOpen) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            let names = self.names(lane)?;
+            let keys = [&names.members, &names.intents];
+            let args = self.shared.of_open(&open, false);
+            let answer = self.call(lane, Kind::Intent, Script::Goodbye, &keys, &args);
+            scripts::flag(&answer.await?).map(|_| ())
+        })
+    }
+
     fn share(&self) {
         self.shared.common.shares.store(true, Relaxed);
     }
@@ -318,7 +328,11 @@ impl Bus for RedisBus {
         self.shared.topology.is_complete() && nodes.iter().all(|node| node.commands.connected())
     }
 
-    fn close(&self) -> BoxFuture<'_, ()> {
+    fn away_since(&self, lane: u32) -> Option<Instant> {
+        self.shared.topology.away_since(lane)
+    }
+
+    fn close(&self, open: StillOpen) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let task = self
                 .task
@@ -329,7 +343,7 @@ impl Bus for RedisBus {
                 return;
             };
             if self.connected() {
-                shared::goodbye(&self.shared).await;
+                shared::goodbye(&self.shared, open).await;
             }
             self.shared.common.closing.send_replace(true);
             let abort = task.abort_handle();

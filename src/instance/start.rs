@@ -10,7 +10,7 @@ use tokio::time::{Instant as Moment, timeout_at};
 
 use crate::Error;
 use crate::bus::local::LocalBus;
-use crate::bus::{Bus, BusConfig, BusEvent};
+use crate::bus::{Bus, BusConfig, BusEvent, StillOpen};
 use crate::core::{Agreement, Core, OutLane, Phase};
 use crate::event::Seal;
 use crate::identity;
@@ -103,7 +103,7 @@ impl Start {
         let wait = self.deadline.saturating_duration_since(Moment::now());
         match bus.ready(wait).await {
             Err(error) if error.kind() != crate::ErrorKind::Bus => {
-                bus.close().await;
+                bus.close(StillOpen::default()).await;
                 Err(error)
             }
             // Away: start degraded.
@@ -171,7 +171,7 @@ impl Start {
         if let Ok(Some(outcome)) = timeout_at(deadline, answered).await {
             if let Err(error) = outcome {
                 close(&core);
-                core.bus.close().await;
+                core.bus.close(StillOpen::default()).await;
                 return Err(error);
             }
         } else {

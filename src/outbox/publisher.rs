@@ -84,7 +84,7 @@ impl Publisher {
                 let now = core.clock.now();
                 let took = core.clock.precise().saturating_sub(group.since);
                 core.metrics.publish.observe(Duration::from_nanos(took));
-                core.writes.cleared(&group.clears);
+                core.writes.cleared(self.lane, &group.clears);
                 core.apply_own(self.lane, Some(position), &group.ops);
                 out.outbox().sent(group, position, now);
                 out.set_trouble(None);

@@ -8,7 +8,7 @@ mod server;
 use super::*;
 use crate::ErrorKind;
 use crate::bus::local::tests::{config, drain, text};
-use crate::bus::{Bus, BusEvent, Mend, Position};
+use crate::bus::{Bus, BusEvent, Mend, Position, StillOpen};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -277,7 +277,7 @@ async fn publishes_pause_while_everything_else_goes_on() {
 async fn faults_of_an_instance_that_is_gone_do_nothing() {
     let pair = pair().await;
     assert_eq!(pair.bus.instances(), 2);
-    pair.b.close().await;
+    pair.b.close(StillOpen::default()).await;
     pair.faults.cut();
     pair.faults.heal();
     pair.publish("1").await;

@@ -268,3 +268,47 @@ async fn a_commit_long_after_a_shutdown_is_seen_at_its_deadline() {
         "{stale:?}"
     );
 }
+
+/// Redis executes what records a write, and the writer does not hear of it.
+#[tokio::test(start_paused = true)]
+async fn a_refused_write_that_was_recorded_all_the_same_is_cleared_soon() {
+    let (bus, source, a, b) = pair().await;
+    source.set(1, 10);
+    b.get(1).await;
+    bus.faults(0).lose_replies();
+    let never = async { Ok::<_, io::Error>(()) };
+    let error = a.cache.write(&1, never).await.unwrap_err();
+    assert!(matches!(&error, WriteError::Refused(why) if why.kind() == ErrorKind::Bus));
+    bus.faults(0).end_all();
+    // A paced attempt, and what is on its way.
+    pass(ms(2_500)).await;
+    bus.faults(0).crash();
+    for _ in 0..1_000 {
+        b.get(1).await;
+        pass(ms(50)).await;
+    }
+    assert_eq!(b.metric("unstale_recovered_writes_total"), 0);
+    assert_eq!(b.metric(REMOTE), 0);
+}
+
+/// The commit of a caller that goes away while the write is announced does not begin.
+#[tokio::test(start_paused = true)]
+async fn a_write_whose_caller_went_away_while_it_was_announced_is_cleared_soon() {
+    let (bus, source, a, b) = pair().await;
+    source.set(1, 10);
+    b.get(1).await;
+    bus.faults(0).slow(Duration::ZERO, ms(500));
+    let never = async { Ok::<_, io::Error>(()) };
+    let write = a.cache.write(&1, never);
+    assert!(tokio::time::timeout(ms(250), write).await.is_err());
+    assert_eq!(a.instance.health().open_writes, 0);
+    bus.faults(0).end_all();
+    pass(ms(2_500)).await;
+    bus.faults(0).crash();
+    for _ in 0..1_000 {
+        b.get(1).await;
+        pass(ms(50)).await;
+    }
+    assert_eq!(b.metric("unstale_recovered_writes_total"), 0);
+    assert_eq!(b.metric(REMOTE), 0);
+}

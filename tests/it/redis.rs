@@ -13,6 +13,7 @@ mod flood;
 mod health;
 mod hostile;
 mod messages;
+mod outage;
 mod sentinel;
 mod server;
 mod signed;

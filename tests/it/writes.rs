@@ -74,11 +74,27 @@ async fn a_write_that_cannot_be_announced_is_refused_before_its_commit() {
         assert!(began.elapsed() <= Duration::from_secs(2));
         assert!(!polled.load(SeqCst), "committed all the same");
         assert_eq!(a.metric(&writes("refused")), refusals);
-        assert_eq!(b.metric(REMOTE), refusals - 1);
+        assert_eq!(b.metric(REMOTE), 0, "nothing was committed");
+        assert_eq!(a.instance.health().open_writes, 0, "it never began");
         bus.faults(0).heal();
         pass(ms(3_000)).await;
-        assert_eq!(a.instance.health().open_writes, 0, "its intent is cleared");
+        assert_eq!(a.instance.health().open_writes, 0, "it is open no more");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_is_refused_at_once_when_the_bus_has_been_away_for_a_second() {
+    let (bus, _source, a, _b) = cached_pair(Settings::default()).await;
+    bus.faults(0).cut();
+    pass(ms(1_000)).await;
+    let began = Instant::now();
+    let error = a.cache.write(&1, async { Ok::<_, io::Error>(()) }).await;
+    assert!(matches!(&error, Err(WriteError::Refused(why)) if why.kind() == ErrorKind::Bus));
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(a.instance.health().open_writes, 0);
+    bus.faults(0).heal();
+    let commit = async { Ok::<_, io::Error>(()) };
+    a.cache.write(&1, commit).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

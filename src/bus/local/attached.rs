@@ -12,7 +12,9 @@ use super::link::take_one;
 use super::record::{Signs, Tier};
 use super::{LocalBus, POSITION, State};
 use crate::bus::shared::{ClaimId, Fetch, Fetched, HEAD, Name, Put, Stored};
-use crate::bus::{BoxFuture, Bus, BusConfig, Intent, IntentId, Journal, Mend, Position, Verified};
+use crate::bus::{
+    BoxFuture, Bus, BusConfig, Intent, IntentId, Journal, Mend, Position, StillOpen, Verified,
+};
 use crate::metrics::Kind;
 use crate::without::{Mechanism, without};
 use crate::{Error, ErrorKind};
@@ -266,6 +268,16 @@ impl Bus for Attached {
         }))
     }
 
+    fn reconcile(&self, lane: u32, open: StillOpen) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.command(Command::Other, move |state| {
+            state.server(&self.config.namespace, self.number).reconcile(
+                lane,
+                self.config.instance,
+                &open,
+            );
+        }))
+    }
+
     fn share(&self) {
         self.shares.store(true, Relaxed);
     }
@@ -323,8 +335,14 @@ impl Bus for Attached {
             .is_some_and(|link| !link.conditions.cut)
     }
 
-    fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
+    fn away_since(&self, _lane: u32) -> Option<Instant> {
+        let state = self.bus.0.lock();
+        let link = state.links.get(&self.number)?;
+        link.conditions.cut.then_some(link.since)
+    }
+
+    fn close(&self, open: StillOpen) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
             let mut state = self.bus.0.lock();
             if let Some(link) = state.links.get(&self.number)
                 && !link.conditions.cut
@@ -334,7 +352,7 @@ impl Bus for Attached {
             {
                 state
                     .server(&self.config.namespace, self.number)
-                    .goodbye(self.config.instance);
+                    .goodbye(self.config.instance, &open);
             }
             state.links.remove(&self.number);
             drop(state);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::members::Members;
-use crate::bus::{Intent, IntentId, JOURNAL_PAGE, Journal, Position, Verified};
+use crate::bus::{Intent, IntentId, JOURNAL_PAGE, Journal, Position, StillOpen, Verified};
 use crate::without::{Mechanism, without};
 
 /// What the server adds to its time to begin a sequence, in microseconds: sequences then look as
@@ -168,9 +168,14 @@ impl Lane {
         self.members.record(now, instance, timeout, intents)
     }
 
+    /// Clears the instance's intents that are not open any more.
+    pub(crate) fn reconcile(&mut self, instance: u64, open: &StillOpen) {
+        self.members.reconcile(instance, open);
+    }
+
     /// Removes a member, unless it leaves open writes behind: those a peer must finish.
-    pub(crate) fn goodbye(&mut self, instance: u64) {
-        self.members.goodbye(instance);
+    pub(crate) fn goodbye(&mut self, instance: u64, open: &StillOpen) {
+        self.members.goodbye(instance, open);
     }
 
     /// Whether a verification has found it in this life of the server.

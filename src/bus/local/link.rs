@@ -79,6 +79,8 @@ pub(super) struct Link {
     /// Those that its instance subscribes to.
     lanes: u32,
     pub(super) conditions: Conditions,
+    /// When the connection was lost last.
+    pub(super) since: Instant,
     queue: mpsc::Sender<BusEvent>,
     notes: Notes,
     /// Under way because of a delay: when each is due, unless those before it are due later.
@@ -111,6 +113,7 @@ impl Link {
             namespace: config.namespace.clone(),
             lanes: config.lanes,
             conditions: Conditions::default(),
+            since: Instant::now(),
             queue,
             notes: Notes::default(),
             line: VecDeque::new(),
@@ -160,6 +163,7 @@ impl Link {
     /// The connection is lost, and with it whatever was under way on it.
     pub(super) fn disconnected(&mut self) {
         self.conditions.broken = false;
+        self.since = Instant::now();
         self.lose_under_way();
         self.enqueue(BusEvent::Gap(GapCause::Disconnected));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::bus::{Intent, IntentId};
+use crate::bus::{Intent, IntentId, StillOpen};
 use crate::without::{Mechanism, without};
 
 /// Dead members and intents at their deadline that one beat deals with; the next beat goes on.
@@ -111,9 +111,20 @@ impl Members {
         known
     }
 
-    /// Removes a member that leaves no open intents behind.
-    pub(super) fn goodbye(&mut self, instance: u64) {
-        if self.intents_of(instance).is_empty() {
+    /// Clears the instance's intents that are not open any more; whether none is left.
+    pub(super) fn reconcile(&mut self, instance: u64, open: &StillOpen) -> bool {
+        let ended: Vec<_> = self
+            .intents_of(instance)
+            .into_iter()
+            .filter(|id| !open.intents.contains(id) && number_of(id) <= open.up_to)
+            .collect();
+        self.clear(&ended);
+        self.intents_of(instance).is_empty()
+    }
+
+    /// As [`reconcile`](Self::reconcile); removes a member that leaves no open intents behind.
+    pub(super) fn goodbye(&mut self, instance: u64, open: &StillOpen) {
+        if self.reconcile(instance, open) {
             self.seen.remove(&instance);
             self.timeouts.remove(&instance);
         }
@@ -223,7 +234,10 @@ impl Members {
 
 /// The instance that an intent belongs to.
 fn owner(id: &IntentId) -> u64 {
-    let mut instance = [0; 8];
-    instance.copy_from_slice(&id[..8]);
-    u64::from_be_bytes(instance)
+    (u128::from_be_bytes(*id) >> 64) as u64
+}
+
+/// The number that the instance gave to it.
+fn number_of(id: &IntentId) -> u64 {
+    u128::from_be_bytes(*id) as u64
 }

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::lane::{Beat, Lane, Moment, OtherLanes, Published};
 use super::record::{Signs, Tier, millis};
 use crate::bus::shared::{ClaimId, Fetch, Fetched, Name, Put, Stored};
-use crate::bus::{Intent, IntentId, Journal, Verified};
+use crate::bus::{Intent, IntentId, Journal, StillOpen, Verified};
 use crate::without::{Mechanism, without};
 
 /// Epochs have this many bits, as over Redis, whose scripts count exactly to 2^53.
@@ -86,6 +86,11 @@ impl Server {
         self.lane(lane).record(now, instance, timeout, intents)
     }
 
+    /// Clears the instance's intents in a lane that are not open any more.
+    pub(crate) fn reconcile(&mut self, lane: u32, instance: u64, open: &StillOpen) {
+        self.lane(lane).reconcile(instance, open);
+    }
+
     /// Asks for a value of the shared tier.
     pub(crate) fn fetch(&mut self, now: Duration, lane: u32, fetch: &Fetch) -> Fetched {
         // Of another life of the server nothing is known that was lost with the one before.
@@ -107,9 +112,9 @@ impl Server {
     }
 
     /// Removes the instance from every lane where it has no open writes.
-    pub(crate) fn goodbye(&mut self, instance: u64) {
+    pub(crate) fn goodbye(&mut self, instance: u64, open: &StillOpen) {
         for lane in self.lanes.values_mut() {
-            lane.goodbye(instance);
+            lane.goodbye(instance, open);
         }
     }
 

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::ErrorKind;
-use crate::bus::Position;
 use crate::bus::{EVENT_QUEUE, GapCause, JOURNAL_PAGE};
+use crate::bus::{Position, StillOpen};
 use crate::metrics::{Kind, Traffic};
 
 const MEMBER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -360,6 +360,6 @@ async fn a_connection_that_is_dropped_leaves_nothing_behind() {
     let (a, _at_a) = bus.attach(config(1));
     let (b, _at_b) = bus.attach(config(2));
     drop(a);
-    b.close().await;
+    b.close(StillOpen::default()).await;
     assert!(bus.0.lock().links.is_empty());
 }

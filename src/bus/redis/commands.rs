@@ -2,7 +2,7 @@
 
 mod session;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fred::bytes_utils::Str;
@@ -36,6 +36,8 @@ pub(super) struct Commands {
     session: watch::Sender<Option<Arc<Session>>>,
     pub(super) status: watch::Sender<Status>,
     permits: Semaphore,
+    /// Since when there is no connection.
+    away: Mutex<Option<Instant>>,
 }
 
 impl Default for Commands {
@@ -44,6 +46,7 @@ impl Default for Commands {
             session: watch::Sender::default(),
             status: watch::Sender::default(),
             permits: Semaphore::new(IN_FLIGHT),
+            away: Mutex::new(Some(Instant::now())),
         }
     }
 }
@@ -67,6 +70,25 @@ impl From<Error> for Failure {
 impl Commands {
     pub(super) fn connected(&self) -> bool {
         self.session.borrow().is_some()
+    }
+
+    /// Since when there is no connection; `None` while there is one.
+    pub(super) fn away_since(&self) -> Option<Instant> {
+        *self.away()
+    }
+
+    fn away(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opened(&self, session: Arc<Session>) {
+        *self.away() = None;
+        self.session.send_replace(Some(session));
+    }
+
+    fn lost(&self) {
+        self.session.send_replace(None);
+        self.away().get_or_insert_with(Instant::now);
     }
 
     /// Runs a script; waits for a connection where there is none. Ends at the deadline.
@@ -156,7 +178,7 @@ pub(super) async fn run(node: Arc<Node>) {
             () = node.closed() => break,
             error = serve(&node) => error,
         };
-        node.commands.session.send_replace(None);
+        node.commands.lost();
         node.lost("commands", &node.commands.status, error);
         select! {
             biased;
@@ -164,7 +186,7 @@ pub(super) async fn run(node: Arc<Node>) {
             () = backoff.wait(began) => {}
         }
     }
-    node.commands.session.send_replace(None);
+    node.commands.lost();
 }
 
 /// One connection, from its opening to its end; returns why it ended.
@@ -174,9 +196,7 @@ async fn serve(node: &Node) -> Error {
         Err(error) => return error,
     };
     let session = Arc::new(session);
-    node.commands
-        .session
-        .send_replace(Some(Arc::clone(&session)));
+    node.commands.opened(Arc::clone(&session));
     node.restored("commands", &node.commands.status);
     select! {
         error = link.lost() => fault::from_fred(&error),

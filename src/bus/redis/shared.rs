@@ -12,8 +12,9 @@ use super::commands::Failure;
 use super::node::{Common, Node};
 use super::scripts::Script;
 use super::topology::Topology;
-use super::{bytes, elsewhere, fault};
+use super::{bytes, elsewhere, fault, number};
 use crate::Error;
+use crate::bus::StillOpen;
 use crate::metrics::Kind;
 use crate::without::{Mechanism, without};
 
@@ -90,6 +91,18 @@ impl Shared {
         self.topology.confirm(lane, node).await
     }
 
+    /// The arguments of goodbye.lua.
+    pub(super) fn of_open(&self, open: &StillOpen, leaves: bool) -> Vec<Value> {
+        let instance = self.common.config.instance.to_be_bytes();
+        let first = [
+            bytes(&instance),
+            number(u8::from(leaves)),
+            bytes(&open.up_to.to_be_bytes()),
+        ];
+        let intents = open.intents.iter().map(|id| bytes(id));
+        first.into_iter().chain(intents).collect()
+    }
+
     /// What is not up yet, the worst of it.
     pub(super) fn missing(&self) -> Option<Error> {
         let mut missing = self.topology.first_unknown();
@@ -109,17 +122,18 @@ impl Shared {
 }
 
 /// Leaves every lane. Ends within the command timeout: who cannot leave is found silent instead.
-pub(super) async fn goodbye(shared: &Arc<Shared>) {
+pub(super) async fn goodbye(shared: &Arc<Shared>, open: StillOpen) {
+    let open = Arc::new(open);
     let all = async {
         let mut leaving = JoinSet::new();
         for (lane, names) in (0u32..).zip(shared.common.names.clone()) {
             if leaving.len() >= GOODBYES {
                 leaving.join_next().await;
             }
-            let shared = Arc::clone(shared);
+            let (shared, open) = (Arc::clone(shared), Arc::clone(&open));
             leaving.spawn(async move {
                 let keys = [&names.members, &names.intents];
-                let args = [bytes(&shared.common.config.instance.to_be_bytes())];
+                let args = shared.of_open(&open, true);
                 let _ = shared
                     .call(lane, Kind::Connect, Script::Goodbye, &keys, &args)
                     .await;

@@ -58,6 +58,7 @@ pub(super) struct Topology {
     witnesses: Option<Witnesses>,
     roster: watch::Sender<Roster>,
     word: watch::Sender<Option<Word>>,
+    began: Instant,
 }
 
 impl Topology {
@@ -80,6 +81,7 @@ impl Topology {
             witnesses,
             roster: watch::Sender::new(vec![None; lanes]),
             word: watch::Sender::default(),
+            began: Instant::now(),
         }
     }
 
@@ -123,6 +125,15 @@ impl Topology {
                 Ok(None) => Err(Error::closed()),
                 Err(_) => Err(self.unknown(lane)),
             },
+        }
+    }
+
+    /// Since when the lane's server cannot be sent commands. A lane whose server is not known has had
+    /// none since the start: it keeps the one that it had.
+    pub(super) fn away_since(&self, lane: u32) -> Option<Instant> {
+        match self.roster.borrow().get(lane as usize) {
+            Some(Some(node)) => node.commands.away_since(),
+            _ => Some(self.began),
         }
     }
 

@@ -25,6 +25,12 @@ pub(crate) struct Intent {
     pub(crate) payload: Bytes,
 }
 
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StillOpen {
+    pub(crate) up_to: u64,
+    pub(crate) intents: Vec<IntentId>,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Verified {
     pub(crate) head: Position,

@@ -115,9 +115,9 @@ async fn a_goodbye_removes_a_member_but_not_its_open_writes() {
     b.record(0, vec![intent(2, 1, 30 * SECOND, "open")])
         .await
         .unwrap();
-    a.close().await;
-    a.close().await;
-    b.close().await;
+    a.close(StillOpen::default()).await;
+    a.close(StillOpen::default()).await;
+    b.close(StillOpen::default()).await;
     assert_eq!(
         a.publish(0, text("late"), vec![]).await.unwrap_err().kind(),
         ErrorKind::Closed
@@ -187,11 +187,12 @@ async fn who_cannot_reach_the_bus_cannot_say_goodbye() {
         } else {
             bus.silence(number);
         }
-        a.close().await;
+        a.close(StillOpen::default()).await;
     }
     let (a, _at_a) = bus.attach(config(1));
     assert!(a.verify(0).await.unwrap().known);
 }
+
 #[tokio::test(start_paused = true)]
 async fn a_step_back_of_the_clock_delays_neither_a_burial_nor_a_deadline() {
     for without in [false, true] {
@@ -265,6 +266,47 @@ async fn an_instance_with_a_short_timeout_does_not_bury_one_that_beats_slowly() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_not_open_is_cleared_up_to_the_highest_number_of_the_list() {
+    let bus = LocalBus::default();
+    let (a, _at_a) = bus.attach(config(1));
+    let (b, _at_b) = bus.attach(config(2));
+    let recorded = |instance, number| intent(instance, number, 60 * SECOND, "open");
+    let all = (1..=4).map(|number| recorded(2, number)).collect();
+    b.record(0, all).await.unwrap();
+    a.record(0, vec![recorded(1, 1)]).await.unwrap();
+    let open = StillOpen {
+        up_to: 3,
+        intents: vec![intent_id(2, 2)],
+    };
+    b.reconcile(0, open).await.unwrap();
+    advance(MEMBER_TIMEOUT).await;
+    let (c, mut at_c) = bus.attach(config(3));
+    assert_eq!(
+        c.verify(0).await.unwrap().recovered,
+        3,
+        "of b the 2nd and the 4th"
+    );
+    drain(&mut at_c);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_goodbye_clears_what_is_not_open() {
+    let bus = LocalBus::default();
+    let (a, _at_a) = bus.attach(config(1));
+    a.record(0, vec![intent(1, 1, 60 * SECOND, "late")])
+        .await
+        .unwrap();
+    let open = StillOpen {
+        up_to: 1,
+        intents: vec![],
+    };
+    a.close(open).await;
+    let (b, _at_b) = bus.attach(config(2));
+    advance(2 * MEMBER_TIMEOUT).await;
+    assert_eq!(b.verify(0).await.unwrap().recovered, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_counter_that_goes_back_within_its_epoch_begins_another_with_the_next_event() {
     let bus = LocalBus::default();
     let (a, _at_a) = bus.attach(config(1));
@@ -288,4 +330,17 @@ async fn a_counter_that_goes_back_within_its_epoch_begins_another_with_the_next_
         (head.epoch, head.sequence),
         (begun.epoch, begun.sequence + 8)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_says_since_when() {
+    let bus = LocalBus::default();
+    let (a, _at_a) = bus.attach(config(1));
+    assert_eq!(a.away_since(0), None);
+    let lost = Instant::now();
+    bus.cut(0);
+    advance(3 * SECOND).await;
+    assert_eq!(a.away_since(0), Some(lost));
+    bus.heal(0);
+    assert_eq!(a.away_since(0), None);
 }

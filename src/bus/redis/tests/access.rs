@@ -128,7 +128,7 @@ async fn the_documented_rights_suffice() {
         .unwrap();
     assert_eq!(message(&mut events).await.0, position);
     bus.journal(0, 0).await.unwrap();
-    bus.close().await;
+    bus.close(StillOpen::default()).await;
     assert_eq!(
         admin(&server).cmd(&["ZCARD", "us:{shop:0}m"]).int(),
         Some(1)

@@ -279,7 +279,33 @@ async fn a_goodbye_with_open_writes_leaves_them_to_the_peers() {
         .record(0, vec![intent(1, 1, Duration::from_secs(60))])
         .await
         .unwrap();
-    writer.close().await;
+    writer.close(StillOpen::default()).await;
     assert_eq!(left(&server), (1, 1));
     assert_eq!(recover(&peer).await.0, 1);
+}
+
+#[tokio::test]
+async fn what_is_not_open_is_cleared_up_to_the_highest_number_of_the_list() {
+    let server = RedisServer::start();
+    let (writer, _) = join(&server.url(), bus_config(1)).await;
+    let (peer, _events) = join(&server.url(), bus_config(2)).await;
+    let minute = Duration::from_secs(60);
+    let all = (1..=4).map(|number| intent(1, number, minute)).collect();
+    writer.record(0, all).await.unwrap();
+    peer.record(0, vec![intent(2, 1, minute)]).await.unwrap();
+    let open = StillOpen {
+        up_to: 3,
+        intents: vec![intent_id(1, 2)],
+    };
+    writer.reconcile(0, open).await.unwrap();
+    assert_eq!(left(&server), (2, 3), "of the writer the 2nd and the 4th");
+    // The goodbye does the same, and leaves where nothing is left.
+    let open = StillOpen {
+        up_to: 4,
+        intents: vec![],
+    };
+    writer.close(open).await;
+    assert_eq!(left(&server), (1, 1));
+    let fields = admin(&server).cmd(&["HLEN", W]).int();
+    assert_eq!(fields, Some(3), "the peer, its write and the placeholder");
 }

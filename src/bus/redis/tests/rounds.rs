@@ -305,8 +305,8 @@ async fn a_closed_bus_says_so_and_leaves_nothing_behind() {
     let server = RedisServer::start();
     let (bus, _events) = join(&server.url(), bus_config(1)).await;
     bus.verify(0).await.unwrap();
-    bus.close().await;
-    bus.close().await;
+    bus.close(StillOpen::default()).await;
+    bus.close(StillOpen::default()).await;
     let error = bus.publish(0, Bytes::new(), vec![]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);
     assert!(!bus.connected());

@@ -216,7 +216,7 @@ async fn the_scripts_decide_as_the_bus_inside_a_process_does() {
             let word = said[0].split([' ', '(']).next().unwrap_or_default();
             *seen.entry(word.to_owned()).or_default() += 1;
         }
-        over_redis.close().await;
+        over_redis.close(StillOpen::default()).await;
     }
     for word in [
         "Some",
