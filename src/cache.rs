@@ -9,6 +9,8 @@ mod many;
 mod refresh;
 mod registration;
 mod target;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tier;
 mod unknown;
 

@@ -27,6 +27,8 @@ impl Own {
     pub(crate) fn stamp(&self, now: Nanos, journal: u32) -> Nanos {
         let stamp = (now & !DRAWN).saturating_sub(DRAWN + 1) | identity::unique() & DRAWN;
         let mut stamps = self.0.lock();
+        // No two payloads of an instance are the same: see PROTOCOL.md on signed events.
+        let stamp = stamps.back().map_or(stamp, |last| stamp.max(last + 1));
         while stamps.len() >= KEPT.max(journal as usize) {
             stamps.pop_front();
         }
@@ -50,12 +52,19 @@ mod tests {
         let now = 3_600_000_000_000;
         let first = own.stamp(now, 100);
         for n in 1..KEPT as u64 {
-            let stamp = own.stamp(now + n, 100);
-            assert!(stamp <= now + n && now + n - stamp < 3_000);
+            let now = now + n * 1_000;
+            let stamp = own.stamp(now, 100);
+            assert!(stamp <= now && now - stamp < 3_000, "{stamp} at {now}");
         }
         assert!(own.has(first));
-        own.stamp(now, 100);
+        let now = now + 10_000_000;
+        let mut last = own.stamp(now, 100);
         assert_eq!(own.0.lock().len(), KEPT);
-        assert!(own.stamp(0, 0) <= DRAWN);
+        for _ in 0..100 {
+            let stamp = own.stamp(now, 100);
+            assert!(stamp > last, "no stamp is used twice");
+            last = stamp;
+        }
+        assert!(Own::default().stamp(0, 0) <= DRAWN);
     }
 }
