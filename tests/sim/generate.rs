@@ -108,18 +108,7 @@ const KINDS: [Kind; 26] = [
 
 /// Kinds that are left out of the seeds' schedules until the holes that they show are mended; `SIM_HOLES`
 /// names some that are left in, or `all`.
-const OPEN_HOLES: &[Kind] = &[
-    Kind::Refresh,
-    Kind::Clones,
-    Kind::SetBack,
-    Kind::Restore,
-    Kind::OtherLanes,
-    Kind::AtLanding,
-    Kind::LostIntents,
-    Kind::Drops,
-    Kind::Refuse,
-    Kind::ClockSteps,
-];
+const OPEN_HOLES: &[Kind] = &[Kind::ClockSteps];
 
 /// The kinds of faults of a seed's schedule.
 fn kinds(seed: u64) -> Vec<Kind> {

@@ -9,6 +9,7 @@
 //! 4. *Acknowledgement*: a call that returned Ok has had its event sequenced.
 //! 5. *Liveness*: faults stop, and the fleet is fresh and answers from memory (see `heal`).
 //! 6. *Nothing hangs*: every read ends by its deadline, and the runtime turns (see `watch`).
+//!    Nothing panics but code of the user that is told to.
 //! 7. *Pace*: no instance asks a server for verifications faster than it may.
 //! 8. *Health*: who calls itself coherent has verified every lane lately (see `heal`).
 

@@ -14,7 +14,7 @@ use crate::log::{Log, Shared};
 use crate::mind;
 use crate::schedule::*;
 use crate::source::{Source, Version};
-use crate::watch::{Hangs, step, watched};
+use crate::watch::{Hangs, step, take_panics, watched};
 
 /// What a run has shown.
 pub(crate) struct Ran {
@@ -42,8 +42,9 @@ pub(crate) fn run(schedule: &Schedule) -> Result<Ran, Hangs> {
             .start_paused(true)
             .build()
             .expect("a runtime needs no more than memory");
-        let ran = runtime.block_on(async { World::new(&schedule).await.run().await });
+        let mut ran = runtime.block_on(async { World::new(&schedule).await.run().await });
         (0..ran.schedule.nodes.len()).for_each(mind::move_out);
+        ran.unhealed.extend(take_panics());
         ran
     })
 }

@@ -15,11 +15,11 @@ use crate::schedule::*;
 /// `latest` has one sent after 5 ms at the earliest, and there are timers and interruptions.
 const ANSWERED: usize = 260;
 
-/// While it answers with errors at once: a pause of some 50 ms follows each.
-const REFUSED: usize = 60;
+/// While it answers with errors at once: a pause of some 50 ms follows each, half of that at least.
+const REFUSED: usize = 30;
 
-/// What interruptions add at once, whatever the time.
-const INTERRUPTIONS: usize = 30;
+/// What starts and interruptions add at once, whatever the time.
+const INTERRUPTIONS: usize = 12;
 
 /// Instances that have asked too often.
 pub(super) fn too_often(ran: &Ran) -> Vec<String> {

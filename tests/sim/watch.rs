@@ -3,10 +3,11 @@
 //! Time is virtual in there, so a thread that sleeps has nobody to wake it: it waits for a lock that it
 //! holds, or every task waits and no timer runs. A thread that turns for ever makes no progress.
 
+use std::cell::RefCell;
 use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,8 @@ const STUCK: Duration = Duration::from_secs(120);
 pub(crate) struct Hangs;
 
 std::thread_local! {
-    static STEPS: std::cell::RefCell<Option<Arc<AtomicU64>>> = const { std::cell::RefCell::new(None) };
+    static STEPS: RefCell<Option<Arc<AtomicU64>>> = const { RefCell::new(None) };
+    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The run goes on.
@@ -37,10 +39,32 @@ pub(crate) fn step() {
     });
 }
 
+/// Writes down every panic of a run's thread, whichever task it ends. What code of the user does on
+/// purpose (`mind`) unwinds without one.
+fn note_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let _ = PANICS.try_with(|panics| {
+                let panic = format!("panicked: {info}");
+                panics.borrow_mut().push(panic);
+            });
+            before(info);
+        }));
+    });
+}
+
+/// The panics of this thread.
+pub(crate) fn take_panics() -> Vec<String> {
+    PANICS.take()
+}
+
 /// Runs it; a thread that hangs is left behind, for nothing can end it.
 pub(crate) fn watched<T: Send + 'static>(
     run: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Hangs> {
+    note_panics();
     let (send, receive) = channel();
     let (tell, told) = channel();
     let steps = Arc::new(AtomicU64::new(0));
