@@ -7,7 +7,7 @@ use fastrand::Rng;
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 
-use super::World;
+use super::run::World;
 use crate::support::nodes::ms;
 use crate::support::proxy::{Cut, Direction, Door, Fate, Mode, Proxy};
 use crate::support::resp::Client;
