@@ -26,6 +26,9 @@ use run::Stress;
 use tally::Summary;
 use watch::PATIENCE;
 
+/// Between the bursts of a task in the ordinary tests, which leave the other tests some of the cores.
+const PAUSE: Duration = Duration::from_millis(40);
+
 /// `1234567` as `1,234,567`.
 fn thousands(number: u64) -> String {
     crate::soak::thousands(usize::try_from(number).unwrap_or(usize::MAX))
@@ -52,8 +55,7 @@ fn sixty_four_tasks_for_as_long_as_you_like() {
 /// So that the long run works when somebody wants it.
 #[test]
 fn sixty_four_tasks_for_a_few_seconds() {
-    let pause = Duration::from_millis(4);
-    let summary = Stress::start(7).run(Duration::from_secs(4), pause);
+    let summary = Stress::start(7).run(Duration::from_secs(4), PAUSE);
     eprintln!("{summary}");
     assert_good(&summary);
 }
@@ -64,7 +66,7 @@ fn where_nothing_but_the_ttl_bounds_staleness_the_judge_finds_stale_reads() {
     const BOTH: &[Direction] = &[Direction::ToServer, Direction::ToClient];
     let deaf = Fault::Held(0, Hold::Blackhole(BOTH), Duration::from_secs(8));
     let mut stress = Stress::with(7, None, std::iter::repeat((deaf, Duration::ZERO)));
-    stress.begin(Duration::from_millis(4));
+    stress.begin(PAUSE);
     let began = Instant::now();
     let found = |this: &Stress| this.tally.stale.load(Relaxed) > 0 || began.elapsed() > PATIENCE;
     stress.until(found).unwrap();
