@@ -115,7 +115,7 @@ mod tests {
 
     impl Drop for Bomb {
         fn drop(&mut self) {
-            std::panic::panic_any(Fuse);
+            std::panic::resume_unwind(Box::new(Fuse));
         }
     }
 

@@ -143,8 +143,10 @@ async fn use_everything(of: &Cache<Wary, Wary>, peer: &Cache<Wary, Wary>, round:
 #[tokio::test(start_paused = true)]
 async fn the_users_code_runs_under_no_lock_of_this_crate() {
     let bus = LocalBus::default();
-    let mut settings = Settings::default();
-    settings.audit = Some(1.0);
+    let settings = Settings {
+        audit: Some(1.0),
+        ..Settings::default()
+    };
     let start = async || {
         testing::start_on(&bus, settings.clone())
             .await
