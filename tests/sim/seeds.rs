@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::generate::{Kind, is_asked_for, schedule, takes_place};
 use crate::judge::{Verdict, judge};
 use crate::run::run;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, ServerFault, Step, What};
 use crate::shrink::{shrink, violations};
 
 /// Schedules of each of the four tests, which run side by side.
@@ -147,6 +147,14 @@ fn with_the_tier(seed: u64) -> Schedule {
     for options in [&mut schedule.rows, &mut schedule.columns] {
         options.tier = true;
         options.claim = options.claim.or(Some(200));
+    }
+    let goes_back = |step: &Step| {
+        let back = ServerFault::SetBack { events: 0 };
+        let name = step.what.name();
+        name == What::Server(back).name() || name == What::Server(ServerFault::Restore).name()
+    };
+    if !takes_place(Kind::SetBackWithTier) {
+        schedule.steps.retain(|step| !goes_back(step));
     }
     schedule
 }
