@@ -110,12 +110,7 @@ const KINDS: [Kind; 26] = [
 
 /// Kinds that are left out of the seeds' schedules until the holes that they show are mended; `SIM_HOLES`
 /// names some that are left in, or `all`.
-const OPEN_HOLES: &[Kind] = &[
-    Kind::ClockSteps,
-    Kind::SetBack,
-    Kind::Restore,
-    Kind::SetBackWithTier,
-];
+const OPEN_HOLES: &[Kind] = &[Kind::SetBack, Kind::SetBackWithTier];
 
 /// The kinds of faults of a seed's schedule.
 fn kinds(seed: u64) -> Vec<Kind> {
