@@ -70,6 +70,26 @@ pub(crate) struct StillOpen {
     pub(crate) intents: Vec<IntentId>,
 }
 
+/// What who verifies knows of the lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) applied: Option<Position>,
+    /// Another event was heard in a place of the same epoch that was passed.
+    pub(crate) taken: bool,
+}
+
+impl Known {
+    /// The lowest head that this epoch may have, if the counter has not gone back.
+    pub(crate) fn lowest(&self) -> Option<Position> {
+        let Position { epoch, sequence } = self.applied?;
+        let sequence = if self.taken { MAX_SEQUENCE } else { sequence };
+        Some(Position { epoch, sequence })
+    }
+}
+
+/// No sequence is as high: the scripts count exactly to 2^53.
+const MAX_SEQUENCE: u64 = 1 << 53;
+
 /// The answer to a verification.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Verified {
@@ -137,6 +157,10 @@ pub(crate) struct BusConfig {
     /// What is logged about a Redis that is away or slow, by the bus and by those above it.
     pub(crate) outages: Arc<LogLimit>,
     /// Where the bus' own tasks are watched.
+    #[cfg_attr(
+        not(feature = "redis"),
+        allow(dead_code, reason = "used only over Redis")
+    )]
     pub(crate) tasks: Arc<Tasks>,
 }
 
@@ -161,7 +185,16 @@ pub(crate) trait Bus: Send + Sync + fmt::Debug {
     /// Case 1: the lane has no counter, or its server is another incarnation than the one that
     /// stored it: the lane begins a new epoch and its journal is deleted.
     /// Case 2: the lane was set up for another number of lanes: error `Lanes`, nothing is changed.
-    fn verify(&self, lane: u32) -> BoxFuture<'_, Result<Verified, Error>>;
+    /// Case 3: the head is below what the caller has applied of this epoch, or the caller has heard
+    /// another event in a place that was passed: the counter went back. The lane begins a new epoch,
+    /// for everybody: an instance that was away may find the counter where it had left it.
+    fn verify_from(&self, lane: u32, known: Known) -> BoxFuture<'_, Result<Verified, Error>>;
+
+    /// As [`verify_from`](Self::verify_from), of who has applied nothing.
+    #[cfg(test)]
+    fn verify(&self, lane: u32) -> BoxFuture<'_, Result<Verified, Error>> {
+        self.verify_from(lane, Known::default())
+    }
 
     /// At most [`JOURNAL_PAGE`] events after `after`, and the head, read at one moment.
     fn journal(&self, lane: u32, after: u64) -> BoxFuture<'_, Result<Journal, Error>>;

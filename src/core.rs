@@ -196,6 +196,17 @@ impl Core {
         cache.and_then(|cache| cache.upgrade())
     }
 
+    /// Enters a cache by its id, unless another that is in use has it: that one is returned.
+    pub(crate) fn register(&self, id: u32, cache: &Weak<dyn Target>) -> Option<Arc<dyn Target>> {
+        let mut caches = self.caches.lock();
+        // Given back, not dropped here: with its last handle go its values.
+        let other = caches.get(&id).and_then(Weak::upgrade);
+        if other.is_none() {
+            caches.insert(id, cache.clone());
+        }
+        other
+    }
+
     pub(crate) fn targets(&self) -> Vec<Arc<dyn Target>> {
         let caches: Vec<_> = self.caches.lock().values().cloned().collect();
         caches.iter().filter_map(Weak::upgrade).collect()

@@ -342,9 +342,8 @@ impl<V: Clone> Passenger<V> {
                 .as_deref()
             {
                 Ok(Progress::Landed(landing)) => Some(landing.clone()),
-                Ok(Progress::Withdrawn | Progress::Flying) => None,
-                // Cannot happen while `Leader` lands on drop; to look again is still right.
-                Err(_) => None,
+                // An error cannot happen while `Leader` lands on drop; to look again is still right.
+                Ok(Progress::Withdrawn | Progress::Flying) | Err(_) => None,
             }
         };
         // Outside the channel's lock: the clone of the value is the program's own code.

@@ -132,7 +132,6 @@ impl KeyWriter {
 }
 
 /// The canonical bytes of a key; `None` when they are over [`MAX_KEY_BYTES`].
-#[cfg(feature = "shared")]
 pub(crate) fn canonical(key: &impl Key) -> Option<Vec<u8>> {
     let mut out = KeyWriter::new();
     key.write(&mut out);

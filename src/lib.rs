@@ -88,6 +88,7 @@ mod tasks;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 mod time;
+mod window;
 mod without;
 mod writes;
 

@@ -19,12 +19,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::bus::{BusEvent, Position};
+use crate::bus::{BusEvent, Known, Position};
 use crate::core::{Core, Phase};
 use crate::follower::{Follower, Round};
 use crate::log::LogLimit;
 use crate::metrics::Gap;
 use crate::time::Nanos;
+use crate::without::{Mechanism, without};
 use passed::Passed;
 use replies::Reply;
 use rounds::Pace;
@@ -73,6 +74,8 @@ struct InLane {
     adopted: Round,
     /// The lane's answer was that it has another number of lanes.
     disagrees: bool,
+    /// Another event was heard in a place that was passed, since the lane's life was adopted.
+    taken: bool,
     /// Proven, and not counted before lane 0 confirms the number of lanes.
     proven: Option<Nanos>,
 }
@@ -89,7 +92,21 @@ impl InLane {
             pace: Pace::new(Instant::now()),
             adopted: 0,
             disagrees: false,
+            taken: false,
             proven: None,
+        }
+    }
+}
+
+impl InLane {
+    /// What a verification tells the server of this lane.
+    fn known(&self) -> Known {
+        if without(Mechanism::BackwardPositions) {
+            return Known::default();
+        }
+        Known {
+            applied: self.follower.applied(),
+            taken: self.taken,
         }
     }
 }

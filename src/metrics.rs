@@ -29,8 +29,8 @@ mod series;
 mod tests;
 
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::metrics::{Label as Tag, Recorder};
@@ -53,29 +53,48 @@ pub(crate) use labels::{
 pub(crate) use labels::{SharedRead, SharedStore, SharedWait};
 pub(crate) use series::{CacheMetrics, InstanceMetrics};
 
+use crate::contain::contained;
+use crate::lock::Lock;
 use fold::{Fold, Seen};
 
 /// Installed recorders that an instance remembers having told.
 /// A program can install one; a second appears only where a thread has a local one (in tests).
 const MAX_RECORDERS: usize = 4;
 
+/// Folds that one thread makes one after the other, for others that came meanwhile: the last fold of an
+/// instance that closes is among them. A recorder that folds in turn must not keep it for ever.
+const ROUNDS: usize = 4;
+
 /// All metrics of one instance; its fields are those of [`InstanceMetrics`].
 #[derive(Debug)]
 pub(crate) struct Metrics {
     counted: InstanceMetrics,
-    state: Mutex<State>,
+    caches: Lock<Vec<Arc<CacheScope>>>,
+    installed: Lock<Turn>,
     closed: AtomicBool,
     #[cfg(feature = "prometheus")]
     own: exporter::Own,
+    #[cfg(feature = "prometheus")]
+    own_told: Lock<Told>,
 }
 
-/// Everything that only folds and [`Metrics::cache`] touch, about once a second.
-#[derive(Debug, Default)]
-struct State {
-    caches: Vec<CacheScope>,
-    #[cfg(feature = "prometheus")]
-    own: Told,
-    installed: Vec<(usize, Told)>,
+/// What the program's recorders have been told. A recorder is the program's own code, so what it is
+/// told is taken out while it listens, and no lock is held.
+#[derive(Debug)]
+struct Turn {
+    /// None while one thread folds.
+    told: Option<Vec<(usize, Told)>>,
+    /// Another thread came meanwhile: the one that folds does it once more.
+    again: bool,
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self {
+            told: Some(Vec::new()),
+            again: false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -112,25 +131,19 @@ impl Metrics {
                 settings: info,
                 ..InstanceMetrics::default()
             },
-            state: Mutex::default(),
+            caches: Lock::default(),
+            installed: Lock::default(),
             closed: AtomicBool::new(false),
             #[cfg(feature = "prometheus")]
             own: exporter::Own::new(),
+            #[cfg(feature = "prometheus")]
+            own_told: Lock::default(),
         })
     }
 
     /// The metrics of a cache; the same ones if its name is not new.
     pub(crate) fn cache(&self, name: &str, info: CacheInfo) -> Arc<CacheMetrics> {
-        let caches = &mut self.state().caches;
-        let known = caches.iter().find(|cache| cache.tag.value() == name);
-        let counted = known.map_or_else(Arc::default, |cache| cache.counted.clone());
-        if known.is_none() {
-            let tag = Tag::new("cache", name.to_owned());
-            caches.push(CacheScope {
-                tag,
-                counted: Arc::clone(&counted),
-            });
-        }
+        let counted = self.counted_of(name);
         counted.ttl.set(info.ttl);
         counted
             .max_staleness
@@ -138,6 +151,23 @@ impl Metrics {
         counted.negative_ttl.set(info.negative_ttl);
         counted.capacity.set(info.capacity);
         counted
+    }
+
+    fn counted_of(&self, name: &str) -> Arc<CacheMetrics> {
+        let mut caches = self.caches.lock();
+        if let Some(known) = caches.iter().find(|cache| cache.tag.value() == name) {
+            return known.counted.clone();
+        }
+        let counted = Arc::default();
+        caches.push(Arc::new(CacheScope {
+            tag: Tag::new("cache", name.to_owned()),
+            counted: Arc::clone(&counted),
+        }));
+        counted
+    }
+
+    fn scopes(&self) -> Vec<Arc<CacheScope>> {
+        self.caches.lock().clone()
     }
 
     /// Where the bus counts its bytes.
@@ -156,27 +186,42 @@ impl Metrics {
         ::metrics::with_recorder(|recorder| self.fold_into(recorder));
     }
 
-    /// Moves what `recorder` has not been told yet.
-    ///
-    /// A recorder is known by its address; one that is new gets everything since the start.
+    /// Moves what `recorder` has not been told yet, and goes round once more for everybody who came
+    /// meanwhile: on another thread, or from the recorder itself.
     fn fold_into(&self, recorder: &dyn Recorder) {
-        let address = std::ptr::from_ref(recorder).addr();
-        let state = &mut *self.state();
-        let known = state
-            .installed
-            .iter()
-            .position(|(known, _)| *known == address);
-        let index = known.unwrap_or_else(|| {
-            if state.installed.len() == MAX_RECORDERS {
-                state.installed.remove(0);
+        for _ in 0..ROUNDS {
+            let taken = {
+                let mut turn = self.installed.lock();
+                let told = turn.told.take();
+                turn.again |= told.is_none();
+                told
+            };
+            let Some(mut told) = taken else { return };
+            // One that panics has been told some numbers, and is told them again.
+            contained(|| self.tell_installed(&mut told, recorder));
+            let mut turn = self.installed.lock();
+            turn.told = Some(told);
+            if !std::mem::take(&mut turn.again) {
+                return;
             }
-            state.installed.push((address, Told::default()));
-            state.installed.len() - 1
-        });
-        self.tell(&state.caches, &mut state.installed[index].1, recorder);
+        }
     }
 
-    fn tell(&self, caches: &[CacheScope], told: &mut Told, recorder: &dyn Recorder) {
+    /// A recorder is known by its address; one that is new gets everything since the start.
+    fn tell_installed(&self, installed: &mut Vec<(usize, Told)>, recorder: &dyn Recorder) {
+        let address = std::ptr::from_ref(recorder).addr();
+        let known = installed.iter().position(|(known, _)| *known == address);
+        let index = known.unwrap_or_else(|| {
+            if installed.len() == MAX_RECORDERS {
+                installed.remove(0);
+            }
+            installed.push((address, Told::default()));
+            installed.len() - 1
+        });
+        self.tell(&self.scopes(), &mut installed[index].1, recorder);
+    }
+
+    fn tell(&self, caches: &[Arc<CacheScope>], told: &mut Told, recorder: &dyn Recorder) {
         if !told.described {
             describe()
                 .iter()
@@ -196,8 +241,8 @@ impl Metrics {
 
     #[cfg(feature = "prometheus")]
     fn fold_own(&self) {
-        let state = &mut *self.state();
-        self.tell(&state.caches, &mut state.own, self.own.recorder());
+        let scopes = self.scopes();
+        self.tell(&scopes, &mut self.own_told.lock(), self.own.recorder());
         self.own.upkeep();
     }
 
@@ -213,11 +258,6 @@ impl Metrics {
     pub(crate) fn close(&self) {
         self.closed.store(true, Relaxed);
         self.fold();
-    }
-
-    /// Counting goes on whatever panicked during a fold: at worst a few numbers are told twice.
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -47,6 +47,10 @@ impl Tasks {
 
     /// As [`spawn`](Self::spawn), of a task that may end by itself: only a panic, or the end of its
     /// runtime, is an end too soon.
+    #[cfg_attr(
+        not(feature = "redis"),
+        allow(dead_code, reason = "used only over Redis")
+    )]
     pub(crate) fn spawn_into(
         self: &Arc<Self>,
         set: &mut JoinSet<()>,

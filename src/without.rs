@@ -82,27 +82,6 @@ pub(crate) fn without(mechanism: Mechanism) -> bool {
     }
 }
 
-#[cfg(any(test, feature = "test-util"))]
-std::thread_local! {
-    static WIDE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-}
-
-/// A moment between two steps in which another thread may run. On one thread there is none, so that
-/// tests can make it last: see `inside::widen_windows`.
-#[inline]
-pub(crate) async fn window() {
-    #[cfg(any(test, feature = "test-util"))]
-    if WIDE.get() {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-}
-
-/// Makes every [`window`] on this thread last ten milliseconds, or no time.
-#[cfg(any(test, feature = "test-util"))]
-pub(crate) fn widen_windows(wide: bool) {
-    WIDE.set(wide);
-}
-
 /// Takes a mechanism out on this thread until the guard is dropped.
 #[cfg(any(test, feature = "test-util"))]
 #[derive(Debug)]

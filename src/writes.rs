@@ -4,7 +4,7 @@ mod upkeep;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use crate::bus::{Intent, IntentId, StillOpen};
 use crate::core::{Core, Phase};
 use crate::event::{Event, NOBODY};
 use crate::identity;
+use crate::lock::{Guard, Lock};
 use crate::metrics::WriteOutcome;
 use crate::outbox::{Group, Item};
 use crate::settings::WritePolicy;
@@ -69,7 +70,7 @@ impl Change {
 
 /// The open writes of one instance.
 #[derive(Debug, Default)]
-pub(crate) struct Writes(Mutex<Table>);
+pub(crate) struct Writes(Lock<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
@@ -89,8 +90,8 @@ struct Open {
 }
 
 impl Writes {
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> Guard<'_, Table> {
+        self.0.lock()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -1,4 +1,5 @@
 //! The bus inside a process: what Redis does, without Redis.
+use crate::lock::{Guard, Lock};
 
 mod attached;
 #[cfg(any(test, feature = "test-util"))]
@@ -16,7 +17,7 @@ pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
@@ -50,7 +51,7 @@ pub struct LocalBus(Arc<Shared>);
 /// script over Redis does. Nothing under it waits.
 #[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Lock<State>,
     /// Wakes the commands that wait for a fault to end.
     changed: Notify,
 }
@@ -112,9 +113,9 @@ impl fmt::Debug for LocalBus {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> Guard<'_, State> {
         // What the lock guards is changed by code that does not panic half-way.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -37,8 +37,8 @@ mod url;
 mod wire;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -57,8 +57,9 @@ use self::url::Address;
 use crate::bus::shared::{ClaimId, Fetch, Fetched, Name, Put, Stored};
 use crate::bus::{
     BoxFuture, Bus, BusConfig, BusEvent, EVENT_QUEUE, Intent, IntentId, JOURNAL_PAGE, Journal,
-    Mend, Position, StillOpen, Verified,
+    Known, Mend, Position, StillOpen, Verified,
 };
+use crate::lock::Lock;
 use crate::metrics::Kind;
 use crate::{Error, ErrorKind};
 
@@ -72,7 +73,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The bus of one instance.
 pub(crate) struct RedisBus {
     shared: Arc<Shared>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    task: Lock<Option<JoinHandle<()>>>,
 }
 
 impl RedisBus {
@@ -109,7 +110,7 @@ impl RedisBus {
         Ok((
             Arc::new(Self {
                 shared,
-                task: Mutex::new(Some(task)),
+                task: Lock::new(Some(task)),
             }),
             receiver,
         ))
@@ -174,7 +175,7 @@ impl RedisBus {
     }
 
     /// One call of verify.lua, and the server that answered.
-    async fn beat(&self, lane: u32) -> Result<(Arc<Node>, Beat), Error> {
+    async fn beat(&self, lane: u32, known: Known) -> Result<(Arc<Node>, Beat), Error> {
         let names = self.names(lane)?;
         let config = &self.shared.common.config;
         let mut keys = vec![&names.state, &names.journal, &names.members, &names.intents];
@@ -182,6 +183,7 @@ impl RedisBus {
         if shares {
             keys.extend([&names.record, &names.formats]);
         }
+        let lowest = known.lowest();
         let args = [
             self.instance(),
             number(config.member_timeout.as_millis()),
@@ -194,6 +196,8 @@ impl RedisBus {
                 (true, false) => 1,
                 (true, true) => 2,
             }),
+            number(lowest.map_or(0, |lowest| lowest.epoch)),
+            number(lowest.map_or(0, |lowest| lowest.sequence)),
         ];
         let call = self
             .shared
@@ -233,15 +237,15 @@ impl Bus for RedisBus {
         })
     }
 
-    fn verify(&self, lane: u32) -> BoxFuture<'_, Result<Verified, Error>> {
+    fn verify_from(&self, lane: u32, known: Known) -> BoxFuture<'_, Result<Verified, Error>> {
         Box::pin(async move {
-            let (mut node, mut beat) = self.beat(lane).await?;
-            let (known, mut recovered) = (beat.known, beat.recovered);
+            let (mut node, mut beat) = self.beat(lane, known).await?;
+            let (member, mut recovered) = (beat.known, beat.recovered);
             for _ in 1..VERIFY_ROUNDS {
                 if !beat.more {
                     break;
                 }
-                (node, beat) = self.beat(lane).await?;
+                (node, beat) = self.beat(lane, Known::default()).await?;
                 recovered = recovered.saturating_add(beat.recovered);
             }
             if beat.more {
@@ -252,7 +256,7 @@ impl Bus for RedisBus {
             self.shared.still_the_primary(lane, &node).await?;
             Ok(Verified {
                 head: beat.head,
-                known,
+                known: member,
                 recovered,
             })
         })
@@ -334,11 +338,7 @@ impl Bus for RedisBus {
 
     fn close(&self, open: StillOpen) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let task = self
-                .task
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
+            let task = self.task.lock().take();
             let Some(task) = task else {
                 return;
             };

@@ -317,19 +317,8 @@ where
             ));
         }
         let id = cache_id(&self.name);
-        let mut caches = core.caches.lock();
-        if let Some(other) = caches.get(&id).and_then(Weak::upgrade) {
-            // With the last handle of the other one its values are dropped, and that under no lock.
-            drop(caches);
-            return Err(Error::new(
-                ErrorKind::Settings,
-                format!(
-                    "the name {:?} is taken by the cache {:?} of this instance (or has its id); \
-                     choose another",
-                    self.name,
-                    other.name()
-                ),
-            ));
+        if let Some(other) = core.target(id) {
+            return Err(taken(&self.name, &*other));
         }
         let metrics = core.metrics.cache(&self.name, info(&options));
         let contain = Arc::new(Contain::new(&self.name, core.clock));
@@ -377,8 +366,9 @@ where
         });
         let weak: Weak<Inner<K, V>> = Arc::downgrade(&inner);
         let registered: Weak<dyn Target> = weak.clone();
-        caches.insert(id, registered.clone());
-        drop(caches);
+        if let Some(other) = core.register(id, &registered) {
+            return Err(taken(&inner.name, &*other));
+        }
         if inner.options.reap_interval.is_some() {
             drop(core.tasks.spawn_alone(&core.runtime, "reaper", reap(weak)));
         }
@@ -390,6 +380,15 @@ where
         };
         Ok(Cache(inner, Arc::new(registration)))
     }
+}
+
+fn taken(name: &str, by: &dyn Target) -> Error {
+    let other = by.name();
+    let message = format!(
+        "the name {name:?} is taken by the cache {other:?} of this instance (or has its id); choose \
+         another"
+    );
+    Error::new(ErrorKind::Settings, message)
 }
 
 /// What a weigher that panics cannot weigh is too large to be stored.

@@ -20,7 +20,8 @@ use crate::store::packed::Packed;
 use crate::store::stamps::Stamp;
 use crate::store::{Insertion, PastTtl};
 use crate::time::{Clock, Nanos, nanos};
-use crate::without::{Mechanism, window, without};
+use crate::window::window;
+use crate::without::{Mechanism, without};
 use crate::{Error, ErrorKind, Key};
 
 /// Loads that may wait for their turn in one cache. Each is a task of about 1 KiB.

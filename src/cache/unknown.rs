@@ -4,7 +4,6 @@
 //! source. They may take a share of it that the user sets; keys that exist are not limited by it,
 //! for a load that finds a value costs nothing, and most have been seen before.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -13,6 +12,7 @@ use tokio::time::timeout;
 use crate::cache::inner::Inner;
 use crate::cache::load::{Place, length};
 use crate::flight::Leader;
+use crate::lock::{Guard, Lock};
 use crate::metrics::LoadOutcome;
 use crate::time::{Clock, Nanos};
 use crate::{Error, ErrorKind, Key};
@@ -31,7 +31,7 @@ const SECOND: Nanos = 1_000_000_000;
 pub(crate) struct UnknownLoads {
     limit: u32,
     clock: Clock,
-    bucket: Mutex<Bucket>,
+    bucket: Lock<Bucket>,
     /// Those who wait for a token that is lent, one behind the other.
     line: tokio::sync::Mutex<()>,
     /// A token has come back, or is spent.
@@ -65,7 +65,7 @@ impl UnknownLoads {
         Self {
             limit,
             clock,
-            bucket: Mutex::new(Bucket {
+            bucket: Lock::new(Bucket {
                 full_at: 0,
                 lent: 0,
             }),
@@ -123,8 +123,8 @@ impl UnknownLoads {
         SECOND / u64::from(self.limit.max(1))
     }
 
-    fn bucket(&self) -> MutexGuard<'_, Bucket> {
-        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    fn bucket(&self) -> Guard<'_, Bucket> {
+        self.bucket.lock()
     }
 }
 

@@ -136,6 +136,7 @@ impl Link {
         }
         if place == Place::Taken {
             state.follower.distrust(self.round);
+            state.taken = true;
             self.core.metrics.gaps[Gap::Sequence].inc();
             self.verify_soon(lane);
         }

@@ -147,6 +147,7 @@ impl Link {
         }
         let state = &mut self.lanes[lane as usize];
         state.passed.clear();
+        state.taken = false;
         state.overdue = None;
         state.adopted = round;
         self.vouch(lane, sent_at);

@@ -106,12 +106,13 @@ impl Link {
             }
             state.pace.sent(now, interval);
             state.follower.ask(round);
+            let known = state.known();
             let core = self.core.clone();
             self.replies.spawn(async move {
                 // To the nanosecond: see `Inner::caught_up`. A hit's clock may lag behind it by one
                 // step, which is taken off the bound.
                 let sent_at = core.clock.precise();
-                let result = super::replies::caught(core.bus.verify(lane)).await;
+                let result = super::replies::caught(core.bus.verify_from(lane, known)).await;
                 Reply::Verified {
                     lane,
                     round,

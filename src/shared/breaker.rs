@@ -1,8 +1,8 @@
 //! Keeps reads from waiting for a Redis that does not answer. No I/O.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::lock::{Guard, Lock};
 use crate::time::{Nanos, nanos};
 
 /// Failures in a row after which nobody asks any more. One may be a slow moment of the server.
@@ -16,7 +16,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(15);
 
 /// One lane's breaker.
 #[derive(Debug, Default)]
-pub(crate) struct Breaker(Mutex<State>);
+pub(crate) struct Breaker(Lock<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -37,8 +37,8 @@ pub(crate) enum Admission {
 }
 
 impl Breaker {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Guard<'_, State> {
+        self.0.lock()
     }
 
     /// Whether to ask now. While it is open, one caller a pause may: a probe that is never heard

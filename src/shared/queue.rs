@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::cache::tier::{Job, Turn};
 use crate::contain::guarded;
+use crate::lock::{Guard, Lock};
 
 /// Reads that wait at most, a few hundred bytes each. 32 workers with answers in 1 ms take half of
 /// [`PATIENCE`] for so many; those behind them would miss their turn as soon as Redis is slower.
@@ -23,7 +24,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 /// See the module's documentation.
 pub(crate) struct Queue {
     workers: usize,
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 #[derive(Default)]
@@ -43,12 +44,12 @@ impl Queue {
     pub(crate) fn new(workers: usize) -> Self {
         Self {
             workers,
-            state: Mutex::default(),
+            state: Lock::default(),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Guard<'_, State> {
+        self.state.lock()
     }
 
     /// Takes a job, and starts a worker for it unless enough of them run. A job that finds the queue

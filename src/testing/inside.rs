@@ -118,26 +118,30 @@ pub fn end_task(instance: &Instance, name: &str) {
 /// Lets the moments between two steps in which another thread may run last ten milliseconds each, on
 /// this thread: a simulation on one thread has no others.
 pub fn widen_windows(wide: bool) {
-    crate::without::widen_windows(wide);
+    crate::window::widen(wide);
 }
 
 /// As [`counters`], of one cache.
 #[must_use]
-pub fn cache_counters<K, V>(cache: &Cache<K, V>) -> [(&'static str, u64); 8] {
-    use crate::metrics::{Audited, LoadOutcome, SharedRead, SharedWait};
+pub fn cache_counters<K, V>(cache: &Cache<K, V>) -> Vec<(&'static str, u64)> {
+    use crate::metrics::{Audited, LoadOutcome};
+    #[cfg(feature = "shared")]
+    use crate::metrics::{SharedRead, SharedWait};
 
     let metrics = &cache.0.metrics;
-    [
+    vec![
         ("refreshes", metrics.refreshes.get()),
         ("stand_ins", metrics.stale_if_error.get()),
         ("limited", metrics.loads[LoadOutcome::Limited].get()),
         ("overloaded", metrics.loads[LoadOutcome::Overloaded].get()),
         ("loads_panicked", metrics.loads[LoadOutcome::Panic].get()),
         ("audited", metrics.audits[Audited::Same].get()),
+        #[cfg(feature = "shared")]
         (
             "shared_found",
             metrics.shared_reads[SharedRead::Found].get(),
         ),
+        #[cfg(feature = "shared")]
         (
             "shared_waits",
             metrics.shared_waits[SharedWait::Found].get(),

@@ -97,12 +97,13 @@ pub(super) fn doubt(core: &Arc<Core>, lane: u32) {
 }
 
 fn ask(core: &Arc<Core>, lane: u32, change: impl FnOnce(&mut Upkeep)) {
-    let mut table = core.writes.table();
-    let upkeep = table.upkeep.entry(lane).or_default();
-    change(upkeep);
-    upkeep.work.notify_one();
-    if !std::mem::replace(&mut upkeep.running, true) {
-        let work = Arc::clone(&upkeep.work);
+    let start = core.writes.with(lane, |upkeep| {
+        change(upkeep);
+        upkeep.work.notify_one();
+        let start = !std::mem::replace(&mut upkeep.running, true);
+        start.then(|| Arc::clone(&upkeep.work))
+    });
+    if let Some(work) = start {
         let (weak, phase) = (Arc::downgrade(core), core.phase.subscribe());
         core.runtime.spawn(run(weak, lane, work, phase));
     }

@@ -54,8 +54,6 @@ pub(crate) enum Kind {
     SetBack,
     /// An older state of the server is put back.
     Restore,
-    /// Either of the two where a cache has the shared tier: no kind of its own.
-    SetBackWithTier,
     /// One instance has another number of lanes, and starts while the server is silent.
     OtherLanes,
     /// Another thread runs just before a load leaves the table of flights.
@@ -110,7 +108,7 @@ const KINDS: [Kind; 26] = [
 
 /// Kinds that are left out of the seeds' schedules until the holes that they show are mended; `SIM_HOLES`
 /// names some that are left in, or `all`.
-const OPEN_HOLES: &[Kind] = &[Kind::SetBack, Kind::SetBackWithTier];
+const OPEN_HOLES: &[Kind] = &[];
 
 /// The kinds of faults of a seed's schedule.
 fn kinds(seed: u64) -> Vec<Kind> {
@@ -172,10 +170,6 @@ pub(crate) fn schedule(seed: u64) -> Schedule {
         let mut more = Vec::new();
         fault(&mut random, kind, at, &nodes, &mut more);
         steps.extend(more.into_iter().filter(|_| takes_place(kind)));
-    }
-    let goes_back = kinds.contains(&Kind::SetBack) || kinds.contains(&Kind::Restore);
-    if goes_back && !takes_place(Kind::SetBackWithTier) {
-        (rows.tier, columns.tier) = (false, false);
     }
     draw::misfits(&mut random, &kinds, lanes, &mut nodes, &mut steps);
     steps.sort_by_key(|step| step.at);

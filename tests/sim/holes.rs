@@ -325,7 +325,6 @@ fn without_server_clock_steps_the_simulator_sees_a_dead_writers_row_served() {
 /// verification begins the record again there, and has forgotten it: the value that it ended counts.
 #[cfg(feature = "shared")]
 #[test]
-#[ignore = "the mend is not there yet"]
 fn a_counter_that_steps_back_brings_no_value_of_the_tier_back() {
     let mut schedule = schedule(&[
         (110, read(0)),
@@ -341,7 +340,6 @@ fn a_counter_that_steps_back_brings_no_value_of_the_tier_back() {
 /// Hole 28. Seed 7002. One instance hears nothing while the counter steps back and comes up to where it
 /// has applied the lane: its next verification finds the position that it expects.
 #[test]
-#[ignore = "the mend is not there yet"]
 fn a_counter_that_catches_up_is_another_life_for_an_instance_that_was_away() {
     let mut schedule = schedule(&[
         (50, put(5)),

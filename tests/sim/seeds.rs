@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::generate::{Kind, is_asked_for, schedule, takes_place};
 use crate::judge::{Verdict, judge};
 use crate::run::run;
-use crate::schedule::{Schedule, ServerFault, Step, What};
+use crate::schedule::{Schedule, Step, What};
 use crate::shrink::{shrink, violations};
 
 /// Schedules of each of the four tests, which run side by side.
@@ -54,9 +54,15 @@ fn seeds(from: u64) {
 fn judge_all(from: u64, count: u64, of_seed: impl Fn(u64) -> Schedule) {
     let mut totals = expected();
     for seed in from..from + count {
-        let schedule = of_seed(seed);
-        let trace = check(&schedule, &mut totals);
+        let mut schedule = of_seed(seed);
+        check(&schedule, &mut totals);
         if seed % TWICE == 0 {
+            // tokio wakes those who wait for one load in any order, and with a crowd that shows.
+            let crowds = |step: &Step| {
+                matches!(step.what, What::ReadOften { .. } | What::StartSilent { .. })
+            };
+            schedule.steps.retain(|step| !crowds(step));
+            let trace = check(&schedule, &mut totals);
             assert_eq!(
                 trace,
                 check(&schedule, &mut totals),
@@ -147,14 +153,6 @@ fn with_the_tier(seed: u64) -> Schedule {
     for options in [&mut schedule.rows, &mut schedule.columns] {
         options.tier = true;
         options.claim = options.claim.or(Some(200));
-    }
-    let goes_back = |step: &Step| {
-        let back = ServerFault::SetBack { events: 0 };
-        let name = step.what.name();
-        name == What::Server(back).name() || name == What::Server(ServerFault::Restore).name()
-    };
-    if !takes_place(Kind::SetBackWithTier) {
-        schedule.steps.retain(|step| !goes_back(step));
     }
     schedule
 }

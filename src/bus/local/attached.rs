@@ -13,7 +13,8 @@ use super::record::{Signs, Tier};
 use super::{LocalBus, POSITION, State};
 use crate::bus::shared::{ClaimId, Fetch, Fetched, HEAD, Name, Put, Stored};
 use crate::bus::{
-    BoxFuture, Bus, BusConfig, Intent, IntentId, Journal, Mend, Position, StillOpen, Verified,
+    BoxFuture, Bus, BusConfig, Intent, IntentId, Journal, Known, Mend, Position, StillOpen,
+    Verified,
 };
 use crate::metrics::Kind;
 use crate::without::{Mechanism, without};
@@ -156,7 +157,7 @@ impl Attached {
         }
     }
 
-    async fn verify_lane(&self, lane: u32) -> Result<Verified, Error> {
+    async fn verify_lane(&self, lane: u32, known: Known) -> Result<Verified, Error> {
         let BusConfig {
             namespace,
             instance,
@@ -170,6 +171,7 @@ impl Attached {
             member_timeout: *member_timeout,
             lanes: *lanes,
             journal: *journal,
+            known,
         };
         let signs = if self.config.signs {
             Signs::Yes
@@ -235,8 +237,8 @@ impl Bus for Attached {
         Box::pin(self.publish_to(lane, payload, clears))
     }
 
-    fn verify(&self, lane: u32) -> BoxFuture<'_, Result<Verified, Error>> {
-        Box::pin(self.verify_lane(lane))
+    fn verify_from(&self, lane: u32, known: Known) -> BoxFuture<'_, Result<Verified, Error>> {
+        Box::pin(self.verify_lane(lane, known))
     }
 
     fn journal(&self, lane: u32, after: u64) -> BoxFuture<'_, Result<Journal, Error>> {

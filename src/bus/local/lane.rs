@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::members::Members;
-use crate::bus::{Intent, IntentId, JOURNAL_PAGE, Journal, Position, StillOpen, Verified};
+use crate::bus::{Intent, IntentId, JOURNAL_PAGE, Journal, Known, Position, StillOpen, Verified};
 use crate::without::{Mechanism, without};
 
 /// What the server adds to its time to begin a sequence, in microseconds: sequences then look as
@@ -42,6 +42,7 @@ pub(crate) struct Beat {
     pub(crate) member_timeout: Duration,
     pub(crate) lanes: u32,
     pub(crate) journal: u32,
+    pub(crate) known: Known,
 }
 
 /// The lane was set up for this other number of lanes.
@@ -109,7 +110,7 @@ impl Lane {
         {
             return Err(OtherLanes(checked.lanes));
         }
-        if checked.is_none_or(|checked| checked.run != Some(moment.run)) {
+        if checked.is_none_or(|checked| checked.run != Some(moment.run)) || self.went_back(beat) {
             let sequence = self.counter.as_ref().map(|counter| counter.sequence);
             self.counter = Some(Counter {
                 epoch: moment.fresh_epoch,
@@ -140,8 +141,28 @@ impl Lane {
         })
     }
 
-    /// At most a page of the events after `after`.
-    pub(crate) fn journal(&self, after: u64) -> Journal {
+    /// Whether the counter went back within its epoch: the caller knows of more.
+    fn went_back(&self, beat: &Beat) -> bool {
+        let (Some(counter), Some(lowest)) = (&self.counter, beat.known.lowest()) else {
+            return false;
+        };
+        counter.epoch == lowest.epoch && counter.sequence < lowest.sequence
+    }
+
+    /// Another epoch begins with the next verification.
+    pub(crate) fn doubt(&mut self) {
+        if let Some(checked) = self
+            .counter
+            .as_mut()
+            .and_then(|counter| counter.checked.as_mut())
+        {
+            checked.run = None;
+        }
+    }
+
+    /// At most a page of the events after `after`. In a life of the server that no verification has
+    /// found, the head is of no epoch: numbers of the last life may be given out again.
+    pub(crate) fn journal(&self, run: u64, after: u64) -> Journal {
         let from = self
             .journal
             .partition_point(|(sequence, _)| *sequence <= after);
@@ -151,10 +172,15 @@ impl Lane {
             .take(JOURNAL_PAGE)
             .cloned()
             .collect();
-        Journal {
-            head: self.head(),
-            events,
-        }
+        let head = if self.is_verified_in(run) {
+            self.head()
+        } else {
+            Position {
+                epoch: 0,
+                sequence: 0,
+            }
+        };
+        Journal { head, events }
     }
 
     /// Records intents; whether the instance was a member before.

@@ -99,6 +99,12 @@ impl Tier {
         }
     }
 
+    /// Whether the record has events of this epoch beyond its head: the counter went back.
+    pub(super) fn is_beyond(&self, head: Position) -> bool {
+        let record = self.record.as_ref();
+        record.is_some_and(|record| record.epoch == head.epoch && record.upto > head.sequence)
+    }
+
     /// Everything is forgotten that came after the lane's head stepped back to this sequence.
     #[cfg(any(test, feature = "test-util"))]
     pub(super) fn forget(&mut self, head: u64) {
@@ -254,6 +260,10 @@ fn young(head: &Head, now: u64, fetch: &Fetch) -> bool {
 impl Record {
     /// Whether what has seen everything up to `position` has seen all that concerns it.
     fn counts(&self, subject: Subject, tags: &[u64], position: Position) -> bool {
+        // What is beyond was stored before the counter went back.
+        if position.sequence > self.upto {
+            return false;
+        }
         let Subject {
             cache,
             format,

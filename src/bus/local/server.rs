@@ -55,6 +55,10 @@ impl Server {
         published: &mut Vec<Published>,
     ) -> Result<Verified, OtherLanes> {
         let moment = self.moment(now);
+        let head = self.lane(lane).head();
+        if shares.is_some() && self.tier(lane).is_beyond(head) {
+            self.lane(lane).doubt();
+        }
         let verified = self.lane(lane).verify(&moment, beat, published)?;
         let tier = self.tier(lane);
         for Published {
@@ -71,7 +75,8 @@ impl Server {
 
     /// At most a page of the events after `after`.
     pub(crate) fn journal(&mut self, lane: u32, after: u64) -> Journal {
-        self.lane(lane).journal(after)
+        let run = self.run;
+        self.lane(lane).journal(run, after)
     }
 
     /// Records intents; whether the instance was a member before.

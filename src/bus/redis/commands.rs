@@ -2,7 +2,7 @@
 
 mod session;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fred::bytes_utils::Str;
@@ -19,6 +19,7 @@ use super::scripts::Script;
 use super::status::Status;
 use super::subscription::Care;
 use super::url::Place;
+use crate::lock::{Guard, Lock};
 use crate::metrics::Kind;
 use crate::{Error, ErrorKind};
 
@@ -37,7 +38,7 @@ pub(super) struct Commands {
     pub(super) status: watch::Sender<Status>,
     permits: Semaphore,
     /// Since when there is no connection.
-    away: Mutex<Option<Instant>>,
+    away: Lock<Option<Instant>>,
 }
 
 impl Default for Commands {
@@ -46,7 +47,7 @@ impl Default for Commands {
             session: watch::Sender::default(),
             status: watch::Sender::default(),
             permits: Semaphore::new(IN_FLIGHT),
-            away: Mutex::new(Some(Instant::now())),
+            away: Lock::new(Some(Instant::now())),
         }
     }
 }
@@ -77,8 +78,8 @@ impl Commands {
         *self.away()
     }
 
-    fn away(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    fn away(&self) -> Guard<'_, Option<Instant>> {
+        self.away.lock()
     }
 
     fn opened(&self, session: Arc<Session>) {

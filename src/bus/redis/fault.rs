@@ -1,11 +1,11 @@
 //! What went wrong with Redis, in words that say what to do; and how often that is logged.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fred::error::{Error as FredError, ErrorKind as FredKind};
 
 use super::url::Place;
+use crate::lock::Lock;
 use crate::{Error, ErrorKind};
 
 /// One log line per problem and this long: a dead Redis shows, and floods nobody's log.
@@ -187,11 +187,11 @@ pub(super) fn is_permanent(error: &Error) -> bool {
 
 /// Lets one line through per [`LOG_EVERY`].
 #[derive(Debug, Default)]
-pub(super) struct LogGate(Mutex<Option<Instant>>);
+pub(super) struct LogGate(Lock<Option<Instant>>);
 
 impl LogGate {
     pub(super) fn opens(&self) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.lock();
         let now = Instant::now();
         let opens = last.is_none_or(|last| now.duration_since(last) >= LOG_EVERY);
         if opens {

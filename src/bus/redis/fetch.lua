@@ -28,14 +28,14 @@ end
 local head = redis.call('GETRANGE', v, 0, HEAD + 8 * 255 - 1)
 local epoch, sequence, born, expires, digest, tags = head_of(head)
 if epoch and young(born, expires)
-  and counts(r, f, lane_epoch, subject, tags, epoch, sequence) then
+  and sequence <= tonumber(lane_sequence) and counts(r, f, lane_epoch, subject, tags, epoch, sequence) then
   return answer(1, redis.call('GET', v))
 end
 if id then
   local held = redis.call('GET', c)
   if held and #held == 32 and string.sub(held, 17) ~= id then
     local epoch, sequence = struct.unpack('>I8I8', held)
-    if counts(r, f, lane_epoch, subject, '', epoch, sequence) then
+    if sequence <= tonumber(lane_sequence) and counts(r, f, lane_epoch, subject, '', epoch, sequence) then
       return answer(3, '')
     end
   end

@@ -1,8 +1,8 @@
 //! One server as this bus uses it: two connections and the lanes that live there.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::select;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
@@ -15,6 +15,7 @@ use super::scripts::Names;
 use super::subscription::{self, Care, Subscription};
 use super::url::Place;
 use crate::bus::{BusConfig, BusEvent, EVENT_BYTES};
+use crate::lock::Lock;
 
 /// What all servers share.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ pub(super) struct Node {
     pub(super) target: Target,
     pub(super) commands: Commands,
     pub(super) subscription: Subscription,
-    lanes: Mutex<Vec<u32>>,
+    lanes: Lock<Vec<u32>>,
     retired: watch::Sender<bool>,
 }
 
@@ -92,7 +93,7 @@ impl Node {
             target,
             commands: Commands::default(),
             subscription: Subscription::default(),
-            lanes: Mutex::new(lanes),
+            lanes: Lock::new(lanes),
             retired: watch::Sender::default(),
         });
         let watched = &common.config.tasks;
@@ -104,15 +105,12 @@ impl Node {
 
     /// Lanes that live here, in ascending order.
     pub(super) fn lanes(&self) -> Vec<u32> {
-        self.lanes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.lanes.lock().clone()
     }
 
     /// Lanes came or went. The subscription of those that came is proven like the first one.
     pub(super) fn set_lanes(&self, lanes: Vec<u32>) {
-        let mut present = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut present = self.lanes.lock();
         let grew = lanes.iter().any(|lane| !present.contains(lane));
         *present = lanes;
         drop(present);

@@ -32,7 +32,7 @@ use tokio::time::{sleep, timeout};
 use self::redis_server::RedisServer;
 use self::resp::Client;
 use super::{RedisBus, RedisConfig};
-use crate::bus::{Bus, BusConfig, BusEvent, IntentId, Position, StillOpen};
+use crate::bus::{Bus, BusConfig, BusEvent, IntentId, Known, Position, StillOpen};
 
 /// How long anything may take that is only a matter of a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);

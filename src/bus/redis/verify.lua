@@ -1,10 +1,12 @@
 -- KEYS: s j m w, and r f for who uses the shared tier.
 -- ARGV: instance, member timeout (ms), lanes, journal cap, channel, 16 random bytes, and how it uses the shared
--- tier: 0 not at all, 1, or 2 where events are signed.
+-- tier: 0 not at all, 1, or 2 where events are signed; the epoch that the caller knows, and the lowest sequence
+-- that it may have reached.
 -- Returns: epoch, sequence, known, intents recovered, 1 if dead members are left (call again).
 local s, j, m, w = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local instance, timeout, lanes, journal, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local entropy, tier = ARGV[6], ARGV[7]
+local known_epoch, lowest = ARGV[8], tonumber(ARGV[9])
 
 local stored = redis.call('HMGET', s, 'q', 'e', 'r', 'l')
 if stored[4] and stored[4] ~= lanes then
@@ -21,7 +23,19 @@ end
 local run = process .. (term or '')
 
 local epoch = stored[2]
-if not stored[1] or not epoch or stored[3] ~= run then
+-- The counter went back within its epoch (a key that was restored or copied, a host that was reverted): the
+-- caller has applied more, or the shared tier's record has.
+local function went_back()
+  local sequence = tonumber(stored[1])
+  if known_epoch == epoch and sequence < lowest then
+    return true
+  elseif tier == '0' then
+    return false
+  end
+  local recorded = redis.call('HMGET', KEYS[6], 'e', 'q')
+  return recorded[1] == epoch and recorded[2] and tonumber(recorded[2]) > sequence
+end
+if not stored[1] or not epoch or stored[3] ~= run or went_back() then
   -- Another life of the counter: what was numbered before may be numbered again.
   local sequence = stored[1] or string.format('%.0f', first_sequence())
   epoch = string.format('%.0f', fresh_epoch(instance .. run .. (epoch or '') .. entropy))

@@ -31,6 +31,16 @@ pub(crate) struct StillOpen {
     pub(crate) intents: Vec<IntentId>,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Known;
+
+impl Known {
+    /// Here no counter goes back within its epoch.
+    pub(crate) fn lowest(self) -> Option<Position> {
+        None
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Verified {
     pub(crate) head: Position,

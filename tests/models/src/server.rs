@@ -54,6 +54,7 @@ impl Server {
             member_timeout: timeout,
             lanes: 1,
             journal: self.journal,
+            known: Known::default(),
         };
         let mut published = Vec::new();
         let moment = self.moment();
@@ -66,7 +67,7 @@ impl Server {
     }
 
     pub(crate) fn journal(&self, after: u64) -> Journal {
-        self.lane.journal(after)
+        self.lane.journal(self.run, after)
     }
 
     /// Records an intent; whether the instance was a member before.

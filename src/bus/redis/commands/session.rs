@@ -1,7 +1,5 @@
 //! One life of the connection that carries commands.
 
-use std::sync::{Mutex, PoisonError};
-
 use fred::bytes_utils::Str;
 use fred::clients::Client;
 use fred::error::{Error as FredError, ErrorKind as FredKind};
@@ -16,6 +14,7 @@ use crate::bus::redis::node::Node;
 use crate::bus::redis::scripts::{self, SOURCES, Script};
 use crate::bus::redis::subscription::Care;
 use crate::bus::redis::{fault, wire};
+use crate::lock::{Guard, Lock};
 use crate::metrics::Kind;
 use crate::{Error, ErrorKind};
 
@@ -32,9 +31,9 @@ pub(super) struct Session {
     client: Client,
     /// By [`Script`].
     hashes: [Str; SOURCES.len()],
-    silence: Mutex<Silence>,
+    silence: Lock<Silence>,
     /// Why somebody found that the connection is no good.
-    verdict: Mutex<Option<Error>>,
+    verdict: Lock<Option<Error>>,
     given_up: Notify,
 }
 
@@ -69,8 +68,8 @@ impl Session {
         let session = Self {
             client: link.client().clone(),
             hashes: Default::default(),
-            silence: Mutex::default(),
-            verdict: Mutex::default(),
+            silence: Lock::default(),
+            verdict: Lock::default(),
             given_up: Notify::new(),
         };
         let session = session.with_scripts(node).await.map_err(from_fred)?;
@@ -201,7 +200,9 @@ impl Session {
         }
         silence.last = Some(began);
         silence.count += 1;
-        if silence.count >= SILENCES {
+        let silent = silence.count >= SILENCES;
+        drop(silence);
+        if silent {
             self.give_up(Error::new(
                 ErrorKind::Bus,
                 "Redis does not answer; connecting again",
@@ -232,10 +233,7 @@ impl Session {
 
     /// Ends the connection, so that another is made.
     pub(super) fn give_up(&self, why: Error) {
-        self.verdict
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(why);
+        self.verdict.lock().get_or_insert(why);
         self.given_up.notify_one();
     }
 
@@ -243,18 +241,14 @@ impl Session {
     pub(super) async fn verdict(&self) -> Error {
         loop {
             self.given_up.notified().await;
-            let verdict = self
-                .verdict
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
+            let verdict = self.verdict.lock().take();
             if let Some(why) = verdict {
                 return why;
             }
         }
     }
 
-    fn silence(&self) -> std::sync::MutexGuard<'_, Silence> {
-        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
+    fn silence(&self) -> Guard<'_, Silence> {
+        self.silence.lock()
     }
 }

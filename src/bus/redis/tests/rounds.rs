@@ -204,11 +204,34 @@ async fn a_journal_that_outlived_its_counter_does_not_stop_publishing() {
         .publish(0, Bytes::from_static(b"new"), vec![])
         .await
         .unwrap();
-    let journal = bus.journal(0, position.sequence - 1).await.unwrap();
+    let held = admin(&server).cmd(&["XLEN", "us:{shop:0}j"]).int();
+    assert_eq!(held, Some(1), "begun again with the event");
     assert_eq!(
-        journal.events,
-        [(position.sequence, Bytes::from_static(b"new"))]
+        bus.journal(0, position.sequence - 1).await.unwrap().head,
+        NOWHERE
     );
+}
+
+/// A journal of a life of the server that no verification has found.
+const NOWHERE: Position = Position {
+    epoch: 0,
+    sequence: 0,
+};
+
+/// 1: one server answers a verification with a head; 2: a replica is promoted that lacks it, and gives its
+/// number to another event; 3: the journal is read there.
+#[tokio::test]
+async fn a_journal_of_another_life_of_the_server_fills_no_gap() {
+    let server = RedisServer::start();
+    let (bus, _events) = join(&server.url(), bus_config(1)).await;
+    let before = bus.verify(0).await.unwrap().head;
+    let event = Bytes::from_static(b"x");
+    bus.publish(0, event.clone(), vec![]).await.unwrap();
+    let journal = bus.journal(0, before.sequence).await.unwrap();
+    assert_eq!(journal.events, [(before.sequence + 1, event.clone())]);
+    admin(&server).cmd(&["HSET", "us:{shop:0}s", "r", "another"]);
+    let journal = bus.journal(0, before.sequence).await.unwrap();
+    assert_eq!((journal.head, journal.events), (NOWHERE, vec![]));
 }
 
 #[tokio::test]
