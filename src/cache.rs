@@ -382,7 +382,7 @@ where
     /// second if it was lost just now, and after a second (or `publish_timeout`, if that is shorter)
     /// if Redis is connected and does not answer.
     /// The commit is abandoned after `write_timeout`; let your database enforce that too (a
-    /// statement timeout), or a commit that lands later stays unseen until the TTL.
+    /// statement timeout that is shorter by twice `member_timeout`, for it begins later), or a commit that lands later stays unseen until the TTL.
     ///
     /// # Errors
     ///

@@ -396,6 +396,13 @@ impl Core {
         }
     }
 
+    /// As [`fence`](Self::fence), of every lane.
+    pub(crate) fn fence_all(&self, cause: Fence) {
+        for lane in 0..self.lane_count() {
+            self.fence(lane, cause);
+        }
+    }
+
     /// Drops everything of a lane at once, loads in flight included.
     pub(crate) fn fence(&self, lane: u32, cause: Fence) {
         self.stamps.fence(lane);

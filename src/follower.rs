@@ -28,8 +28,10 @@ pub(crate) struct Follower {
     applied: Option<Position>,
     /// The highest sequence that the subscription itself has delivered in this epoch.
     heard: u64,
-    /// Another epoch was heard of after this round was sent: only a later one can settle it.
-    doubt: Option<Round>,
+    /// Another life was heard of after a round was sent: only a later one can settle it.
+    doubt: Option<Doubt>,
+    /// The highest head of this epoch that a verification has told of.
+    top: u64,
     /// Verifications by the local time they were sent and the sequence they wait for.
     pending: VecDeque<(Nanos, u64)>,
     repair: Option<Repair>,
@@ -43,6 +45,19 @@ pub(crate) struct Follower {
     asked: Option<(Round, Position)>,
     /// With a key: what the subscription has delivered and the journal has not confirmed.
     hints: Hints,
+}
+
+/// What a later verification has to settle.
+///
+/// It does not move with every message of the life that raised it, or a busy lane would never be adopted:
+/// what is heard and dropped meanwhile is below the head that is adopted, and fenced, or above it, a
+/// gap that the journal fills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Doubt {
+    /// The round that was sent last when it arose.
+    since: Round,
+    /// The epoch that was heard of; none where a place of the present one was taken twice.
+    epoch: Option<u64>,
 }
 
 /// A repair under way.
@@ -124,7 +139,8 @@ impl Follower {
 
     /// The subscription has delivered an event.
     fn alive(&mut self, sequence: u64) {
-        self.heard = self.heard.max(sequence);
+        // Beyond what a verification has told of, a message may claim any place.
+        self.heard = self.heard.max(sequence.min(self.top));
         if self.silent_to.is_some_and(|silent| self.heard >= silent) {
             self.silent_to = None;
             self.strikes = 0;
@@ -178,7 +194,7 @@ impl Follower {
             return Heard::NotAdopted;
         };
         if position.epoch != applied.epoch {
-            self.doubt = Some(sent);
+            self.doubt_of(Some(position.epoch), sent);
             return Heard::OtherEpoch;
         }
         match position.sequence.checked_sub(applied.sequence) {
@@ -209,7 +225,13 @@ impl Follower {
     /// Another event was heard in a place that is taken: only a verification of a later round than
     /// `sent`, whose head is adopted, settles that.
     pub(crate) fn distrust(&mut self, sent: Round) {
-        self.doubt = Some(sent);
+        self.doubt_of(None, sent);
+    }
+
+    fn doubt_of(&mut self, epoch: Option<u64>, since: Round) {
+        if self.doubt.is_none_or(|doubt| doubt.epoch != epoch) {
+            self.doubt = Some(Doubt { since, epoch });
+        }
     }
 
     /// The reply to the verification of round `round`, sent at `sent_at`, has arrived.
@@ -225,7 +247,7 @@ impl Follower {
             return self.adopt(head);
         };
         if let Some(doubt) = self.doubt {
-            return if round > doubt {
+            return if round > doubt.since {
                 self.adopt(head)
             } else {
                 Learned::Outdated
@@ -234,6 +256,7 @@ impl Follower {
         if head.epoch != applied.epoch || self.went_back(round, head) {
             return self.adopt(head);
         }
+        self.top = self.top.max(head.sequence);
         // When full, the newest is left out: the oldest are closest to being proven.
         if self.pending.len() < PENDING {
             self.pending.push_back((sent_at, head.sequence));
@@ -259,6 +282,7 @@ impl Follower {
     fn adopt(&mut self, head: Position) -> Learned {
         let first = self.applied.replace(head).is_none();
         self.heard = head.sequence;
+        self.top = head.sequence;
         self.doubt = None;
         self.pending.clear();
         self.repair = None;
@@ -324,7 +348,7 @@ impl Follower {
         }
         self.repair = None;
         if journal.head.epoch != applied.epoch {
-            self.doubt = Some(sent);
+            self.doubt_of(Some(journal.head.epoch), sent);
             return Mended::OtherEpoch;
         }
         let first = applied.sequence + 1;

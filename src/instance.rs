@@ -311,7 +311,8 @@ fn close(core: &Core) {
     core.tasks.close();
     core.phase.send_replace(Phase::Closed);
     for (lane, out) in (0..).zip(&core.lanes) {
-        out.outbox().close();
+        let waiting = out.outbox().close();
+        waiting.answer(&Err(Error::closed()));
         core.stamps.fence(lane);
     }
     core.metrics.close();

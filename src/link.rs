@@ -40,6 +40,9 @@ const STASH: usize = 4_096;
 /// Bytes of the payloads that wait in all lanes together: two lanes full of our own largest messages.
 const STASH_BYTES: usize = 64 << 20;
 
+/// Epochs that a lane remembers to have left: one for each restart, failover or flush of its server.
+const LEFT: usize = 64;
+
 /// Events taken from the bus before replies and timers get their turn.
 const BURST: usize = 128;
 
@@ -76,6 +79,12 @@ struct InLane {
     disagrees: bool,
     /// Another event was heard in a place that was passed, since the lane's life was adopted.
     taken: bool,
+    /// Epochs that were left for later ones: the server must not come back to any of them.
+    left: VecDeque<u64>,
+    /// The one of them that it has come back to.
+    back_in: Option<u64>,
+    /// A repair has failed: messages ask for no other before.
+    repair_after: Option<Instant>,
     /// Proven, and not counted before lane 0 confirms the number of lanes.
     proven: Option<Nanos>,
 }
@@ -93,6 +102,9 @@ impl InLane {
             adopted: 0,
             disagrees: false,
             taken: false,
+            left: VecDeque::new(),
+            back_in: None,
+            repair_after: None,
             proven: None,
         }
     }
@@ -104,10 +116,32 @@ impl InLane {
         if without(Mechanism::BackwardPositions) {
             return Known::default();
         }
-        Known {
-            applied: self.follower.applied(),
-            taken: self.taken,
+        match self.back_in {
+            Some(epoch) => Known {
+                applied: Some(Position { epoch, sequence: 0 }),
+                taken: true,
+            },
+            None => Known {
+                applied: self.follower.applied(),
+                taken: self.taken,
+            },
         }
+    }
+
+    /// The server's epoch is one that was left: it holds an older state again. That epoch must end, for
+    /// it lacks what came after; until then nothing is learned.
+    fn is_back(&mut self, epoch: u64) -> bool {
+        let back = self.left.contains(&epoch) && !without(Mechanism::BackwardPositions);
+        self.back_in = back.then_some(epoch);
+        back
+    }
+
+    /// The lane's life is over that began in this epoch.
+    fn leave(&mut self, epoch: u64) {
+        if self.left.len() >= LEFT {
+            self.left.pop_front();
+        }
+        self.left.push_back(epoch);
     }
 }
 

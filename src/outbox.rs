@@ -52,6 +52,17 @@ pub(crate) type Waiter = watch::Receiver<Option<Result<(), Error>>>;
 
 type Ack = watch::Sender<Option<Result<(), Error>>>;
 
+/// Callers who wait for an answer.
+pub(crate) struct Acks(Vec<Ack>);
+
+impl Acks {
+    pub(crate) fn answer(self, answer: &Result<(), Error>) {
+        for ack in self.0 {
+            ack.send_replace(Some(answer.clone()));
+        }
+    }
+}
+
 /// What goes out in one message.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
@@ -179,9 +190,11 @@ impl Outbox {
         self.shrink()
     }
 
-    /// Published and acknowledged: answers whoever waits, and keeps the event until a later
-    /// verification shows that the lane has not lost it.
-    pub(crate) fn sent(&mut self, group: Group, position: Position, now: Nanos) {
+    /// Published and acknowledged: keeps the event until a later verification shows that the lane has
+    /// not lost it. Returns who waits, to be answered outside the outbox' lock: what a waker does is
+    /// the program's own.
+    #[must_use = "they wait"]
+    pub(crate) fn sent(&mut self, group: Group, position: Position, now: Nanos) -> Acks {
         let Group {
             ops, hashes, acks, ..
         } = group;
@@ -209,9 +222,7 @@ impl Outbox {
                 hashes: 0,
             });
         }
-        for ack in acks {
-            ack.send_replace(Some(Ok(())));
-        }
+        Acks(acks)
     }
 
     /// A verification sent at `sent_at` found this head. Events acknowledged before it and within
@@ -258,13 +269,12 @@ impl Outbox {
         self.queue.is_empty()
     }
 
-    /// Refuses what comes from now on, and fails what still waits.
-    pub(crate) fn close(&mut self) {
+    /// Refuses what comes from now on; returns who still waits, as [`sent`](Self::sent) does.
+    #[must_use = "they wait"]
+    pub(crate) fn close(&mut self) -> Acks {
         self.closed = true;
-        for ack in self.queue.drain(..).flat_map(|group| group.acks) {
-            ack.send_replace(Some(Err(Error::closed())));
-        }
         self.queued = 0;
+        Acks(self.queue.drain(..).flat_map(|group| group.acks).collect())
     }
 }
 
@@ -299,7 +309,7 @@ impl Group {
                 (What::Lane, _) => return 0,
                 (What::Cache, _) if op.cache == cache => return 0,
                 (What::Keys(list), Item::Key { .. }) | (What::Tags(list), Item::Tag { .. })
-                    if op.cache == cache =>
+                    if op.cache == cache && op.format == format =>
                 {
                     room = Some(list);
                 }

@@ -14,11 +14,12 @@ use tokio::time::{sleep, timeout};
 pub(crate) use self::upkeep::reregister;
 use self::upkeep::{Upkeep, doubt};
 use crate::bus::{Intent, IntentId, StillOpen};
+use crate::contain::contained;
 use crate::core::{Core, Phase};
 use crate::event::{Event, NOBODY};
 use crate::identity;
 use crate::lock::{Guard, Lock};
-use crate::metrics::WriteOutcome;
+use crate::metrics::{Fence, WriteOutcome};
 use crate::outbox::{Group, Item};
 use crate::settings::WritePolicy;
 use crate::time::{Nanos, nanos};
@@ -28,6 +29,10 @@ use crate::{Error, ErrorKind, WriteError};
 /// Writes that are open at most; more are refused.
 /// At 4,096 a database that answers in 10 ms commits 400,000 writes a second.
 const MAX_OPEN: usize = 4_096;
+
+/// Writes whose commit has failed or was dropped, and that wait for their deadline, beside the open ones:
+/// 500 a second with a `write_timeout` of 30 s, about 1 KiB each. More count as open.
+const MAX_LATE: usize = 16_384;
 
 /// Lanes in which one write records its intent at the same time; further ones wait for these.
 /// Most writes concern one lane, a tag concerns all: 64 lanes take one round trip.
@@ -61,8 +66,14 @@ impl Change {
     /// published, and the new cache takes its echo for what it has dropped.
     pub(crate) fn drop_local(&self, core: &Core) {
         for item in &self.items {
-            if let Some(target) = core.target(item.cache()) {
-                target.drop_local(*item);
+            // With the target may go the last handle of a cache, and what its loader holds.
+            let dropped = contained(|| {
+                if let Some(target) = core.target(item.cache()) {
+                    target.drop_local(*item);
+                }
+            });
+            if dropped.is_none() {
+                core.fence_all(Fence::Requested);
             }
         }
     }
@@ -77,6 +88,8 @@ struct Table {
     /// Numbers given out.
     next: u64,
     open: BTreeMap<IntentId, Open>,
+    /// Those of them that only wait for their deadline.
+    late: usize,
     /// By lane.
     upkeep: BTreeMap<u32, Upkeep>,
 }
@@ -87,6 +100,16 @@ struct Open {
     deadline: Nanos,
     /// By lane, without those where the intent is cleared.
     payloads: Vec<(u32, Bytes)>,
+    /// Its commit is over, and its outcome unknown until the deadline.
+    late: bool,
+}
+
+impl Table {
+    fn remove(&mut self, id: &IntentId) -> Option<Open> {
+        let open = self.open.remove(id)?;
+        self.late -= usize::from(open.late);
+        Some(open)
+    }
 }
 
 impl Writes {
@@ -105,7 +128,7 @@ impl Writes {
         deadline: Nanos,
     ) -> Option<IntentId> {
         let mut table = self.table();
-        if table.open.len() >= MAX_OPEN {
+        if table.open.len() - table.late >= MAX_OPEN {
             return None;
         }
         let mut id = [0; 16];
@@ -114,8 +137,30 @@ impl Writes {
         // It grows, for `StillOpen`, and no copy of this process gives the same one.
         let number = table.next << DRAWN | identity::unique() & ((1 << DRAWN) - 1);
         id[8..].copy_from_slice(&number.to_be_bytes());
-        table.open.insert(id, Open { deadline, payloads });
+        let late = false;
+        table.open.insert(
+            id,
+            Open {
+                deadline,
+                payloads,
+                late,
+            },
+        );
         Some(id)
+    }
+
+    /// The commit is over, and only its deadline is waited for: it gives its place among the open ones to
+    /// others, as long as not too many do.
+    fn is_late(&self, id: &IntentId) {
+        let mut table = self.table();
+        let Table { open, late, .. } = &mut *table;
+        if let Some(open) = open
+            .get_mut(id)
+            .filter(|open| !open.late && *late < MAX_LATE)
+        {
+            open.late = true;
+            *late += 1;
+        }
     }
 
     /// Redis has acknowledged that these intents are gone from one lane.
@@ -128,7 +173,7 @@ impl Writes {
             if let Some(open) = table.open.get_mut(id) {
                 open.payloads.retain(|(of, _)| *of != lane);
                 if open.payloads.is_empty() {
-                    table.open.remove(id);
+                    table.remove(id);
                 }
             }
         }
@@ -136,7 +181,7 @@ impl Writes {
 
     /// The write never began: nothing records its intent from here on. The lanes that it concerned.
     fn withdraw(&self, id: &IntentId) -> Vec<u32> {
-        let open = self.table().open.remove(id);
+        let open = self.table().remove(id);
         let payloads = open.map(|open| open.payloads).unwrap_or_default();
         payloads.into_iter().map(|(lane, _)| lane).collect()
     }
@@ -214,8 +259,18 @@ pub(crate) async fn write<T, E>(
             return Err(WriteError::Refused(error));
         }
     }
-    open.began = true;
     let left = Duration::from_nanos(deadline.saturating_sub(core.clock.now()));
+    if left.is_zero() {
+        // 1: the write is announced; 2: this process stands still; 3: peers finish the write, also for
+        // its deadline; 4: the commit would begin, and nothing would follow it.
+        core.metrics.writes[WriteOutcome::Refused].inc();
+        let message = "the time of the write was over before its commit began";
+        return Err(WriteError::Refused(Error::new(
+            ErrorKind::Overloaded,
+            message,
+        )));
+    }
+    open.began = true;
     let value = match timeout(left, commit).await {
         Ok(Ok(value)) => value,
         Ok(Err(error)) => {
@@ -268,6 +323,10 @@ impl OpenWrite<'_> {
         let payloads: Vec<_> = (0..core.lane_count())
             .filter_map(|lane| Some((lane, payload_of(core, &items, lane)?)))
             .collect();
+        if payloads.is_empty() {
+            // A batch of nothing: there is nothing to finish, and no event would ever clear it.
+            return Ok(());
+        }
         let lanes = payloads.iter().map(|(lane, _)| *lane);
         let Some(since) = lanes.filter_map(|lane| core.bus.away_since(lane)).min() else {
             self.enter(&payloads)?;
@@ -431,6 +490,7 @@ impl Drop for OpenWrite<'_> {
         // Without a place among the open writes (only under `available`) there is no second time:
         // it is what bounds the tasks that wait here.
         let Some(intent) = self.intent else { return };
+        core.writes.is_late(&intent);
         let (again, deadline) = (Arc::downgrade(core), self.deadline);
         let left = Duration::from_nanos(deadline.saturating_sub(core.clock.now()));
         let mut phase = core.phase.subscribe();

@@ -338,14 +338,18 @@ impl Bus for RedisBus {
 
     fn close(&self, open: StillOpen) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let task = self.task.lock().take();
-            let Some(task) = task else {
+            if self.task.lock().is_none() {
                 return;
-            };
+            }
+            // A future that is dropped here can be followed by another.
             if self.connected() {
                 shared::goodbye(&self.shared, open).await;
             }
             self.shared.common.closing.send_replace(true);
+            let task = self.task.lock().take();
+            let Some(task) = task else {
+                return;
+            };
             let abort = task.abort_handle();
             if timeout(CLOSE_TIMEOUT, task).await.is_err() {
                 // Which ends the tasks of its servers, too.

@@ -80,6 +80,33 @@ fn a_head_below_what_was_applied_when_it_was_asked_for_is_another_life() {
     assert_eq!(follower.hear(at(1, 5), 3), Heard::Next);
 }
 
+/// On a busy lane no round is without a message of the new epoch before its answer.
+#[test]
+fn a_lane_is_adopted_however_many_messages_of_its_new_life_arrive_meanwhile() {
+    let mut follower = adopted(5);
+    assert_eq!(follower.hear(at(2, 100), 2), Heard::OtherEpoch);
+    assert_eq!(follower.learn(2, 20, at(2, 100)), Learned::Outdated);
+    assert_eq!(follower.hear(at(2, 101), 3), Heard::OtherEpoch);
+    assert_eq!(
+        follower.learn(3, 30, at(2, 101)),
+        Learned::Adopted { first: false }
+    );
+    // A third life is another doubt.
+    assert_eq!(follower.hear(at(3, 7), 4), Heard::OtherEpoch);
+    assert_eq!(follower.hear(at(4, 8), 5), Heard::OtherEpoch);
+    assert_eq!(follower.learn(5, 50, at(4, 8)), Learned::Outdated);
+}
+
+#[test]
+fn a_message_that_claims_a_place_far_ahead_hides_no_deaf_subscription() {
+    let mut follower = adopted(5);
+    assert_eq!(follower.hear(at(1, u64::MAX - 1), 1), Heard::Gap);
+    assert_eq!(follower.learn(2, 20, at(1, 7)), Learned::Behind);
+    let repair = follower.repair_silence().expect("needed");
+    follower.mended(repair.number, journal(at(1, 7), [6, 7]), 2);
+    assert_eq!(follower.deaf(), Some(Mend::Resubscribe));
+}
+
 #[test]
 fn a_place_that_is_taken_twice_is_settled_by_a_later_verification_only() {
     let mut follower = adopted(5);

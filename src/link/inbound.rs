@@ -78,6 +78,11 @@ impl Link {
     fn hear(&mut self, lane: u32, position: Position, payload: &[u8]) {
         let event = self.decode(lane, payload).map(|(event, _)| event);
         let state = &mut self.lanes[lane as usize];
+        if state.left.contains(&position.epoch) && !without(Mechanism::BackwardPositions) {
+            // Late; or the server is back in that epoch, which its next verification ends.
+            self.core.metrics.dropped[Dropped::OtherEpoch].inc();
+            return;
+        }
         let (heard, gap) = match &event {
             Ok(_) => (state.follower.hear(position, self.round), Gap::Sequence),
             Err(_) => (
@@ -95,7 +100,14 @@ impl Link {
             }
             Heard::Gap => {
                 self.core.metrics.gaps[gap].inc();
-                // Stays in the journal, from where it is applied after those before it.
+                // Stays in the journal, from where it is applied after those before it. After a repair
+                // that failed the next verification asks for it.
+                if state
+                    .repair_after
+                    .is_some_and(|after| Instant::now() < after)
+                {
+                    return;
+                }
                 if let Some(repair) = state.follower.repair(position.sequence) {
                     self.read_journal(lane, repair);
                 }

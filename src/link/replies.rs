@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -12,11 +13,15 @@ use super::{GRACE, Link};
 use crate::bus::{Journal, Mend, Position, Verified};
 use crate::core::Agreement;
 use crate::follower::{Learned, Mended, Repair, Round};
-use crate::metrics::{Fence, Mended as MendedHow, Repair as RepairOutcome, Verification};
+use crate::metrics::{Fence, Gap, Mended as MendedHow, Repair as RepairOutcome, Verification};
 use crate::time::Nanos;
 use crate::without::{Mechanism, without};
 use crate::writes::reregister;
 use crate::{Error, ErrorKind};
+
+/// The pause after a repair that failed: a journal that is refused at once would else be asked for by every
+/// message.
+const REPAIR_PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) enum Reply {
     Verified {
@@ -85,8 +90,9 @@ impl Link {
                 result: Err(_),
             } => {
                 self.core.metrics.repairs[RepairOutcome::Failed].inc();
-                let follower = &mut self.lanes[lane as usize].follower;
-                follower.abandon_repair(repair.number);
+                let state = &mut self.lanes[lane as usize];
+                state.follower.abandon_repair(repair.number);
+                state.repair_after = Some(Instant::now() + REPAIR_PAUSE);
                 self.unstash(lane);
             }
         }
@@ -107,11 +113,22 @@ impl Link {
             core.bus.mend(how);
         }
         let interrupted = std::mem::take(&mut state.interrupted);
+        if state.is_back(verified.head.epoch) {
+            state.interrupted |= interrupted;
+            self.core.metrics.gaps[Gap::Epoch].inc();
+            self.verify_soon(lane);
+            return;
+        }
         if interrupted {
             state.follower.learn_interrupted(verified.head);
         }
+        let before = state.follower.applied();
         let learned = state.follower.learn(round, sent_at, verified.head);
         let adopted = matches!(learned, Learned::Adopted { .. });
+        if let Some(before) = before.filter(|before| adopted && before.epoch != verified.head.epoch)
+        {
+            state.leave(before.epoch);
+        }
         match learned {
             Learned::Outdated => {
                 // What was missed is for the next round to repair.
@@ -219,7 +236,7 @@ impl Link {
             state.proven = None;
         }
         if self.core.refuse(error) {
-            self.fence_all();
+            self.core.fence_all(Fence::Lanes);
         }
     }
 
@@ -237,7 +254,7 @@ impl Link {
             Agreement::Refused(_)
         );
         if refused {
-            self.fence_all();
+            self.core.fence_all(Fence::Lanes);
         }
         for lane in 0..self.core.lane_count() {
             if let Some(at) = self.lanes[lane as usize].proven {
@@ -248,12 +265,6 @@ impl Link {
 
     fn disagreed(&self) -> bool {
         self.lanes.iter().any(|lane| lane.disagrees)
-    }
-
-    fn fence_all(&self) {
-        for lane in 0..self.core.lane_count() {
-            self.core.fence(lane, Fence::Lanes);
-        }
     }
 
     fn on_journal(&mut self, lane: u32, repair: Repair, journal: Journal) {

@@ -86,7 +86,8 @@ impl Publisher {
                 core.metrics.publish.observe(Duration::from_nanos(took));
                 core.writes.cleared(self.lane, &group.clears);
                 core.apply_own(self.lane, Some(position), &group.ops);
-                out.outbox().sent(group, position, now);
+                let waiting = out.outbox().sent(group, position, now);
+                waiting.answer(&Ok(()));
                 out.set_trouble(None);
                 Ok(())
             }

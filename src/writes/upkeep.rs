@@ -105,7 +105,8 @@ fn ask(core: &Arc<Core>, lane: u32, change: impl FnOnce(&mut Upkeep)) {
     });
     if let Some(work) = start {
         let (weak, phase) = (Arc::downgrade(core), core.phase.subscribe());
-        core.runtime.spawn(run(weak, lane, work, phase));
+        let upkeep = run(weak, lane, work, phase);
+        drop(core.tasks.spawn_alone(&core.runtime, "upkeep", upkeep));
     }
 }
 

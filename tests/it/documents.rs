@@ -136,6 +136,18 @@ fn every_outside_thing_has_one_home() {
             let at_home = allowed.iter().any(|home| file.starts_with(home));
             assert!(at_home || !code.contains(thing), "{file} uses {thing}");
         }
+        let locks = code
+            .lines()
+            .filter(|line| line.contains("Mutex") || line.contains("RwLock"));
+        for line in locks.filter(|_| {
+            file != "src/lock.rs" && !file.contains("/tests") && !file.starts_with("src/bin/")
+        }) {
+            let theirs = !line.contains("std::sync") && !line.contains("parking_lot");
+            assert!(
+                theirs,
+                "{file} has a lock that is not the crate's own: {line}"
+            );
+        }
         if file.starts_with("src/store") {
             assert!(
                 !code.contains(".await") && !code.contains("async "),

@@ -260,6 +260,32 @@ async fn more_than_4096_open_writes_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_of_nothing_leaves_no_write_open() {
+    let (_bus, _source, a, _b) = pair().await;
+    for _ in 0..5 {
+        let commit = async { Ok::<_, io::Error>(7) };
+        assert_eq!(a.instance.batch().write(commit).await.unwrap(), 7);
+    }
+    assert_eq!(a.instance.health().open_writes, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn commits_that_fail_take_no_place_from_other_writes() {
+    let (_bus, _source, a, _b) = pair().await;
+    for key in 0..5_000 {
+        let fails = async { Err::<(), _>(io::Error::other("a duplicate")) };
+        let error = a.cache.write(&key, fails).await.unwrap_err();
+        assert!(matches!(error, WriteError::Commit(_)), "{error:?}");
+    }
+    assert_eq!(a.instance.health().open_writes, 5_000);
+    let commit = async { Ok::<_, io::Error>(()) };
+    a.cache.write(&1, commit).await.unwrap();
+    // Each is published at its deadline.
+    pass(ms(31_000)).await;
+    assert_eq!(a.instance.health().open_writes, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_invalidates_keys_tags_and_caches_in_every_lane() {
     let mut settings = Settings::default();
     settings.lanes = 4;

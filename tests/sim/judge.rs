@@ -147,11 +147,27 @@ impl<'a> Judge<'a> {
                 self.ambiguous.push((event.lane, event.epoch));
             }
         }
+        // An older state was put back: what was numbered before may be numbered again.
+        let mut goes_back = false;
+        for step in &self.ran.schedule.steps {
+            let back = matches!(
+                step.what,
+                What::Server(ServerFault::SetBack { .. } | ServerFault::Restore)
+            );
+            goes_back |= back;
+            let until = self.ran.started + ms(step.at);
+            for (_, at, event) in self.sequenced() {
+                if back && at <= until {
+                    self.ambiguous.push((event.lane, event.epoch));
+                }
+            }
+        }
         // A counter that stepped back below what somebody had adopted.
         let back = |read: &Read, at: Instant, event: &Sequenced| {
             let applied = read.applied.get(&event.lane);
             applied.is_some_and(|(epoch, sequence)| {
-                *epoch == event.epoch && *sequence >= event.sequence && at > read.began
+                let before = at > read.began || (goes_back && at == read.began);
+                *epoch == event.epoch && *sequence >= event.sequence && before
             })
         };
         let reads = &self.ran.log.reads;

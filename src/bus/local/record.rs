@@ -18,6 +18,9 @@ use crate::without::{Mechanism, without};
 /// What the server adds to its time to get the milliseconds of its clock.
 const EPOCH_MILLIS: u64 = 1_750_000_000_000;
 
+/// Values that are held at most: each fetch looks through them for those that have ended.
+const VALUES: usize = 4_096;
+
 /// What an invalidation named. Ordered, so that ties are evicted in one order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Named {
@@ -229,6 +232,10 @@ impl Tier {
             body,
             forget: put.forget,
         };
+        if old.is_none() && self.values.len() >= VALUES {
+            // One process has little use for a second copy of what it loads.
+            return Stored::Refused;
+        }
         self.values.insert(put.name, value);
         stored
     }

@@ -223,6 +223,10 @@ local function announce(s, j, journal, channel, epoch, payload)
     local id = string.format('%.0f-0', sequence)
     local added = redis.pcall('XADD', j, 'MAXLEN', '~', journal, id, 'e', payload)
     if type(added) == 'table' and added.err then
+      if not string.find(added.err, 'equal or smaller', 1, true) and not string.find(added.err, 'WRONGTYPE', 1, true) then
+        -- No right, say: nothing is delivered, and the number is a gap.
+        error(added)
+      end
       -- The id is taken: the counter has gone back within its epoch (an older state of it was put back), and
       -- 1: this sequence was given to an event that instances have applied; 2: it is given to this one, which
       -- in the same epoch they would take for that one and ignore.

@@ -33,7 +33,8 @@ local function went_back()
     return false
   end
   local recorded = redis.call('HMGET', KEYS[6], 'e', 'q')
-  return recorded[1] == epoch and recorded[2] and tonumber(recorded[2]) > sequence
+  -- Where the record has a hole, its sequence is empty.
+  return recorded[1] == epoch and (tonumber(recorded[2]) or 0) > sequence
 end
 if not stored[1] or not epoch or stored[3] ~= run or went_back() then
   -- Another life of the counter: what was numbered before may be numbered again.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::bus::local::lane::{Beat, Lane, Moment, Published};
-use crate::bus::{Intent, IntentId, Journal, Position, Verified};
+use crate::bus::{Intent, IntentId, Journal, Known, Position, Verified};
 use crate::state::{MEMBER_TIMEOUT, Tick};
 use crate::without::{Mechanism, without};
 
@@ -107,7 +107,7 @@ impl Server {
     }
 
     pub(crate) fn head(&self) -> Position {
-        self.lane.journal(u64::MAX).head
+        self.lane.head()
     }
 
     fn moment(&self) -> Moment {

@@ -58,7 +58,7 @@ fn a_failover_that_hands_numbers_out_again() {
         failovers: 1,
         ..ONE
     };
-    let seen = [Seen::Adopted, Seen::OtherEpoch, Seen::RepairFenced];
+    let seen = [Seen::Adopted, Seen::OtherEpoch];
     holds(bounds, &seen);
 }
 

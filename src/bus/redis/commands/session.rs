@@ -1,5 +1,7 @@
 //! One life of the connection that carries commands.
 
+use std::time::Duration;
+
 use fred::bytes_utils::Str;
 use fred::clients::Client;
 use fred::error::{Error as FredError, ErrorKind as FredKind};
@@ -167,9 +169,7 @@ impl Session {
             wire::evalsha(hash.len(), keys.iter().map(|key| key.len()), lengths),
         );
         let keys: Vec<Str> = keys.iter().copied().cloned().collect();
-        let client = self
-            .client
-            .with_options(&options(deadline.saturating_duration_since(began)));
+        let client = self.client.with_options(&options(left(deadline, began)));
         let result: Result<Value, _> = client.evalsha(hash.clone(), keys, args.to_vec()).await;
         match &result {
             Ok(value) => traffic.received(kind, wire::reply(value)),
@@ -187,7 +187,7 @@ impl Session {
         result
     }
 
-    /// Counts a command sent at `began` that nobody answered.
+    /// Counts a command sent at `began` that was not answered.
     fn silent(&self, node: &Node, began: Instant) {
         let mut silence = self.silence();
         // Commands sent together share one fate: they count once.
@@ -250,5 +250,28 @@ impl Session {
 
     fn silence(&self) -> Guard<'_, Silence> {
         self.silence.lock()
+    }
+}
+
+/// What is left until the deadline, and never nothing: fred takes that for no timeout at all.
+fn left(deadline: Instant, now: Instant) -> Duration {
+    let left = deadline.saturating_duration_since(now);
+    left.max(Duration::from_millis(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_whose_deadline_has_passed_has_a_timeout_all_the_same() {
+        let now = Instant::now();
+        assert_eq!(left(now, now), Duration::from_millis(1));
+        assert_eq!(
+            left(now, now + Duration::from_secs(5)),
+            Duration::from_millis(1)
+        );
+        let later = now + Duration::from_secs(1);
+        assert_eq!(left(later, now), Duration::from_secs(1));
     }
 }

@@ -80,3 +80,40 @@ async fn a_counter_below_the_record_of_the_tier_begins_another_epoch() {
     admin(&server).cmd(&["HINCRBY", S, "q", "-2"]);
     assert_ne!(bus.verify(0).await.unwrap().head.epoch, begun.epoch);
 }
+
+/// 1: an event takes a sequence past the record; 2: the next one leaves the hole there; 3: a verification
+/// begins the record again.
+#[cfg(feature = "shared")]
+#[tokio::test]
+async fn a_hole_in_the_record_is_mended_by_the_next_verification() {
+    let server = RedisServer::start();
+    let (bus, _events) = join(&server.url(), bus_config(1)).await;
+    bus.share();
+    let begun = bus.verify(0).await.unwrap().head;
+    let mut admin = admin(&server);
+    admin.cmd(&["HINCRBY", S, "q", "1"]);
+    let event = Bytes::from_static(b"x");
+    let position = bus.publish(0, event, vec![]).await.unwrap();
+    let hole = admin.cmd(&["HGET", "us:{shop:0}f", "q"]);
+    assert_eq!(hole.text(), "");
+    let verified = bus.verify(0).await.unwrap().head;
+    assert_eq!((verified.epoch, verified), (begun.epoch, position));
+    let recorded = admin.cmd(&["HGET", "us:{shop:0}f", "q"]);
+    assert_eq!(recorded.text(), position.sequence.to_string());
+}
+
+/// Whatever else the journal refuses is no counter that went back.
+#[tokio::test]
+async fn a_user_who_may_not_write_the_journal_ends_no_epoch() {
+    let server = RedisServer::start();
+    let (bus, _events) = join(&server.url(), bus_config(1)).await;
+    let begun = bus.verify(0).await.unwrap().head;
+    let mut admin = admin(&server);
+    admin.cmd(&["ACL", "SETUSER", "default", "-xadd"]);
+    for _ in 0..3 {
+        let event = Bytes::from_static(b"x");
+        bus.publish(0, event, vec![]).await.unwrap_err();
+    }
+    admin.cmd(&["ACL", "SETUSER", "default", "+xadd"]);
+    assert_eq!(bus.verify(0).await.unwrap().head.epoch, begun.epoch);
+}
