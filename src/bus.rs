@@ -155,6 +155,10 @@ pub(crate) struct BusConfig {
     pub(crate) signs: bool,
     pub(crate) traffic: Arc<Traffic>,
     /// What is logged about a Redis that is away or slow, by the bus and by those above it.
+    #[cfg_attr(
+        not(feature = "redis"),
+        allow(dead_code, reason = "used only over Redis")
+    )]
     pub(crate) outages: Arc<LogLimit>,
     /// Where the bus' own tasks are watched.
     #[cfg_attr(

@@ -340,3 +340,20 @@ impl From<Mend> for MendedHow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its round ends like any other that failed, and the next one is sent.
+    #[tokio::test]
+    async fn a_call_of_the_bus_that_panics_is_a_call_that_failed() {
+        let panics = async {
+            tokio::task::yield_now().await;
+            std::panic::resume_unwind(Box::new("a bug"));
+        };
+        let error = caught::<()>(panics).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Bus);
+        assert_eq!(caught(async { Ok(7) }).await.unwrap(), 7);
+    }
+}

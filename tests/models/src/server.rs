@@ -54,7 +54,7 @@ impl Server {
             member_timeout: timeout,
             lanes: 1,
             journal: self.journal,
-            known: Known::default(),
+            known: Known,
         };
         let mut published = Vec::new();
         let moment = self.moment();
