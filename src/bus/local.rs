@@ -86,7 +86,7 @@ impl LocalBus {
         state.started.get_or_insert_with(Instant::now);
         let number = state.attached;
         state.attached += 1;
-        let (mut link, receiver) = Link::new(number, &config, Arc::downgrade(&self.0));
+        let (mut link, receiver) = Link::new(&config);
         if std::mem::take(&mut state.silent_next) {
             // Found out when the silence ends, as after a connection that broke.
             link.conditions.silent = true;
@@ -94,8 +94,14 @@ impl LocalBus {
         } else {
             link.subscribed();
         }
+        let wake = link.wake();
         state.links.insert(number, link);
         drop(state);
+        drop(tokio::spawn(link::pump(
+            Arc::downgrade(&self.0),
+            number,
+            wake,
+        )));
         (
             Arc::new(Attached::new(self.clone(), number, config)),
             receiver,

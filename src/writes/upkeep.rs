@@ -82,6 +82,9 @@ impl Upkeep {
 
 /// Redis had taken this instance for dead, or lost its members: the open writes are recorded again.
 pub(crate) fn reregister(core: &Arc<Core>, lane: u32) {
+    if core.writes.len() == 0 {
+        return;
+    }
     ask(core, lane, |upkeep| {
         upkeep.register = true;
         // 1: the list of open writes is made; 2: one of them is published and cleared; 3: the list is

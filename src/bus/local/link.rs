@@ -5,9 +5,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::Shared;
@@ -74,7 +73,6 @@ impl Notes {
 /// The server's end of one instance's connection.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(super) number: usize,
     pub(super) namespace: String,
     /// Those that its instance subscribes to.
     lanes: u32,
@@ -86,10 +84,8 @@ pub(super) struct Link {
     /// Under way because of a delay: when each is due, unless those before it are due later.
     /// At most [`EVENT_QUEUE`].
     line: VecDeque<(Instant, BusEvent)>,
-    /// The task that moves what has to wait; there is none while nothing waits.
-    pump: Option<AbortHandle>,
-    runtime: Handle,
-    home: Weak<Shared>,
+    /// Wakes the task that moves what has to wait.
+    wake: Arc<Notify>,
     traffic: Arc<Traffic>,
 }
 
@@ -101,15 +97,9 @@ enum Wait {
 }
 
 impl Link {
-    /// Must be called within a runtime, where the link's waiting takes place.
-    pub(super) fn new(
-        number: usize,
-        config: &BusConfig,
-        home: Weak<Shared>,
-    ) -> (Self, mpsc::Receiver<BusEvent>) {
+    pub(super) fn new(config: &BusConfig) -> (Self, mpsc::Receiver<BusEvent>) {
         let (queue, receiver) = mpsc::channel(EVENT_QUEUE);
         let link = Self {
-            number,
             namespace: config.namespace.clone(),
             lanes: config.lanes,
             conditions: Conditions::default(),
@@ -117,9 +107,7 @@ impl Link {
             queue,
             notes: Notes::default(),
             line: VecDeque::new(),
-            pump: None,
-            runtime: Handle::current(),
-            home,
+            wake: Arc::default(),
             traffic: config.traffic.clone(),
         };
         (link, receiver)
@@ -174,10 +162,7 @@ impl Link {
             held.clear();
         }
         // It may wait for what is not under way any more.
-        self.stop_pump();
-        if !self.notes.is_empty() {
-            self.start_pump();
-        }
+        self.wake.notify_one();
     }
 
     /// Case 1: nothing gets through: a new connection is tried in vain until that heals.
@@ -207,13 +192,6 @@ impl Link {
         }
     }
 
-    /// Ends the task that moves what has to wait.
-    fn stop_pump(&mut self) {
-        if let Some(pump) = self.pump.take() {
-            pump.abort();
-        }
-    }
-
     /// A message on its way: held back where that was asked for.
     fn hold_or_send(&mut self, event: BusEvent) {
         match &mut self.conditions.held {
@@ -233,7 +211,7 @@ impl Link {
         }
         let due = Instant::now() + self.conditions.delay;
         self.line.push_back((due, event));
-        self.start_pump();
+        self.wake.notify_one();
     }
 
     fn enqueue(&mut self, event: BusEvent) {
@@ -247,10 +225,6 @@ impl Link {
 
     /// Remembers what an event that found no room means to the receiver.
     fn note(&mut self, event: &BusEvent) {
-        if self.notes.is_empty() {
-            // A pump that waits for a delay to pass would keep the note from free room.
-            self.stop_pump();
-        }
         match event {
             BusEvent::Subscribed => self.notes.subscribed = true,
             BusEvent::Gap(GapCause::Disconnected) => {
@@ -265,7 +239,8 @@ impl Link {
                 self.notes.gap.get_or_insert(GapCause::Lagged);
             }
         }
-        self.start_pump();
+        // It may wait for a delay to pass, and the note is for free room.
+        self.wake.notify_one();
     }
 
     /// Enqueues the notes as far as there is room; whether none is left.
@@ -285,11 +260,8 @@ impl Link {
         true
     }
 
-    fn start_pump(&mut self) {
-        if self.pump.is_none() {
-            let pump = pump(self.home.clone(), self.number);
-            self.pump = Some(self.runtime.spawn(pump).abort_handle());
-        }
+    pub(super) fn wake(&self) -> Arc<Notify> {
+        Arc::clone(&self.wake)
     }
 
     /// Moves what is due, and says what to wait for.
@@ -308,35 +280,38 @@ impl Link {
         if !self.notes.is_empty() {
             return Wait::Room(self.queue.clone());
         }
-        self.pump = None;
         Wait::Nothing
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.stop_pump();
+        self.wake.notify_one();
     }
 }
 
-/// Moves what waits in one link. Ends when nothing does, or when the link is gone.
-async fn pump(home: Weak<Shared>, number: usize) {
+/// Moves what waits in one link, for as long as there is the link. Spawned once, under no lock.
+pub(super) async fn pump(home: Weak<Shared>, number: usize, wake: Arc<Notify>) {
     loop {
         let Some(shared) = home.upgrade() else { return };
-        let wait = shared
-            .lock()
-            .links
-            .get_mut(&number)
-            .map_or(Wait::Nothing, Link::step);
+        let wait = shared.lock().links.get_mut(&number).map(Link::step);
         // Not kept over the wait: the bus must be able to go.
         drop(shared);
+        let Some(wait) = wait else { return };
         match wait {
-            Wait::Nothing => return,
-            Wait::Until(due) => sleep_until(due).await,
+            Wait::Nothing => wake.notified().await,
+            Wait::Until(due) => tokio::select! {
+                biased;
+                () = wake.notified() => {}
+                () = sleep_until(due) => {}
+            },
             // Once there is room it is the next step, or whoever publishes first, that uses it.
-            Wait::Room(queue) => match queue.reserve().await {
-                Ok(_) => {}
-                Err(_) => return,
+            Wait::Room(queue) => tokio::select! {
+                biased;
+                () = wake.notified() => {}
+                room = queue.reserve() => if room.is_err() {
+                    return;
+                }
             },
         }
     }
