@@ -102,7 +102,7 @@ impl Batch {
     {
         let (own, other) = (self.lifeline.core(), cache.0.core());
         if !Arc::ptr_eq(own, other) {
-            // Published for the batch's fleet, the item would be heard by nobody who has the cache.
+            // Published for the batch's fleet, no instance that has the cache would hear of the item.
             let message = format!(
                 "the batch is of the instance {:016x} in {:?}, and the cache {:?} of the instance \
                  {:016x} in {:?}: begin a batch with each",

@@ -30,8 +30,8 @@ pub(crate) struct Landing<V> {
     pub(crate) vouched_at: Nanos,
     pub(crate) from: From,
     /// What the load saw of the invalidation clock, if what concerns the value was invalidated since.
-    /// Whoever began to read later than this may have begun after that, and must not be answered with
-    /// this value. (The last stamp says nothing of those before it: a reader between two
+    /// A read that began later than this may have begun after that, and must not be answered with this
+    /// value. (The last stamp says nothing of those before it: a reader between two
     /// invalidations must not be answered either.)
     outdated: Option<Stamp>,
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::time::Clock;
 use crate::{Error, ErrorKind};
 
-/// The id of an instance; never 0, which is nobody's.
+/// The id of an instance; never 0, which says that a writer has none.
 pub(crate) fn instance(clock: Clock) -> Result<u64, Error> {
     #[cfg(any(test, feature = "test-util"))]
     if matches!(clock, Clock::Tokio(_)) && seeded::next().is_some() {

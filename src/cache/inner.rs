@@ -152,7 +152,9 @@ where
                     (passenger, Outcome::Coalesced)
                 }
                 Boarding::Lead(leader, passenger) => {
-                    if let Some(hit) = self.second_look(hash, key) {
+                    // What is in memory by now may be from the tier.
+                    let look = (wanted != Wanted::OfSource).then(|| self.second_look(hash, key));
+                    if let Some(hit) = look.flatten() {
                         leader.withdraw();
                         return Ok(hit.into());
                     }
@@ -167,8 +169,8 @@ where
             let Some(landing) = passenger.landing().await else {
                 // Its leader has found it in memory.
                 match self.hit(hash, key) {
-                    Ok(hit) => return Ok(hit.into()),
-                    Err(_) => continue,
+                    Ok(hit) if wanted != Wanted::OfSource => return Ok(hit.into()),
+                    Ok(_) | Err(_) => continue,
                 }
             };
             // Otherwise load again, in the end after this read began.

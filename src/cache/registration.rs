@@ -1,4 +1,4 @@
-//! A cache's name in its instance, for as long as somebody has a handle of the cache.
+//! A cache's name in its instance, for as long as there is a handle of the cache.
 
 use std::sync::{Arc, Weak};
 

@@ -152,7 +152,7 @@ mod tests {
     const INTERVAL: Duration = Duration::from_millis(500);
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_makes_a_lane_due_within_the_pause_after_a_failure() {
+    async fn no_request_makes_a_lane_due_within_the_pause_after_a_failure() {
         let now = Instant::now();
         let mut pace = Pace::new(now);
         let mut pauses = Vec::new();

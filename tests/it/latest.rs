@@ -117,3 +117,29 @@ async fn the_latest_value_is_never_that_of_a_tier_whose_server_was_replaced() {
     let latest = b.cache.latest(&7).await.unwrap();
     assert_eq!((latest.value, latest.outcome), (Some(71), Outcome::Miss));
 }
+
+/// 1: a read asks for the latest value, and Redis does not answer in time; 2: another read is on its way to the
+/// tier, and the first one joins it; 3: what the tier had is in memory now, and is not the latest.
+#[cfg(feature = "shared")]
+#[tokio::test(start_paused = true)]
+async fn the_latest_value_is_not_what_another_read_has_brought_from_such_a_tier() {
+    let (bus, source, a, b) = pair_over(unstale::Settings::default(), Tier::On).await;
+    source.set(7, 70);
+    a.get(7).await;
+    pass(ms(100)).await;
+    bus.split(0, &[1]);
+    source.set(7, 71);
+    a.cache.invalidate(&7).await.unwrap();
+    bus.faults(1).slow_lane(0, ms(400));
+    let other = {
+        let b = b.clone();
+        tokio::spawn(async move {
+            pass(ms(250)).await;
+            b.get(7).await
+        })
+    };
+    tokio::task::yield_now().await;
+    let latest = b.cache.latest(&7).await.unwrap();
+    assert_eq!(latest.value, Some(71));
+    other.await.unwrap();
+}

@@ -97,7 +97,7 @@ impl Proof {
     }
 }
 
-/// A payload, and the room that it takes in the queue until whoever consumes it is done with it.
+/// A payload, and the room that it takes in the queue until its consumer is done with it.
 struct Queued {
     payload: Bytes,
     _room: OwnedSemaphorePermit,
@@ -360,7 +360,7 @@ impl Listener<'_> {
                 GapCause::Lagged
             }
         };
-        // An error of the other kind means that nobody takes events any more, which `run` sees.
+        // An error of the other kind means that no task takes events any more, which `run` sees.
         if self.lost.is_some() || matches!(self.events.try_send(event), Err(TrySendError::Full(_)))
         {
             self.lose(cause);
