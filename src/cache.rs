@@ -381,8 +381,9 @@ where
     /// at once if the connection has been lost for longer than a second, within what is left of that
     /// second if it was lost just now, and after a second (or `publish_timeout`, if that is shorter)
     /// if Redis is connected and does not answer.
-    /// The commit is abandoned after `write_timeout`; let your database enforce that too (a
-    /// statement timeout that is shorter by twice `member_timeout`, for it begins later), or a commit that lands later stays unseen until the TTL.
+    /// The commit is abandoned after `write_timeout`. Let your database enforce a shorter one: a
+    /// statement timeout of `write_timeout` less twice `member_timeout`, because it begins after the
+    /// announcement. A commit that lands later stays unseen until the TTL.
     ///
     /// # Errors
     ///
