@@ -28,8 +28,8 @@ pub(crate) fn instance(clock: Clock) -> Result<u64, Error> {
     }
 }
 
-/// A number that neither this process nor a copy of it has used. Where the operating system gives
-/// none any more (no instance would have started without), it is unique in this process only.
+/// A number that neither this process nor a copy of it has used. Where the operating system gives none, it
+/// is unique in this process only; no instance starts without.
 pub(crate) fn unique() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     #[cfg(any(test, feature = "test-util"))]

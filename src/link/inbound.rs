@@ -79,8 +79,9 @@ impl Link {
         let event = self.decode(lane, payload).map(|(event, _)| event);
         let state = &mut self.lanes[lane as usize];
         if state.left.contains(&position.epoch) && !without(Mechanism::BackwardPositions) {
-            // Late; or the server is back in that epoch, which its next verification ends.
+            // Late; or the server is back in that epoch, which a verification ends.
             self.core.metrics.dropped[Dropped::OtherEpoch].inc();
+            self.verify_soon(lane);
             return;
         }
         let (heard, gap) = match &event {

@@ -20,6 +20,10 @@ const DUTY: u32 = 50;
 /// what is noted of them is 8 bytes each, and eight passes go over all.
 const PASS: usize = 1_024;
 
+/// Passes of one sweep, twice as many as go over all: what is invalidated meanwhile, however much, is for
+/// the next sweep.
+const PASSES: usize = 16;
+
 impl<K: Eq + Clone, V: Clone> Store<K, V> {
     /// Drops what is past its TTL (by more than `keep`, for entries that a failing loader may fall
     /// back on) and what an invalidation of its tags, cache or lane has left behind; returns how
@@ -43,7 +47,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     ) -> u64 {
         let most = (cache.len() / 8).max(PASS);
         let mut reaped = 0;
-        loop {
+        for _ in 0..PASSES {
             let (found, next) = (RefCell::new(Vec::new()), Cell::new(u64::MAX));
             cache.retain(|stored, entry| {
                 match self.leaves(stored.hash, &entry.meta, now, keep, expired) {
@@ -74,6 +78,8 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
                 return reaped;
             }
         }
+        self.next_expiry.fetch_min(now, Relaxed);
+        reaped
     }
 
     /// Why an entry leaves; else when it will.

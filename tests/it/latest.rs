@@ -100,11 +100,10 @@ async fn however_many_ask_for_the_latest_the_bus_is_asked_now_and_then() {
     assert!((100..=210).contains(&rounds), "{rounds} rounds");
 }
 
-/// The server that one instance still speaks to has been replaced, and its shared tier has not heard
-/// of the change.
+/// The second instance still speaks to a server that was replaced, whose tier has 70 where the source has
+/// 71. Its verifications are answered too late to be waited for, and the tier in time.
 #[cfg(feature = "shared")]
-#[tokio::test(start_paused = true)]
-async fn the_latest_value_is_never_that_of_a_tier_whose_server_was_replaced() {
+async fn replaced_tier() -> (LocalBus, Node, Node) {
     let (bus, source, a, b) = pair_over(unstale::Settings::default(), Tier::On).await;
     source.set(7, 70);
     a.get(7).await;
@@ -112,8 +111,16 @@ async fn the_latest_value_is_never_that_of_a_tier_whose_server_was_replaced() {
     bus.split(0, &[1]);
     source.set(7, 71);
     a.cache.invalidate(&7).await.unwrap();
-    // Its verifications are answered too late to be waited for, and the tier in time.
     bus.faults(1).slow_lane(0, ms(400));
+    (bus, a, b)
+}
+
+/// The server that one instance still speaks to has been replaced, and its shared tier has not heard
+/// of the change.
+#[cfg(feature = "shared")]
+#[tokio::test(start_paused = true)]
+async fn the_latest_value_is_never_that_of_a_tier_whose_server_was_replaced() {
+    let (_bus, _a, b) = replaced_tier().await;
     let latest = b.cache.latest(&7).await.unwrap();
     assert_eq!((latest.value, latest.outcome), (Some(71), Outcome::Miss));
 }
@@ -123,14 +130,7 @@ async fn the_latest_value_is_never_that_of_a_tier_whose_server_was_replaced() {
 #[cfg(feature = "shared")]
 #[tokio::test(start_paused = true)]
 async fn the_latest_value_is_not_what_another_read_has_brought_from_such_a_tier() {
-    let (bus, source, a, b) = pair_over(unstale::Settings::default(), Tier::On).await;
-    source.set(7, 70);
-    a.get(7).await;
-    pass(ms(100)).await;
-    bus.split(0, &[1]);
-    source.set(7, 71);
-    a.cache.invalidate(&7).await.unwrap();
-    bus.faults(1).slow_lane(0, ms(400));
+    let (_bus, _a, b) = replaced_tier().await;
     let other = {
         let b = b.clone();
         tokio::spawn(async move {

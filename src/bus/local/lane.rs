@@ -194,7 +194,7 @@ impl Lane {
         self.members.record(now, instance, timeout, intents)
     }
 
-    /// Clears the instance's intents that are not open any more.
+    /// Clears the instance's intents whose writes have ended.
     pub(crate) fn reconcile(&mut self, instance: u64, open: &StillOpen) {
         self.members.reconcile(instance, open);
     }

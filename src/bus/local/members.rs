@@ -111,7 +111,7 @@ impl Members {
         known
     }
 
-    /// Clears the instance's intents that are not open any more; whether none is left.
+    /// Clears the instance's intents whose writes have ended; whether none is left.
     pub(super) fn reconcile(&mut self, instance: u64, open: &StillOpen) -> bool {
         let ended: Vec<_> = self
             .intents_of(instance)

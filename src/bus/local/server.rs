@@ -91,7 +91,7 @@ impl Server {
         self.lane(lane).record(now, instance, timeout, intents)
     }
 
-    /// Clears the instance's intents in a lane that are not open any more.
+    /// Clears the instance's intents in a lane whose writes have ended.
     pub(crate) fn reconcile(&mut self, lane: u32, instance: u64, open: &StillOpen) {
         self.lane(lane).reconcile(instance, open);
     }

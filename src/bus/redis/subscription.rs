@@ -360,7 +360,7 @@ impl Listener<'_> {
                 GapCause::Lagged
             }
         };
-        // An error of the other kind means that no task takes events any more, which `run` sees.
+        // An error of the other kind means that the receiver of the events is gone, which `run` sees.
         if self.lost.is_some() || matches!(self.events.try_send(event), Err(TrySendError::Full(_)))
         {
             self.lose(cause);

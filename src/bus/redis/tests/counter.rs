@@ -32,7 +32,7 @@ async fn a_counter_that_goes_back_within_its_epoch_begins_another_with_the_next_
 }
 
 /// 1: an instance applies eight events; 2: an older state of the lane is put back; 3: the counter comes up
-/// to where it was. Whoever was away until then would find what it expects.
+/// to where it was. An instance that was away until then would find what it expects.
 #[tokio::test]
 async fn a_counter_below_what_an_instance_has_applied_begins_another_epoch_for_all() {
     let server = RedisServer::start();
