@@ -34,7 +34,7 @@ def overview():
         stat("Settings in use",
              "More than one: instances disagree on lanes, journal, intervals or timeouts. Expected during a rollout "
              "only.", "none",
-             "count(count by (namespace, lanes, journal, verify_interval, member_timeout) (unstale_settings_info{I}))",
+             "count(count by (fleet, lanes, journal, verify_interval, member_timeout) (unstale_settings_info{I}))",
              (None, GREEN), (2, ORANGE)),
         timeline("Connection: red is cut off from Redis", "Whether each instance is connected to Redis.",
                  "min by (instance) (unstale_connected{I})", CONNECTION, h=7, links=TO_INCIDENT),
@@ -97,7 +97,7 @@ def overview():
                 "far below: a shorter one costs little.", "s",
                 "sum by (le) (increase(unstale_hit_age_seconds_bucket{C}[R]))"),
         series("Ends of entries: by the TTL, by writes, or for room",
-               "reaped: expired, and removed before anyone read them. The others were missed by a read. Where most "
+               "reaped: expired, and removed before a read found them. The others were missed by a read. Where most "
                "are invalidated, the TTL hardly matters.", "ops",
                ("sum(rate(unstale_reaped_total{C}[R]))", "reaped"),
                ('sum by (cause) (rate(unstale_misses_total{C,cause=~"expired|invalidated|evicted|fenced"}[R]))',
@@ -147,7 +147,7 @@ def overview():
     audit = [
         series("Stale values found: none is good",
                "Values of audited hits that were still served, and still not what the source "
-               "has, so long after the staleness bound, each minute. Anything here is a writer that tells nobody, or "
+               "has, so long after the staleness bound, each minute. Anything here is a writer that does not invalidate, or "
                "a fault. Nothing to see while UNSTALE_AUDIT is off.", "opm",
                ("60 * sum by (cache, age) (rate(unstale_audit_stale_total{C}[R]))", "{{cache}} for {{age}}"), w=12,
                h=7, min=0, stack=True, draw="bars"),

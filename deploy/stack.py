@@ -73,7 +73,7 @@ def program(names, folder=None):
         found = shutil.which(name, path=folder)
         if found:
             return found
-    raise Failed(f"{' or '.join(names)} is not installed: `make redis-server prometheus`")
+    raise Failed(f"{' or '.join(names)} is not installed: `scripts/install.sh redis-server prometheus`")
 
 
 class Process:

@@ -10,8 +10,6 @@
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use std::io;
-
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -36,7 +34,7 @@ async fn main() -> Result<(), BoxError> {
     let instance = Instance::start(Settings::from_env()?).await?;
     let greetings: App = instance
         .cache("greetings")
-        .loader(|name: String| async move { Ok::<_, io::Error>(format!("Hello, {name}!")) })
+        .loader(|name: String| async move { Ok(format!("Hello, {name}!")) })
         .build()?;
     let app = Router::new()
         .route("/greetings/{name}", get(greet))

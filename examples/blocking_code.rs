@@ -6,7 +6,6 @@
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use std::io;
 use std::thread;
 
 use tokio::runtime::Runtime;
@@ -18,9 +17,9 @@ fn main() -> Result<(), BoxError> {
     let instance = runtime.block_on(Instance::start(Settings::from_env()?))?;
     let squares = instance
         .cache::<u64, u64>("squares")
-        .loader(|n: u64| async move { Ok::<_, io::Error>(n * n) })
+        .loader(|n: u64| async move { Ok(n * n) })
         .build()?;
-    runtime.block_on(squares.preload(0..4))?;
+    runtime.block_on(squares.preload(0..4));
 
     // `peek` neither loads nor waits.
     let workers: Vec<_> = (0..5)

@@ -60,7 +60,7 @@ fn prices(instance: &Instance, price: &Arc<AtomicU64>) -> Result<Cache<String, u
     let price = price.clone();
     let loader = move |_: String| {
         let price = price.load(SeqCst);
-        async move { Ok::<_, io::Error>(price) }
+        async move { Ok(price) }
     };
     Ok(instance.cache("prices").loader(loader).build()?)
 }

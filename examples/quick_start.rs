@@ -28,7 +28,7 @@ async fn main() -> Result<(), BoxError> {
         .cache::<u64, String>("names")
         .loader(move |id| {
             let row = rows.lock().expect("not poisoned").get(&id).cloned();
-            async move { Ok::<_, io::Error>(row) }
+            async move { Ok(row) }
         })
         .build()?;
 

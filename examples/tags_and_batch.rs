@@ -6,7 +6,6 @@
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use std::io;
 use std::time::Duration;
 
 use unstale::{BoxError, Cache, Instance, Loaded, Settings};
@@ -23,12 +22,12 @@ async fn main() -> Result<(), BoxError> {
             let user = Loaded::new(format!("user {id}"))
                 .ttl(Duration::from_secs(30))
                 .tag(format!("team-{}", id % 2));
-            Ok::<_, io::Error>(user)
+            Ok(user)
         })
         .build()?;
     let teams = instance
         .cache::<u64, u64>("team_sizes")
-        .loader(|_| async { Ok::<_, io::Error>(2) })
+        .loader(|_| async { Ok(2) })
         .build()?;
 
     users.get_many(&[1, 2, 3, 4]).await?;

@@ -10,7 +10,6 @@
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
@@ -59,7 +58,7 @@ fn prices(instance: &Instance, price: &Arc<AtomicU64>) -> Result<Cache<String, u
     let price = price.clone();
     let loader = move |_: String| {
         let price = price.load(SeqCst);
-        async move { Ok::<_, io::Error>(price) }
+        async move { Ok(price) }
     };
     Ok(instance.cache("prices").loader(loader).build()?)
 }

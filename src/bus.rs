@@ -2,12 +2,13 @@
 //!
 //! The rest of the crate sees [`Bus`] and the [`BusEvent`]s it delivers, nothing of Redis.
 //! Delivery is at most once and may stop silently; the four round trips (publish, verify, journal,
-//! record) are what makes the protocol above it right.
+//! announce) are what makes the protocol above it right.
 
 pub(crate) mod local;
+mod position;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
-pub(crate) mod shared;
+pub(crate) mod tier;
 
 use std::fmt;
 use std::future::Future;
@@ -18,8 +19,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+pub(crate) use self::position::Position;
 use crate::Error;
-use crate::bus::shared::{ClaimId, Fetch, Fetched, Name, Put, Stored};
+use crate::bus::tier::{ClaimId, Fetch, Fetched, Name, Put, Stored};
 use crate::log::LogLimit;
 use crate::metrics::Traffic;
 use crate::tasks::Tasks;
@@ -38,17 +40,6 @@ pub(crate) const EVENT_BYTES: usize = 64 << 20;
 /// Journal entries one [`Bus::journal`] call returns at most; the caller asks again for the rest.
 pub(crate) const JOURNAL_PAGE: usize = 512;
 
-/// Longest payload any instance publishes or accepts, in bytes.
-/// 1,024 packed keys take 8 KiB; the rest leaves room for many caches in one message.
-pub(crate) const MAX_PAYLOAD: usize = 64 * 1024;
-
-/// An event's place in its lane. Sequences of different epochs cannot be compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Position {
-    pub(crate) epoch: u64,
-    pub(crate) sequence: u64,
-}
-
 /// Names one write: the instance's id and a number of its own, big-endian.
 pub(crate) type IntentId = [u8; 16];
 
@@ -58,7 +49,7 @@ pub(crate) struct Intent {
     pub(crate) id: IntentId,
     /// From now, by the server's clock.
     pub(crate) deadline: Duration,
-    /// The event a peer publishes if this instance dies; its origin is nobody, so all apply it.
+    /// The event a peer publishes if this instance dies; it has no origin, so all instances apply it.
     pub(crate) payload: Bytes,
 }
 
@@ -133,9 +124,9 @@ pub(crate) enum BusEvent {
     Garbled { lane: u32 },
 }
 
-/// How to mend a subscription that does not deliver although the server has events.
+/// How to repair a subscription that does not deliver although the server has events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mend {
+pub(crate) enum SubscriptionRepair {
     /// Subscribe again on the same connection.
     Resubscribe,
     /// Drop the connection and make a new one.
@@ -191,7 +182,7 @@ pub(crate) trait Bus: Send + Sync + fmt::Debug {
     /// Case 2: the lane was set up for another number of lanes: error `Lanes`, nothing is changed.
     /// Case 3: the head is below what the caller has applied of this epoch, or the caller has heard
     /// another event in a place that was passed: the counter went back. The lane begins a new epoch,
-    /// for everybody: an instance that was away may find the counter where it had left it.
+    /// for every instance: one that was away may find the counter where it had left it.
     fn verify_from(&self, lane: u32, known: Known) -> BoxFuture<'_, Result<Verified, Error>>;
 
     /// As [`verify_from`](Self::verify_from), of who has applied nothing.
@@ -203,9 +194,9 @@ pub(crate) trait Bus: Send + Sync + fmt::Debug {
     /// At most [`JOURNAL_PAGE`] events after `after`, and the head, read at one moment.
     fn journal(&self, lane: u32, after: u64) -> BoxFuture<'_, Result<Journal, Error>>;
 
-    /// Records intents and registers this instance as alive; whether the fleet knew it, as in
+    /// Announces intents and registers this instance as alive; whether the fleet knew it, as in
     /// [`Verified::known`].
-    fn record(&self, lane: u32, intents: Vec<Intent>) -> BoxFuture<'_, Result<bool, Error>>;
+    fn announce(&self, lane: u32, intents: Vec<Intent>) -> BoxFuture<'_, Result<bool, Error>>;
 
     /// Clears the intents of this instance that are not open and whose number is not above
     /// [`StillOpen::up_to`].
@@ -216,24 +207,36 @@ pub(crate) trait Bus: Send + Sync + fmt::Debug {
     fn reconcile(&self, lane: u32, open: StillOpen) -> BoxFuture<'_, Result<(), Error>>;
 
     /// From now on this instance uses the shared tier: its verifications begin each lane's record,
-    /// and from then on everybody's events are recorded there in the same step.
-    #[cfg_attr(not(feature = "shared"), allow(dead_code, reason = "nobody asks"))]
+    /// and from then on the events of all instances are recorded there in the same step.
+    #[cfg_attr(
+        not(feature = "shared"),
+        allow(dead_code, reason = "used only with feature `shared`")
+    )]
     fn share(&self);
 
     /// A value of the shared tier, if it counts; else, where asked for, the claim to load it.
-    #[cfg_attr(not(feature = "shared"), allow(dead_code, reason = "nobody asks"))]
+    #[cfg_attr(
+        not(feature = "shared"),
+        allow(dead_code, reason = "used only with feature `shared`")
+    )]
     fn fetch(&self, lane: u32, fetch: Fetch) -> BoxFuture<'_, Result<Fetched, Error>>;
 
     /// Stores a value, unless it was invalidated since its load began, and gives the claim up.
-    #[cfg_attr(not(feature = "shared"), allow(dead_code, reason = "nobody asks"))]
+    #[cfg_attr(
+        not(feature = "shared"),
+        allow(dead_code, reason = "used only with feature `shared`")
+    )]
     fn put(&self, lane: u32, put: Put) -> BoxFuture<'_, Result<Stored, Error>>;
 
-    /// Gives a claim up without a value, so that somebody else may load.
-    #[cfg_attr(not(feature = "shared"), allow(dead_code, reason = "nobody asks"))]
+    /// Gives a claim up without a value, so that another instance may load.
+    #[cfg_attr(
+        not(feature = "shared"),
+        allow(dead_code, reason = "used only with feature `shared`")
+    )]
     fn release(&self, lane: u32, name: Name, claim: ClaimId) -> BoxFuture<'_, Result<(), Error>>;
 
-    /// Asks for a subscription to be mended; returns at once, [`BusEvent::Subscribed`] follows.
-    fn mend(&self, how: Mend);
+    /// Asks for the subscription to be repaired; returns at once, [`BusEvent::Subscribed`] follows.
+    fn repair_subscription(&self, how: SubscriptionRepair);
 
     /// Whether the connection that carries commands is up, as far as anyone can tell.
     fn connected(&self) -> bool;
@@ -241,7 +244,7 @@ pub(crate) trait Bus: Send + Sync + fmt::Debug {
     /// Since when commands for this lane find no connection; `None` while there is one.
     fn away_since(&self, lane: u32) -> Option<Instant>;
 
-    /// Says goodbye in every lane (bounded), where only what is open keeps the instance a member, and
-    /// closes the connections. Idempotent.
+    /// Leaves every lane (bounded), where only what is open keeps the instance a member, and closes the
+    /// connections. Idempotent.
     fn close(&self, open: StillOpen) -> BoxFuture<'_, ()>;
 }

@@ -12,8 +12,8 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use crate::log::LogLimit;
+use crate::mutants::{Mechanism, without};
 use crate::time::Clock;
-use crate::without::{Mechanism, without};
 
 /// Contains the panics of one cache's code, and logs them.
 pub(crate) struct Contain {

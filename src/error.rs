@@ -1,10 +1,12 @@
 //! What can go wrong, and what to do about it.
 
+pub(crate) mod write;
+
 use std::error::Error as StdError;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
-/// Any error a loader or a commit may return, boxed.
+/// The error of a loader, boxed. `?` makes one of any error.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Why a call failed.
@@ -17,10 +19,37 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// An error that user code returned (a loader's, say) is never rewritten: it is the
 /// [`source`](StdError::source), ready for `downcast_ref`.
 ///
+/// `Display` prints the message. `Debug`, and `{:#}`, print the message and then each source that it
+/// does not name already, so that a `main` that returns an error shows all of it.
+///
+/// # Examples
+///
+/// | kind | HTTP status | |
+/// |---|---|---|
+/// | `Settings` | 500 | at start or at build: fix the configuration |
+/// | `Key` | 400 | the caller sent too long a key |
+/// | `Load` | 502 | or what its source says |
+/// | `LoadTimeout` | 504 | |
+/// | `LoadPanic` | 500 | a bug of the loader |
+/// | `NoLoader` | 500 | a bug of the caller |
+/// | `Limited` | 429 | or 401, where the key is a credential |
+/// | `Overloaded` | 503 | |
+/// | `Bus` | 503 | |
+/// | `Auth` | 500 | fix the credentials |
+/// | `Lanes` | 500 | fix the configuration |
+/// | `Closed` | 503 | the process is about to end |
+///
 /// ```
 /// # use unstale::{Error, ErrorKind};
-/// fn is_worth_retrying(error: &Error) -> bool {
-///     matches!(error.kind(), ErrorKind::Overloaded | ErrorKind::LoadTimeout | ErrorKind::Bus)
+/// fn http_status(error: &Error) -> u16 {
+///     match error.kind() {
+///         ErrorKind::Key => 400,
+///         ErrorKind::Limited => 429,
+///         ErrorKind::Load => 502,
+///         ErrorKind::LoadTimeout => 504,
+///         ErrorKind::Overloaded | ErrorKind::Bus | ErrorKind::Closed => 503,
+///         _ => 500,
+///     }
 /// }
 /// ```
 #[derive(Clone)]
@@ -32,7 +61,7 @@ struct Repr {
     source: Option<BoxError>,
 }
 
-/// What kind of failure an [`Error`] is.
+/// What kind of failure an [`Error`] is; its documentation has an HTTP status for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -40,7 +69,7 @@ pub enum ErrorKind {
     Settings,
     /// A key cannot be used: its canonical bytes are over the limit.
     Key,
-    /// The loader returned an error, which is the `source()`.
+    /// The loader returned an error, which is the `source()`; or tags that cannot be used.
     Load,
     /// The loader did not finish within `load_timeout`.
     LoadTimeout,
@@ -48,8 +77,10 @@ pub enum ErrorKind {
     LoadPanic,
     /// The cache has no loader (and the call brought none).
     NoLoader,
-    /// Too many loads or writes are under way, and none ended in time; or the key is unknown, and
-    /// [`unknown_loads`](crate::CacheBuilder::unknown_loads) lets no more of those be looked for.
+    /// The key is unknown, and [`unknown_loads`](crate::CacheBuilder::unknown_loads) lets no more of
+    /// those be looked for at the moment. The source is not asked.
+    Limited,
+    /// Too many loads or writes are under way, and none ended in time: the source is slow.
     Overloaded,
     /// Redis did not acknowledge in time; what was to be published is kept and retried.
     Bus,
@@ -86,28 +117,56 @@ impl Error {
         Self::new(ErrorKind::Closed, "the instance was shut down")
     }
 
-    /// What failed.
+    /// Returns what failed.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// Returns whether the same call may succeed a moment later with nothing changed: `LoadTimeout`,
+    /// `Limited`, `Overloaded` and `Bus`.
+    ///
+    /// Of `Load` it returns false: whether that is transient is for its source to say.
+    ///
+    /// ```
+    /// # async fn read(prices: unstale::Cache<u64, u64>) -> Result<Option<u64>, unstale::Error> {
+    /// match prices.get(&7).await {
+    ///     Err(error) if error.is_transient() => prices.get(&7).await, // once more
+    ///     answer => answer,
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self.kind() {
+            ErrorKind::LoadTimeout
+            | ErrorKind::Limited
+            | ErrorKind::Overloaded
+            | ErrorKind::Bus => true,
+            ErrorKind::Settings
+            | ErrorKind::Key
+            | ErrorKind::Load
+            | ErrorKind::LoadPanic
+            | ErrorKind::NoLoader
+            | ErrorKind::Auth
+            | ErrorKind::Lanes
+            | ErrorKind::Closed => false,
+        }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.alternate() {
+            return f.write_str(&with_sources(self.0.message.clone(), self.source()));
+        }
         f.write_str(&self.0.message)
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("Error");
-        out.field("kind", &self.0.kind)
-            .field("message", &self.0.message);
-        if let Some(source) = &self.0.source {
-            out.field("source", source);
-        }
-        out.finish()
+        write!(f, "{self:#}")
     }
 }
 
@@ -117,77 +176,17 @@ impl StdError for Error {
     }
 }
 
-/// Why a [`write`](crate::Cache::write) did not end well.
-///
-/// ```
-/// # use unstale::WriteError;
-/// # use std::io;
-/// fn http_status<T>(error: &WriteError<T, io::Error>) -> u16 {
-///     match error {
-///         WriteError::Refused(_) => 503,            // nothing was committed
-///         WriteError::Commit(_) => 500,             // the database said no
-///         WriteError::Abandoned(_) => 504,          // unknown
-///         WriteError::Unconfirmed { .. } => 202,    // committed; peers follow within the bound
-///     }
-/// }
-/// ```
-pub enum WriteError<T, E> {
-    /// Nothing was committed: the write could not be announced to Redis first (policy `strict`),
-    /// or the instance is closed or overloaded.
-    Refused(Error),
-    /// The commit returned this error. Its outcome counts as unknown, so the keys are invalidated
-    /// at once and again at the write's deadline.
-    Commit(E),
-    /// The commit did not finish within `write_timeout` and was abandoned.
-    /// Its outcome is unknown, so the keys are invalidated at once and again a little later.
-    Abandoned(Error),
-    /// Committed, but Redis has not acknowledged the invalidation in time.
-    /// It is retried; peers follow within the bound for a writer that crashed.
-    Unconfirmed {
-        /// What the commit returned.
-        value: T,
-        /// Why the acknowledgement is missing.
-        error: Error,
-    },
+/// A message, and after it each source that it does not name already.
+fn with_sources(mut text: String, mut source: Option<&(dyn StdError + 'static)>) -> String {
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            write!(text, ": {cause}").expect("a string takes all that is written to it");
+        }
+        source = error.source();
+    }
+    text
 }
 
-impl<T, E: fmt::Debug> fmt::Debug for WriteError<T, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(error) => f.debug_tuple("Refused").field(error).finish(),
-            Self::Commit(error) => f.debug_tuple("Commit").field(error).finish(),
-            Self::Abandoned(error) => f.debug_tuple("Abandoned").field(error).finish(),
-            Self::Unconfirmed { error, .. } => f
-                .debug_struct("Unconfirmed")
-                .field("error", error)
-                .finish_non_exhaustive(),
-        }
-    }
-}
-
-impl<T, E: fmt::Display> fmt::Display for WriteError<T, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(error) => write!(f, "refused before the commit: {error}"),
-            Self::Commit(error) => write!(f, "the commit failed: {error}"),
-            Self::Abandoned(error) => write!(f, "the commit was abandoned: {error}"),
-            Self::Unconfirmed { error, .. } => {
-                write!(
-                    f,
-                    "committed, but the invalidation is not acknowledged yet: {error}"
-                )
-            }
-        }
-    }
-}
-
-impl<T, E: StdError + 'static> StdError for WriteError<T, E> {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match self {
-            Self::Commit(error) => Some(error),
-            Self::Refused(error) | Self::Abandoned(error) | Self::Unconfirmed { error, .. } => {
-                Some(error)
-            }
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,20 +1,23 @@
 //! `Instance`: one incarnation of this process in the fleet.
 
+pub(crate) mod batch;
 mod keeper;
 mod start;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::{Instant as Moment, sleep, timeout_at};
 
 use crate::bus::local::LocalBus;
-use crate::core::{Core, OutLane, Phase};
+use crate::coherence::lifeline::{Lifeline, close};
+#[cfg(any(test, feature = "test-util"))]
+use crate::coherence::member::Member;
+use crate::coherence::member::Phase;
 use crate::instance::start::Start;
-use crate::settings::Settings;
-use crate::time::Clock;
+use crate::settings::{HiddenSetting, Settings};
+use crate::time::{Clock, tokio_stands_still};
 use crate::{Batch, CacheBuilder, Error, ErrorKind, Key};
 
 /// How long a shutdown waits for what is queued to be published.
@@ -36,7 +39,7 @@ const DRAIN_TICK: Duration = Duration::from_millis(5);
 /// let instance = Instance::start(Settings::from_env()?).await?;
 /// let names = instance
 ///     .cache::<u64, String>("names")
-///     .loader(|id: u64| async move { Ok::<_, std::io::Error>(format!("user {id}")) })
+///     .loader(|id: u64| async move { Ok(format!("user {id}")) })
 ///     .build()?;
 /// assert_eq!(names.get(&7).await?.as_deref(), Some("user 7"));
 /// instance.shutdown().await?;
@@ -44,43 +47,21 @@ const DRAIN_TICK: Duration = Duration::from_millis(5);
 /// # }
 /// ```
 #[derive(Clone)]
+#[doc(alias = "backplane")]
 pub struct Instance(Arc<Lifeline>);
 
 impl fmt::Debug for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Instance")
-            .field("settings", &self.0.core.settings)
+            .field("settings", &self.0.member().settings)
             .finish_non_exhaustive()
-    }
-}
-
-/// Held by the instance's handles and its caches. When the last one is gone, everything stops.
-pub(crate) struct Lifeline {
-    core: Arc<Core>,
-}
-
-impl Lifeline {
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.core
-    }
-}
-
-impl Drop for Lifeline {
-    fn drop(&mut self) {
-        if self.core.phase() != Phase::Closed {
-            close(&self.core);
-            let core = self.core.clone();
-            self.core
-                .runtime
-                .spawn(async move { core.bus.close(core.writes.open_anywhere()).await });
-        }
     }
 }
 
 /// What an instance is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum State {
+pub enum InstanceState {
     /// Connected, every background task runs, every lane answered its last verification, and each was
     /// verified within `max_staleness` (where the instance serves no reads, within
     /// `member_timeout / 2` and the time of a verification).
@@ -97,15 +78,27 @@ pub enum State {
 #[non_exhaustive]
 pub struct Health {
     /// In one word.
-    pub state: State,
+    pub state: InstanceState,
     /// Whether the connection to Redis is up, as far as this side can tell.
     pub connected: bool,
-    /// For each lane, how long ago it was last known that nothing had been missed; `None`: not yet.
-    /// An idle instance verifies every `member_timeout / 2` only.
+    /// The age of the last verification of each lane, in the order of the lanes; `None` before the
+    /// first one.
+    ///
+    /// It may exceed `max_staleness` while the state is `Coherent`, and no promise is broken then: an
+    /// instance that serves no reads verifies every `member_timeout / 2` only (2.5 s by default), and
+    /// its next read asks for a verification before it serves a hit. Alert on
+    /// [`state`](Self::state), not on this age.
     pub verified_age: Vec<Option<Duration>>,
-    /// Writes between their announcement and their acknowledged invalidation.
+    /// The number of writes that a peer would have to finish if this process ended now.
+    ///
+    /// A write counts from its announcement until Redis acknowledges its invalidation. One whose
+    /// commit failed, was abandoned or was dropped has an unknown outcome, and counts until its
+    /// `write_timeout` is over. One that is refused counts only while it waits for Redis.
     pub open_writes: usize,
-    /// Caches for which there are settings (`UNSTALE_CACHES__<NAME>__*`) but which nobody built.
+    /// Defaults for all caches (`UNSTALE_TTL`, say) that are set and have no effect in a cache that is
+    /// built, with the reason.
+    pub hidden_settings: Vec<HiddenSetting>,
+    /// Caches for which there are settings (`UNSTALE_CACHES__<NAME>__*`) but that are not built.
     pub unused_overrides: Vec<String>,
     /// Background tasks of the instance that have ended although it runs: one has panicked, or the
     /// runtime is gone that it was started on. The state is `Degraded` then until the end of the process.
@@ -125,16 +118,24 @@ impl Instance {
     /// listened on, `Auth` for a wrong password or missing rights, `Lanes` when the fleet uses
     /// another number of lanes.
     ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime; and if tokio's clock is paused, as by
+    /// `#[tokio::test(start_paused = true)]`: TTLs and bounds are measured by the kernel's clock, which
+    /// goes on. A test that pauses the clock starts its instances by `unstale::testing::start_on`
+    /// (feature `test-util`).
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future stops what was started.
     pub async fn start(settings: Settings) -> Result<Self, Error> {
         settings.validate()?;
+        refuse_a_paused_clock();
         let start = Start::new(settings, Clock::Kernel)?;
         match start.settings.redis_url.clone() {
-            None => start.on(LocalBus::default()).await,
+            None => start.on(LocalBus::default()).await.map(Self),
             #[cfg(feature = "redis")]
-            Some(url) => start.on_redis(url).await,
+            Some(url) => start.on_redis(url).await.map(Self),
             #[cfg(not(feature = "redis"))]
             Some(_) => Err(Error::new(
                 ErrorKind::Settings,
@@ -150,13 +151,18 @@ impl Instance {
     ///
     /// As [`start`](Self::start).
     ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start): under a paused clock, use `unstale::testing::start_on`.
+    ///
     /// # Cancel safety
     ///
     /// As [`start`](Self::start).
     pub async fn start_on(bus: &LocalBus, settings: Settings) -> Result<Self, Error> {
         settings.validate()?;
+        refuse_a_paused_clock();
         let start = Start::new(settings, Clock::Kernel)?;
-        start.on(bus.clone()).await
+        start.on(bus.clone()).await.map(Self)
     }
 
     /// As [`start_on`](Self::start_on), on tokio's clock, which tests pause and advance.
@@ -167,7 +173,7 @@ impl Instance {
     ) -> Result<Self, Error> {
         settings.validate()?;
         let start = Start::new(settings, Clock::Tokio(Moment::now()))?;
-        start.on(bus.clone()).await
+        start.on(bus.clone()).await.map(Self)
     }
 
     /// As [`start_on_tokio_clock`](Self::start_on_tokio_clock), in a fraction of the memory.
@@ -180,7 +186,7 @@ impl Instance {
         settings.validate()?;
         let mut start = Start::new(settings, Clock::Tokio(Moment::now()))?;
         start.stripes = stripes;
-        start.on(bus.clone()).await
+        start.on(bus.clone()).await.map(Self)
     }
 
     /// As [`start_small`](Self::start_small), with the id of another one: a copy of it.
@@ -193,7 +199,7 @@ impl Instance {
         settings.validate()?;
         let mut start = Start::new(settings, Clock::Tokio(Moment::now()))?;
         (start.id, start.stripes) = (id, stripes);
-        start.on(bus.clone()).await
+        start.on(bus.clone()).await.map(Self)
     }
 
     /// As [`start`](Self::start), with the id of another one: a copy of it.
@@ -206,12 +212,12 @@ impl Instance {
         settings.validate()?;
         let mut start = Start::new(settings, Clock::Kernel)?;
         start.id = id;
-        start.on_redis(url).await
+        start.on_redis(url).await.map(Self)
     }
 
     #[cfg(any(test, feature = "test-util"))]
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.0.core
+    pub(crate) fn member(&self) -> &Arc<Member> {
+        self.0.member()
     }
 
     /// Begins a cache; `name` is `[a-z][a-z0-9_]*` without `__`, unique in an instance, and the
@@ -232,27 +238,31 @@ impl Instance {
     /// The state of the connection and the lanes; cheap.
     #[must_use]
     pub fn health(&self) -> Health {
-        let core = &self.0.core;
-        let now = core.clock.now();
+        let member = self.0.member();
+        let now = member.clock.now();
         let age = |at: u64| (at > 0).then(|| Duration::from_nanos(now.saturating_sub(at)));
-        let built = core.targets();
-        let unused = core.settings.caches.keys();
+        let built = member.caches.all();
+        let unused = member.settings.caches.keys();
         let unused = unused.filter(|name| !built.iter().any(|cache| cache.name() == name.as_str()));
         Health {
-            state: match core.phase() {
-                Phase::Closed => State::Closed,
-                _ if core.coherent() => State::Coherent,
-                _ => State::Degraded,
+            state: match member.phase() {
+                Phase::Closed => InstanceState::Closed,
+                _ if member.coherent() => InstanceState::Coherent,
+                _ => InstanceState::Degraded,
             },
-            connected: core.bus.connected(),
-            verified_age: core
+            connected: member.bus.connected(),
+            verified_age: member
                 .stamps
                 .lanes()
                 .map(|lane| age(lane.verified_at()))
                 .collect(),
-            open_writes: core.writes.len(),
+            open_writes: member.writes.len(),
+            hidden_settings: built
+                .iter()
+                .flat_map(|cache| cache.hidden_settings().iter().cloned())
+                .collect(),
             unused_overrides: unused.cloned().collect(),
-            ended_tasks: core.tasks.ended(),
+            ended_tasks: member.tasks.ended(),
         }
     }
 
@@ -261,11 +271,11 @@ impl Instance {
     #[cfg(feature = "prometheus")]
     #[must_use]
     pub fn metrics_text(&self) -> String {
-        keeper::measure(&self.0.core);
-        self.0.core.metrics.text()
+        keeper::measure(self.0.member());
+        self.0.member().metrics.text()
     }
 
-    /// Publishes what is queued (at most 5 s), says goodbye and stops. Idempotent.
+    /// Publishes what is queued (at most 5 s), leaves the fleet and stops. Idempotent.
     ///
     /// Afterwards reads go to the loader and are not stored, and writes and invalidations fail
     /// with `Closed`.
@@ -279,8 +289,8 @@ impl Instance {
     ///
     /// Dropped on the way, the instance stays half shut down; call it again.
     pub async fn shutdown(&self) -> Result<(), Error> {
-        let core = &self.0.core;
-        core.phase.send_if_modified(|phase| {
+        let member = self.0.member();
+        member.phase.send_if_modified(|phase| {
             let running = *phase == Phase::Running;
             if running {
                 *phase = Phase::Draining;
@@ -289,13 +299,13 @@ impl Instance {
         });
         let deadline = Moment::now() + DRAIN;
         let drained = timeout_at(deadline, async {
-            while !core.lanes.iter().all(|lane| lane.idle()) {
+            while !member.lanes.iter().all(|lane| lane.idle()) {
                 sleep(DRAIN_TICK).await;
             }
         });
         let drained = drained.await.is_ok();
-        close(core);
-        core.bus.close(core.writes.open_anywhere()).await;
+        close(member);
+        member.bus.close(member.writes.open_anywhere()).await;
         if drained {
             return Ok(());
         }
@@ -306,39 +316,11 @@ impl Instance {
     }
 }
 
-/// Fails what still waits and makes every entry a miss: nobody would invalidate it any more.
-fn close(core: &Core) {
-    core.tasks.close();
-    core.phase.send_replace(Phase::Closed);
-    for (lane, out) in (0..).zip(&core.lanes) {
-        let waiting = out.outbox().close();
-        waiting.answer(&Err(Error::closed()));
-        core.stamps.fence(lane);
-    }
-    core.metrics.close();
-}
-
-impl OutLane {
-    /// Nothing waits and nothing is in flight.
-    fn idle(&self) -> bool {
-        self.outbox().is_empty() && !self.in_flight.load(Relaxed)
-    }
-}
-
-impl Core {
-    pub(crate) fn note_unused_overrides(&self) {
-        let built: Vec<u32> = self.caches.lock().keys().copied().collect();
-        let id = |name: &String| crate::key::cache_id(name);
-        for name in self
-            .settings
-            .caches
-            .keys()
-            .filter(|name| !built.contains(&id(name)))
-        {
-            tracing::warn!(
-                cache = %name,
-                "there are settings for a cache that nobody has built: is its name misspelt?"
-            );
-        }
-    }
+/// Panics in a test that pauses tokio's clock, where entries would never expire.
+fn refuse_a_paused_clock() {
+    assert!(
+        !tokio_stands_still(),
+        "tokio's clock is paused, but this instance measures TTLs and bounds by the kernel's clock: \
+         in a test with a paused clock, start it by `unstale::testing::start_on` (feature `test-util`)"
+    );
 }

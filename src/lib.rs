@@ -13,11 +13,11 @@
 //!   server, it is a fleet of one.
 //! - [`Cache`]: one per kind of value, built with a loader. [`Cache::get`] reads,
 //!   [`Cache::write`] commits and invalidates even if the process dies in between,
-//!   [`Cache::invalidate`] drops what somebody else has committed. There is no `insert`.
+//!   [`Cache::invalidate`] drops what another program has committed. There is no `insert`.
 //! - [`Loaded`]: what a loader returns when a value has its own TTL, or tags.
-//! - `Shared` (feature `shared`): entries that live in Redis as well.
+//! - `SharedTier` (feature `shared`): entries that live in Redis as well.
 //! - [`Batch`]: keys, tags and caches of one transaction.
-//! - [`Key`]: implement it for keys of your own.
+//! - [`Key`]: derive it (feature `derive`), or implement it, for keys of your own.
 //! - [`Error`] and [`WriteError`]: what can go wrong, and what then holds.
 //! - [`metrics`]: every series, for dashboards and for a Prometheus recorder of your own.
 //!
@@ -31,7 +31,7 @@
 //! let instance = Instance::start(Settings::from_env()?).await?;
 //! let prices = instance
 //!     .cache::<String, u64>("prices")
-//!     .loader(|sku: String| async move { Ok::<_, std::io::Error>(sku.len() as u64) })
+//!     .loader(|sku: String| async move { Ok(sku.len() as u64) })
 //!     .build()?;
 //!
 //! assert_eq!(prices.get("sku-1").await?, Some(5));
@@ -51,58 +51,76 @@
 //! | `redis` | yes | the Redis bus; without it instances share events inside one process only |
 //! | `tls` | yes | `rediss://` with rustls and ring |
 //! | `prometheus` | yes | a Prometheus recorder and listener of the crate's own |
-//! | `shared` | no | the shared tier: entries that are dear to load live in Redis as well |
+//! | `shared` | no | the shared tier: entries that are expensive to load live in Redis as well |
+//! | `derive` | no | `#[derive(Key)]` |
 //! | `uuid` | no | UUIDs as keys |
 //! | `test-util` | no | `unstale::testing`: a bus that can cut, lose and delay, and tokio's paused clock |
 //! | `cli` | no | the program `unstale` |
 
-mod batch;
+// On docs.rs every item says which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod backoff;
 mod bus;
 mod cache;
+mod coherence;
 mod contain;
-mod core;
 mod error;
 mod event;
-mod flight;
-mod follower;
 mod identity;
 mod instance;
+#[cfg(any(test, feature = "test-util"))]
+#[doc(hidden)]
+pub mod internals;
 mod key;
-mod link;
 mod loader;
 mod lock;
 mod log;
 pub mod metrics;
+mod mutants;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod operate;
-mod outbox;
 #[cfg(test)]
 mod protocol;
 mod settings;
-#[cfg(feature = "shared")]
-mod shared;
 mod store;
 mod sync;
 mod tasks;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
+#[cfg(feature = "shared")]
+mod tier;
 mod time;
+mod url;
 mod window;
-mod without;
-mod writes;
 
-pub use batch::Batch;
 pub use bus::local::LocalBus;
-pub use cache::{Cache, CacheBuilder, Lookup, Outcome, Stats};
-pub use error::{BoxError, Error, ErrorKind, WriteError};
-pub use instance::{Health, Instance, State};
-pub use key::{Key, KeyRef, KeyWriter, MAX_KEY_BYTES};
+pub use cache::Cache;
+pub use cache::builder::CacheBuilder;
+pub use cache::lookup::{Lookup, Outcome, Preload, Stats};
+pub use error::write::WriteError;
+pub use error::{BoxError, Error, ErrorKind};
+pub use instance::batch::Batch;
+pub use instance::{Health, Instance, InstanceState};
+pub use key::Key;
+pub use key::encoder::{KeyEncoder, MAX_KEY_BYTES};
+pub use key::reference::KeyRef;
 pub use loader::{Loaded, MAX_TAGS};
-pub use settings::{CacheSettings, Setting, Settings, WritePolicy};
+pub use settings::{
+    CacheSettings, HiddenSetting, RefreshAhead, SettingInfo, SettingScope, Settings, Switch,
+    WritePolicy,
+};
+#[cfg(feature = "derive")]
+pub use unstale_derive::Key;
 
 #[cfg(feature = "shared")]
-pub use shared::Shared;
+pub use tier::SharedTier;
+
+/// What the code of the derive calls; not part of the API.
+#[cfg(feature = "derive")]
+#[doc(hidden)]
+pub use key::derived as __derived;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -10,7 +10,8 @@ pub const MAX_TAGS: usize = 8;
 
 /// What a loader returns when it knows more than the value: its own TTL, or tags.
 ///
-/// Loaders may also return `V` or `Option<V>`, which convert into this.
+/// Loaders may also return `V` or `Option<V>`, which convert into this. Their error is a
+/// [`BoxError`], which `?` makes of any error.
 ///
 /// # Examples
 ///
@@ -54,11 +55,43 @@ impl<V> Loaded<V> {
         self
     }
 
-    /// Adds a tag, for `invalidate_tag`; at most [`MAX_TAGS`] an entry, more fail the load.
+    /// Adds a tag, for `invalidate_tag`.
+    ///
+    /// At most [`MAX_TAGS`] an entry: more fail the load. So does an empty tag, which every entry
+    /// whose row lacks the column would share.
     #[must_use]
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
         self
+    }
+
+    /// Adds every tag of an iterator: a list of them, or an `Option` for a tag that only some rows
+    /// have. Limits as for [`tag`](Self::tag).
+    ///
+    /// ```
+    /// # use unstale::Loaded;
+    /// let supplier: Option<u64> = None; // of the row
+    /// let product = Loaded::new("lamp".to_owned())
+    ///     .tags(supplier.map(|id| format!("supplier-{id}")))
+    ///     .tags(["products", "lamps"]);
+    /// # let _ = product;
+    /// ```
+    #[must_use]
+    pub fn tags(mut self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.tags.extend(tags.into_iter().map(Into::into));
+        self
+    }
+
+    /// Returns what is wrong with the tags, if anything.
+    pub(crate) fn wrong_tags(&self) -> Option<String> {
+        let count = self.tags.len();
+        if count > MAX_TAGS {
+            return Some(format!("{count} tags; an entry has at most {MAX_TAGS}"));
+        }
+        let empty = self.tags.iter().any(String::is_empty);
+        empty.then(|| {
+            "an empty tag; where a row has none, add none (`tags` takes an `Option`)".to_owned()
+        })
     }
 }
 

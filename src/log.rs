@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 const INTERVAL: u64 = 10_000_000_000;
 
 /// Lets a line through every 10 s and counts the others. One per call site; all lines about a Redis
-/// that is away or slow share one, because they have one cause: whoever is first says it.
+/// that is away or slow share one, because they have one cause: the first says it.
 ///
 /// ```text
 /// if let Some(suppressed) = self.lost.allow(clock.now()) {

@@ -76,9 +76,9 @@ fn hex(text: &str) -> u64 {
 fn bounds_are_those_of_the_code() {
     for vector in vectors("bounds") {
         let bound = match vector.text("what") {
-            "bytes of an event" => crate::bus::MAX_PAYLOAD,
-            "bytes of a key's parts" => crate::key::MAX_KEY_BYTES,
-            "keys in an event" => crate::outbox::GROUP_KEYS,
+            "bytes of an event" => crate::event::MAX_PAYLOAD,
+            "bytes of a key's parts" => crate::key::encoder::MAX_KEY_BYTES,
+            "keys in an event" => crate::coherence::outbox::GROUP_KEYS,
             other => unreachable!("{other}"),
         };
         assert_eq!(vector.number::<usize>("most"), bound, "{vector:?}");

@@ -3,119 +3,50 @@
 //! It does no I/O and never awaits. Whatever invalidates, a write of this process or an event of a
 //! peer, ends here.
 
+mod drops;
 pub(crate) mod entry;
+mod eviction;
+mod fallback;
 mod ghosts;
 mod known;
 mod leaving;
+pub(crate) mod outcome;
 pub(crate) mod packed;
 pub(crate) mod reaper;
 pub(crate) mod refresh;
 pub(crate) mod stamps;
 
-use std::borrow::Borrow;
 use std::convert::Infallible;
 use std::fmt;
-use std::mem::needs_drop;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quick_cache::sync::{Cache, EntryAction, EntryResult};
-use quick_cache::{OptionsBuilder, Weighter};
+use quick_cache::sync::{EntryAction, EntryResult};
 
-use crate::contain::Contain;
+use crate::key::reference::KeyRef;
 use crate::metrics::{CacheMetrics, Miss};
-use crate::store::entry::{ByHash, ByKey, Entry, Identity, Meta, Stored, Tags, Verdict, judge};
+use crate::mutants::{Mechanism, without};
+use crate::store::entry::{ByHash, ByKey, Entry, Meta, Stored, Tags, Verdict, judge};
+use crate::store::eviction::{Entries, Weigh, build};
 use crate::store::ghosts::{Ghosts, Gone};
 use crate::store::known::Known;
-use crate::store::leaving::{Hook, Leaving, free};
-use crate::store::refresh::Refresh;
-use crate::store::stamps::{Lane, Stamp, Stamps};
+use crate::store::leaving::{EvictionState, Leaving};
+pub(crate) use crate::store::outcome::{Found, Insertion, NotServed, StoreOptions};
+use crate::store::packed::Packed;
+use crate::store::stamps::{Freshness, Stamp, Stamps};
 use crate::sync::{AtomicBool, AtomicU64, Ordering::*};
-use crate::time::{Clock, Nanos};
-use crate::without::{Mechanism, without};
-
-/// Entries a shard holds at most, so that a sweep never blocks a shard's readers for longer than
-/// about 0.2 ms (50 ns an entry).
-const SHARD_ENTRIES: usize = 4_096;
-
-/// Fewest entries a shard is made for: quick_cache bounds weight by shard, and small shards evict
-/// long before the cache is full.
-const MIN_SHARD_ENTRIES: usize = 256;
-
-/// Weight of a full store when bytes are bounded as well as entries.
-const FULL: u64 = 1 << 40;
+use crate::time::Nanos;
 
 /// "Does not exist" may take this part of the capacity, and of the bytes where those are bounded, so that
 /// requests for unknown keys cannot push out what exists.
 const ABSENT_SHARE: usize = 10;
 
-/// What a store needs to know of its cache.
-#[derive(Clone, Debug)]
-pub(crate) struct StoreOptions {
-    pub(crate) cache: u32,
-    pub(crate) capacity: usize,
-    pub(crate) max_bytes: Option<u64>,
-    pub(crate) max_staleness: Option<Nanos>,
-    /// From when on a hit asks for a reload.
-    pub(crate) refresh: Option<Refresh>,
-    /// Loads of unknown keys are limited: remember which keys are known.
-    pub(crate) remember_known: bool,
-    pub(crate) clock: Clock,
-    /// Runs what belongs to the user.
-    pub(crate) contain: Arc<Contain>,
-}
-
-/// How a lookup ended.
-pub(crate) enum Found<V> {
-    Value {
-        value: V,
-        age: Nanos,
-        refresh: bool,
-    },
-    Absent {
-        age: Nanos,
-    },
-    /// There is an entry, but nobody has vouched for its lane lately.
-    Unverified,
-    /// It is past its TTL, by so much; whoever answers the read observes that, once.
-    Expired {
-        overage: Nanos,
-    },
-    Missing(Miss),
-}
-
-/// What may stand in for a load that failed.
-pub(crate) enum PastTtl<V> {
-    Value {
-        value: V,
-        tags: Tags,
-        age: Nanos,
-        /// It reflects everything published before.
-        vouched_at: Nanos,
-    },
-    /// There is an entry, but nobody has vouched for its lane lately.
-    Unverified,
-    Nothing,
-}
-
-/// How an insert ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Insertion {
-    Stored,
-    /// An invalidation at this stamp came after the load began.
-    Discarded(Stamp),
-    /// Larger than a shard of the store may hold.
-    Oversized,
-    /// Another load of the key is being stored at this very moment.
-    Busy,
-}
-
 pub(crate) struct Store<K, V> {
-    values: Cache<Stored<K>, Entry<V>, Weigh, Identity, Hook>,
+    values: Entries<K, V>,
     /// Known not to exist, apart so that they have a bound of their own.
-    absences: Cache<Stored<K>, Entry<()>, Weigh, Identity, Hook>,
+    absences: Entries<K, ()>,
     has_absences: AtomicBool,
-    /// Keys that have been seen to exist, where somebody asks.
+    /// Keys that have been seen to exist, if an option asks for them.
     known: Option<Known>,
     /// No entry expires before this time; lets the reaper sleep.
     next_expiry: AtomicU64,
@@ -123,18 +54,10 @@ pub(crate) struct Store<K, V> {
     stamps: Arc<Stamps>,
     /// When the whole cache was last invalidated.
     stamp: AtomicU64,
-    shared: Arc<Shared>,
+    evicted: Arc<EvictionState>,
     options: StoreOptions,
     /// Empties the store at its end; a function of a type that does not name the bounds.
     empty: fn(&Self),
-}
-
-/// What eviction, which runs inside quick_cache, shares with the store.
-struct Shared {
-    ghosts: Ghosts,
-    bytes: AtomicU64,
-    metrics: Arc<CacheMetrics>,
-    clock: Clock,
 }
 
 impl<K, V> fmt::Debug for Store<K, V> {
@@ -158,7 +81,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         stamps: Arc<Stamps>,
         metrics: Arc<CacheMetrics>,
     ) -> Self {
-        let shared = Arc::new(Shared {
+        let evicted = Arc::new(EvictionState {
             ghosts: Ghosts::new(options.capacity),
             bytes: AtomicU64::new(0),
             metrics,
@@ -173,13 +96,13 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
                 .map(|bytes| bytes - absent_bytes.unwrap_or(0)),
         };
         Self {
-            values: build(weigh.clone(), &shared),
+            values: build(weigh.clone(), &evicted),
             absences: build(
                 Weigh {
                     capacity: absent,
                     max_bytes: absent_bytes,
                 },
-                &shared,
+                &evicted,
             ),
             has_absences: AtomicBool::new(false),
             known: options.remember_known.then(|| Known::new(options.capacity)),
@@ -187,7 +110,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             weigh,
             stamps,
             stamp: AtomicU64::new(0),
-            shared,
+            evicted,
             options,
             empty: Self::empty,
         }
@@ -197,79 +120,85 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     ///
     /// The order matters: the verification first, then the entry, the stamps, the clock.
     /// 1: a lookup reads `verified_at`; 2: an event is applied and its lane verified; 3: the lookup
-    /// finds the entry gone. Read the other way round, an entry fetched before 2 would be vouched
+    /// finds the entry gone. Read the other way round, an entry fetched before 2 would be proven fresh
     /// for by a verification that came after it.
     #[inline(always)]
-    pub(crate) fn lookup<Q>(&self, hash: u64, key: &Q) -> Found<V>
+    pub(crate) fn lookup<Q>(&self, hash: u64, key: &Q) -> Result<Found<V>, NotServed>
     where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
+        Q: KeyRef<K> + ?Sized,
     {
         let lane = self.stamps.lane(hash);
         let verified_at = lane.verified_at();
         let by_key = ByKey { hash, key };
         if let Some(Entry { value, meta }) = self.values.get(&by_key) {
-            if self.stamped(lane, &meta) {
-                return Found::Missing(self.why_stamped(hash, &meta));
+            // The tags end before the ways part: dropped on each way out, they would join the ways again,
+            // and the answer would be written to memory only to be told apart a second time.
+            let Meta { packed, tags } = meta;
+            let stamped = self.stamped(lane, packed.token(), &tags);
+            drop(tags);
+            if stamped {
+                return Err(NotServed::Missing(self.why_stamped(hash, packed.token())));
             }
             let now = self.options.clock.now();
-            return match self.judge(&meta, verified_at, now) {
-                Verdict::Fresh => Found::Value {
-                    value,
-                    age: now.saturating_sub(meta.loaded_at()),
-                    refresh: self.due_for_refresh(&meta, now),
-                },
-                Verdict::Expired => Found::Expired {
-                    overage: now.saturating_sub(meta.expires_at()),
-                },
-                Verdict::Unverified => Found::Unverified,
+            return match self.judge(packed, verified_at, now) {
+                Verdict::Fresh => Ok(Found {
+                    value: Some(value),
+                    age: now.saturating_sub(packed.loaded_at()),
+                    refresh: self.due_for_refresh(packed, now),
+                }),
+                Verdict::Expired => Err(NotServed::Expired {
+                    overage: now.saturating_sub(packed.expires_at()),
+                }),
+                Verdict::Unverified => Err(NotServed::Unverified),
             };
         }
         if self.has_absences.load(Relaxed)
             && let Some(Entry { meta, .. }) = self.absences.get(&by_key)
         {
-            return self.lookup_absent(hash, &meta, verified_at);
+            return Ok(Found {
+                value: None,
+                age: self.absent_for(hash, &meta, verified_at)?,
+                refresh: false,
+            });
         }
-        self.gone(hash)
+        Err(self.gone(hash))
     }
 
-    fn lookup_absent(&self, hash: u64, meta: &Meta, verified_at: Nanos) -> Found<V> {
-        if self.stamped(self.stamps.lane(hash), meta) {
-            return Found::Missing(self.why_stamped(hash, meta));
+    /// The age of a remembered absence, if that may be served.
+    fn absent_for(&self, hash: u64, meta: &Meta, verified_at: Nanos) -> Result<Nanos, NotServed> {
+        let token = meta.token();
+        if self.stamped(self.stamps.lane(hash), token, &meta.tags) {
+            return Err(NotServed::Missing(self.why_stamped(hash, token)));
         }
         let now = self.options.clock.now();
-        match self.judge(meta, verified_at, now) {
-            Verdict::Fresh => Found::Absent {
-                age: now.saturating_sub(meta.loaded_at()),
-            },
-            Verdict::Expired => Found::Missing(Miss::Negative),
-            Verdict::Unverified => Found::Unverified,
+        match self.judge(meta.packed, verified_at, now) {
+            Verdict::Fresh => Ok(now.saturating_sub(meta.loaded_at())),
+            Verdict::Expired => Err(NotServed::Missing(Miss::Negative)),
+            Verdict::Unverified => Err(NotServed::Unverified),
         }
     }
 
     #[inline]
-    fn judge(&self, meta: &Meta, verified_at: Nanos, now: Nanos) -> Verdict {
-        let vouched_for = meta.loaded_at().max(verified_at);
-        judge(
-            meta.expires_at(),
-            vouched_for,
-            self.options.max_staleness,
-            now,
-        )
+    fn judge(&self, packed: Packed, verified_at: Nanos, now: Nanos) -> Verdict {
+        let fresh_as_of = packed.loaded_at().max(verified_at);
+        let expired = packed.expired(now);
+        judge(expired, fresh_as_of, self.options.max_staleness, now)
     }
 
     /// Whether its tags, cache or lane were invalidated after its load began. (Its key was not, or
     /// it would have been removed.)
     #[inline]
-    fn stamped(&self, lane: &Lane, meta: &Meta) -> bool {
-        self.stamps.fenced(lane) > meta.token()
-            || self.stamp.load(Acquire) > meta.token()
-            || self.stamps.newest_tag(self.options.cache, meta.tags()) > meta.token()
+    fn stamped(&self, lane: &Freshness, token: Stamp, tags: &Tags) -> bool {
+        self.stamps.fenced(lane) > token
+            || self.stamp.load(Acquire) > token
+            || tags
+                .as_ref()
+                .is_some_and(|tags| self.newest_tag(tags) > token)
     }
 
     #[cold]
-    fn why_stamped(&self, hash: u64, meta: &Meta) -> Miss {
-        if self.stamps.fenced(self.stamps.lane(hash)) > meta.token() {
+    fn why_stamped(&self, hash: u64, token: Stamp) -> Miss {
+        if self.stamps.fenced(self.stamps.lane(hash)) > token {
             Miss::Fenced
         } else {
             Miss::Invalidated
@@ -277,30 +206,30 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     }
 
     #[cold]
-    fn gone(&self, hash: u64) -> Found<V> {
-        let Some((why, at)) = self.shared.ghosts.take(hash) else {
-            return Found::Missing(Miss::Cold);
+    fn gone(&self, hash: u64) -> NotServed {
+        let Some((why, at)) = self.evicted.ghosts.take(hash) else {
+            return NotServed::Missing(Miss::Cold);
         };
         match why {
-            Gone::Expired => Found::Expired {
+            Gone::Expired => NotServed::Expired {
                 overage: self.options.clock.now().saturating_sub(at),
             },
-            Gone::Invalidated => Found::Missing(Miss::Invalidated),
-            Gone::Evicted => Found::Missing(Miss::Evicted),
-            Gone::Fenced => Found::Missing(Miss::Fenced),
-            Gone::Negative => Found::Missing(Miss::Negative),
+            Gone::Invalidated => NotServed::Missing(Miss::Invalidated),
+            Gone::Evicted => NotServed::Missing(Miss::Evicted),
+            Gone::Fenced => NotServed::Missing(Miss::Fenced),
+            Gone::Negative => NotServed::Missing(Miss::Negative),
         }
     }
 
     #[inline]
-    fn due_for_refresh(&self, meta: &Meta, now: Nanos) -> bool {
+    fn due_for_refresh(&self, packed: Packed, now: Nanos) -> bool {
         let refresh = self.options.refresh.as_ref();
-        refresh.is_some_and(|refresh| refresh.is_due(meta.loaded_at(), meta.expires_at(), now))
+        refresh.is_some_and(|refresh| refresh.is_due(packed.loaded_at(), packed.expires_at(), now))
     }
 
-    /// Whether the promise lets what was true at `vouched_for` be served at `now`.
-    pub(crate) fn vouches(&self, vouched_for: Nanos, now: Nanos) -> bool {
-        let age = now.saturating_sub(vouched_for);
+    /// Whether the promise lets what was true at `fresh_as_of` be served at `now`.
+    pub(crate) fn is_fresh(&self, fresh_as_of: Nanos, now: Nanos) -> bool {
+        let age = now.saturating_sub(fresh_as_of);
         self.options.max_staleness.is_none_or(|bound| age <= bound)
     }
 
@@ -361,7 +290,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
                 self.has_absences.store(true, SeqCst);
                 self.take(&self.values, stored.hash);
                 let inserted = self.place(&self.absences, stored, Entry { value: (), meta });
-                // Not if it was discarded: whoever invalidated the key meanwhile may have made it.
+                // Not if it was discarded: the writer that invalidated the key meanwhile may have made it.
                 if let (Some(known), Insertion::Stored) = (&self.known, inserted) {
                     known.forget(stored.hash);
                 }
@@ -374,7 +303,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     /// and drops what makes way when no lock is held.
     fn place<T: Clone>(
         &self,
-        cache: &Cache<Stored<K>, Entry<T>, Weigh, Identity, Hook>,
+        cache: &Entries<K, T>,
         stored: &Stored<K>,
         entry: Entry<T>,
     ) -> Insertion {
@@ -390,7 +319,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
                 leaving.add(stored, entry);
             }
             if counted {
-                self.shared.bytes.fetch_sub(packed.bytes(), Relaxed);
+                self.evicted.bytes.fetch_sub(packed.bytes(), Relaxed);
             }
             Insertion::Busy
         });
@@ -400,7 +329,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
 
     fn put<T: Clone>(
         &self,
-        cache: &Cache<Stored<K>, Entry<T>, Weigh, Identity, Hook>,
+        cache: &Entries<K, T>,
         stored: &Stored<K>,
         entry: Entry<T>,
         leaving: &mut Leaving<K, T>,
@@ -440,7 +369,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         }
         // Counted first: an eviction that takes it out again at once must find it counted.
         let bytes = entry.meta.bytes();
-        self.shared.bytes.fetch_add(bytes, Relaxed);
+        self.evicted.bytes.fetch_add(bytes, Relaxed);
         *counted = true;
         match guard.insert_with_lifecycle(entry, leaving) {
             Ok(()) => Insertion::Stored,
@@ -461,190 +390,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         weight <= self.values.shard_capacity() / 10 * 9 || weight <= 1
     }
 
-    /// An entry that is past its TTL but nothing else: what may be served when its loader fails.
-    pub(crate) fn past_ttl<Q>(&self, hash: u64, key: &Q, window: Nanos) -> PastTtl<V>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
-        let lane = self.stamps.lane(hash);
-        let verified_at = lane.verified_at();
-        let Some(Entry { value, meta }) = self.values.peek(&ByKey { hash, key }) else {
-            return PastTtl::Nothing;
-        };
-        if meta.hard_ttl() || self.stamped(lane, &meta) {
-            return PastTtl::Nothing;
-        }
-        let now = self.options.clock.now();
-        let expires_at = meta.expires_at().saturating_add(window);
-        let vouched_for = meta.loaded_at().max(verified_at);
-        match judge(expires_at, vouched_for, self.options.max_staleness, now) {
-            Verdict::Fresh => PastTtl::Value {
-                value,
-                age: now.saturating_sub(meta.loaded_at()),
-                vouched_at: vouched_for,
-                tags: meta.tags,
-            },
-            Verdict::Unverified => PastTtl::Unverified,
-            Verdict::Expired => PastTtl::Nothing,
-        }
-    }
-
-    /// Whether anything in memory says that the key exists, or did: an entry, though it may not be
-    /// served; a value that was loaded once; or an invalidation, which whoever creates it sends.
-    pub(crate) fn is_known<Q>(&self, hash: u64, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
-        let remembered = self.known.as_ref().is_none_or(|known| known.has(hash));
-        remembered || self.values.peek(&ByKey { hash, key }).is_some()
-    }
-
-    /// Drops a key that somebody wrote; whether there was an entry.
-    pub(crate) fn invalidate_key(&self, hash: u64) -> bool {
-        if let Some(known) = &self.known {
-            known.put(hash);
-        }
-        self.drop_key(hash)
-    }
-
-    /// Drops a key, its load in flight included; whether there was an entry.
-    pub(crate) fn drop_key(&self, hash: u64) -> bool {
-        let now = self.stamps.tick();
-        self.stamps
-            .key(self.options.cache, hash)
-            .fetch_max(now, SeqCst);
-        let dropped = self.drop_hash(hash);
-        if dropped {
-            self.shared.ghosts.put(hash, Gone::Invalidated, 0);
-        }
-        dropped
-    }
-
-    /// 1: an insert of an absence sets `has_absences`, then checks the stamp; 2: an invalidation
-    /// raises the stamp, then reads `has_absences`. All four are SeqCst, so one of the two sees
-    /// the other.
-    fn drop_hash(&self, hash: u64) -> bool {
-        let value = self.take(&self.values, hash);
-        let absence = self.has_absences.load(SeqCst) && self.take(&self.absences, hash);
-        value || absence
-    }
-
-    /// Takes a hash out, and drops what it held when no lock is held; whether there was an entry.
-    fn take<T: Clone>(
-        &self,
-        cache: &Cache<Stored<K>, Entry<T>, Weigh, Identity, Hook>,
-        hash: u64,
-    ) -> bool {
-        let contain = &self.options.contain;
-        // A placeholder's key is dropped in there.
-        let taken = contain.run("the drop of a key", || cache.remove(&ByHash(hash)));
-        let Some((stored, entry)) = taken.flatten() else {
-            return false;
-        };
-        self.subtract(&entry.meta);
-        free(contain, stored, entry);
-        true
-    }
-
-    /// Hands out entry by entry, so that a drop that panics keeps no other one from its own.
-    fn empty(&self) {
-        if needs_drop::<K>() || needs_drop::<V>() {
-            for (stored, entry) in self.values.drain() {
-                free(&self.options.contain, stored, entry);
-            }
-            for (stored, entry) in self.absences.drain() {
-                free(&self.options.contain, stored, entry);
-            }
-        }
-    }
-
-    /// Drops every entry with this tag, in O(1); they leave memory when met or reaped.
-    pub(crate) fn invalidate_tag(&self, tag: u64) {
-        let now = self.stamps.tick();
-        self.stamps
-            .tag(self.options.cache, tag)
-            .fetch_max(now, SeqCst);
-    }
-
-    /// Drops every entry, in O(1); they leave memory when met or reaped.
-    pub(crate) fn invalidate_all(&self) {
-        let now = self.stamps.tick();
-        self.stamp.fetch_max(now, SeqCst);
-    }
-
-    /// Nothing is stored from now on.
-    pub(crate) fn retire(&self) {
-        self.stamp.fetch_max(Stamp::MAX, SeqCst);
-    }
-
-    /// Entries held, those no longer served included.
-    pub(crate) fn len(&self) -> usize {
-        self.values.len() + self.absences.len()
-    }
-
-    /// Bytes held, as the weigher says. After a panic of the user's code an entry may have been taken
-    /// off twice.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.shared.bytes.load(Relaxed).cast_signed().max(0) as u64
-    }
-
-    fn subtract(&self, meta: &Meta) {
-        self.shared.bytes.fetch_sub(meta.bytes(), Relaxed);
-    }
-}
-
-fn build<K: Eq, T: Clone>(
-    weigh: Weigh,
-    shared: &Arc<Shared>,
-) -> Cache<Stored<K>, Entry<T>, Weigh, Identity, Hook> {
-    let cores = std::thread::available_parallelism().map_or(4, usize::from);
-    let wanted = (cores * 4)
-        .next_power_of_two()
-        .max(weigh.capacity / SHARD_ENTRIES);
-    let most = (weigh.capacity / MIN_SHARD_ENTRIES).max(1);
-    let mut options = OptionsBuilder::new();
-    options
-        .shards(wanted.min(most).next_power_of_two().min(1_024))
-        .estimated_items_capacity(weigh.capacity)
-        .weight_capacity(weigh.full());
-    let options = options
-        .build()
-        .expect("every option that has no default is set");
-    Cache::with_options(options, weigh, Identity, Hook(shared.clone()))
-}
-
-/// Bounds entries and bytes by one weight: whichever of the two takes more of its bound.
-#[derive(Clone, Debug)]
-struct Weigh {
-    capacity: usize,
-    max_bytes: Option<u64>,
-}
-
-impl Weigh {
-    fn full(&self) -> u64 {
-        if self.max_bytes.is_some() {
-            FULL
-        } else {
-            self.capacity as u64
-        }
-    }
-
-    fn of(&self, meta: &Meta) -> u64 {
-        let Some(max_bytes) = self.max_bytes else {
-            return 1;
-        };
-        let by_count = FULL / self.capacity as u64;
-        let by_bytes = u128::from(meta.bytes()) * u128::from(FULL) / u128::from(max_bytes.max(1));
-        by_count
-            .max(u64::try_from(by_bytes).unwrap_or(FULL))
-            .clamp(1, FULL)
-    }
-}
-
-impl<K, T> Weighter<Stored<K>, Entry<T>> for Weigh {
-    fn weight(&self, _: &Stored<K>, entry: &Entry<T>) -> u64 {
-        self.of(&entry.meta)
+    pub(super) fn subtract(&self, meta: &Meta) {
+        self.evicted.bytes.fetch_sub(meta.bytes(), Relaxed);
     }
 }

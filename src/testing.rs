@@ -23,6 +23,33 @@
 //!
 //! What a fleet built on this crate must do under each of them is bounded by `max_staleness`: no
 //! fault here can make an instance serve an entry that is older after its invalidation.
+//!
+//! **The bound is inclusive.** At `max_staleness` exactly a hit may still be served, one nanosecond
+//! later it is not. On a paused clock a sleep of `max_staleness` ends at exactly that time, so a test
+//! that expects the new value sleeps a millisecond more:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use tokio::time::sleep;
+//! use unstale::{LocalBus, Outcome, Settings, testing};
+//!
+//! let bus = LocalBus::default();
+//! let instance = testing::start_on(&bus, Settings::default()).await?;
+//! let lengths = instance
+//!     .cache::<String, usize>("lengths")
+//!     .loader(|key: String| async move { Ok(key.len()) })
+//!     .build()?;
+//! lengths.get("four").await?;
+//! bus.faults(0).cut();
+//! sleep(Duration::from_secs(2)).await; // `max_staleness`
+//! assert_eq!(lengths.lookup("four").await?.outcome, Outcome::Hit);
+//! sleep(Duration::from_millis(1)).await;
+//! assert_eq!(lengths.lookup("four").await?.outcome, Outcome::Miss);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,19 +59,12 @@ use bytes::Bytes;
 use crate::bus::local::faults::{Next, Order};
 use crate::bus::local::lane::Lane;
 use crate::bus::local::server::Server;
-#[doc(hidden)]
-pub use crate::without::{Mechanism, Without};
 use crate::{Error, Instance, LocalBus, Settings};
-#[doc(hidden)]
-pub use payload::{check_payload, reads_payload};
 
-#[doc(hidden)]
-pub mod inside;
-mod payload;
 #[cfg(test)]
 mod tests;
 
-/// As [`Instance::start_on`], on tokio's clock: under `#[tokio::test(start_paused = true)]` TTLs and
+/// Starts an instance as [`Instance::start_on`] does, on tokio's clock: under `#[tokio::test(start_paused = true)]` TTLs and
 /// staleness bounds pass when the test says so (`tokio::time::advance`, or a sleep, which takes no
 /// time).
 ///
@@ -92,7 +112,7 @@ impl LocalBus {
     /// Lets the next instance that is started find the bus silent, as by [`Faults::silence`]: it starts
     /// degraded.
     pub fn silence_next(&self) {
-        self.silence_next_link();
+        self.silence_next_connection();
     }
 
     /// How many instances were started on this bus so far.
@@ -189,22 +209,22 @@ impl LocalBus {
         self.rejoin();
     }
 
-    /// Deletes the shared tier: values, claims and the record of invalidations.
-    pub fn drop_shared(&self) {
-        self.with_servers(Server::drop_shared);
+    /// Deletes the shared tier: values, claims and the history of invalidations.
+    pub fn drop_tier(&self) {
+        self.with_servers(Server::drop_tier);
     }
 
-    /// Deletes the shared tier's record of invalidations, but not its values.
-    pub fn drop_shared_record(&self) {
-        self.with_servers(|server| server.drop_part_of_shared(true));
+    /// Deletes the shared tier's history of invalidations, but not its values.
+    pub fn drop_tier_history(&self) {
+        self.with_servers(Server::drop_tier_history);
     }
 
-    /// Deletes the shared tier's values and claims, but not the record of invalidations.
-    pub fn drop_shared_values(&self) {
-        self.with_servers(|server| server.drop_part_of_shared(false));
+    /// Deletes the shared tier's values and claims, but not the history of invalidations.
+    pub fn drop_tier_values(&self) {
+        self.with_servers(Server::drop_tier_values);
     }
 
-    /// Publishes an event that nobody can read, as an instance of a later version might.
+    /// Publishes an event that does not decode, as an instance of a later version might.
     pub fn publish_unreadable(&self, lane: u32) {
         self.publish_garbage(lane);
     }
@@ -241,7 +261,7 @@ impl Faults {
         self.bus.silence(self.number);
     }
 
-    /// The process is gone without a goodbye: whatever it still does reaches nobody. Drop its
+    /// The process is gone without leaving the fleet: whatever it still does reaches no peer. Drop its
     /// handles too.
     pub fn crash(&self) {
         self.bus.crash(self.number);
@@ -291,7 +311,7 @@ impl Faults {
         self.bus.end_all(self.number);
     }
 
-    /// Loses the subscription behind a healthy connection, until the instance mends it.
+    /// Loses the subscription behind a healthy connection, until the instance repairs it.
     pub fn unsubscribe(&self) {
         self.bus.unsubscribe(self.number);
     }

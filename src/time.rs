@@ -60,6 +60,18 @@ fn since(start: tokio::time::Instant) -> Nanos {
     nanos(Duration::from_secs(3600) + start.elapsed())
 }
 
+/// Looks at the kernel's clock until it has moved: two are enough where it counts nanoseconds. A clock
+/// that has not moved by then tells nothing.
+const LOOKS: usize = 1_000_000;
+
+/// Returns whether tokio's clock is paused. One that runs moves whenever the kernel's does.
+pub(crate) fn tokio_stands_still() -> bool {
+    let tokio = tokio::time::Instant::now();
+    let kernel = std::time::Instant::now();
+    let moved = (0..LOOKS).any(|_| !kernel.elapsed().is_zero());
+    moved && tokio.elapsed().is_zero()
+}
+
 #[inline]
 fn read(id: ClockId) -> Nanos {
     let time = clock_gettime(id);
@@ -189,6 +201,17 @@ mod tests {
             wall: wall * MS,
             coarse: monotonic * MS,
         }
+    }
+
+    #[tokio::test]
+    async fn a_paused_clock_is_seen_and_one_that_runs_is_not() {
+        assert!((0..1_000).all(|_| !tokio_stands_still()));
+        tokio::time::pause();
+        assert!(tokio_stands_still());
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert!(tokio_stands_still());
+        tokio::time::resume();
+        assert!((0..1_000).all(|_| !tokio_stands_still()));
     }
 
     #[test]

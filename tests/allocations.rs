@@ -20,11 +20,17 @@ async fn cache<V: Clone + Send + Sync + 'static>(name: &str, value: V) -> Cache<
     let instance = Instance::start(Settings::default()).await.unwrap();
     let cache = instance.cache::<String, V>(name).build().unwrap();
     cache
-        .get_with("some:key:of:24:characters", async {
-            Ok::<_, std::io::Error>(value)
-        })
+        .get_with("some:key:of:24:characters", async { Ok(value) })
         .await
         .unwrap();
+    cache
+}
+
+async fn pairs() -> Cache<(String, u64), u64> {
+    let instance = Instance::start(Settings::default()).await.unwrap();
+    let cache = instance.cache("pairs").build().unwrap();
+    let key = ("some:key:of:24:characters", 7);
+    cache.get_with(&key, async { Ok(7_u64) }).await.unwrap();
     cache
 }
 
@@ -42,6 +48,7 @@ async fn a_hit_is_ready_at_its_first_poll_and_allocates_only_what_clone_does() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let shared = cache("shared", Arc::new([7_u8; 256])).await;
     let owned = cache("owned", String::from("a value on the heap")).await;
+    let pairs = pairs().await;
     let _profiler = dhat::Profiler::builder().testing().build();
     let mut context = Context::from_waker(Waker::noop());
     let ready = |poll: Poll<_>| assert!(matches!(poll, Poll::Ready(Ok(true))));
@@ -60,6 +67,17 @@ async fn a_hit_is_ready_at_its_first_poll_and_allocates_only_what_clone_does() {
     assert_eq!(free, 0, "lookup");
     assert_eq!(blocks(|| assert!(shared.peek(key).is_some())), 0, "peek");
     assert_eq!(
+        blocks(|| assert!(pairs.peek(&(key, 7)).is_some())),
+        0,
+        "a key of two parts, by references"
+    );
+    let free = blocks(|| {
+        let hit = async { pairs.get(&(key, 7)).await.unwrap().is_some() };
+        let hit = std::pin::pin!(async { Ok::<_, ()>(hit.await) });
+        ready(hit.poll(&mut context));
+    });
+    assert_eq!(free, 0, "get by references");
+    assert_eq!(
         blocks(|| assert!(owned.peek(key).is_some())),
         HITS,
         "String::clone allocates once"
@@ -70,7 +88,7 @@ async fn a_hit_is_ready_at_its_first_poll_and_allocates_only_what_clone_does() {
 #[cfg(feature = "test-util")]
 #[test]
 fn no_payload_makes_its_reader_allocate_more_than_it_pays_for() {
-    use unstale::testing::reads_payload;
+    use unstale::internals::reads_payload;
 
     let unhex = |hex: &str| -> Vec<u8> {
         let digits: Vec<_> = hex.bytes().filter(|b| *b != b' ').collect();

@@ -3,26 +3,17 @@
 //!
 //! In a binary of its own, because it listens to all of the process's log lines.
 
-#[path = "it/support/leaks.rs"]
-mod leaks;
-#[path = "it/support/redis.rs"]
-#[allow(dead_code, reason = "shared with the other tests")]
-mod redis;
-#[path = "it/support/resp.rs"]
-#[allow(dead_code, reason = "shared with the other tests")]
-mod resp;
-
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use unstale::{Instance, Key, KeyWriter, Settings};
+use unstale::{Instance, Key, KeyEncoder, Settings};
 
-use leaks::{Seen, contents, monitor};
-use redis::RedisServer;
-use resp::Client;
+use testkit::leaks::{Seen, contents, monitor};
+use testkit::redis::RedisServer;
+use testkit::resp::Client;
 
 const PASSWORD: &str = "hunter2-p4ssw0rd";
 const WRONG: &str = "wr0ng-hunter3-p4ss";
@@ -34,7 +25,7 @@ const TAG: &str = "rawtag-tenant-4712";
 const VALUE: &str = "rawvalue-4713";
 
 /// How long a condition may take that is only a matter of a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
@@ -65,7 +56,7 @@ impl PartialEq for Noisy {
 impl Eq for Noisy {}
 
 impl Key for Noisy {
-    fn write(&self, out: &mut KeyWriter) {
+    fn encode(&self, out: &mut KeyEncoder) {
         out.part(self.0.as_bytes());
         write!(self.1.lock().unwrap_or_else(|e| e.into_inner()), "{out:?}").unwrap();
     }
@@ -84,8 +75,11 @@ async fn program(args: &[&str], settings: &Settings) -> Vec<u8> {
     command
         .env("UNSTALE_REDIS_URL", settings.redis_url.as_ref().unwrap())
         .env("UNSTALE_NAMESPACE", &settings.namespace)
-        .env("UNSTALE_KEY", settings.key.as_ref().unwrap())
-        .env("UNSTALE_KEY_ACCEPTED", OLD_SECRET);
+        .env(
+            "UNSTALE_SIGNING_KEY",
+            settings.signing_key.as_ref().unwrap(),
+        )
+        .env("UNSTALE_SIGNING_KEY_ACCEPTED", OLD_SECRET);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap());
     let output = output.await.unwrap();
     [output.stdout, output.stderr].concat()
@@ -95,8 +89,8 @@ fn settings(server: &RedisServer, password: &str) -> Settings {
     let mut settings = Settings::default();
     settings.redis_url = Some(format!("redis://:{password}@127.0.0.1:{}", server.port()));
     settings.namespace = "shop".to_owned();
-    settings.key = Some(SECRET.to_owned());
-    settings.key_accepted = Some(OLD_SECRET.to_owned());
+    settings.signing_key = Some(SECRET.to_owned());
+    settings.signing_key_accepted = Some(OLD_SECRET.to_owned());
     settings.verify_interval = Duration::from_millis(50);
     settings.max_staleness = Some(Duration::from_millis(200));
     settings.publish_timeout = Duration::from_millis(300);
@@ -119,9 +113,9 @@ async fn refusals(server: &RedisServer, seen: &mut Seen) {
     seen.add("errors", format!("{wrong} {wrong:?}"));
     let variables = [
         ("UNSTALE_REDIS_URL", format!("redis//:{PASSWORD}@h")),
-        ("UNSTALE_KEY", SHORT.to_owned()),
-        ("UNSTALE_KEYS", SECRET.to_owned()),
-        ("UNSTALE_KEY_ACCEPTED", SHORT.to_owned()),
+        ("UNSTALE_SIGNING_KEY", SHORT.to_owned()),
+        ("UNSTALE_SIGNING_KEYS", SECRET.to_owned()),
+        ("UNSTALE_SIGNING_KEY_ACCEPTED", SHORT.to_owned()),
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value));
     let bad = Settings::from_vars(variables).unwrap_err();
@@ -135,14 +129,53 @@ async fn refusals(server: &RedisServer, seen: &mut Seen) {
     );
 }
 
+/// What the program prints, while it listens and after.
+async fn operate(settings: &Settings, seen: &mut Seen) {
+    let (tail, drop) = (
+        ["tail", "--json", "--seconds", "3"],
+        ["invalidate", "accounts", KEY],
+    );
+    let tail = program(&tail, settings);
+    tokio::pin!(tail);
+    // Again and again: it says nothing when it begins to listen.
+    let tail = loop {
+        tokio::select! {
+            tail = &mut tail => break tail,
+            drop = program(&drop, settings) => seen.add("program", drop),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    seen.add("tail", tail);
+    for args in [
+        ["settings"].as_slice(),
+        &["settings", "--json"],
+        &["doctor"],
+        &["status", "--json"],
+    ] {
+        seen.add("program", program(args, settings).await);
+    }
+}
+
+/// What a key sees of the encoder that takes its bytes.
+async fn encoder(instance: &Instance, seen: &mut Seen) {
+    let printed = Arc::new(Mutex::new(String::new()));
+    let noisy = instance.cache::<Noisy, u64>("noisy").build().unwrap();
+    let load = async { Ok(1) };
+    noisy
+        .get_with(&Noisy(KEY, printed.clone()), load)
+        .await
+        .unwrap();
+    assert!(printed.lock().unwrap().contains("KeyEncoder"));
+    seen.add("debug", printed.lock().unwrap().clone());
+}
+
 /// Reads, writes, tags and a batch of one instance; the server dies and comes back meanwhile.
 async fn live(server: &RedisServer, seen: &mut Seen) {
     let settings = settings(server, PASSWORD);
     let instance = Instance::start(settings.clone()).await.unwrap();
     let builder = instance.cache::<String, String>("accounts");
     seen.add("debug", format!("{builder:?}"));
-    let loader =
-        |_: String| async { Ok::<_, io::Error>(unstale::Loaded::new(VALUE.to_owned()).tag(TAG)) };
+    let loader = |_: String| async { Ok(unstale::Loaded::new(VALUE.to_owned()).tag(TAG)) };
     let cache = builder.loader(loader).build().unwrap();
     let done = async || Ok::<_, io::Error>(());
     for _ in 0..3 {
@@ -151,15 +184,7 @@ async fn live(server: &RedisServer, seen: &mut Seen) {
         cache.get(KEY).await.unwrap();
         cache.invalidate_tag(TAG).await.unwrap();
     }
-    let printed = Arc::new(Mutex::new(String::new()));
-    let noisy = instance.cache::<Noisy, u64>("noisy").build().unwrap();
-    let load = async { Ok::<_, io::Error>(1) };
-    noisy
-        .get_with(&Noisy(KEY, printed.clone()), load)
-        .await
-        .unwrap();
-    assert!(printed.lock().unwrap().contains("KeyWriter"));
-    seen.add("debug", printed.lock().unwrap().clone());
+    encoder(&instance, seen).await;
 
     let open = instance
         .batch()
@@ -175,27 +200,10 @@ async fn live(server: &RedisServer, seen: &mut Seen) {
     .await
     .unwrap();
 
-    let (tail, drop) = (
-        ["tail", "--json", "--seconds", "2"],
-        ["invalidate", "accounts", KEY],
-    );
-    let (tail, drop) = tokio::join!(program(&tail, &settings), async {
-        tokio::time::sleep(Duration::from_millis(700)).await;
-        program(&drop, &settings).await
-    });
-    seen.add("tail", tail);
-    seen.add("program", drop);
-    for args in [
-        ["settings"].as_slice(),
-        &["settings", "--json"],
-        &["doctor"],
-        &["status", "--json"],
-    ] {
-        seen.add("program", program(args, &settings).await);
-    }
+    operate(&settings, seen).await;
     seen.add("redis", contents(admin(server)));
 
-    // Something that nobody signed, on the channel and in the place of an event.
+    // A message without a signature, on the channel and in the place of an event.
     admin(server).cmd(&[
         "PUBLISH",
         "us:{shop:0}e0",
@@ -248,11 +256,11 @@ async fn neither_secrets_nor_raw_keys_are_shown_anywhere() {
         ("monitor", "EVALSHA"),
         ("monitor", "us:{shop:0}w"),
         ("log", "WARN unstale"),
-        ("log", "UNSTALE_KEY"),
+        ("log", "UNSTALE_SIGNING_KEY"),
         ("metrics", "unstale_events_published_total"),
         ("redis", "us:{shop:0}j"),
         ("tail", "\"sequence\""),
-        ("program", "UNSTALE_KEY_ACCEPTED"),
+        ("program", "UNSTALE_SIGNING_KEY_ACCEPTED"),
         ("errors", "16 to 1024 bytes"),
         ("debug", "Settings"),
     ] {

@@ -20,8 +20,13 @@ pub fn settings(url: &str) -> Settings {
 ///
 /// When called twice.
 pub fn record_metrics() {
-    let builder = metrics_exporter_prometheus::PrometheusBuilder::new();
-    let builder = unstale::metrics::set_buckets(builder).expect("buckets");
+    let mut builder = metrics_exporter_prometheus::PrometheusBuilder::new();
+    for (name, bounds) in unstale::metrics::histogram_buckets() {
+        let histogram = metrics_exporter_prometheus::Matcher::Full(name.to_owned());
+        builder = builder
+            .set_buckets_for_metric(histogram, bounds)
+            .expect("buckets");
+    }
     builder.install_recorder().expect("the first recorder");
 }
 

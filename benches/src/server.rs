@@ -1,14 +1,9 @@
 //! A Redis of the program's own, and what it says of itself.
 
-#[path = "../../tests/it/support/redis.rs"]
-#[expect(dead_code, reason = "tests use the rest")]
-mod redis;
-#[path = "../../tests/it/support/resp.rs"]
-#[expect(dead_code, reason = "tests use the rest")]
-mod resp;
-
 use std::sync::Mutex;
 use std::time::Duration;
+
+use testkit::{redis, resp};
 
 use crate::cpu_of;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use unstale::{BoxError, Cache, Instance, Shared};
+use unstale::{BoxError, Cache, Instance, SharedTier};
 
 use super::account::{Account, Scheduling};
 use super::database::Database;
@@ -35,10 +35,10 @@ impl Pool {
         let source = database.clone();
         let accounts = instance
             .cache("accounts")
-            .shared(shared())
+            .tier(shared())
             .batch_loader(move |ids| {
                 let source = source.clone();
-                async move { source.accounts(ids).await }
+                async move { Ok(source.accounts(ids).await?) }
             })
             .build()?;
         let source = database.clone();
@@ -47,7 +47,7 @@ impl Pool {
             .capacity(200)
             .loader(move |id| {
                 let source = source.clone();
-                async move { source.account(id).await }
+                async move { Ok(source.account(id).await?) }
             })
             .build()?;
         let source = database.clone();
@@ -55,7 +55,7 @@ impl Pool {
             .cache("rosters")
             .loader(move |platform| {
                 let source = source.clone();
-                async move { source.ids(platform).await }
+                async move { Ok(source.ids(platform).await?) }
             })
             .build()?;
         Ok(Self {
@@ -76,7 +76,7 @@ impl Pool {
         now: u64,
     ) -> Result<Option<Arc<Account>>, unstale::Error> {
         let ids = self.rosters.get(platform).await?.unwrap_or_default();
-        let accounts = self.accounts.get_many(&ids).await?;
+        let accounts = self.accounts.get_many(ids.iter()).await?;
         let serves = |account: &Arc<Account>| account.scheduling.serves(model, now);
         let able: Vec<_> = accounts.into_iter().flatten().filter(serves).collect();
         let best = able.iter().map(|account| account.scheduling.priority).min();
@@ -148,8 +148,8 @@ impl Pool {
 
 /// How accounts live in Redis. An account that is loaded keeps its tokens in the memory of who loaded
 /// it; the others find it without.
-fn shared() -> Shared<Arc<Account>> {
-    Shared::projection(
+fn shared() -> SharedTier<Arc<Account>> {
+    SharedTier::projection(
         |account: &Arc<Account>| account.scheduling.clone(),
         |scheduling| {
             Arc::new(Account {

@@ -103,7 +103,7 @@ async fn run(flags: Flags) -> Result<(), Failure> {
         .cache::<u64, Arc<Account>>("accounts")
         .loader(move |id| {
             let source = source.clone();
-            async move { source.account(id).await }
+            async move { Ok(source.account(id).await?) }
         })
         // What counts as stale, for who sets UNSTALE_AUDIT.
         .audit(|served, source| served == source)

@@ -119,8 +119,8 @@ async fn ready(State(app): State<App>) -> (StatusCode, &'static str) {
 async fn health(State(app): State<App>) -> impl IntoResponse {
     let health = app.instance.health();
     let (status, state) = match health.state {
-        unstale::State::Coherent => (StatusCode::OK, "coherent"),
-        unstale::State::Closed => (StatusCode::SERVICE_UNAVAILABLE, "closed"),
+        unstale::InstanceState::Coherent => (StatusCode::OK, "coherent"),
+        unstale::InstanceState::Closed => (StatusCode::SERVICE_UNAVAILABLE, "closed"),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
     };
     let ages = health
@@ -204,6 +204,7 @@ impl Failure {
 impl From<unstale::Error> for Failure {
     fn from(error: unstale::Error) -> Self {
         let status = match error.kind() {
+            ErrorKind::Limited => StatusCode::TOO_MANY_REQUESTS,
             ErrorKind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             ErrorKind::LoadTimeout => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,

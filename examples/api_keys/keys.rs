@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use unstale::{Cache, CacheBuilder, Error, Instance, Outcome, WriteError};
+use unstale::{Cache, CacheBuilder, Error, Instance, WriteError};
 
 use super::database::{self, Account, Database};
 
@@ -30,11 +30,11 @@ impl ApiKeys {
             .cache("api_keys")
             .loader(move |digest| {
                 let database = one.clone();
-                async move { database.find(digest).await }
+                async move { Ok(database.find(digest).await?) }
             })
             .batch_loader(move |digests| {
                 let database = many.clone();
-                async move { database.find_many(digests).await }
+                async move { Ok(database.find_many(digests).await?) }
             });
         let keys = keys
             .capacity(CAPACITY as usize)
@@ -46,6 +46,8 @@ impl ApiKeys {
             .negative_ttl(Duration::from_secs(60))
             // Made-up keys, each sent once, cost the database fifty queries a second.
             .unknown_loads(50)
+            // A key that another instance has just created is no bad key.
+            .confirm_absent(true)
             .build()?;
         Ok(Self { keys, database })
     }
@@ -53,20 +55,14 @@ impl ApiKeys {
     /// Loads all keys at once, before the first request comes.
     pub(crate) async fn warm_up(&self) -> Result<usize, unstale::BoxError> {
         let all = self.database.all(CAPACITY).await?;
-        Ok(self.keys.preload(all).await?)
+        let warm = self.keys.preload(all).await;
+        warm.error.map_or(Ok(warm.held), |error| Err(error.into()))
     }
 
     /// Whose key this is; `None` if it is nobody's. An error says that nobody knows, and is no
     /// reason to refuse the key.
     pub(crate) async fn authenticate(&self, key: &str) -> Result<Option<Arc<Account>>, Error> {
-        let digest = digest(key);
-        let found = self.keys.lookup(&digest).await?;
-        // What was loaded for this very call is true. What was remembered may be a hop old, and
-        // somebody who has just been handed a key must not be told that there is no such key.
-        if found.value.is_some() || found.outcome == Outcome::Miss {
-            return Ok(found.value);
-        }
-        Ok(self.keys.latest(&digest).await?.value)
+        self.keys.get(&digest(key)).await
     }
 
     /// Makes a new key, which works on every instance from now on. This is the only time that

@@ -4,7 +4,7 @@
 //! cargo run --example oidc_sessions --features shared
 //! ```
 //!
-//! The token is exchanged once in the whole fleet, errors are nobody else's, and a revoked token is
+//! The token is exchanged once in the whole fleet, an error stays with the gateway that got it, and a revoked token is
 //! refused everywhere.
 //!
 //! Without `UNSTALE_REDIS_URL` the gateways share a bus inside this process.
@@ -50,16 +50,7 @@ async fn main() -> Result<(), BoxError> {
     let (one, other) = (&gateways[0], &gateways[1]);
 
     let token = provider.login("ada");
-    let mut panels = JoinSet::new();
-    for panel in 0..PANELS {
-        let (gateway, token) = (gateways[panel % 2].clone(), token.clone());
-        panels.spawn(async move { gateway.refresh(&token).await });
-    }
-    let mut next = BTreeSet::new();
-    while let Some(refreshed) = panels.join_next().await {
-        let tokens = refreshed??.value.ok_or("no tokens")?;
-        next.insert(tokens.refresh.clone());
-    }
+    let next = refresh_at_once(&gateways, &token).await?;
     let calls = || provider.calls("refresh");
     println!(
         "{PANELS} panels, {} call upstream, {} next token",
@@ -113,4 +104,22 @@ async fn main() -> Result<(), BoxError> {
     }
     println!("closed twice");
     Ok(())
+}
+
+/// Every panel refreshes the token: the refresh tokens that they get.
+async fn refresh_at_once(
+    gateways: &[Arc<Sessions>],
+    token: &str,
+) -> Result<BTreeSet<String>, BoxError> {
+    let mut panels = JoinSet::new();
+    for panel in 0..PANELS {
+        let (gateway, token) = (gateways[panel % 2].clone(), token.to_owned());
+        panels.spawn(async move { gateway.refresh(&token).await });
+    }
+    let mut next = BTreeSet::new();
+    while let Some(refreshed) = panels.join_next().await {
+        let tokens = refreshed??.value.ok_or("no tokens")?;
+        next.insert(tokens.refresh.clone());
+    }
+    Ok(next)
 }

@@ -12,11 +12,11 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use unstale::{
-    BoxError, Cache, Error, Instance, Loaded, Lookup, Settings, Shared, WriteError, WritePolicy,
+    BoxError, Cache, Error, Instance, Loaded, Lookup, Settings, SharedTier, WriteError, WritePolicy,
 };
 
 use super::database::{Database, Session};
-use super::provider::{Introspection, Metadata, Provider, Refusal, Tokens};
+use super::provider::{Introspection, Metadata, Provider, Tokens};
 
 /// How long the outcome of a refresh is shared: as long as the panels of a dashboard may come with
 /// the old token.
@@ -78,24 +78,30 @@ impl Sessions {
             .cache("blacklist")
             .capacity(20_000)
             .ttl(60 * SECOND)
-            .loader(with(d, |d, token| async move { d.is_revoked(token).await }))
+            .loader(with(
+                d,
+                |d, token| async move { Ok(d.is_revoked(token).await?) },
+            ))
             .build()?;
         let introspections = fleet_wide(instance, "introspections")
             .capacity(20_000)
             .ttl(30 * SECOND)
             .loader(with(p, |p, token: String| async move {
-                p.introspect(&token).await
+                Ok(p.introspect(&token).await?)
             }))
             .build()?;
         let sessions = fleet_wide(instance, "sessions")
             .capacity(10_000)
             .ttl(600 * SECOND)
-            .loader(with(d, |d, id| async move { d.session(id).await }))
+            .loader(with(d, |d, id| async move { Ok(d.session(id).await?) }))
             .build()?;
         let metadata = fleet_wide(instance, "metadata")
             .capacity(50)
             .ttl(HOUR)
-            .loader(with(p, |p, issuer| async move { p.metadata(issuer).await }))
+            .loader(with(
+                p,
+                |p, issuer| async move { Ok(p.metadata(issuer).await?) },
+            ))
             .build()?;
         let keys = instance
             .cache("keys")
@@ -103,7 +109,7 @@ impl Sessions {
             .ttl(HOUR)
             .loader(with(p, |p, id| async move {
                 let key = p.key(id).await?;
-                Ok::<_, Refusal>(Arc::from(key))
+                Ok(Arc::from(key))
             }))
             .build()?;
         Ok(Self {
@@ -146,7 +152,7 @@ impl Sessions {
         let check = async move {
             let key = keys.get(&key).await?;
             let genuine = key.is_some() && text.starts_with("access-");
-            Ok::<_, Error>(Loaded::new(genuine).ttl(300 * SECOND))
+            Ok(Loaded::new(genuine).ttl(300 * SECOND))
         };
         Ok(self.tokens.get_with(token, check).await? == Some(true))
     }
@@ -175,15 +181,15 @@ fn refreshes(
     instance: &Instance,
     provider: &Provider,
 ) -> Result<Cache<String, Arc<Tokens>>, Error> {
-    let shared = Shared::projection(|tokens: &Arc<Tokens>| (**tokens).clone(), Arc::new);
+    let shared = SharedTier::projection(|tokens: &Arc<Tokens>| (**tokens).clone(), Arc::new);
     instance
         .cache("refreshes")
         .capacity(10_000)
         .ttl(REFRESHED)
         .ttl_jitter(0.0)
-        .shared(shared.fleet_single_flight(REFRESH_WAIT))
+        .tier(shared.fleet_single_flight(REFRESH_WAIT))
         .loader(with(provider, |provider, token: String| async move {
-            provider.refresh(&token).await.map(Arc::new)
+            Ok(Arc::new(provider.refresh(&token).await?))
         }))
         .build()
 }
@@ -193,8 +199,8 @@ fn fleet_wide<V>(instance: &Instance, name: &str) -> unstale::CacheBuilder<Strin
 where
     V: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
 {
-    let shared = Shared::new().fleet_single_flight(ANSWER_WAIT);
-    instance.cache(name).shared(shared)
+    let shared = SharedTier::new().fleet_single_flight(ANSWER_WAIT);
+    instance.cache(name).tier(shared)
 }
 
 /// A loader that asks this source.

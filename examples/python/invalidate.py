@@ -7,7 +7,7 @@ Run it after your change is committed; PROTOCOL.md says why, and what travels.
     invalidate.py --redis redis://127.0.0.1 --namespace shop --cache accounts --tag tenant-7
     invalidate.py --redis redis://127.0.0.1 --namespace shop --cache accounts --all
 
-Publishing twice is harmless: when it fails, run it again. Where the instances have UNSTALE_KEY, set
+Publishing twice is harmless: when it fails, run it again. Where the instances have UNSTALE_SIGNING_KEY, set
 that variable here too.
 """
 
@@ -35,7 +35,7 @@ MAC_BYTES = 16
 MAC_CONTEXT = "unstale 2026 v1 event authentication"
 
 # The publish script, unchanged. Where you copy this file to, copy these two as well.
-SCRIPTS = Path(__file__).resolve().parents[2] / "src" / "bus" / "redis"
+SCRIPTS = Path(__file__).resolve().parents[2] / "src" / "bus" / "redis" / "lua"
 SCRIPT_FILES = ("lane.lua", "publish.lua")
 
 
@@ -74,7 +74,7 @@ def event(operations, origin=0, sent=0):
 
 
 def signed(payload, key, namespace, lane):
-    """The event with its MAC, by the fleet's UNSTALE_KEY; without one, the event as it is."""
+    """The event with its MAC, by the fleet's UNSTALE_SIGNING_KEY; without one, the event as it is."""
     if not key:
         return payload
     derived = blake3.blake3(key.encode(), derive_key_context=MAC_CONTEXT).digest()
@@ -215,7 +215,7 @@ def invalidate(args):
     key_type = formats.pop() if args.format is None else args.format
 
     # As the instances read it: white space around it is not part of it.
-    key = os.environ.get("UNSTALE_KEY", "").strip()
+    key = os.environ.get("UNSTALE_SIGNING_KEY", "").strip()
     client = redis.from_url(args.redis, socket_timeout=5, socket_connect_timeout=5)
     publisher = Publisher(client, args.namespace, args.journal, key)
     found = publisher.lanes()

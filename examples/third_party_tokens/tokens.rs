@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::de::{Deserializer, IgnoredAny};
 use serde::{Deserialize, Serialize};
-use unstale::{BoxError, Cache, Error, Instance, Key, KeyWriter, Loaded, Shared};
+use unstale::{BoxError, Cache, Error, Instance, Key, KeyEncoder, Loaded, SharedTier};
 
 /// A token that is asked for all the time is replaced so long before its end. Of a token that lives
 /// shorter than twice as long it is half of its life; nothing ever keeps one longer than it lives.
@@ -32,9 +32,9 @@ pub(crate) struct Credentials {
 /// The two parts are hashed, and only the hash leaves the process: events name 64 bits of it, and
 /// values in Redis lie under a keyed hash.
 impl Key for Credentials {
-    fn write(&self, out: &mut KeyWriter) {
-        self.corp.write(out);
-        self.secret.0.write(out);
+    fn encode(&self, out: &mut KeyEncoder) {
+        self.corp.encode(out);
+        self.secret.0.encode(out);
     }
 }
 
@@ -139,7 +139,7 @@ impl Tokens {
     ) -> Result<Self, Error> {
         let cache = instance
             .cache::<Credentials, Token>("tokens")
-            .refresh_before(MARGIN)
+            .refresh_ahead(MARGIN)
             .max_staleness(UNHEARD)
             .load_timeout(PATIENCE)
             .loader(move |credentials| {
@@ -147,12 +147,12 @@ impl Tokens {
                 async move {
                     let grant = issuer.issue(credentials).await?;
                     // Credentials that are not accepted are remembered, too: for `negative_ttl`.
-                    Ok::<_, BoxError>(grant.map_or_else(|| Loaded::new(None), Grant::loaded))
+                    Ok(grant.map_or_else(|| Loaded::new(None), Grant::loaded))
                 }
             });
         let cache = match shares {
             Shares::Nobody => cache,
-            Shares::Fleet => cache.shared(Shared::new().fleet_single_flight(PATIENCE)),
+            Shares::Fleet => cache.tier(SharedTier::new().fleet_single_flight(PATIENCE)),
         };
         Ok(Self(cache.build()?))
     }

@@ -52,7 +52,7 @@ impl Users {
             .cache("users")
             .loader(move |id| {
                 let database = source.clone();
-                async move { database.find(id).await }
+                async move { Ok(database.find(id).await?) }
             })
             .ttl(options.ttl)
             .load_timeout(options.query_timeout)

@@ -49,7 +49,7 @@ async fn main() -> Result<(), BoxError> {
     let mut progress = Progress::new(stderr().is_terminal().then(stderr), ids.len())?;
     let mut held = 0;
     for (n, some) in ids.chunks(AT_ONCE).enumerate() {
-        held += products.preload(some.iter().copied()).await?;
+        held += products.preload(some).await.held;
         progress.at(n * AT_ONCE + some.len())?;
     }
     progress.end()?;

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use unstale::testing::check_payload;
+use unstale::internals::check_payload;
 
 fuzz_target!(|payload: &[u8]| {
     check_payload(payload);

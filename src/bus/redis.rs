@@ -5,26 +5,30 @@
 //! publish. Each is kept up by a task of its own. Everything that must happen at once is one script
 //! (see the `.lua` files).
 //!
-//! - [`topology`]: on which server each lane lives, and who says so
-//! - [`node`]: one server; [`commands`], [`subscription`]: its two connections and their care
-//! - [`link`]: one connection, without any reconnecting of its own; [`backoff`]: when the next one is tried
-//! - [`shared`]: how a call finds its lane's server; [`elsewhere`]: while a slot is on the move
-//! - [`scripts`]: the scripts, their names and answers
-//! - [`fault`], [`status`]: what went wrong, in words
+//! - [`routing`]: on which server each lane lives, and which servers decide that
+//! - [`node`]: one server; [`commands`], [`subscription`]: its two connections; [`peer`]: what these two share
+//! - [`connection`]: one connection, without any reconnecting of its own; [`retry`]: when the next one is tried
+//! - [`call`]: how a call finds its lane's server; [`ask_redirect`]: while a slot is on the move
+//! - [`scripts`]: the scripts, their names and answers; [`tier`]: those of the shared tier
+//! - [`error`], [`status`]: what went wrong, in words
 //! - `inspect`: the server as operators look at it
-//! - [`config`], [`url`], [`tls`]: where Redis is; [`wire`]: how many bytes things take
+//! - [`config`], [`tls`]: how to reach Redis; [`values`]: arguments, and how many bytes things take
 
-mod backoff;
+mod action;
+mod ask_redirect;
+mod call;
 mod commands;
+mod common;
 mod config;
-mod elsewhere;
-mod fault;
+mod connection;
+mod error;
 #[cfg(feature = "cli")]
 pub(crate) mod inspect;
-mod link;
 mod node;
+mod peer;
+mod retry;
+mod routing;
 mod scripts;
-mod shared;
 mod status;
 mod subscription;
 #[cfg(test)]
@@ -32,9 +36,7 @@ mod tests;
 mod tier;
 #[cfg(feature = "tls")]
 mod tls;
-mod topology;
-mod url;
-mod wire;
+mod values;
 
 use std::fmt;
 use std::sync::Arc;
@@ -42,25 +44,26 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fred::types::Value;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use self::call::Caller;
+use self::common::Common;
 pub(crate) use self::config::RedisConfig;
-use self::node::{Common, Node};
+use self::node::Node;
+use self::routing::Routing;
 use self::scripts::{Beat, Names, Script};
-use self::shared::Shared;
-use self::topology::Topology;
-use self::url::Address;
-use crate::bus::shared::{ClaimId, Fetch, Fetched, Name, Put, Stored};
+use self::values::{bytes, number};
+use crate::bus::tier::{ClaimId, Fetch, Fetched, Name, Put, Stored};
 use crate::bus::{
     BoxFuture, Bus, BusConfig, BusEvent, EVENT_QUEUE, Intent, IntentId, JOURNAL_PAGE, Journal,
-    Known, Mend, Position, StillOpen, Verified,
+    Known, Position, StillOpen, SubscriptionRepair, Verified,
 };
 use crate::lock::Lock;
 use crate::metrics::Kind;
+use crate::url::Address;
 use crate::{Error, ErrorKind};
 
 /// Calls of verify.lua that one verification makes while dead members are left, each settling up to
@@ -72,7 +75,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The bus of one instance.
 pub(crate) struct RedisBus {
-    shared: Arc<Shared>,
+    caller: Arc<Caller>,
     task: Lock<Option<JoinHandle<()>>>,
 }
 
@@ -93,23 +96,23 @@ impl RedisBus {
         let common = Arc::new(Common::new(names.collect(), config, sharded));
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let mut tasks = JoinSet::new();
-        let topology = Arc::new(Topology::new(common.clone(), &address, target));
-        if !topology.moves() {
-            topology.settle(&address.places[0], &mut tasks, &events);
+        let routes = Arc::new(Routing::new(common.clone(), &address, target));
+        if !routes.moves() {
+            routes.settle(&address.places[0], &mut tasks, &events);
         }
-        let routing = topology::run(Arc::clone(&topology), tasks, events);
+        let task = routing::run(Arc::clone(&routes), tasks, events);
         let task = common
             .config
             .tasks
-            .spawn_alone(&Handle::current(), "routing", routing);
-        let shared = Arc::new(Shared {
+            .spawn_alone(&Handle::current(), "routing", task);
+        let caller = Arc::new(Caller {
             common,
-            topology,
+            routing: routes,
             timeout: redis.command_timeout,
         });
         Ok((
             Arc::new(Self {
-                shared,
+                caller,
                 task: Lock::new(Some(task)),
             }),
             receiver,
@@ -124,13 +127,13 @@ impl RedisBus {
     /// needed; `Bus` after `wait`. The bus goes on trying in either case.
     pub(crate) async fn ready(&self, wait: Duration) -> Result<(), Error> {
         let deadline = Instant::now() + wait;
-        let mut changes = self.shared.common.changes.subscribe();
+        let mut changes = self.caller.common.changes.subscribe();
         loop {
             changes.mark_unchanged();
-            let Some(missing) = self.shared.missing() else {
+            let Some(missing) = self.caller.missing() else {
                 return Ok(());
             };
-            if fault::is_permanent(&missing) {
+            if error::is_permanent(&missing) {
                 return Err(missing);
             }
             if timeout_at(deadline, changes.changed()).await.is_err() {
@@ -142,50 +145,23 @@ impl RedisBus {
     /// Whether the subscription of every lane is proven.
     #[cfg(feature = "cli")]
     pub(crate) fn subscribed(&self) -> bool {
-        let nodes = self.shared.topology.nodes();
+        let nodes = self.caller.routing.nodes();
         let proven = |node: &Arc<Node>| node.subscription.status.borrow().is_up();
-        self.shared.topology.is_complete() && nodes.iter().all(proven)
-    }
-
-    fn names(&self, lane: u32) -> Result<&Names, Error> {
-        let names = &self.shared.common.names;
-        let lanes = names.len();
-        names.get(lane as usize).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Lanes,
-                format!("there is no lane {lane}: this instance has {lanes}"),
-            )
-        })
-    }
-
-    fn instance(&self) -> Value {
-        bytes(&self.shared.common.config.instance.to_be_bytes())
-    }
-
-    async fn call(
-        &self,
-        lane: u32,
-        kind: Kind,
-        script: Script,
-        keys: &[&fred::bytes_utils::Str],
-        args: &[Value],
-    ) -> Result<Value, Error> {
-        let call = self.shared.call(lane, kind, script, keys, args);
-        Ok(call.await?.1)
+        self.caller.routing.is_complete() && nodes.iter().all(proven)
     }
 
     /// One call of verify.lua, and the server that answered.
     async fn beat(&self, lane: u32, known: Known) -> Result<(Arc<Node>, Beat), Error> {
-        let names = self.names(lane)?;
-        let config = &self.shared.common.config;
+        let names = self.caller.names(lane)?;
+        let config = &self.caller.common.config;
         let mut keys = vec![&names.state, &names.journal, &names.members, &names.intents];
-        let shares = self.shared.common.shares.load(Relaxed);
+        let shares = self.caller.common.shares.load(Relaxed);
         if shares {
-            keys.extend([&names.record, &names.formats]);
+            keys.extend([&names.history, &names.formats]);
         }
         let lowest = known.lowest();
         let args = [
-            self.instance(),
+            self.caller.instance(),
             number(config.member_timeout.as_millis()),
             number(config.lanes),
             number(config.journal),
@@ -200,8 +176,8 @@ impl RedisBus {
             number(lowest.map_or(0, |lowest| lowest.sequence)),
         ];
         let call = self
-            .shared
-            .call(lane, Kind::Verify, Script::Verify, &keys, &args);
+            .caller
+            .call_at(lane, Kind::Verify, Script::Verify, &keys, &args);
         let (node, answer) = call.await?;
         Ok((node, scripts::beat(&answer)?))
     }
@@ -215,22 +191,23 @@ impl Bus for RedisBus {
         clears: Vec<IntentId>,
     ) -> BoxFuture<'_, Result<Position, Error>> {
         Box::pin(async move {
-            let names = self.names(lane)?;
+            let names = self.caller.names(lane)?;
             let mut keys = vec![&names.state, &names.journal];
             if !clears.is_empty() {
                 keys.extend([&names.members, &names.intents]);
             }
-            if self.shared.common.shares.load(Relaxed) {
-                keys.extend([&names.record, &names.formats]);
+            if self.caller.common.shares.load(Relaxed) {
+                keys.extend([&names.history, &names.formats]);
             }
             let mut args = vec![
                 names.channel_end().into(),
-                number(self.shared.common.config.journal),
+                number(self.caller.common.config.journal),
                 payload.into(),
             ];
             args.extend(clears.iter().map(|id| bytes(id)));
             scripts::position(
                 &self
+                    .caller
                     .call(lane, Kind::Publish, Script::Publish, &keys, &args)
                     .await?,
             )
@@ -253,7 +230,7 @@ impl Bus for RedisBus {
                     format!("{recovered} writes of dead instances were finished, more are left");
                 return Err(Error::new(ErrorKind::Bus, message));
             }
-            self.shared.still_the_primary(lane, &node).await?;
+            self.caller.still_the_primary(lane, &node).await?;
             Ok(Verified {
                 head: beat.head,
                 known: member,
@@ -264,23 +241,24 @@ impl Bus for RedisBus {
 
     fn journal(&self, lane: u32, after: u64) -> BoxFuture<'_, Result<Journal, Error>> {
         Box::pin(async move {
-            let names = self.names(lane)?;
+            let names = self.caller.names(lane)?;
             let keys = [&names.state, &names.journal];
             let args = [number(after), number(JOURNAL_PAGE)];
             scripts::journal(
                 &self
+                    .caller
                     .call(lane, Kind::Repair, Script::Journal, &keys, &args)
                     .await?,
             )
         })
     }
 
-    fn record(&self, lane: u32, intents: Vec<Intent>) -> BoxFuture<'_, Result<bool, Error>> {
+    fn announce(&self, lane: u32, intents: Vec<Intent>) -> BoxFuture<'_, Result<bool, Error>> {
         Box::pin(async move {
-            let names = self.names(lane)?;
+            let names = self.caller.names(lane)?;
             let mut args = Vec::with_capacity(2 + 3 * intents.len());
-            args.push(self.instance());
-            let timeout = self.shared.common.config.member_timeout;
+            args.push(self.caller.instance());
+            let timeout = self.caller.common.config.member_timeout;
             args.push(number(timeout.as_millis()));
             for intent in intents {
                 let deadline = number(intent.deadline.as_millis());
@@ -289,7 +267,8 @@ impl Bus for RedisBus {
             let keys = [&names.members, &names.intents];
             scripts::flag(
                 &self
-                    .call(lane, Kind::Intent, Script::Record, &keys, &args)
+                    .caller
+                    .call(lane, Kind::Intent, Script::Announce, &keys, &args)
                     .await?,
             )
         })
@@ -297,43 +276,45 @@ impl Bus for RedisBus {
 
     fn reconcile(&self, lane: u32, open: StillOpen) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
-            let names = self.names(lane)?;
+            let names = self.caller.names(lane)?;
             let keys = [&names.members, &names.intents];
-            let args = self.shared.of_open(&open, false);
-            let answer = self.call(lane, Kind::Intent, Script::Goodbye, &keys, &args);
+            let args = self.caller.of_open(&open, false);
+            let answer = self
+                .caller
+                .call(lane, Kind::Intent, Script::Leave, &keys, &args);
             scripts::flag(&answer.await?).map(|_| ())
         })
     }
 
     fn share(&self) {
-        self.shared.common.shares.store(true, Relaxed);
+        self.caller.common.shares.store(true, Relaxed);
     }
 
     fn fetch(&self, lane: u32, fetch: Fetch) -> BoxFuture<'_, Result<Fetched, Error>> {
-        Box::pin(self.fetch_value(lane, fetch))
+        Box::pin(tier::fetch(&self.caller, lane, fetch))
     }
 
     fn put(&self, lane: u32, put: Put) -> BoxFuture<'_, Result<Stored, Error>> {
-        Box::pin(self.put_value(lane, put))
+        Box::pin(tier::put(&self.caller, lane, put))
     }
 
     fn release(&self, lane: u32, name: Name, claim: ClaimId) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(self.release_claim(lane, name, claim))
+        Box::pin(tier::release(&self.caller, lane, name, claim))
     }
 
-    fn mend(&self, how: Mend) {
-        for node in self.shared.topology.nodes() {
+    fn repair_subscription(&self, how: SubscriptionRepair) {
+        for node in self.caller.routing.nodes() {
             node.subscription.ask(how.into());
         }
     }
 
     fn connected(&self) -> bool {
-        let nodes = self.shared.topology.nodes();
-        self.shared.topology.is_complete() && nodes.iter().all(|node| node.commands.connected())
+        let nodes = self.caller.routing.nodes();
+        self.caller.routing.is_complete() && nodes.iter().all(|node| node.commands.connected())
     }
 
     fn away_since(&self, lane: u32) -> Option<Instant> {
-        self.shared.topology.away_since(lane)
+        self.caller.routing.away_since(lane)
     }
 
     fn close(&self, open: StillOpen) -> BoxFuture<'_, ()> {
@@ -343,9 +324,9 @@ impl Bus for RedisBus {
             }
             // A future that is dropped here can be followed by another.
             if self.connected() {
-                shared::goodbye(&self.shared, open).await;
+                call::leave(&self.caller, open).await;
             }
-            self.shared.common.closing.send_replace(true);
+            self.caller.common.closing.send_replace(true);
             let task = self.task.lock().take();
             let Some(task) = task else {
                 return;
@@ -362,7 +343,7 @@ impl Bus for RedisBus {
 impl fmt::Debug for RedisBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisBus")
-            .field("nodes", &self.shared.topology.nodes())
+            .field("nodes", &self.caller.routing.nodes())
             .field("connected", &self.connected())
             .finish_non_exhaustive()
     }
@@ -370,8 +351,8 @@ impl fmt::Debug for RedisBus {
 
 impl Drop for RedisBus {
     fn drop(&mut self) {
-        // Without a goodbye: peers find this instance silent. The tasks end by themselves.
-        self.shared.common.closing.send_replace(true);
+        // It leaves no lane: peers find this instance silent. The tasks end by themselves.
+        self.caller.common.closing.send_replace(true);
     }
 }
 
@@ -382,13 +363,4 @@ fn entropy() -> Result<[u8; 16], Error> {
         Ok(()) => Ok(bytes),
         Err(_) => Err(Error::new(ErrorKind::Bus, "the system has no random bytes")),
     }
-}
-
-fn bytes(bytes: &[u8]) -> Value {
-    Bytes::copy_from_slice(bytes).into()
-}
-
-/// In decimal text, as Redis takes numbers.
-fn number(n: impl ToString) -> Value {
-    n.to_string().into()
 }

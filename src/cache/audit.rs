@@ -1,30 +1,23 @@
 //! The consistency audit: a share of the hits is compared with the source of truth, in the background.
 //!
 //! Everything else in this crate bounds how old a hit may be, given that writers say what they
-//! change. The audit measures it: a writer that tells nobody, a loader that reads a replica which
+//! change. The audit measures it: a writer that does not invalidate, a loader that reads a replica which
 //! lags, a bug of ours. A served value that differs from the source is no fault in itself, for it may
 //! have changed a moment ago; one that is still served when the bound is over is.
 
-use std::borrow::Borrow;
-use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::Key;
-use crate::cache::inner::Inner;
-use crate::contain::{Contain, guarded};
-use crate::core::Phase;
-use crate::key::KeyRef;
-use crate::log::LogLimit;
+use crate::cache::auditor::Auditor;
+use crate::cache::state::CacheState;
+use crate::coherence::member::Phase;
+use crate::contain::guarded;
+use crate::key::reference::KeyRef;
 use crate::metrics::{Audited, StaleFor};
-use crate::store::Found;
-
-/// Audits of one cache under way at once: each loads, and one that found a difference watches it for
-/// a minute. More are skipped, and counted.
-const AUDITS: usize = 16;
 
 /// How long past the bound a difference is looked at again.
 const AGES: [(Duration, StaleFor); 3] = [
@@ -32,44 +25,6 @@ const AGES: [(Duration, StaleFor); 3] = [
     (Duration::from_secs(10), StaleFor::TenSeconds),
     (Duration::from_secs(60), StaleFor::Minute),
 ];
-
-/// Whether a served value is what the source has.
-pub(crate) type Same<V> = dyn Fn(&V, &V) -> bool + Send + Sync;
-
-/// What a cache needs for its audit.
-pub(crate) struct Audit<V> {
-    share: f64,
-    same: Box<Same<V>>,
-    places: Arc<Semaphore>,
-    log: LogLimit,
-    contain: Arc<Contain>,
-}
-
-impl<V> fmt::Debug for Audit<V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Audit")
-            .field("share", &self.share)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<V> Audit<V> {
-    pub(crate) fn new(share: f64, same: Box<Same<V>>, contain: Arc<Contain>) -> Self {
-        Self {
-            share,
-            same,
-            places: Arc::new(Semaphore::new(AUDITS)),
-            log: LogLimit::default(),
-            contain,
-        }
-    }
-
-    /// Whether two values are the same; `None` if the comparison panics.
-    fn same(&self, served: &V, source: &V) -> Option<bool> {
-        let same = || (self.same)(served, source);
-        self.contain.run("the comparison of the audit", same)
-    }
-}
 
 /// How a served value compares with the source.
 enum Compared {
@@ -79,29 +34,27 @@ enum Compared {
     Unknown,
 }
 
-impl<K, V> Inner<K, V>
+impl<K, V> CacheState<K, V>
 where
     K: Key + Clone + 'static,
     V: Clone + Send + Sync + 'static,
 {
     /// Audits this hit, if it is one of the share.
     #[inline]
-    pub(super) fn audit<Q>(self: &Arc<Self>, hash: u64, key: &Q, served: Option<&V>)
+    pub(super) fn audit<Q>(self: &Arc<Self>, hash: u64, key: &Q, served: &Option<V>)
     where
-        K: Borrow<Q>,
         Q: KeyRef<K> + ?Sized,
     {
         if let Some(audit) = &self.audit
             && fastrand::f64() < audit.share
         {
-            self.begin_audit(audit, hash, key, served);
+            self.begin_audit(audit, hash, key, served.as_ref());
         }
     }
 
     #[cold]
-    fn begin_audit<Q>(self: &Arc<Self>, audit: &Audit<V>, hash: u64, key: &Q, served: Option<&V>)
+    fn begin_audit<Q>(self: &Arc<Self>, audit: &Auditor<V>, hash: u64, key: &Q, served: Option<&V>)
     where
-        K: Borrow<Q>,
         Q: KeyRef<K> + ?Sized,
     {
         let Ok(place) = audit.places.clone().try_acquire_owned() else {
@@ -110,11 +63,11 @@ where
         };
         let hit = Hit {
             hash,
-            key: key.to_owned(),
+            key: key.to_key(),
             served: served.cloned(),
         };
         let (cache, metrics) = (Arc::downgrade(self), self.metrics.clone());
-        self.core().runtime.spawn(async move {
+        self.member().runtime.spawn(async move {
             // The loader runs in there, and values are dropped.
             if !guarded(Box::pin(hit.watch(cache, place))).await {
                 metrics.audits[Audited::Failed].inc();
@@ -137,7 +90,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// Keeps nothing alive while it waits.
-    async fn watch(self, cache: Weak<Inner<K, V>>, _place: OwnedSemaphorePermit) {
+    async fn watch(self, cache: Weak<CacheState<K, V>>, _place: OwnedSemaphorePermit) {
         let Some(inner) = cache.upgrade() else { return };
         let audits = &inner.metrics.audits;
         match self.compare(&inner).await {
@@ -151,7 +104,7 @@ where
         for (past, age) in AGES {
             sleep_until(over + past).await;
             let Some(inner) = cache.upgrade() else { return };
-            if inner.core().phase() == Phase::Closed || !self.is_served(&inner) {
+            if inner.member().phase() == Phase::Closed || !self.is_served(&inner) {
                 return;
             }
             match self.compare(&inner).await {
@@ -165,7 +118,7 @@ where
     }
 
     /// Asks the source, past the cache and past its flights.
-    async fn compare(&self, inner: &Inner<K, V>) -> Compared {
+    async fn compare(&self, inner: &CacheState<K, V>) -> Compared {
         let (Some(audit), Ok(load)) = (&inner.audit, inner.load_of(&self.key)) else {
             return Compared::Unknown;
         };
@@ -184,21 +137,22 @@ where
     }
 
     /// Whether a reader would get the same value now.
-    fn is_served(&self, inner: &Inner<K, V>) -> bool {
+    fn is_served(&self, inner: &CacheState<K, V>) -> bool {
         let Some(audit) = &inner.audit else {
             return false;
         };
-        match (inner.store.lookup(self.hash, &self.key), &self.served) {
-            (Found::Value { value, .. }, Some(served)) => audit.same(served, &value) == Some(true),
-            (Found::Absent { .. }, None) => true,
+        let found = inner.store.lookup(self.hash, &self.key);
+        match (found.map(|found| found.value), &self.served) {
+            (Ok(Some(value)), Some(served)) => audit.same(served, &value) == Some(true),
+            (Ok(None), None) => true,
             _ => false,
         }
     }
 
-    fn report(&self, inner: &Inner<K, V>, age: StaleFor) {
+    fn report(&self, inner: &CacheState<K, V>, age: StaleFor) {
         inner.metrics.audit_stale[age].inc();
         let Some(audit) = &inner.audit else { return };
-        if let Some(suppressed) = audit.log.allow(inner.core().clock.now()) {
+        if let Some(suppressed) = audit.log.allow(inner.member().clock.now()) {
             tracing::warn!(
                 cache = inner.name,
                 key_hash = format_args!("{:016x}", self.hash),

@@ -1,38 +1,44 @@
-//! Options of one cache.
+//! Options of one cache, and how they become one.
+
+mod options;
 
 use std::future::Future;
 use std::marker::PhantomData;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::cache::Cache;
-use crate::cache::audit::{Audit, Same};
-use crate::cache::inner::{Inner, Weigher};
-use crate::cache::refresh::Pauses;
+use crate::cache::admission::Admission;
+use crate::cache::auditor::{Auditor, Same};
+use crate::cache::flight::Flights;
+use crate::cache::pauses::Pauses;
 use crate::cache::registration::Registration;
-use crate::cache::tier::Tier;
-use crate::cache::unknown::UnknownLoads;
+use crate::cache::state::{CacheState, Weigher};
+use crate::coherence::lifeline::Lifeline;
+use crate::coherence::member::Member;
+use crate::coherence::registry::AnyCache;
 use crate::contain::Contain;
-use crate::core::{Core, Target};
-use crate::flight::Flights;
-use crate::instance::Lifeline;
-use crate::key::cache_id;
+use crate::error::{BoxError, Error, ErrorKind};
+use crate::key::{Key, cache_id};
 use crate::loader::{BatchLoader, Loaded, Loader};
 use crate::metrics::CacheInfo;
-use crate::settings::{CacheOptions, CacheSettings};
+#[cfg(feature = "shared")]
+use crate::metrics::CacheMetrics;
+use crate::settings::{Abilities, CacheOptions, CacheSettings, RefreshAhead};
 use crate::store::refresh::Refresh;
 use crate::store::{Store, StoreOptions, reaper};
+#[cfg(feature = "shared")]
+use crate::tier::client::{CacheId, Tier};
 use crate::time::nanos;
-use crate::{BoxError, Error, ErrorKind, Key};
 
 /// Options of one cache; begin with [`Instance::cache`](crate::Instance::cache).
 ///
 /// Operators have the last word: a cache's variable (`UNSTALE_CACHES__<NAME>__TTL`) wins over these
-/// calls, these over the global variable (`UNSTALE_TTL`), that over the default.
+/// calls, these over the default for all caches (`UNSTALE_TTL`), that over the built-in default.
+/// A default for all caches that is set and that code hides is logged once, when the cache is built,
+/// and listed in [`Health::hidden_settings`](crate::Health::hidden_settings).
 #[must_use]
 pub struct CacheBuilder<K, V> {
     lifeline: Arc<Lifeline>,
@@ -43,7 +49,7 @@ pub struct CacheBuilder<K, V> {
     weigher: Option<Arc<Weigher<K, V>>>,
     same: Option<Box<Same<V>>>,
     #[cfg(feature = "shared")]
-    shared: Option<crate::Shared<V>>,
+    shared: Option<crate::SharedTier<V>>,
     entry: PhantomData<fn(K) -> V>,
 }
 
@@ -81,19 +87,25 @@ where
     ///
     /// It runs in a task of its own, with `load_timeout` as its deadline, and must see what was
     /// committed before it began: read from the primary, not from a replica that lags.
-    pub fn loader<L, F, R, E>(mut self, load: L) -> Self
+    ///
+    /// Its error is a [`BoxError`], which `?` makes of any error. A function with an error of its
+    /// own is wrapped: `|id| async move { Ok(find(id).await?) }`.
+    ///
+    /// All reads that miss one key at the same time share one load: a stampede is one query.
+    #[doc(alias = "stampede")]
+    #[doc(alias = "single_flight")]
+    pub fn loader<L, F, R>(mut self, load: L) -> Self
     where
         L: Fn(K) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<R, E>> + Send + 'static,
+        F: Future<Output = Result<R, BoxError>> + Send + 'static,
         R: Into<Loaded<V>>,
-        E: Into<BoxError>,
     {
         let load = Arc::new(load);
         self.loader = Some(Arc::new(move |key| {
             let load = load.clone();
             // Called at the first poll: what it reads before its first await belongs to the load,
             // which has taken its token by then, and if it panics, it does so in the load's task.
-            Box::pin(async move { load(key).await.map(Into::into).map_err(Into::into) })
+            Box::pin(async move { load(key).await.map(Into::into) })
         }));
         self
     }
@@ -101,17 +113,18 @@ where
     /// One call for all keys that [`Cache::get_many`] and [`Cache::preload`] miss. Answers may come
     /// in any order; a key left out does not exist. Defaults to the loader, once for each key; without a
     /// loader, a single read is a batch of one.
-    pub fn batch_loader<L, F, R, E>(mut self, load: L) -> Self
+    ///
+    /// Its error is a [`BoxError`], as the [`loader`](Self::loader)'s.
+    pub fn batch_loader<L, F, R>(mut self, load: L) -> Self
     where
         L: Fn(Vec<K>) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<Vec<(K, R)>, E>> + Send + 'static,
+        F: Future<Output = Result<Vec<(K, R)>, BoxError>> + Send + 'static,
         R: Into<Loaded<V>>,
-        E: Into<BoxError>,
     {
         self.batch_loader = Some(Arc::new(move |keys| {
             let loading = load(keys);
             Box::pin(async move {
-                let pairs = loading.await.map_err(Into::into)?;
+                let pairs = loading.await?;
                 Ok(pairs
                     .into_iter()
                     .map(|(key, value)| (key, value.into()))
@@ -121,79 +134,8 @@ where
         self
     }
 
-    /// Longest life of an entry; jitter only shortens it. Defaults to 60 s.
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.code.ttl = Some(ttl);
-        self
-    }
-
-    /// How long "does not exist" is remembered. Defaults to 5 s.
-    pub fn negative_ttl(mut self, ttl: Duration) -> Self {
-        self.code.negative_ttl = Some(ttl);
-        self
-    }
-
-    /// The part of the TTL, 0 to 0.9, by which an entry may live shorter, so that entries loaded
-    /// together do not expire together. Defaults to 0.1.
-    pub fn ttl_jitter(mut self, part: f64) -> Self {
-        self.code.ttl_jitter = Some(part);
-        self
-    }
-
-    /// How old a hit may be after its invalidation was published, whatever fails; `None` is TTL
-    /// only. Defaults to 2 s.
-    pub fn max_staleness(mut self, bound: impl Into<Option<Duration>>) -> Self {
-        self.code.max_staleness = Some(bound.into());
-        self
-    }
-
-    /// Most entries held. Defaults to 10,000.
-    pub fn capacity(mut self, entries: usize) -> Self {
-        self.code.capacity = Some(entries);
-        self
-    }
-
-    /// Bounds bytes as well; `weigh` says how many an entry takes. An entry too large for its part
-    /// of the store is served but not stored, and counted (`unstale_oversized_total`). What is known
-    /// not to exist has a tenth of the bytes, and takes its key's and 64. Defaults to no bound.
-    pub fn max_bytes(
-        mut self,
-        bytes: u64,
-        weigh: impl Fn(&K, &V) -> u64 + Send + Sync + 'static,
-    ) -> Self {
-        self.code.max_bytes = Some(Some(bytes));
-        self.weigher = Some(Arc::new(weigh));
-        self
-    }
-
-    /// The part of an entry's life, 0 to 1, after which a hit starts one reload in the background;
-    /// `None` never. Defaults to never.
-    pub fn refresh_ahead(mut self, part: impl Into<Option<f64>>) -> Self {
-        self.code.refresh_ahead = Some(part.into());
-        self
-    }
-
-    /// The time before an entry's end from which on a hit starts one reload in the background, so that
-    /// nobody waits for a value that is asked for all the time; `None` never. Defaults to never.
-    ///
-    /// It counts at most half of the entry's life: with a margin of 300 s a token that lives 7,200 s
-    /// is reloaded in its last 300 s, and one that lives 120 s in its last 60 s. It never prolongs a
-    /// life. With [`refresh_ahead`](Self::refresh_ahead) the earlier wins. A reload that fails changes
-    /// nothing, and is tried again after a second at the earliest.
-    pub fn refresh_before(mut self, margin: impl Into<Option<Duration>>) -> Self {
-        self.code.refresh_before = Some(margin.into());
-        self
-    }
-
-    /// How long past its TTL an entry may be served when its loader fails; `None` not at all. It
-    /// relaxes the TTL only, never the promise: not after an invalidation, not unverified, not past
-    /// a TTL that came with the value. Defaults to not at all.
-    pub fn stale_if_error(mut self, window: impl Into<Option<Duration>>) -> Self {
-        self.code.stale_if_error = Some(window.into());
-        self
-    }
-
-    /// Lets hits of this cache be audited, and says when a served value is what the source has.
+    /// Sets how a served value is compared with the source's, so that hits of this cache can be
+    /// audited.
     ///
     /// The share of hits to audit is a setting (`UNSTALE_AUDIT=0.001`, or for this cache alone
     /// `UNSTALE_CACHES__<NAME>__AUDIT`; off by default). Each of them runs the loader in the
@@ -209,7 +151,7 @@ where
     /// # let instance = Instance::start(Settings::default()).await?;
     /// let prices = instance
     ///     .cache::<String, u64>("prices")
-    ///     .loader(|sku: String| async move { Ok::<_, std::io::Error>(sku.len() as u64) })
+    ///     .loader(|sku: String| async move { Ok(sku.len() as u64) })
     ///     .audit(|served, source| served == source)
     ///     .build()?;
     /// # let _ = prices;
@@ -221,63 +163,12 @@ where
         self
     }
 
-    /// The deadline of one load, and of waiting for a place among `max_loads`. Defaults to 5 s.
-    pub fn load_timeout(mut self, timeout: Duration) -> Self {
-        self.code.load_timeout = Some(timeout);
-        self
-    }
-
-    /// Loads that run at once. Defaults to 64.
-    pub fn max_loads(mut self, loads: usize) -> Self {
-        self.code.max_loads = Some(loads);
-        self
-    }
-
-    /// Limits what requests for keys that were made up can cost the source: so many loads a second
-    /// (and at most a second's worth at once) may find nothing, by a value that does not exist or
-    /// by an error. Beyond it a read of a key that nothing in memory knows of fails at once with
-    /// [`Overloaded`](ErrorKind::Overloaded), and is counted
-    /// (`unstale_loads_total{outcome="limited"}`). Defaults to `None`, no limit.
-    ///
-    /// Memory knows a key that it holds, has loaded before (about twice `capacity` of them are
-    /// remembered, whatever became of their entries), or has heard of by an invalidation, as of a
-    /// key that was just created: such keys are never refused, and loads that find a value cost
-    /// nothing. What is remembered as absent is served as ever. The limit stands before the
-    /// source, not before the shared tier, and each instance counts for itself.
-    ///
-    /// ```
-    /// # use unstale::{Error, Instance, Settings};
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Error> {
-    /// # let instance = Instance::start(Settings::default()).await?;
-    /// let keys = instance
-    ///     .cache::<String, u64>("api_keys")
-    ///     .loader(|key: String| async move { Ok::<_, std::io::Error>((key == "good").then_some(7)) })
-    ///     .unknown_loads(1)
-    ///     .build()?;
-    /// assert_eq!(keys.get("bad").await?, None); // this one was looked for
-    /// assert!(keys.get("worse").await.is_err()); // and this one was not
-    /// assert_eq!(keys.get("bad").await?, None); // it is remembered
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn unknown_loads(mut self, per_second: impl Into<Option<u32>>) -> Self {
-        self.code.unknown_loads = Some(per_second.into());
-        self
-    }
-
-    /// How often entries that nobody reads any more are freed; `None` never. Defaults to 1 s.
-    pub fn reap_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
-        self.code.reap_interval = Some(interval.into());
-        self
-    }
-
     /// Keeps entries in Redis as well (feature `shared`): what one instance has loaded, the others
     /// and those that start later find there, under the same promise. Defaults to memory only;
-    /// `UNSTALE_SHARED=off` turns it off again.
+    /// `UNSTALE_TIER=off` turns it off again.
     #[cfg(feature = "shared")]
-    pub fn shared(mut self, shared: crate::Shared<V>) -> Self {
-        self.code.shared_ttl = shared.ttl.map(Some);
+    pub fn tier(mut self, shared: crate::SharedTier<V>) -> Self {
+        self.code.tier_ttl = shared.ttl.map(Into::into);
         self.shared = Some(shared);
         self
     }
@@ -287,41 +178,49 @@ where
     /// # Errors
     ///
     /// `Settings` for a bad option or variable, a bad name, a name that is taken in this instance
-    /// or whose 32-bit id collides with another's, or `max_bytes` without a weigher.
+    /// or whose 32-bit id collides with another's, or `max_bytes` of this cache without a weigher.
+    /// `UNSTALE_MAX_BYTES`, the default for all caches, has no effect in a cache without a weigher.
     pub fn build(self) -> Result<Cache<K, V>, Error> {
-        let core = self.lifeline.core().clone();
-        let options = core.settings.for_cache(&self.name, &self.code)?;
+        let member = self.lifeline.member().clone();
+        let options = self.validate(&member)?;
+        for hidden in &options.hidden {
+            tracing::info!(
+                cache = %hidden.cache,
+                setting = %hidden.setting,
+                value = %hidden.value,
+                reason = %hidden.reason,
+                "a default for all caches has no effect in this cache"
+            );
+        }
+        let inner = self.assemble(&member, options)?;
+        register(member, inner)
+    }
+
+    /// Resolves and checks the options.
+    fn validate(&self, member: &Member) -> Result<CacheOptions, Error> {
         #[cfg(feature = "shared")]
         if let Some(wait) = self.shared.as_ref().and_then(|shared| shared.single_flight) {
             crate::settings::single_flight(&self.name, wait)?;
         }
-        if options.max_bytes.is_some() && self.weigher.is_none() {
-            return Err(Error::new(
-                ErrorKind::Settings,
-                format!(
-                    "cache {:?} has max_bytes but nothing to weigh entries with: call \
-                     `.max_bytes(bytes, |key, value| ...)` in code, a variable then only changes it",
-                    self.name
-                ),
-            ));
-        }
-        let own = core.settings.caches.get(&self.name);
-        if self.same.is_none() && own.is_some_and(|own| matches!(own.audit, Some(Some(_)))) {
-            return Err(Error::new(
-                ErrorKind::Settings,
-                format!(
-                    "cache {:?} is to be audited but cannot compare its values: call \
-                     `.audit(|served, source| served == source)` in code",
-                    self.name
-                ),
-            ));
-        }
+        let can = Abilities {
+            weighs: self.weigher.is_some(),
+            compares: self.same.is_some(),
+        };
+        member.settings.for_cache(&self.name, &self.code, can)
+    }
+
+    /// Makes the cache, which no event reaches yet.
+    fn assemble(
+        self,
+        member: &Arc<Member>,
+        options: CacheOptions,
+    ) -> Result<Arc<CacheState<K, V>>, Error> {
         let id = cache_id(&self.name);
-        if let Some(other) = core.target(id) {
+        if let Some(other) = member.caches.get(id) {
             return Err(taken(&self.name, &*other));
         }
-        let metrics = core.metrics.cache(&self.name, info(&options));
-        let contain = Arc::new(Contain::new(&self.name, core.clock));
+        let metrics = member.metrics.cache(&self.name, info(&options));
+        let contain = Arc::new(Contain::new(&self.name, member.clock));
         let store_options = StoreOptions {
             cache: id,
             capacity: options.capacity,
@@ -329,60 +228,71 @@ where
             // A hit reads a clock that lags: without its step the promise would be one step off.
             max_staleness: options
                 .max_staleness
-                .map(|bound| nanos(bound).saturating_sub(core.clock.step())),
-            refresh: Refresh::new(options.refresh_ahead, options.refresh_before.map(nanos)),
+                .map(|bound| nanos(bound).saturating_sub(member.clock.step())),
+            refresh: options.refresh_ahead.map(refresh),
             remember_known: options.unknown_loads.is_some(),
-            clock: core.clock,
+            clock: member.clock,
             contain: contain.clone(),
         };
-        let tier = tier(
-            #[cfg(feature = "shared")]
-            self.shared,
-            &core,
-            &options,
-        );
-        let inner = Arc::new(Inner {
+        #[cfg(feature = "shared")]
+        let tier = self
+            .shared
+            .filter(|_| options.tier)
+            .map(|shared| tier::<K, V>(shared, (id, &self.name), member, &options, &metrics));
+        Ok(Arc::new(CacheState {
             lifeline: self.lifeline,
-            store: Store::new(store_options, core.stamps.clone(), metrics.clone()),
+            store: Store::new(store_options, member.stamps.clone(), metrics.clone()),
             name: self.name,
             id,
             flights: Arc::new(Flights::default()),
             audit: self
                 .same
                 .zip(options.audit)
-                .map(|(same, share)| Audit::new(share, same, contain.clone())),
+                .map(|(same, share)| Auditor::new(share, same, contain.clone())),
             loader: self.loader,
             batch_loader: self.batch_loader,
             weigher: self.weigher.map(|weigh| contained_weigher(weigh, contain)),
+            #[cfg(feature = "shared")]
+            has_tier: tier.is_some(),
+            #[cfg(not(feature = "shared"))]
+            has_tier: false,
+            #[cfg(feature = "shared")]
             tier,
-            permits: Semaphore::new(options.max_loads),
-            unknown_loads: options
-                .unknown_loads
-                .map(|limit| UnknownLoads::new(limit, core.clock)),
-            waiting: AtomicU64::new(0),
+            admission: Admission::new(&options, member.clock),
             pauses: Pauses::default(),
             options,
             metrics,
-        });
-        let weak: Weak<Inner<K, V>> = Arc::downgrade(&inner);
-        let registered: Weak<dyn Target> = weak.clone();
-        if let Some(other) = core.register(id, &registered) {
-            return Err(taken(&inner.name, &*other));
-        }
-        if inner.options.reap_interval.is_some() {
-            drop(core.tasks.spawn_alone(&core.runtime, "reaper", reap(weak)));
-        }
-        let registration = Registration {
-            core,
-            id,
-            cache: registered,
-            metrics: inner.metrics.clone(),
-        };
-        Ok(Cache(inner, Arc::new(registration)))
+        }))
     }
 }
 
-fn taken(name: &str, by: &dyn Target) -> Error {
+/// Makes events reach the cache and starts its reaper.
+fn register<K, V>(member: Arc<Member>, inner: Arc<CacheState<K, V>>) -> Result<Cache<K, V>, Error>
+where
+    K: Key + Clone + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    let weak: Weak<CacheState<K, V>> = Arc::downgrade(&inner);
+    let registered: Weak<dyn AnyCache> = weak.clone();
+    if let Some(other) = member.caches.enter(inner.id, &registered) {
+        return Err(taken(&inner.name, &*other));
+    }
+    if inner.options.reap_interval.is_some() {
+        let reaper = member
+            .tasks
+            .spawn_alone(&member.runtime, "reaper", reap(weak));
+        drop(reaper);
+    }
+    let registration = Registration {
+        member,
+        id: inner.id,
+        cache: registered,
+        metrics: inner.metrics.clone(),
+    };
+    Ok(Cache(inner, Arc::new(registration)))
+}
+
+fn taken(name: &str, by: &dyn AnyCache) -> Error {
     let other = by.name();
     let message = format!(
         "the name {name:?} is taken by the cache {other:?} of this instance (or has its id); choose \
@@ -403,26 +313,33 @@ fn contained_weigher<K: 'static, V: 'static>(
 }
 
 /// The cache's side of the shared tier, if it has one.
-fn tier<K, V>(
-    #[cfg(feature = "shared")] shared: Option<crate::Shared<V>>,
-    core: &Core,
+#[cfg(feature = "shared")]
+fn tier<K: Key, V>(
+    shared: crate::SharedTier<V>,
+    (id, name): (u32, &str),
+    member: &Member,
     options: &CacheOptions,
-) -> Option<Box<dyn Tier<K, V>>>
-where
-    K: Key + Clone + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    #[cfg(feature = "shared")]
-    {
-        let shared = shared.filter(|_| options.shared)?;
-        core.share();
-        let ttl = options.shared_ttl.unwrap_or(options.ttl);
-        Some(Box::new(crate::shared::reader::Reader::new(shared, ttl)))
+    metrics: &Arc<CacheMetrics>,
+) -> Tier<V> {
+    member.share();
+    Tier {
+        options: shared,
+        cache: CacheId {
+            id,
+            name: name.to_owned(),
+            format: K::FORMAT,
+        },
+        ttl: options.tier_ttl.unwrap_or(options.ttl),
+        negative_ttl: options.negative_ttl,
+        pool: member.tier.clone(),
+        metrics: metrics.clone(),
     }
-    #[cfg(not(feature = "shared"))]
-    {
-        let _ = (core, options);
-        None
+}
+
+fn refresh(when: RefreshAhead) -> Refresh {
+    match when {
+        RefreshAhead::Share(share) => Refresh::Share(share),
+        RefreshAhead::Before(margin) => Refresh::Before(nanos(margin)),
     }
 }
 
@@ -436,7 +353,7 @@ fn info(options: &CacheOptions) -> CacheInfo {
 }
 
 /// Frees what is expired or invalidated, until the last handle of the cache is gone.
-async fn reap<K, V>(cache: Weak<Inner<K, V>>)
+async fn reap<K, V>(cache: Weak<CacheState<K, V>>)
 where
     K: Key + Clone + 'static,
     V: Clone + Send + Sync + 'static,
@@ -453,16 +370,16 @@ where
     loop {
         ticks.tick().await;
         let Some(cache) = cache.upgrade() else { return };
-        let core = cache.core();
-        let (now, stamp) = (core.clock.now(), core.stamps.token());
+        let member = cache.member();
+        let (now, stamp) = (member.clock.now(), member.stamps.token());
         let stamps_moved = std::mem::replace(&mut seen, stamp) != stamp;
         if !cache.store.worth_sweeping(now, stamps_moved) {
             continue;
         }
-        let began = core.clock.precise();
+        let began = member.clock.precise();
         let keep = cache.options.stale_if_error.map_or(0, nanos);
         cache.metrics.reaped.add(cache.store.sweep(now, keep));
-        let took = Duration::from_nanos(core.clock.precise().saturating_sub(began));
+        let took = Duration::from_nanos(member.clock.precise().saturating_sub(began));
         drop(cache);
         sleep(reaper::pause(every, took).saturating_sub(every)).await;
     }

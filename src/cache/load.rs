@@ -1,37 +1,27 @@
 //! One load: its turn, its token, and what becomes of its value.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
-use crate::cache::inner::{Inner, VERIFICATION_WAIT};
-use crate::cache::tier::{Arrived, Read, Ticket, Turn, Waiting, Wanted};
-use crate::cache::unknown::give_back;
-use crate::core::Phase;
-use crate::flight::Leader;
+use crate::cache::bucket::{Loan, give_back};
+use crate::cache::flight::{Incoming, Leader, Wanted};
+use crate::cache::from_tier::{FromTier, Slot};
+use crate::cache::state::CacheState;
+use crate::coherence::member::Phase;
 use crate::key::canonical;
-use crate::loader::{Load, Loaded, MAX_TAGS};
-use crate::metrics::{CacheMetrics, LaneWait, LoadOutcome};
+use crate::loader::{Load, Loaded};
+use crate::metrics::{CacheMetrics, LoadOutcome};
+use crate::mutants::{Mechanism, without};
+use crate::store::Insertion;
 use crate::store::entry::{Meta, Stored, Tags};
+use crate::store::outcome::PastTtl;
 use crate::store::packed::Packed;
 use crate::store::stamps::Stamp;
-use crate::store::{Insertion, PastTtl};
 use crate::time::{Clock, Nanos, nanos};
 use crate::window::window;
-use crate::without::{Mechanism, without};
-use crate::{Error, ErrorKind, Key};
-
-/// Loads that may wait for their turn in one cache. Each is a task of about 1 KiB.
-const MAX_WAITING: u64 = 65_536;
-
-/// Bytes that the keys of those loads take together, which may be of 64 KiB each.
-const MAX_WAITING_BYTES: u64 = 64 << 20;
-
-/// Where a number of loads begins in a count of both; below it are bytes.
-const ONE_WAITS: u64 = 1 << 40;
+use crate::{BoxError, Error, ErrorKind, Key};
 
 /// What a remembered absence takes beyond its key.
 const ABSENCE: usize = 64;
@@ -41,65 +31,48 @@ pub(crate) fn length(key: &impl Key) -> usize {
     canonical(key).map_or(0, |bytes| bytes.len())
 }
 
-impl<K, V> Inner<K, V>
+impl<K, V> CacheState<K, V>
 where
     K: Key + Clone + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Starts a flight, detached from whoever asked for it. What may be in the shared tier is looked
-    /// for there first, by one of a few tasks; only what must be loaded has a task of its own.
-    pub(crate) fn depart(self: &Arc<Self>, leader: Leader<K, V>, load: Load<V>, wanted: Wanted) {
-        let cache = self.clone();
-        match &self.tier {
-            Some(tier) if wanted != Wanted::OfSource => {
-                let look = move |turn| Box::pin(cache.look_first(leader, load, wanted, turn)) as _;
-                tier.enqueue(self.core(), Box::new(look));
-            }
-            _ => drop(self.core().runtime.spawn(cache.fly(leader, load, None))),
+    /// Starts a load, detached from the read that asked for it.
+    pub(crate) fn spawn_load(
+        self: &Arc<Self>,
+        leader: Leader<K, V>,
+        load: Load<V>,
+        wanted: Wanted,
+    ) {
+        let (cache, runtime) = (self.clone(), self.member().runtime.clone());
+        if self.has_tier && wanted != Wanted::OfSource {
+            self.when_tier_is_free(move |slot| {
+                drop(runtime.spawn(cache.run_load(leader, load, wanted, Some(slot))));
+            });
+        } else {
+            drop(runtime.spawn(cache.run_load(leader, load, wanted, None)));
         }
     }
 
-    /// The flight's question to the shared tier, and what follows from the answer.
-    async fn look_first(
+    /// One load. What may be in the shared tier is looked for there first.
+    async fn run_load(
         self: Arc<Self>,
         leader: Leader<K, V>,
         load: Load<V>,
         wanted: Wanted,
-        turn: Turn,
+        slot: Option<Slot>,
     ) {
-        let read = match &self.tier {
-            Some(tier) => tier.read(&self, &leader, wanted, turn).await,
-            None => Read::Load(None),
-        };
-        let runtime = self.core().runtime.clone();
-        match read {
-            Read::Found(arrived) => self.land_shared(leader, arrived),
-            Read::Load(ticket) => drop(runtime.spawn(self.fly(leader, load, ticket))),
-            Read::Wait(waiting) => drop(runtime.spawn(self.follow(leader, load, waiting))),
+        let mut ticket = None;
+        if self.has_tier {
+            match self.ask_tier(&leader, wanted, slot).await {
+                FromTier::Found(incoming) => return self.complete_from_tier(leader, incoming),
+                FromTier::Load(with) => ticket = with,
+            }
         }
-    }
-
-    /// The flight waits for another instance's load.
-    async fn follow(self: Arc<Self>, leader: Leader<K, V>, load: Load<V>, waiting: Waiting) {
-        let read = match &self.tier {
-            Some(tier) => tier.wait(&self, &leader, waiting).await,
-            None => Read::Load(None),
-        };
-        match read {
-            Read::Found(arrived) => self.land_shared(leader, arrived),
-            Read::Load(ticket) => self.fly(leader, load, ticket).await,
-            // It has waited.
-            Read::Wait(_) => self.fly(leader, load, None).await,
-        }
-    }
-
-    /// One load.
-    async fn fly(self: Arc<Self>, leader: Leader<K, V>, load: Load<V>, ticket: Option<Ticket>) {
         let loan = match self.admit(leader.hash(), leader.key()).await {
             Ok(loan) => loan,
             Err(error) => return self.fail(leader, error, LoadOutcome::Limited).await,
         };
-        let permit = match self.permit(|| length(leader.key())).await {
+        let permit = match self.admission.permit(|| length(leader.key())).await {
             Ok(permit) => permit,
             Err(error) => {
                 give_back(loan);
@@ -118,14 +91,12 @@ where
             Ok(Ok(loaded)) => {
                 let shared = ticket.map(|ticket| (ticket, leader.key().clone(), loaded.clone()));
                 let landed = self.land(leader, loaded, token, loaded_at).await;
-                if let (Landed::Valid, Some((ticket, key, loaded))) = (landed, shared)
-                    && let Some(tier) = &self.tier
-                {
-                    tier.write(&self, &key, ticket, loaded).await;
+                if let (Landed::Valid, Some((ticket, key, loaded))) = (landed, shared) {
+                    self.store_in_tier(&key, ticket, &loaded).await;
                 }
             }
             Ok(Err(error)) => {
-                let error = Error::with_source(ErrorKind::Load, "the loader failed", error);
+                let error = self.load_failed(error);
                 self.fail(leader, error, LoadOutcome::Error).await;
             }
             Err(_) => {
@@ -135,48 +106,40 @@ where
         }
     }
 
+    /// Before a load begins: a token if its key is unknown, nothing if it needs none.
+    async fn admit(&self, hash: u64, key: &K) -> Result<Option<Loan<'_>>, Error> {
+        if !self.admission.limits_unknown() || self.store.is_known(hash, key) {
+            return Ok(None);
+        }
+        self.admission.lend(length(key)).await
+    }
+
     /// Takes the token, and the time, before the loader runs.
     pub(crate) fn begin(&self, leaders: &[Leader<K, V>]) -> (u64, Nanos) {
-        let core = self.core();
-        let loaded_at = core.clock.now();
-        let token = core.stamps.token();
+        let member = self.member();
+        let loaded_at = member.clock.now();
+        let token = member.stamps.token();
         for leader in leaders {
             leader.begin(token);
         }
         (token, loaded_at)
     }
 
+    pub(crate) fn load_failed(&self, source: BoxError) -> Error {
+        let message = format!("the loader of cache {:?} failed", self.name);
+        Error::with_source(ErrorKind::Load, message, source)
+    }
+
     pub(crate) fn timed_out(&self) -> Error {
         let after = humantime::format_duration(self.options.load_timeout);
-        let message = format!("the loader did not finish within load_timeout ({after})");
+        let message = format!(
+            "the loader of cache {:?} did not finish within load_timeout ({after})",
+            self.name
+        );
         Error::new(ErrorKind::LoadTimeout, message)
     }
 
-    /// A place among the loads that run; waits for it at most `load_timeout`.
-    pub(crate) async fn permit(
-        &self,
-        keys: impl FnOnce() -> usize,
-    ) -> Result<SemaphorePermit<'_>, Error> {
-        if let Ok(permit) = self.permits.try_acquire() {
-            return Ok(permit);
-        }
-        let overloaded = || {
-            let message = format!(
-                "{} loads are running and none ended in time (max_loads); the source is too slow",
-                self.options.max_loads
-            );
-            Error::new(ErrorKind::Overloaded, message)
-        };
-        let place = Place::take(&self.waiting, keys()).ok_or_else(overloaded)?;
-        let permit = timeout(self.options.load_timeout, self.permits.acquire()).await;
-        drop(place);
-        match permit {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(overloaded()),
-        }
-    }
-
-    /// Stores what was loaded, unless it was invalidated meanwhile, and tells everybody.
+    /// Stores what was loaded, unless it was invalidated meanwhile, and wakes the waiters.
     pub(crate) async fn land(
         &self,
         leader: Leader<K, V>,
@@ -184,16 +147,13 @@ where
         token: u64,
         loaded_at: Nanos,
     ) -> Landed {
-        let Loaded { value, ttl, tags } = loaded;
-        if tags.len() > MAX_TAGS {
-            let message = format!(
-                "an entry may have at most {MAX_TAGS} tags, not {}",
-                tags.len()
-            );
+        if let Some(wrong) = loaded.wrong_tags() {
+            let message = format!("the loader of cache {:?} returned {wrong}", self.name);
             let error = Error::new(ErrorKind::Load, message);
             self.fail(leader, error, LoadOutcome::Error).await;
             return Landed::Invalid;
         }
+        let Loaded { value, ttl, tags } = loaded;
         let outcome = if value.is_some() {
             LoadOutcome::Ok
         } else {
@@ -201,56 +161,56 @@ where
         };
         self.metrics.loads[outcome].inc();
         let tags: Box<[u64]> = tags.iter().map(|tag| crate::key::tag_hash(tag)).collect();
-        let arrived = Arrived {
+        let incoming = Incoming {
             token,
             loaded_at,
-            vouched_at: loaded_at,
+            fresh_as_of: loaded_at,
             life: self.life(ttl, value.is_some()),
             tags,
             own_ttl: ttl.is_some(),
             value,
         };
-        let landed = self.keep(&leader, &arrived);
-        let Arrived { value, tags, .. } = arrived;
+        let landed = self.keep(&leader, &incoming);
+        let Incoming { value, tags, .. } = incoming;
         leader.land(Ok(value), loaded_at, || self.store.newest_tag(&tags));
         landed
     }
 
-    /// Stores what the shared tier had, unless it was invalidated meanwhile, and tells everybody.
-    pub(crate) fn land_shared(&self, leader: Leader<K, V>, arrived: Arrived<V>) {
-        self.keep(&leader, &arrived);
-        let Arrived {
+    /// Stores what the shared tier had, unless it was invalidated meanwhile, and wakes the waiters.
+    pub(crate) fn complete_from_tier(&self, leader: Leader<K, V>, incoming: Incoming<V>) {
+        self.keep(&leader, &incoming);
+        let Incoming {
             value,
             loaded_at,
-            vouched_at,
+            fresh_as_of,
             tags,
             ..
-        } = arrived;
-        leader.land_shared(value, loaded_at, vouched_at, || {
+        } = incoming;
+        leader.land_from_tier(value, loaded_at, fresh_as_of, || {
             self.store.newest_tag(&tags)
         });
     }
 
-    fn keep(&self, leader: &Leader<K, V>, arrived: &Arrived<V>) -> Landed {
-        let value = &arrived.value;
+    fn keep(&self, leader: &Leader<K, V>, incoming: &Incoming<V>) -> Landed {
+        let value = &incoming.value;
         let bytes = match (&self.weigher, value) {
             (Some(weigh), Some(value)) => weigh(leader.key(), value),
             (Some(_), None) => (length(leader.key()) + ABSENCE) as u64,
             (None, _) => 0,
         };
-        let token = self.token_to_store(leader.hash(), &arrived.tags, arrived.token);
+        let token = self.token_to_store(leader.hash(), &incoming.tags, incoming.token);
         let meta = Meta {
             packed: Packed::new(
                 token,
-                arrived.loaded_at,
-                arrived.life,
+                incoming.loaded_at,
+                incoming.life,
                 bytes,
-                arrived.own_ttl,
+                incoming.own_ttl,
             ),
-            tags: (!arrived.tags.is_empty()).then(|| Arc::new(arrived.tags.clone())),
+            tags: (!incoming.tags.is_empty()).then(|| Arc::new(incoming.tags.clone())),
         };
-        // After shutdown nobody invalidates any more, so nothing is stored.
-        if self.core().phase() == Phase::Closed {
+        // After shutdown no invalidation arrives, so nothing is stored.
+        if self.member().phase() == Phase::Closed {
             return Landed::Invalid;
         }
         let stored = Stored {
@@ -271,7 +231,7 @@ where
     /// A load's token, unless a test asks what happens where fences spare loads in flight.
     fn token_to_store(&self, hash: u64, tags: &[u64], token: u64) -> u64 {
         if without(Mechanism::FenceOfLoadsInFlight) && self.store.newest(hash, tags) <= token {
-            return self.core().stamps.token();
+            return self.member().stamps.token();
         }
         token
     }
@@ -290,17 +250,17 @@ where
     /// The load failed: an entry that is past its TTL, and nothing else, may stand in for it.
     pub(crate) async fn fail(&self, leader: Leader<K, V>, error: Error, outcome: LoadOutcome) {
         self.metrics.loads[outcome].inc();
-        match self.stand_in(leader.hash(), leader.key()).await {
-            Some(StandIn {
+        match self.stale_fallback(leader.hash(), leader.key()).await {
+            Some(Stale {
                 value,
                 tags,
                 age,
-                vouched_at,
+                fresh_as_of,
                 token,
             }) => {
                 self.metrics.stale_if_error.inc();
                 window().await;
-                let loaded_at = self.core().clock.now().saturating_sub(age);
+                let loaded_at = self.member().clock.now().saturating_sub(age);
                 let hash = leader.hash();
                 let newest = || {
                     if without(Mechanism::StandInToken) {
@@ -309,63 +269,48 @@ where
                     self.store
                         .newest(hash, tags.as_deref().map_or(&[], |tags| tags))
                 };
-                leader.land_stand_in(value, (loaded_at, vouched_at), token, newest);
+                leader.land_stale(value, (loaded_at, fresh_as_of), token, newest);
             }
             None => leader.land(Err(error), 0, || 0),
         }
     }
 
-    /// Waits for one verification, as [`verified`](Self::verified) does: an idle instance verifies
-    /// too seldom to vouch for an entry at any moment.
-    async fn stand_in(&self, hash: u64, key: &K) -> Option<StandIn<V>> {
+    /// An entry that is past its TTL, if a verification, which is waited for, proves it fresh otherwise: an
+    /// idle instance verifies too seldom for any moment.
+    async fn stale_fallback(&self, hash: u64, key: &K) -> Option<Stale<V>> {
         let window = nanos(self.options.stale_if_error?);
-        let core = self.core();
-        let lane = core.stamps.lane(hash);
-        let wait = async {
-            loop {
-                let mut verified = std::pin::pin!(lane.verified.notified());
-                verified.as_mut().enable();
-                // Before the entry is looked up: what is invalidated later is above it.
-                let token = core.stamps.token();
-                match self.store.past_ttl(hash, key, window) {
-                    PastTtl::Value {
-                        value,
-                        tags,
-                        age,
-                        vouched_at,
-                    } => {
-                        return Some(StandIn {
-                            value,
-                            tags,
-                            age,
-                            vouched_at,
-                            token,
-                        });
-                    }
-                    PastTtl::Unverified if lane.up() && core.bus.connected() => {
-                        core.verify_key_now(hash);
-                    }
-                    PastTtl::Unverified | PastTtl::Nothing => return None,
-                }
-                verified.await;
+        let member = self.member();
+        let look = || {
+            // Before the entry is looked up: what is invalidated later is above it.
+            let token = member.stamps.token();
+            match self.store.past_ttl(hash, key, window) {
+                PastTtl::Value {
+                    value,
+                    tags,
+                    age,
+                    fresh_as_of,
+                } => Some(Some(Stale {
+                    value,
+                    tags,
+                    age,
+                    fresh_as_of,
+                    token,
+                })),
+                PastTtl::Unverified => None,
+                PastTtl::Nothing => Some(None),
             }
         };
-        let Ok(found) = timeout(VERIFICATION_WAIT, wait).await else {
-            // The next one, of a batch say, does not wait as well.
-            lane.set_down();
-            core.metrics.lane_waits[LaneWait::TimedOut].inc();
-            return None;
-        };
-        found
+        // After one wait in vain the lane counts as down: the next load, of a batch say, does not wait.
+        member.wait_verified(hash, look).await.ok().flatten()
     }
 }
 
 /// An expired entry that stands in for a load which failed.
-struct StandIn<V> {
+struct Stale<V> {
     value: V,
     tags: Tags,
     age: Nanos,
-    vouched_at: Nanos,
+    fresh_as_of: Nanos,
     /// What its lookup saw of the invalidation clock.
     token: Stamp,
 }
@@ -374,7 +319,7 @@ struct StandIn<V> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Landed {
     Valid,
-    /// It was invalidated meanwhile, cannot be stored at all, or nobody invalidates any more.
+    /// It was invalidated meanwhile, cannot be stored at all, or no invalidation arrives any more.
     Invalid,
 }
 
@@ -387,12 +332,12 @@ pub(crate) struct InFlight<'a> {
 }
 
 impl<'a> InFlight<'a> {
-    pub(crate) fn new<K, V>(cache: &'a Inner<K, V>) -> Self
+    pub(crate) fn new<K, V>(cache: &'a CacheState<K, V>) -> Self
     where
         K: Key + Clone + 'static,
         V: Clone + Send + Sync + 'static,
     {
-        let (metrics, clock) = (&*cache.metrics, cache.core().clock);
+        let (metrics, clock) = (&*cache.metrics, cache.member().clock);
         metrics.loads_in_flight.inc();
         Self {
             metrics,
@@ -413,54 +358,5 @@ impl Drop for InFlight<'_> {
         if std::thread::panicking() {
             self.metrics.loads[LoadOutcome::Panic].inc();
         }
-    }
-}
-
-/// A place among those who wait for a load to begin.
-pub(crate) struct Place<'a> {
-    waiting: &'a AtomicU64,
-    takes: u64,
-}
-
-impl<'a> Place<'a> {
-    /// For loads of keys that take so many bytes.
-    pub(crate) fn take(waiting: &'a AtomicU64, bytes: usize) -> Option<Self> {
-        let takes = ONE_WAITS + (bytes as u64).min(MAX_WAITING_BYTES);
-        let place = Self { waiting, takes };
-        let all = waiting.fetch_add(takes, Relaxed) + takes;
-        // Dropped at once, and so given back, when there is none.
-        (all / ONE_WAITS <= MAX_WAITING && all % ONE_WAITS <= MAX_WAITING_BYTES).then_some(place)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.waiting.fetch_sub(self.takes, Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loads_that_wait_are_bounded_by_number_and_by_the_bytes_of_their_keys() {
-        let waiting = AtomicU64::new(0);
-        let fits = |bytes: usize| {
-            let mut places = Vec::new();
-            while let Some(place) = Place::take(&waiting, bytes) {
-                places.push(place);
-            }
-            places.len() as u64
-        };
-        assert_eq!(fits(0), MAX_WAITING);
-        assert_eq!(fits(10), MAX_WAITING);
-        assert_eq!(fits(65_536), MAX_WAITING_BYTES / 65_536);
-        assert_eq!(
-            fits(usize::MAX),
-            1,
-            "a batch whose keys take more than all waits alone"
-        );
-        assert_eq!(waiting.load(Relaxed), 0, "all places are given back");
     }
 }

@@ -1,41 +1,52 @@
 //! Many keys at once: one call of the batch loader for all that are missing.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use tokio::task::JoinSet;
-use tokio::time::timeout;
-
-use crate::cache::inner::{Began, Inner};
-use crate::cache::load::{InFlight, Landed, length};
-use crate::cache::tier::{Read, Ticket, Turn, Wanted};
-use crate::cache::unknown::Admitted;
-use crate::cache::{Cache, Lookup, Outcome};
-use crate::flight::{Boarding, Leader, Passenger};
+use crate::cache::Cache;
+use crate::cache::flight::{Joined, Leader, Waiter, Wanted};
+use crate::cache::lookup::{Lookup, Outcome, Preload};
+use crate::cache::read::{Began, outcome_of};
+use crate::key::reference::KeyRef;
 use crate::key::too_long;
-use crate::loader::{BatchLoader, Loaded};
-use crate::metrics::{LoadOutcome, Miss};
-use crate::store::Found;
-use crate::time::Nanos;
-use crate::{Error, ErrorKind, Key};
-
-/// Values of one batch that are fetched from the shared tier, or stored there, at once.
-const TIER_CALLS: usize = 32;
+use crate::metrics::Miss;
+use crate::{Error, Key};
 
 /// Keys a warm-up asks the batch loader for in one call.
 const PRELOAD_BATCH: usize = 1_000;
+
+/// Keys beyond the capacity that a warm-up counts: the list may have no end.
+const COUNTED: usize = 1_000_000;
+
+/// What became of each key of a call, in its order.
+type Results<V> = Vec<Result<Option<V>, Error>>;
 
 impl<K, V> Cache<K, V>
 where
     K: Key + Clone + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Many values at once, in the order asked; `None` for what does not exist. All that is missing
-    /// goes to the batch loader in one call, or to the loader key by key where there is none.
+    /// Returns many values at once, in the order asked; `None` for what does not exist. All that is
+    /// missing goes to the batch loader in one call, or to the loader key by key where there is none.
+    ///
+    /// Takes keys or their reference forms, by value or by reference: `get_many(&ids)`,
+    /// `get_many([1, 2])`, `get_many(["a", "b"])`.
     ///
     /// Where [`unknown_loads`](crate::CacheBuilder::unknown_loads) limits loads of unknown keys, one
     /// call of the batch loader begins like one load, and costs as many as it has found nothing
-    /// for. If it may not begin, its unknown keys fail with `Overloaded`; the others are loaded.
+    /// for. If it may not begin, its unknown keys fail with `Limited`; the others are loaded.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), unstale::Error> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// let squares = instance
+    ///     .cache::<u64, u64>("squares")
+    ///     .batch_loader(|ns: Vec<u64>| async move { Ok(ns.into_iter().map(|n| (n, n * n)).collect::<Vec<_>>()) })
+    ///     .build()?;
+    /// assert_eq!(squares.get_many([3, 4]).await?, [Some(9), Some(16)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -45,69 +56,119 @@ where
     /// # Cancel safety
     ///
     /// As [`get`](Self::get).
-    pub async fn get_many(&self, keys: &[K]) -> Result<Vec<Option<V>>, Error> {
+    pub async fn get_many<I>(&self, keys: I) -> Result<Vec<Option<V>>, Error>
+    where
+        I: IntoIterator,
+        I::Item: KeyRef<K>,
+    {
+        let keys: Vec<I::Item> = keys.into_iter().collect();
+        self.results(&keys).await?.into_iter().collect()
+    }
+
+    async fn results<Q: KeyRef<K>>(&self, keys: &[Q]) -> Result<Results<V>, Error> {
         let hashes: Option<Vec<u64>> = keys.iter().map(Key::digest).collect();
         let hashes = hashes.ok_or_else(too_long)?;
-        let mut values = vec![None; keys.len()];
+        let began = self.0.member().clock.precise();
+        let all: Vec<usize> = (0..keys.len()).collect();
+        let mut results: Vec<_> = self.pass(keys, &hashes, &all).await;
+        // As `CacheState::confirm`: what may have been created meanwhile is asked for again, in one pass.
+        let mut again = Vec::new();
+        for (index, result) in results.iter_mut().enumerate() {
+            let Ok(found) = result else { continue };
+            if self.0.is_to_be_confirmed(found) {
+                match self.0.held_as_of(hashes[index], &keys[index], began).await {
+                    Some(hit) => *found = hit.into(),
+                    None => again.push(index),
+                }
+            }
+        }
+        if !again.is_empty() {
+            for (index, result) in again.iter().zip(self.pass(keys, &hashes, &again).await) {
+                results[*index] = result;
+            }
+        }
+        let values = results.into_iter();
+        Ok(values.map(|found| found.map(|found| found.value)).collect())
+    }
+
+    /// Reads the keys of these indices: from memory, or by one call of the batch loader.
+    async fn pass<Q: KeyRef<K>>(
+        &self,
+        keys: &[Q],
+        hashes: &[u64],
+        indices: &[usize],
+    ) -> Vec<Result<Lookup<V>, Error>> {
+        let keys: Vec<&Q> = indices.iter().map(|index| &keys[*index]).collect();
+        let hashes: Vec<u64> = indices.iter().map(|index| hashes[*index]).collect();
         let began: Vec<Began> = hashes.iter().map(|hash| self.0.began(*hash)).collect();
+        let mut found: Vec<Option<Lookup<V>>> = vec![None; keys.len()];
         let mut missing = Vec::new();
-        for (index, (key, hash)) in keys.iter().zip(hashes).enumerate() {
-            match self.look(hash, key).await {
-                Ok(lookup) => values[index] = lookup.value,
-                Err(cause) => missing.push((index, hash, cause)),
+        for (index, (key, hash)) in keys.iter().zip(&hashes).enumerate() {
+            match self.look(*hash, *key).await {
+                Ok(lookup) => found[index] = Some(lookup),
+                Err(cause) => missing.push((index, cause)),
             }
         }
         // From here to the departure nothing waits: a call that is dropped leaves no flight that
         // others have joined without its load.
         let mut waiting = Vec::new();
         let mut leaders = Vec::new();
-        for (index, hash, cause) in missing {
-            let key = &keys[index];
+        for (index, cause) in missing {
+            let (key, hash) = (keys[index], hashes[index]);
             let newest = || self.0.store.newest(hash, &[]);
-            match self.0.flights.board(hash, key, newest) {
-                Boarding::Join(passenger) => {
+            match self.0.flights.join(hash, &key.to_key(), newest) {
+                Joined::Join(waiter) => {
                     self.0.metrics.coalesced.inc();
-                    waiting.push((index, began[index], passenger));
+                    waiting.push((index, Outcome::Coalesced, began[index], waiter));
                 }
-                Boarding::Lead(leader, passenger) => {
+                Joined::Lead(leader, waiter) => {
                     if let Some(hit) = self.0.second_look(hash, key) {
                         leader.withdraw();
-                        values[index] = Lookup::from(hit).value;
+                        found[index] = Some(hit.into());
                         continue;
                     }
                     self.0.metrics.misses[cause].inc();
                     leaders.push(leader);
-                    waiting.push((index, began[index], passenger));
+                    waiting.push((index, Outcome::Miss, began[index], waiter));
                 }
             }
         }
-        self.depart(leaders);
-        self.land_many(keys, waiting, &mut values).await?;
-        Ok(values)
+        self.spawn_loads(leaders);
+        let mut results: Vec<Option<Result<Lookup<V>, Error>>> =
+            found.into_iter().map(|lookup| lookup.map(Ok)).collect();
+        self.wait_for(waiting, &mut results).await;
+        let mut answers = Vec::with_capacity(keys.len());
+        for (key, result) in keys.into_iter().zip(results) {
+            answers.push(match result {
+                Some(result) => result,
+                None => self.lookup(key).await,
+            });
+        }
+        answers
     }
 
     /// Starts the loads: one call if there is a batch loader, else one for each key.
-    fn depart(&self, leaders: Vec<Leader<K, V>>) {
+    fn spawn_loads(&self, leaders: Vec<Leader<K, V>>) {
         if let Some(load) = &self.0.batch_loader {
             if !leaders.is_empty() {
-                let runtime = &self.0.core().runtime;
-                runtime.spawn(self.0.clone().fly_many(leaders, load.clone()));
+                let runtime = &self.0.member().runtime;
+                runtime.spawn(self.0.clone().run_load_of_many(leaders, load.clone()));
             }
             return;
         }
         for leader in leaders {
             match self.0.load_of(leader.key()) {
-                Ok(load) => self.0.depart(leader, load, Wanted::ValueOfMany),
+                Ok(load) => self.0.spawn_load(leader, load, Wanted::ValueOfMany),
                 Err(error) => leader.land(Err(error), 0, || 0),
             }
         }
     }
 
-    async fn look(&self, hash: u64, key: &K) -> Result<Lookup<V>, Miss> {
+    async fn look<Q: KeyRef<K>>(&self, hash: u64, key: &Q) -> Result<Lookup<V>, Miss> {
         match self
             .0
-            .hit(hash, key)
-            .map_err(|missing| self.0.cause(&missing))
+            .held(hash, key)
+            .map_err(|missing| self.0.cause(missing))
         {
             Ok(hit) => Ok(hit.into()),
             Err(Some(cause)) => Err(cause),
@@ -115,209 +176,82 @@ where
         }
     }
 
-    async fn land_many(
+    /// Waits for the loads. What does not answer this call stays open in `results`.
+    async fn wait_for(
         &self,
-        keys: &[K],
-        waiting: Vec<(usize, Began, Passenger<V>)>,
-        values: &mut [Option<V>],
-    ) -> Result<(), Error> {
-        let mut failed = None;
-        for (index, began, passenger) in waiting {
-            let landing = passenger.landing().await;
-            let result = match landing.filter(|landing| self.0.answers(began, landing)) {
-                Some(landing) => landing.result,
-                None => self.get(&keys[index]).await,
-            };
-            match result {
-                Ok(value) => values[index] = value,
-                Err(error) => failed = failed.or(Some(error)),
-            }
+        waiting: Vec<(usize, Outcome, Began, Waiter<V>)>,
+        results: &mut [Option<Result<Lookup<V>, Error>>],
+    ) {
+        for (index, outcome, began, waiter) in waiting {
+            let landing = waiter.landing().await;
+            let answers = landing.filter(|landing| self.0.answers(began, landing));
+            results[index] = answers.map(|landing| {
+                let age = self
+                    .0
+                    .member()
+                    .clock
+                    .now()
+                    .saturating_sub(landing.loaded_at);
+                landing
+                    .result
+                    .map(|value| Lookup::new(value, outcome_of(outcome, landing.from), age))
+            });
         }
-        failed.map_or(Ok(()), Err)
     }
 
-    /// Loads these keys, at most `capacity` of them, and says how many are in memory afterwards,
-    /// those known not to exist included.
+    /// Loads these keys, at most `capacity` of them, and returns how many are in memory afterwards,
+    /// those known not to exist included, how many failed, and how many did not fit.
     ///
-    /// # Errors
+    /// A load that fails keeps no other one from its own; see [`Preload::error`].
     ///
-    /// As [`get_many`](Self::get_many); what was loaded before the error stays.
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), unstale::Error> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// let names = instance
+    ///     .cache::<u64, String>("names")
+    ///     .loader(|id: u64| async move { Ok(format!("user {id}")) })
+    ///     .build()?;
+    /// let warm = names.preload(0..100).await;
+    /// assert_eq!((warm.held, warm.failed, warm.did_not_fit), (100, 0, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancel safety
     ///
     /// Batches that have begun are stored all the same; later ones are not begun.
-    pub async fn preload(&self, keys: impl IntoIterator<Item = K>) -> Result<usize, Error> {
-        let keys: Vec<K> = keys.into_iter().take(self.0.options.capacity).collect();
+    pub async fn preload<I>(&self, keys: I) -> Preload
+    where
+        I: IntoIterator,
+        I::Item: KeyRef<K>,
+    {
+        let mut keys = keys.into_iter();
+        let fit: Vec<I::Item> = keys.by_ref().take(self.0.options.capacity).collect();
+        let mut preload = Preload {
+            did_not_fit: keys.take(COUNTED).count(),
+            ..Preload::default()
+        };
+        // A key that cannot be encoded fails alone, not with its batch.
+        let (keys, refused): (Vec<_>, Vec<_>) =
+            fit.into_iter().partition(|key| key.digest().is_some());
+        preload.note_failures(refused.iter().map(|_| too_long()));
         for batch in keys.chunks(PRELOAD_BATCH) {
-            self.get_many(batch).await?;
+            let results = self.results(batch).await;
+            match results {
+                Ok(results) => preload.note_failures(results.into_iter().filter_map(Result::err)),
+                Err(error) => preload.note_failures(batch.iter().map(|_| error.clone())),
+            }
         }
-        let held = |key: &&K| {
+        let held = |key: &&I::Item| {
             let hash = key.digest();
-            hash.is_some_and(|hash| {
-                let found = self.0.store.lookup(hash, *key);
-                matches!(found, Found::Value { .. } | Found::Absent { .. })
-            })
+            hash.is_some_and(|hash| self.0.store.lookup(hash, *key).is_ok())
         };
-        Ok(keys.iter().filter(held).count())
-    }
-}
-
-impl<K, V> Inner<K, V>
-where
-    K: Key + Clone + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    /// One load for many flights; counts as one of `max_loads`.
-    async fn fly_many(self: Arc<Self>, leaders: Vec<Leader<K, V>>, load: Arc<BatchLoader<K, V>>) {
-        let (leaders, tickets) = self.land_what_is_shared(leaders).await;
-        if leaders.is_empty() {
-            return;
-        }
-        let Admitted {
-            leaders,
-            known,
-            loan,
-        } = self.admit_many(leaders).await;
-        if leaders.is_empty() {
-            return;
-        }
-        let keys = || leaders.iter().map(|leader| length(leader.key())).sum();
-        let permit = match self.permit(keys).await {
-            Ok(permit) => permit,
-            Err(error) => {
-                self.settle_many(loan, 0);
-                return self
-                    .fail_many(leaders, &error, LoadOutcome::Overloaded)
-                    .await;
-            }
-        };
-        let (token, loaded_at) = self.begin(&leaders);
-        let running = InFlight::new(&self);
-        let keys = leaders.iter().map(|leader| leader.key().clone()).collect();
-        let result = timeout(self.options.load_timeout, load(keys)).await;
-        drop((permit, running));
-        let pairs = match result {
-            Ok(Ok(pairs)) => pairs,
-            Ok(Err(error)) => {
-                let error = Error::with_source(ErrorKind::Load, "the batch loader failed", error);
-                return self.fail_many(leaders, &error, LoadOutcome::Error).await;
-            }
-            Err(_) => {
-                return self
-                    .fail_many(leaders, &self.timed_out(), LoadOutcome::Timeout)
-                    .await;
-            }
-        };
-        let mut loaded: HashMap<u64, Vec<(K, Loaded<V>)>> = HashMap::new();
-        for (key, value) in pairs {
-            if let Some(hash) = key.digest() {
-                loaded.entry(hash).or_default().push((key, value));
-            }
-        }
-        let mut take = |leader: &Leader<K, V>| {
-            let same_hash = loaded.get_mut(&leader.hash())?;
-            let index = same_hash.iter().position(|(key, _)| key == leader.key())?;
-            Some(same_hash.swap_remove(index).1)
-        };
-        let landing: Vec<_> = leaders
-            .into_iter()
-            .map(|leader| {
-                let value = take(&leader).unwrap_or_else(|| Loaded::new(None));
-                (leader, value)
-            })
-            .collect();
-        let absent = landing.iter().skip(known);
-        let absent = absent.filter(|(_, loaded)| loaded.value.is_none()).count();
-        self.settle_many(loan, absent);
-        self.land_batch(landing, tickets, token, loaded_at).await;
-    }
-
-    /// Lands every flight of a batch, and stores in the shared tier what still counts.
-    async fn land_batch(
-        self: &Arc<Self>,
-        landing: Vec<(Leader<K, V>, Loaded<V>)>,
-        mut tickets: HashMap<u64, Ticket>,
-        token: u64,
-        loaded_at: Nanos,
-    ) {
-        let mut writes = JoinSet::new();
-        for (leader, value) in landing {
-            let shared = tickets
-                .remove(&leader.hash())
-                .map(|ticket| (ticket, leader.key().clone(), value.clone()));
-            let landed = self.land(leader, value, token, loaded_at).await;
-            if let (Landed::Valid, Some((ticket, key, value))) = (landed, shared) {
-                if writes.len() >= TIER_CALLS {
-                    writes.join_next().await;
-                }
-                let cache = self.clone();
-                writes.spawn(async move {
-                    if let Some(tier) = &cache.tier {
-                        tier.write(&cache, &key, ticket, value).await;
-                    }
-                });
-            }
-        }
-        while writes.join_next().await.is_some() {}
-    }
-
-    /// Lands what the shared tier has; returns the others, with what it takes to store them.
-    async fn land_what_is_shared(
-        self: &Arc<Self>,
-        leaders: Vec<Leader<K, V>>,
-    ) -> (Vec<Leader<K, V>>, HashMap<u64, Ticket>) {
-        if self.tier.is_none() {
-            return (leaders, HashMap::new());
-        }
-        let (mut missing, mut tickets) = (Vec::new(), HashMap::new());
-        let mut reads = JoinSet::new();
-        let mut leaders = leaders.into_iter();
-        loop {
-            while reads.len() < TIER_CALLS
-                && let Some(leader) = leaders.next()
-            {
-                let cache = self.clone();
-                reads.spawn(async move {
-                    let read = match &cache.tier {
-                        Some(tier) => {
-                            let wanted = Wanted::ValueOfMany;
-                            tier.read(&cache, &leader, wanted, Turn::Came).await
-                        }
-                        None => Read::Load(None),
-                    };
-                    (leader, read)
-                });
-            }
-            match reads.join_next().await {
-                None => return (missing, tickets),
-                Some(Ok((leader, Read::Found(arrived)))) => self.land_shared(leader, arrived),
-                Some(Ok((leader, Read::Load(ticket)))) => {
-                    tickets.extend(ticket.map(|ticket| (leader.hash(), ticket)));
-                    missing.push(leader);
-                }
-                Some(Ok((leader, Read::Wait(_)))) => missing.push(leader),
-                // It panicked or its runtime is gone; its leader has told whoever waits.
-                Some(Err(_)) => {}
-            }
-        }
-    }
-
-    pub(super) async fn fail_many(
-        &self,
-        leaders: Vec<Leader<K, V>>,
-        error: &Error,
-        outcome: LoadOutcome,
-    ) {
-        for leader in leaders {
-            self.fail(leader, error.clone(), outcome).await;
-        }
-    }
-}
-
-impl<V> Lookup<V> {
-    /// Whether it came from memory.
-    #[must_use]
-    pub fn is_hit(&self) -> bool {
-        matches!(self.outcome, Outcome::Hit | Outcome::Negative)
+        preload.held = keys.iter().filter(held).count();
+        let loaded = keys.len() + refused.len() - preload.failed;
+        preload.did_not_fit += loaded.saturating_sub(preload.held);
+        preload
     }
 }

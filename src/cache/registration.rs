@@ -2,31 +2,27 @@
 
 use std::sync::{Arc, Weak};
 
-use crate::core::{Core, Target};
+use crate::coherence::member::Member;
+use crate::coherence::registry::AnyCache;
 use crate::metrics::CacheMetrics;
 
 /// Held by the handles of a cache, and not by what it does: a load that runs on after the last handle
 /// is gone keeps the cache's memory, and neither its name nor a place for its value.
 pub(crate) struct Registration {
-    pub(super) core: Arc<Core>,
+    pub(super) member: Arc<Member>,
     pub(super) id: u32,
-    pub(super) cache: Weak<dyn Target>,
+    pub(super) cache: Weak<dyn AnyCache>,
     pub(super) metrics: Arc<CacheMetrics>,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // Not dropped under the lock below: with it go the values of the cache.
+        // With the last handle go the values of the cache: not under the lock of the registry.
         let cache = self.cache.upgrade();
-        let mut caches = self.core.caches.lock();
-        // 1: the last handle is dropped; 2: another cache takes the name; 3: this comes too late.
-        let own = |held: &Weak<dyn Target>| held.ptr_eq(&self.cache);
-        if caches.get(&self.id).is_some_and(own) {
-            caches.remove(&self.id);
+        if self.member.caches.remove(self.id, &self.cache) {
             self.metrics.entries.set(0);
             self.metrics.weight.set(0);
         }
-        drop(caches);
         if let Some(cache) = cache {
             cache.retire();
         }

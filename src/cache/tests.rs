@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::lock::held;
-use crate::{Cache, Instance, Key, KeyWriter, Loaded, LocalBus, Settings, testing};
+use crate::{BoxError, Cache, Instance, Key, KeyEncoder, Loaded, LocalBus, Settings, testing};
 
 /// Calls of the user's code, and those of them that found a lock held. Not an assertion: a panic there
 /// would be contained.
@@ -53,19 +53,19 @@ impl Drop for Wary {
 }
 
 impl Key for Wary {
-    fn write(&self, out: &mut KeyWriter) {
+    fn encode(&self, out: &mut KeyEncoder) {
         look();
-        self.0.write(out);
+        self.0.encode(out);
     }
 }
 
 /// Every thirteenth key does not exist, every eleventh cannot be loaded.
-async fn load(key: Wary) -> io::Result<Loaded<Wary>> {
+async fn load(key: Wary) -> Result<Loaded<Wary>, BoxError> {
     look();
     sleep(Duration::from_millis(3)).await;
     look();
     match key.0 {
-        n if n % 11 == 0 => Err(io::Error::other("it cannot be loaded")),
+        n if n % 11 == 0 => Err("it cannot be loaded".into()),
         n if n % 13 == 0 => Ok(Loaded::new(None)),
         n => Ok(Loaded::new(Wary(n)).tag(format!("t{}", n % 3))),
     }
@@ -79,7 +79,8 @@ fn cache(instance: &Instance, name: &str, batches: bool) -> Cache<Wary, Wary> {
         .refresh_ahead(0.3)
         .stale_if_error(Duration::from_secs(2))
         .unknown_loads(100_000)
-        .max_bytes(10_000, |key: &Wary, value: &Wary| {
+        .max_bytes(10_000)
+        .weigher(|key: &Wary, value: &Wary| {
             look();
             u64::from(key.0 == value.0) + 99
         })
@@ -90,7 +91,7 @@ fn cache(instance: &Instance, name: &str, batches: bool) -> Cache<Wary, Wary> {
         .reap_interval(Duration::from_millis(100))
         .loader(load);
     #[cfg(feature = "shared")]
-    let cache = cache.shared(crate::Shared::projection(
+    let cache = cache.tier(crate::SharedTier::projection(
         |value: &Wary| {
             look();
             value.0
@@ -104,7 +105,7 @@ fn cache(instance: &Instance, name: &str, batches: bool) -> Cache<Wary, Wary> {
         cache.batch_loader(async |keys: Vec<Wary>| {
             look();
             let pairs = keys.into_iter().map(|key| (key.clone(), Wary(key.0)));
-            Ok::<_, io::Error>(pairs.collect())
+            Ok(pairs.collect())
         })
     } else {
         cache
@@ -117,9 +118,9 @@ async fn use_everything(of: &Cache<Wary, Wary>, peer: &Cache<Wary, Wary>, round:
         let cache = of.clone();
         tokio::spawn(async move {
             let _ = cache.get(&Wary(n)).await;
-            let _ = cache.latest(&Wary(n)).await;
+            let _ = cache.lookup_latest(&Wary(n)).await;
             let _ = cache.peek(&Wary(n));
-            let own = async move { Ok::<_, io::Error>(Wary(n)) };
+            let own = async move { Ok(Wary(n)) };
             let _ = cache.get_with(&Wary(n + 50), own).await;
         })
     });

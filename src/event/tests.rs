@@ -4,10 +4,9 @@ use proptest::prelude::*;
 use serde::Serialize;
 
 use super::wire::{DecodeError, decode, encode_within};
-use super::{Event, Op, What};
-use crate::bus::MAX_PAYLOAD;
+use super::{Event, MAX_PAYLOAD, Op, What};
+use crate::internals::check_payload;
 use crate::protocol::{Vector, vectors};
-use crate::testing::check_payload;
 
 fn encode(event: &Event) -> Vec<u8> {
     encode_within(event, MAX_PAYLOAD)

@@ -21,8 +21,7 @@ use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-use super::{Event, Op, What};
-use crate::bus::MAX_PAYLOAD;
+use super::message::{Event, MAX_PAYLOAD, Op, What};
 
 /// The version byte of this encoding.
 const VERSION: u8 = 1;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Error;
+use crate::coherence::member::{Member, Phase};
 use crate::contain::contained;
-use crate::core::{Core, Phase};
+use crate::key::cache_id;
 use crate::log::LogLimit;
 use crate::metrics::Fence;
 use crate::time::{Clock, Doubt, Reading, WATCHDOG_TICK, Watchdog};
@@ -18,14 +19,14 @@ const FOLD: u32 = 10;
 /// Folds without a read after which an instance counts as idle.
 const IDLE_FOLDS: u32 = 5;
 
-/// Folds after which settings for caches that nobody built are worth a line in the log.
+/// Folds after which settings for caches that were never built are worth a line in the log.
 const BUILD_TIME: u32 = 30;
 
-pub(crate) async fn keep(core: Arc<Core>) {
-    let mut phase = core.phase.subscribe();
+pub(crate) async fn keep(member: Arc<Member>) {
+    let mut phase = member.phase.subscribe();
     let mut ticks = interval(WATCHDOG_TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watchdog = Watchdog::new(Reading::take(), core.clock.step());
+    let mut watchdog = Watchdog::new(Reading::take(), member.clock.step());
     let lags = LogLimit::default();
     let (mut tick, mut folds, mut quiet, mut reads) = (0_u32, 0_u32, 0_u32, 0_u64);
     loop {
@@ -35,16 +36,16 @@ pub(crate) async fn keep(core: Arc<Core>) {
             _ = ticks.tick() => {}
         }
         // On tokio's clock, which tests pause, real clocks mean nothing.
-        if matches!(core.clock, Clock::Kernel)
+        if matches!(member.clock, Clock::Kernel)
             && let Some(doubt) = watchdog.look(Reading::take())
         {
-            on_doubt(&core, doubt, &lags);
+            on_doubt(&member, doubt, &lags);
         }
         tick = (tick + 1) % FOLD;
         if tick != 0 {
             continue;
         }
-        let now = measure(&core);
+        let now = measure(&member);
         quiet = if now == reads {
             quiet.saturating_add(1)
         } else {
@@ -52,25 +53,25 @@ pub(crate) async fn keep(core: Arc<Core>) {
         };
         reads = now;
         let busy = quiet < IDLE_FOLDS;
-        let was_busy = core.set_busy(busy);
+        let was_busy = member.set_busy(busy);
         if busy && !was_busy {
             // The next idle beat may be seconds away.
-            core.verify_all_now();
+            member.verify_all_now();
         }
-        core.metrics.fold();
+        member.metrics.fold();
         folds = folds.saturating_add(1);
         if folds == BUILD_TIME {
-            core.note_unused_overrides();
+            note_unused_overrides(&member);
         }
     }
 }
 
 /// While a machine is suspended its monotonic clock stands still, and so does every age; while its
 /// coarse clock lags, every age is too small.
-fn on_doubt(core: &Core, doubt: Doubt, lags: &LogLimit) {
-    core.metrics.clock_jumps.inc();
-    for lane in 0..core.lane_count() {
-        core.fence(lane, Fence::Clock);
+fn on_doubt(member: &Member, doubt: Doubt, lags: &LogLimit) {
+    member.metrics.clock_jumps.inc();
+    for lane in 0..member.lane_count() {
+        member.fence(lane, Fence::Clock);
     }
     match doubt {
         Doubt::Apart(jump) => tracing::warn!(
@@ -79,7 +80,7 @@ fn on_doubt(core: &Core, doubt: Doubt, lags: &LogLimit) {
              was fenced"
         ),
         Doubt::Lags(lag) => {
-            if let Some(suppressed) = lags.allow(core.clock.now()) {
+            if let Some(suppressed) = lags.allow(member.clock.now()) {
                 tracing::warn!(
                     ?lag,
                     suppressed,
@@ -92,42 +93,53 @@ fn on_doubt(core: &Core, doubt: Doubt, lags: &LogLimit) {
 }
 
 /// Brings the gauges up to date; returns the reads of all caches so far.
-pub(crate) fn measure(core: &Core) -> u64 {
-    let metrics = &core.metrics;
-    let now = core.clock.now();
-    for (index, lane) in (0..).zip(core.stamps.lanes()) {
+pub(crate) fn measure(member: &Member) -> u64 {
+    let metrics = &member.metrics;
+    let now = member.clock.now();
+    for (index, lane) in (0..).zip(member.stamps.lanes()) {
         // Never verified: since the start.
-        let since = lane.verified_at().max(core.started_at);
+        let since = lane.verified_at().max(member.started_at);
         let age = Duration::from_nanos(now.saturating_sub(since));
         metrics.verified_age[index].set(age);
     }
-    metrics.connected.set(u64::from(core.bus.connected()));
-    let queued = core
+    metrics.connected.set(u64::from(member.bus.connected()));
+    let queued = member
         .lanes
         .iter()
         .map(|lane| lane.outbox().depth())
         .sum::<usize>();
     metrics.outbox_keys.set(queued as u64);
     #[cfg(feature = "shared")]
-    metrics.shared_broken.set(u64::from(core.calls.broken()));
-    metrics.open_writes.set(core.writes.len() as u64);
-    let caches = core.targets();
+    metrics.shared_broken.set(u64::from(member.tier.broken()));
+    metrics.open_writes.set(member.writes.len() as u64);
+    let caches = member.caches.all();
     let reads = caches.iter().map(|cache| cache.measure()).sum();
     // The last handle of one may be among these.
     let _ = contained(|| drop(caches));
     reads
 }
 
+fn note_unused_overrides(member: &Member) {
+    let built = member.caches.ids();
+    let overrides = member.settings.caches.keys();
+    for name in overrides.filter(|name| !built.contains(&cache_id(name))) {
+        tracing::warn!(
+            cache = %name,
+            "settings exist for a cache that is not built; check the spelling of its name"
+        );
+    }
+}
+
 /// Starts the metrics listener, if there is an address for one.
-pub(crate) fn listen(core: &Arc<Core>) -> Result<(), Error> {
-    let Some(address) = core.settings.metrics_addr else {
+pub(crate) fn listen(member: &Arc<Member>) -> Result<(), Error> {
+    let Some(address) = member.settings.metrics_addr else {
         return Ok(());
     };
     #[cfg(feature = "prometheus")]
     {
-        let (bound, serving) = crate::metrics::serve(address, core.metrics.clone())?;
+        let (bound, serving) = crate::metrics::serve(address, member.metrics.clone())?;
         tracing::info!(%bound, "serving metrics");
-        let mut phase = core.phase.subscribe();
+        let mut phase = member.phase.subscribe();
         tokio::spawn(async move {
             tokio::select! {
                 _ = phase.wait_for(|phase| *phase == Phase::Closed) => {}

@@ -1,6 +1,5 @@
 //! How an instance starts.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
@@ -11,21 +10,26 @@ use tokio::time::{Instant as Moment, timeout_at};
 use crate::Error;
 use crate::bus::local::LocalBus;
 use crate::bus::{Bus, BusConfig, BusEvent, StillOpen};
-use crate::core::{Agreement, Core, OutLane, Phase};
+use crate::coherence::Coherence;
+use crate::coherence::agreement::Agreement;
+use crate::coherence::intents::OpenWrites;
+use crate::coherence::lane::OutLane;
+use crate::coherence::lifeline::{Lifeline, close};
+use crate::coherence::member::{Member, Phase};
+use crate::coherence::outbound::Publisher;
+use crate::coherence::registry::Registry;
 use crate::event::Seal;
 use crate::identity;
-use crate::instance::{Instance, Lifeline, close, keeper};
-use crate::link::Link;
+use crate::instance::keeper;
+#[cfg(any(test, feature = "test-util"))]
 use crate::lock::Lock;
 use crate::log::LogLimit;
 use crate::metrics::{InstanceInfo, Metrics};
-use crate::outbox::publisher::Publisher;
 use crate::settings::Settings;
 use crate::store::stamps::Stamps;
 use crate::sync::STRIPES;
 use crate::tasks::Tasks;
 use crate::time::Clock;
-use crate::writes::Writes;
 
 /// How long a start waits for Redis before it goes on degraded.
 const START_WAIT: Duration = Duration::from_secs(2);
@@ -49,7 +53,7 @@ pub(super) struct Start {
 impl Start {
     pub(super) fn new(settings: Settings, clock: Clock) -> Result<Self, Error> {
         let info = InstanceInfo {
-            namespace: settings.namespace.clone(),
+            fleet: settings.namespace.clone(),
             lanes: settings.lanes,
             journal: settings.journal,
             verify_interval: settings.verify_interval,
@@ -83,13 +87,13 @@ impl Start {
         }
     }
 
-    pub(super) async fn on(self, bus: LocalBus) -> Result<Instance, Error> {
+    pub(super) async fn on(self, bus: LocalBus) -> Result<Arc<Lifeline>, Error> {
         let (bus, events) = bus.attach(self.bus_config());
         self.run(bus, events).await
     }
 
     #[cfg(feature = "redis")]
-    pub(super) async fn on_redis(self, url: String) -> Result<Instance, Error> {
+    pub(super) async fn on_redis(self, url: String) -> Result<Arc<Lifeline>, Error> {
         use crate::bus::redis::{RedisBus, RedisConfig};
 
         let redis = RedisConfig {
@@ -115,7 +119,17 @@ impl Start {
         self,
         bus: Arc<dyn Bus>,
         events: mpsc::Receiver<BusEvent>,
-    ) -> Result<Instance, Error> {
+    ) -> Result<Arc<Lifeline>, Error> {
+        let deadline = self.deadline;
+        let member = self.member(bus);
+        let lifeline = Arc::new(Lifeline::new(member.clone()));
+        keeper::listen(&member)?;
+        spawn_tasks(&member, events);
+        first_answer(&member, deadline).await?;
+        Ok(lifeline)
+    }
+
+    fn member(self, bus: Arc<dyn Bus>) -> Arc<Member> {
         let Self {
             settings,
             clock,
@@ -123,26 +137,34 @@ impl Start {
             metrics,
             outages,
             tasks,
-            deadline,
+            deadline: _,
             stripes,
         } = self;
         let out_lane = |_| OutLane::new(settings.outbox);
-        let core = Arc::new(Core {
+        #[cfg(feature = "shared")]
+        let tier = Arc::new(crate::tier::pool::Pool::new(
+            id,
+            clock,
+            &settings,
+            bus.clone(),
+            (metrics.clone(), outages.clone()),
+        ));
+        Arc::new(Member {
             id,
             clock,
             stamps: Arc::new(Stamps::new(settings.lanes, stripes)),
             bus,
             lanes: (0..settings.lanes).map(out_lane).collect(),
             seal: Seal::new(&settings),
-            writes: Writes::default(),
+            writes: OpenWrites::default(),
             shares: AtomicBool::new(false),
             #[cfg(feature = "shared")]
-            calls: crate::shared::calls::Calls::new(&settings),
+            tier,
             metrics,
-            caches: Lock::new(BTreeMap::new()),
-            nudge: Notify::new(),
-            tasks: tasks.clone(),
-            agreement: watch::Sender::new(Agreement::Unknown),
+            caches: Registry::default(),
+            verify: Notify::new(),
+            tasks,
+            agreement: Agreement::default(),
             runtime: tokio::runtime::Handle::current(),
             phase: watch::Sender::new(Phase::Running),
             started: watch::Sender::new(None),
@@ -155,31 +177,45 @@ impl Start {
             #[cfg(any(test, feature = "test-util"))]
             applied: Lock::default(),
             settings,
-        });
-        let instance = Instance(Arc::new(Lifeline { core: core.clone() }));
-        keeper::listen(&core)?;
-        let runtime = &core.runtime;
-        tasks.spawn(runtime, "link", Link::new(core.clone(), events).run());
-        for lane in 0..core.lane_count() {
-            let core = core.clone();
-            tasks.spawn(runtime, "publisher", Publisher { core, lane }.run());
-        }
-        tasks.spawn(runtime, "keeper", keeper::keep(core.clone()));
-        let mut started = core.started.subscribe();
-        // Cloned at once: a guard that lived across an await would keep the future from being spawned.
-        let answered = async { started.wait_for(Option::is_some).await.ok()?.clone() };
-        if let Ok(Some(outcome)) = timeout_at(deadline, answered).await {
-            if let Err(error) = outcome {
-                close(&core);
-                core.bus.close(StillOpen::default()).await;
-                return Err(error);
-            }
-        } else {
-            tracing::warn!(
-                "Redis has not answered within {START_WAIT:?}: starting degraded, every entry \
-                 lives at most max_staleness until it does"
-            );
-        }
-        Ok(instance)
+        })
     }
+}
+
+/// Starts the tasks that run as long as the instance does.
+fn spawn_tasks(member: &Arc<Member>, events: mpsc::Receiver<BusEvent>) {
+    let (tasks, runtime) = (&member.tasks, &member.runtime);
+    tasks.spawn(
+        runtime,
+        "coherence",
+        Coherence::new(member.clone(), events).run(),
+    );
+    for lane in 0..member.lane_count() {
+        let member = member.clone();
+        tasks.spawn(runtime, "publisher", Publisher { member, lane }.run());
+    }
+    tasks.spawn(runtime, "keeper", keeper::keep(member.clone()));
+}
+
+/// Waits for the first verification, at most until the deadline: after it the instance is degraded.
+///
+/// # Errors
+///
+/// Redis answered, and this instance may not be part of the fleet; the bus is closed.
+async fn first_answer(member: &Arc<Member>, deadline: Moment) -> Result<(), Error> {
+    let mut started = member.started.subscribe();
+    // Cloned at once: a guard that lived across an await would keep the future from being spawned.
+    let answered = async { started.wait_for(Option::is_some).await.ok()?.clone() };
+    if let Ok(Some(outcome)) = timeout_at(deadline, answered).await {
+        if let Err(error) = outcome {
+            close(member);
+            member.bus.close(StillOpen::default()).await;
+            return Err(error);
+        }
+    } else {
+        tracing::warn!(
+            "Redis has not answered within {START_WAIT:?}: starting degraded, every entry \
+             lives at most max_staleness until it does"
+        );
+    }
+    Ok(())
 }

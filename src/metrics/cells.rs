@@ -10,9 +10,10 @@ use std::time::Duration;
 use ::metrics::Label as Tag;
 
 use super::fold::Fold;
-use super::{Label, Labels, Series, SeriesKind};
+use super::labels::Labels;
+use super::series::{Label, Series, SeriesKind};
 
-/// A field of [`InstanceMetrics`](super::InstanceMetrics) or [`CacheMetrics`](super::CacheMetrics).
+/// A field of `InstanceMetrics` or `CacheMetrics`.
 pub(super) trait Metric {
     const KIND: SeriesKind;
     const LABELS: &'static [Label] = &[];

@@ -2,7 +2,7 @@
 
 use ::metrics::{Key, Label as Tag, Level, Metadata, Recorder};
 
-use super::Series;
+use super::series::Series;
 
 /// Samples of one histogram that a fold hands over at most.
 /// Recorders keep every sample until their upkeep (24 bytes each in the Prometheus exporter) and a
@@ -12,9 +12,9 @@ pub(super) const MAX_SAMPLES: usize = 1_000;
 const METADATA: Metadata<'static> =
     Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
-/// What a recorder has been told already, by one instance or one of its caches.
+/// What was reported to a recorder already, by one instance or one of its caches.
 ///
-/// The series are folded in the same order every time, so their last values are told apart by
+/// The series are folded in the same order every time, so their last values are distinguished by
 /// their place alone.
 #[derive(Debug, Default)]
 pub(super) struct Seen {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::cells::Metric;
 use super::fold::Fold;
-use super::{Series, SeriesKind};
+use super::series::{Series, SeriesKind};
 
 /// The bounds of a histogram's buckets.
 pub(crate) trait Bounds {

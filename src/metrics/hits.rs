@@ -16,7 +16,7 @@ use std::sync::atomic::{
 
 use super::cells::Metric;
 use super::fold::Fold;
-use super::{Series, SeriesKind};
+use super::series::{Series, SeriesKind};
 
 /// Threads that can have a slot of their own: the bits of one word.
 /// A runtime has one worker for each core; threads beyond 64 share a slot and lose speed, no hit.
@@ -66,7 +66,7 @@ impl Hits {
         match leased() {
             Some(slot) => {
                 let counter = &self.slots[slot].get_or_init(Box::default).0[bucket];
-                // Not a lost update: until the lease is returned nobody else writes here.
+                // Not a lost update: until the lease is returned no other thread writes here.
                 counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
             }
             None => {

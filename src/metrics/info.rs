@@ -6,7 +6,7 @@ use ::metrics::Label as Tag;
 
 use super::cells::Metric;
 use super::fold::Fold;
-use super::{Label, Series, SeriesKind};
+use super::series::{Label, Series, SeriesKind};
 
 /// Always 1; its labels are what it says.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ impl Metric for BuildInfo {
 /// The settings of an instance that dashboards and alerts need to know.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct InstanceInfo {
-    pub(crate) namespace: String,
+    pub(crate) fleet: String,
     pub(crate) lanes: u32,
     pub(crate) journal: u32,
     pub(crate) verify_interval: Duration,
@@ -39,7 +39,7 @@ impl Metric for InstanceInfo {
     const KIND: SeriesKind = SeriesKind::Gauge;
     const LABELS: &'static [Label] = &[
         Label {
-            name: "namespace",
+            name: "fleet",
             values: &[],
         },
         Label {
@@ -62,7 +62,7 @@ impl Metric for InstanceInfo {
 
     fn fold(&self, series: &'static Series, fold: &mut Fold<'_>) {
         let values = [
-            self.namespace.clone(),
+            self.fleet.clone(),
             self.lanes.to_string(),
             self.journal.to_string(),
             humantime::format_duration(self.verify_interval).to_string(),

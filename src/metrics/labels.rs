@@ -1,8 +1,8 @@
 //! The labels of labelled series: one enum per label, one variant per value.
 
-use super::Label;
+use super::series::Label;
 
-/// Something that selects one series of a [`Family`](super::Family).
+/// Something that selects one series of a `Family`.
 pub(crate) trait Labels: Copy {
     /// The labels and all their values.
     const LABELS: &'static [Label];
@@ -40,7 +40,7 @@ macro_rules! label {
 
 label! {
     /// What bytes on the wire are for.
-    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only Redis has a wire"))]
+    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "used only with feature `redis`"))]
     Kind, "kind" {
         /// Publishing events (requests and acknowledgements).
         Publish = "publish",
@@ -54,7 +54,7 @@ label! {
         Intent = "intent",
         /// Values of the shared tier, fetched and stored.
         Shared = "shared",
-        /// Connecting, authenticating, subscribing, loading scripts, goodbye.
+        /// Connecting, authenticating, subscribing, loading scripts, leaving.
         Connect = "connect",
     }
 }
@@ -95,7 +95,7 @@ label! {
         Disconnected = "disconnected",
         /// Something on the channel was no message.
         Garbled = "garbled",
-        /// A verification told of events that the subscription never delivered.
+        /// A verification named events that the subscription never delivered.
         Silent = "silent",
     }
 }
@@ -193,7 +193,7 @@ label! {
 label! {
     /// Why a read did not find an entry that it could serve.
     Miss, "cause" {
-        /// Never seen, as far as anyone remembers.
+        /// Never seen, as far as is remembered.
         Cold = "cold",
         /// The entry was past its TTL.
         Expired = "expired",
@@ -265,7 +265,7 @@ impl StaleFor {
 
 label! {
     /// What the shared tier had for a read of it.
-    #[cfg_attr(not(feature = "shared"), expect(dead_code, reason = "there is no shared tier"))]
+    #[cfg_attr(not(feature = "shared"), expect(dead_code, reason = "used only with feature `shared`"))]
     SharedRead, "outcome" {
         /// A value that counts.
         Found = "found",
@@ -288,7 +288,7 @@ label! {
 
 label! {
     /// How storing a value in the shared tier ended.
-    #[cfg_attr(not(feature = "shared"), expect(dead_code, reason = "there is no shared tier"))]
+    #[cfg_attr(not(feature = "shared"), expect(dead_code, reason = "used only with feature `shared`"))]
     SharedStore, "outcome" {
         /// It is there.
         Stored = "stored",
@@ -307,7 +307,7 @@ label! {
 
 label! {
     /// How waiting for another instance's load ended.
-    #[cfg_attr(not(feature = "shared"), expect(dead_code, reason = "there is no shared tier"))]
+    #[cfg_attr(not(feature = "shared"), expect(dead_code, reason = "used only with feature `shared`"))]
     SharedWait, "outcome" {
         /// With its value.
         Found = "found",
@@ -331,7 +331,7 @@ label! {
 }
 
 label! {
-    /// Who asked for an invalidation.
+    /// Where an invalidation came from.
     Side, "from" {
         /// This instance.
         Local = "local",

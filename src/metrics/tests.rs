@@ -1,7 +1,10 @@
 use std::collections::BTreeSet;
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
+use std::time::Duration;
 
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
+
+use super::cells::{Family, Gauge};
 use super::*;
 
 mod exposition;
@@ -19,7 +22,7 @@ const CACHE: CacheInfo = CacheInfo {
 
 fn info() -> InstanceInfo {
     InstanceInfo {
-        namespace: "shop \"eu\"".to_owned(),
+        fleet: "shop \"eu\"".to_owned(),
         lanes: 2,
         journal: 4096,
         verify_interval: Duration::from_millis(500),
@@ -29,9 +32,30 @@ fn info() -> InstanceInfo {
 
 /// A recorder as a program would install it.
 fn recorder() -> PrometheusRecorder {
-    set_buckets(PrometheusBuilder::new())
-        .unwrap()
-        .build_recorder()
+    with_buckets(PrometheusBuilder::new()).build_recorder()
+}
+
+fn with_buckets(mut builder: PrometheusBuilder) -> PrometheusBuilder {
+    for (name, bounds) in histogram_buckets() {
+        let histogram = Matcher::Full(name.to_owned());
+        builder = builder.set_buckets_for_metric(histogram, bounds).unwrap();
+    }
+    builder
+}
+
+#[test]
+fn buckets_are_those_of_every_histogram_and_of_nothing_else() {
+    let named: Vec<_> = histogram_buckets().collect();
+    let histograms = describe()
+        .iter()
+        .filter(|series| series.kind() == SeriesKind::Histogram)
+        .map(|series| (series.name(), series.buckets()));
+    let expected: Vec<_> = histograms.collect();
+    assert!(!named.is_empty());
+    assert_eq!(named.len(), expected.len());
+    for ((name, bounds), (series, buckets)) in named.iter().zip(&expected) {
+        assert_eq!((name, bounds.to_vec()), (series, buckets.clone()));
+    }
 }
 
 fn read(recorder: &PrometheusRecorder) -> Families {
@@ -112,7 +136,7 @@ fn every_series_is_there_from_the_first_fold_on() {
         1.0
     );
     let settings = [
-        ("namespace", "shop \"eu\""),
+        ("fleet", "shop \"eu\""),
         ("lanes", "2"),
         ("journal", "4096"),
         ("verify_interval", "500ms"),
@@ -172,7 +196,7 @@ fn names_follow_the_conventions() {
 fn a_recommended_naming_scheme_does_not_rename_anything() {
     let metrics = Metrics::new(info());
     metrics.cache("accounts", CACHE);
-    let builder = set_buckets(PrometheusBuilder::new().with_recommended_naming(true)).unwrap();
+    let builder = with_buckets(PrometheusBuilder::new().with_recommended_naming(true));
     let recorder = builder.build_recorder();
     metrics.fold_into(&recorder);
     let text = recorder.handle().render();

@@ -1,11 +1,11 @@
-//! What each value may be, and why.
+//! What each value may be, and why. What holds between values is in `check.rs`.
 
 use std::fmt::Display;
 use std::time::Duration;
 
-use super::problems::{Place, Problems};
 use super::text::Text;
-use super::{Settings, url};
+use super::values::RefreshAhead;
+use crate::url::Address;
 
 /// Nothing, or what would be right.
 pub(super) type Check = Result<(), String>;
@@ -21,7 +21,7 @@ const MOST_ENTRIES: u64 = 1 << 32;
 /// Quickest sweep: each one visits the whole store, and the clock's step is 4 ms.
 const QUICKEST_SWEEP: Duration = Duration::from_millis(10);
 const SLOWEST_SWEEP: Duration = Duration::from_secs(24 * 3600);
-/// Longest timeout of a call to a loader or to Redis: beyond it a caller is gone anyway.
+/// Longest timeout of a call to a loader or to Redis: no caller waits longer.
 const LONGEST_CALL: Duration = Duration::from_secs(3600);
 /// Most loads at once: more never help a source of truth, and each is a task.
 const MOST_LOADS: usize = 65_536;
@@ -44,19 +44,25 @@ const LARGEST_OUTBOX: usize = 16 << 20;
 const SHORTEST_SECRET: usize = 16;
 /// Longest wait for one commit, whose keys stay marked in Redis all the while.
 const LONGEST_WRITE: Duration = Duration::from_secs(24 * 3600);
-/// Shortest key: whoever hears one signed event may try keys at leisure, so it has 128 bits at least.
+/// Shortest signing key: one signed event suffices to try keys offline, so it has at least 128 bits.
 const SHORTEST_KEY: usize = 16;
-/// Longest key: every byte beyond 32 random ones adds nothing, and a whole file is a mistake.
+/// Longest signing key: bytes beyond 32 random ones add nothing, and a whole file is a mistake.
 const LONGEST_KEY: usize = 1024;
 /// Longest name of a namespace or a cache: names travel with channels and metrics.
 const LONGEST_NAME: usize = 64;
 
-pub(super) fn redis_url(value: &Option<String>) -> Check {
-    value.as_deref().map_or(Ok(()), url::check)
+pub(super) fn redis_url(url: &str) -> Check {
+    let address = Address::parse(url).map_err(|why| why.to_string())?;
+    if cfg!(not(feature = "redis")) {
+        return Err("this build lacks the feature `redis`".into());
+    }
+    if address.tls && cfg!(not(feature = "tls")) {
+        return Err("this build lacks the feature `tls`".into());
+    }
+    Ok(())
 }
 
-pub(super) fn key(value: &Option<String>) -> Check {
-    let Some(value) = value else { return Ok(()) };
+pub(super) fn signing_key(value: &str) -> Check {
     if (SHORTEST_KEY..=LONGEST_KEY).contains(&value.len()) {
         return Ok(());
     }
@@ -100,9 +106,9 @@ pub(super) fn ttl_jitter(value: &f64) -> Check {
     between(*value, 0.0, MOST_JITTER)
 }
 
-/// The lower bound depends on `verify_interval`: see [`together`].
-pub(super) fn max_staleness(value: &Option<Duration>) -> Check {
-    optional(*value, SHORTEST, LONGEST)
+/// The lower bound depends on `verify_interval`: see `check.rs`.
+pub(super) fn max_staleness(value: &Duration) -> Check {
+    within(*value, SHORTEST, LONGEST)
 }
 
 pub(super) fn negative_ttl(value: &Duration) -> Check {
@@ -113,37 +119,37 @@ pub(super) fn capacity(value: &usize) -> Check {
     between(u64::try_from(*value).unwrap_or(u64::MAX), 1, MOST_ENTRIES)
 }
 
-pub(super) fn max_bytes(value: &Option<u64>) -> Check {
-    if *value == Some(0) {
-        return Err("must be at least 1, or off".to_string());
+pub(super) fn max_bytes(value: &u64) -> Check {
+    if *value == 0 {
+        return Err("must be at least 1".to_string());
     }
     Ok(())
 }
 
-pub(super) fn reap_interval(value: &Option<Duration>) -> Check {
-    optional(*value, QUICKEST_SWEEP, SLOWEST_SWEEP)
+pub(super) fn reap_interval(value: &Duration) -> Check {
+    within(*value, QUICKEST_SWEEP, SLOWEST_SWEEP)
 }
 
-pub(super) fn refresh_ahead(value: &Option<f64>) -> Check {
-    if value.is_none_or(|part| part > 0.0 && part < 1.0) {
+pub(super) fn refresh_ahead(value: &RefreshAhead) -> Check {
+    match *value {
+        RefreshAhead::Share(share) if share > 0.0 && share < 1.0 => Ok(()),
+        RefreshAhead::Share(_) => Err(
+            "must be a share above 0 and below 1, as in 0.8, or a time with a unit, as in 30s"
+                .to_string(),
+        ),
+        RefreshAhead::Before(time) => within(time, SHORTEST, LONGEST),
+    }
+}
+
+pub(super) fn audit(value: &f64) -> Check {
+    if *value > 0.0 && *value <= 1.0 {
         return Ok(());
     }
-    Err("must be above 0 and below 1, as in 0.8, or off".to_string())
+    Err("must be above 0 and at most 1, as in 0.001".to_string())
 }
 
-pub(super) fn refresh_before(value: &Option<Duration>) -> Check {
-    optional(*value, SHORTEST, LONGEST)
-}
-
-pub(super) fn audit(value: &Option<f64>) -> Check {
-    if value.is_none_or(|share| share > 0.0 && share <= 1.0) {
-        return Ok(());
-    }
-    Err("must be above 0 and at most 1, as in 0.001, or off".to_string())
-}
-
-pub(super) fn stale_if_error(value: &Option<Duration>) -> Check {
-    optional(*value, SHORTEST, LONGEST)
+pub(super) fn stale_if_error(value: &Duration) -> Check {
+    within(*value, SHORTEST, LONGEST)
 }
 
 pub(super) fn call_timeout(value: &Duration) -> Check {
@@ -154,20 +160,16 @@ pub(super) fn max_loads(value: &usize) -> Check {
     between(*value, 1, MOST_LOADS)
 }
 
-pub(super) fn unknown_loads(value: &Option<u32>) -> Check {
-    if value.is_none_or(|loads| (1..=MOST_UNKNOWN_LOADS).contains(&loads)) {
-        return Ok(());
-    }
-    Err(format!("must be from 1 to {MOST_UNKNOWN_LOADS}, or off"))
+pub(super) fn unknown_loads(value: &u32) -> Check {
+    between(*value, 1, MOST_UNKNOWN_LOADS)
 }
 
-pub(super) fn shared_ttl(value: &Option<Duration>) -> Check {
-    optional(*value, SHORTEST, LONGEST)
+pub(super) fn tier_ttl(value: &Duration) -> Check {
+    within(*value, SHORTEST, LONGEST)
 }
 
-pub(super) fn shared_secret(value: &Option<String>) -> Check {
-    let long_enough = |secret: &String| secret.len() >= SHORTEST_SECRET;
-    if value.as_ref().is_none_or(long_enough) {
+pub(super) fn tier_secret(value: &str) -> Check {
+    if value.len() >= SHORTEST_SECRET {
         return Ok(());
     }
     Err(format!("must have at least {SHORTEST_SECRET} bytes"))
@@ -189,18 +191,18 @@ pub(super) fn outbox(value: &usize) -> Check {
     between(*value, SMALLEST_OUTBOX, LARGEST_OUTBOX)
 }
 
-/// The lower bound depends on `verify_interval`: see [`together`].
+/// The lower bound depends on `verify_interval`: see `check.rs`.
 pub(super) fn member_timeout(value: &Duration) -> Check {
     within(*value, QUICKEST_BEAT, LONGEST_CALL)
 }
 
-/// The lower bound depends on `member_timeout`: see [`together`].
+/// The lower bound depends on `member_timeout`: see `check.rs`.
 pub(super) fn write_timeout(value: &Duration) -> Check {
     within(*value, QUICKEST_BEAT, LONGEST_WRITE)
 }
 
-pub(super) fn metrics_addr<T>(value: &Option<T>) -> Check {
-    if value.is_some() && cfg!(not(feature = "prometheus")) {
+pub(super) fn metrics_addr<T>(_: &T) -> Check {
+    if cfg!(not(feature = "prometheus")) {
         return Err("this build lacks the feature `prometheus`".to_string());
     }
     Ok(())
@@ -210,129 +212,16 @@ pub(super) fn any<T>(_: &T) -> Check {
     Ok(())
 }
 
-/// What holds between settings. A value found wrong by itself is not compared with others.
-pub(super) fn together(settings: &Settings, problems: &mut Problems) {
-    tls(settings, problems);
-    keys(settings, problems);
-    if problems.blames(&Place::global("verify_interval")) {
-        return;
-    }
-    let beat = settings.verify_interval;
-    if settings.member_timeout < beat.saturating_mul(2) {
-        let why = twice("or one late beat makes an instance count as dead", beat);
-        problems.report(
-            Place::global("member_timeout"),
-            &settings.member_timeout.show(),
-            why,
-        );
-    }
-    if settings.write_timeout < settings.member_timeout
-        && !problems.blames(&Place::global("member_timeout"))
-    {
-        let why = format!(
-            "must be at least member_timeout ({}), or a write is over before peers may finish it",
-            settings.member_timeout.show()
-        );
-        problems.report(
-            Place::global("write_timeout"),
-            &settings.write_timeout.show(),
-            why,
-        );
-    }
-    bound_holds(
-        Place::global("max_staleness"),
-        settings.max_staleness,
-        beat,
-        problems,
-    );
-    for (name, cache) in &settings.caches {
-        promise(settings, name, cache.max_staleness.flatten(), problems);
-    }
-}
-
-/// The promise of one cache can only be kept if verifications come often enough.
-pub(super) fn promise(
-    settings: &Settings,
-    cache: &str,
-    bound: Option<Duration>,
-    problems: &mut Problems,
-) {
-    let place = Place::of_cache(cache, "max_staleness");
-    bound_holds(place, bound, settings.verify_interval, problems);
-}
-
-fn bound_holds(place: Place, bound: Option<Duration>, beat: Duration, problems: &mut Problems) {
-    if let Some(bound) = bound
-        && bound < beat.saturating_mul(2)
-    {
-        let why = twice(
-            "or one late verification makes every entry a miss; or off",
-            beat,
-        );
-        problems.report(place, &bound.show(), why);
-    }
-}
-
-fn keys(settings: &Settings, problems: &mut Problems) {
-    if settings.key.is_none() && settings.key_accepted.is_some() {
-        problems.report(Place::global("key_accepted"), "", "needs key as well");
-    }
-    if settings.key.is_some() && settings.journal == 0 {
-        let why = "needs a journal, which alone says which event has which sequence: set journal";
-        problems.report(Place::global("key"), "", why);
-    }
-}
-
-fn twice(reason: &str, beat: Duration) -> String {
-    format!(
-        "must be at least twice verify_interval ({}), {reason}",
-        beat.show()
-    )
-}
-
-fn tls(settings: &Settings, problems: &mut Problems) {
-    let certificate = settings.tls_cert.is_some();
-    let key = settings.tls_key.is_some();
-    if certificate && !key {
-        problems.report(Place::global("tls_cert"), "", "needs tls_key as well");
-    }
-    if key && !certificate {
-        problems.report(Place::global("tls_key"), "", "needs tls_cert as well");
-    }
-    let plain = |url: &String| {
-        let url = url.to_ascii_lowercase();
-        url.starts_with("redis") && !url.starts_with("rediss")
-    };
-    if !settings.redis_url.as_ref().is_some_and(plain) {
-        return;
-    }
-    for (name, path) in [
-        ("tls_ca", &settings.tls_ca),
-        ("tls_cert", &settings.tls_cert),
-        ("tls_key", &settings.tls_key),
-    ] {
-        if path.is_some() {
-            let why = "has no effect without TLS: redis_url must begin with rediss://";
-            problems.report(Place::global(name), "", why);
-        }
-    }
+/// A check of a value that may also be off, and says so.
+pub(super) fn or_off(check: Check) -> Check {
+    check.map_err(|why| format!("{why}, or off"))
 }
 
 fn within(value: Duration, low: Duration, high: Duration) -> Check {
     if (low..=high).contains(&value) {
         return Ok(());
     }
-    Err(format!(
-        "must be from {} to {}",
-        low.show(),
-        humantime::format_duration(high)
-    ))
-}
-
-fn optional(value: Option<Duration>, low: Duration, high: Duration) -> Check {
-    value
-        .map_or(Ok(()), |value| within(value, low, high))
-        .map_err(|why| format!("{why}, or off"))
+    Err(format!("must be from {} to {}", low.show(), high.show()))
 }
 
 fn between<T: PartialOrd + Display>(value: T, low: T, high: T) -> Check {

@@ -8,9 +8,10 @@ use std::io::Read as _;
 
 use config::{Environment, File, FileFormat, Source as _, Value, ValueKind};
 
+use super::bounds;
+use super::options::{FIELDS, Settings, field};
 use super::problems::{Place, Problems};
-use super::{Settings, bounds, table};
-use crate::Error;
+use crate::error::Error;
 
 const PREFIX: &str = "UNSTALE_";
 
@@ -20,8 +21,41 @@ const FILE: &str = "UNSTALE_FILE";
 /// Largest file that is read. Ten thousand caches with every setting fit; a device does not.
 const MAX_FILE: u64 = 4 << 20;
 
-pub(super) fn from_process() -> Result<Settings, Error> {
-    from_os_vars(std::env::vars_os())
+impl Settings {
+    /// Reads `UNSTALE_*` over the TOML file that `UNSTALE_FILE` names.
+    ///
+    /// The file has the same names in lower case, `ttl = "30s"`, and a table for each cache with
+    /// settings of its own, `[caches.accounts]`. White space around a value is ignored, and an
+    /// empty variable counts as unset.
+    ///
+    /// # Errors
+    ///
+    /// One error of kind [`Settings`](crate::ErrorKind::Settings) lists everything that is wrong:
+    /// values that do not parse or are out of bounds, and names that do not exist, each with what
+    /// would be right. Secrets are redacted.
+    pub fn from_env() -> Result<Self, Error> {
+        from_os_vars(std::env::vars_os())
+    }
+
+    /// As [`from_env`](Self::from_env), with these variables in place of the process's own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), unstale::Error> {
+    /// let vars = [("UNSTALE_TTL".to_string(), "30s".to_string())];
+    /// let settings = unstale::Settings::from_vars(vars)?;
+    /// assert_eq!(settings.ttl.as_secs(), 30);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`from_env`](Self::from_env).
+    pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, Error> {
+        from_vars(vars, Problems::in_env())
+    }
 }
 
 pub(super) fn from_os_vars(
@@ -44,7 +78,7 @@ pub(super) fn from_os_vars(
     from_vars(vars, problems)
 }
 
-pub(super) fn from_vars(
+fn from_vars(
     vars: impl IntoIterator<Item = (String, String)>,
     mut problems: Problems,
 ) -> Result<Settings, Error> {
@@ -89,10 +123,10 @@ fn knows(variable: &str) -> Result<(), String> {
     let rest = variable.strip_prefix(PREFIX).unwrap_or(variable);
     let parts: Vec<&str> = rest.split("__").collect();
     match parts[..] {
-        [name] if is_upper(name) && table::field(&name.to_lowercase()).is_some() => Ok(()),
+        [name] if is_upper(name) && field(&name.to_lowercase()).is_some() => Ok(()),
         ["CACHES", cache, name] if is_upper(cache) && is_upper(name) => {
             bounds::cache_name(&cache.to_lowercase())?;
-            match table::field(&name.to_lowercase()) {
+            match field(&name.to_lowercase()) {
                 Some(field) if field.cache.is_some() => Ok(()),
                 Some(_) => Err(format!("is not a setting of one cache; use {PREFIX}{name}")),
                 None => Err(unknown(variable, &suggestions(cache))),
@@ -117,10 +151,10 @@ fn unknown(name: &str, known: &[String]) -> String {
 
 /// Every variable there is, with the overrides of one cache.
 fn suggestions(cache: &str) -> Vec<String> {
-    let global = table::FIELDS
+    let global = FIELDS
         .iter()
         .map(|field| Place::global(field.name).variable());
-    let caches = table::FIELDS
+    let caches = FIELDS
         .iter()
         .filter(|field| field.cache.is_some())
         .map(|field| Place::of_cache(cache, field.name).variable());
@@ -246,16 +280,16 @@ fn apply(
     origin: String,
     problems: &mut Problems,
 ) {
-    let field = table::field(&place.name);
+    let field = field(&place.name);
     let Some(field) = field.filter(|field| place.cache.is_none() || field.cache.is_some()) else {
-        let names: Vec<String> = table::FIELDS
+        let names: Vec<String> = FIELDS
             .iter()
             .filter(|field| place.cache.is_none() || field.cache.is_some())
             .map(|field| field.name.to_string())
             .collect();
         return problems.report_name(&origin, unknown(&place.name, &names));
     };
-    problems.origin(place.clone(), origin);
+    problems.origin(place.clone(), origin.clone());
     let text = match value.kind {
         ValueKind::String(text) => text,
         ValueKind::I64(number) => number.to_string(),
@@ -273,6 +307,9 @@ fn apply(
         }
         _ => (field.set)(settings, text),
     };
+    if place.cache.is_none() {
+        settings.given.insert(field.name, origin);
+    }
     if let Err(why) = set {
         problems.report(place, text, why);
     }

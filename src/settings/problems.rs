@@ -1,10 +1,10 @@
-//! Everything that is wrong with the settings, told at once.
+//! Everything that is wrong with the settings, in one error.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::url;
-use crate::{Error, ErrorKind};
+use super::redact;
+use crate::error::{Error, ErrorKind};
 
 /// Longest value an error repeats, in characters: enough to recognise any sensible one.
 const MAX_SHOWN: usize = 100;
@@ -104,7 +104,7 @@ impl Problems {
         let shown = if place.name.is_empty() || value.is_empty() {
             String::new()
         } else {
-            format!("={}", clip(&url::redact(&place.name, value)))
+            format!("={}", clip(&redact::value(&place.name, value)))
         };
         self.lines.push(format!("{}{shown}: {why}", clip(&name)));
         self.blamed.push(place);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::WritePolicy;
+use super::values::{RefreshAhead, Switch, WritePolicy};
 
 /// A value that can be read from text and shown as text that reads back the same.
 pub(super) trait Text: Sized {
@@ -27,6 +27,37 @@ impl<T: Text> Text for Option<T> {
     }
 }
 
+/// As an `Option`, `off` in any case of letters.
+impl<T: Text> Text for Switch<T> {
+    fn parse(text: &str) -> Result<Self, String> {
+        Option::parse(text).map(Self::from)
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Off => "off".to_string(),
+            Self::On(value) => value.show(),
+        }
+    }
+}
+
+/// A number is a share, a number with a unit a time.
+impl Text for RefreshAhead {
+    fn parse(text: &str) -> Result<Self, String> {
+        f64::parse(text)
+            .map(Self::Share)
+            .or_else(|_| Duration::parse(text).map(Self::Before))
+            .map_err(|_| "must be a share, as in 0.8, or a time, as in 30s".to_string())
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Share(share) => share.show(),
+            Self::Before(time) => time.show(),
+        }
+    }
+}
+
 impl Text for Duration {
     fn parse(text: &str) -> Result<Self, String> {
         if text.parse::<f64>().is_ok() {
@@ -36,7 +67,7 @@ impl Text for Duration {
             .map_err(|_| "must be a number and a unit, as in 500ms, 2s or 1m".to_string())
     }
 
-    /// In the unit one would use: `500ms`, `60s`, `10m`.
+    /// In the unit one would use: `500ms`, `60s`, `10m`, `45d`.
     fn show(&self) -> String {
         /// Up to here seconds read better than minutes, and minutes better than hours.
         const SMALL: u64 = 120;
@@ -48,6 +79,10 @@ impl Text for Duration {
         match (whole(60_000), whole(1000), whole(1)) {
             (_, Some(seconds), _) if seconds <= SMALL => format!("{seconds}s"),
             (Some(minutes), ..) if minutes <= SMALL => format!("{minutes}m"),
+            (Some(minutes), ..) if minutes.is_multiple_of(24 * 60) => {
+                format!("{}d", minutes / (24 * 60))
+            }
+            (Some(minutes), ..) if minutes.is_multiple_of(60) => format!("{}h", minutes / 60),
             (_, None, Some(millis)) if millis < SMALL * 1000 => format!("{millis}ms"),
             _ => humantime::format_duration(*self).to_string(),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use quick_cache::Equivalent;
 
+use crate::key::reference::KeyRef;
 use crate::store::packed::Packed;
 use crate::store::stamps::Stamp;
 use crate::time::Nanos;
@@ -61,20 +62,20 @@ impl Meta {
     }
 }
 
-/// The hit rule: the TTL, then the promise. `vouched_for` is when the load began or when its lane was
+/// The hit rule: the TTL, then the promise. `fresh_as_of` is when the load began or when its lane was
 /// verified, whichever is later.
 #[inline]
 pub(crate) fn judge(
-    expires_at: Nanos,
-    vouched_for: Nanos,
+    expired: bool,
+    fresh_as_of: Nanos,
     max_staleness: Option<Nanos>,
     now: Nanos,
 ) -> Verdict {
-    if now >= expires_at {
+    if expired {
         return Verdict::Expired;
     }
     match max_staleness {
-        Some(bound) if now.saturating_sub(vouched_for) > bound => Verdict::Unverified,
+        Some(bound) if now.saturating_sub(fresh_as_of) > bound => Verdict::Unverified,
         _ => Verdict::Fresh,
     }
 }
@@ -83,7 +84,7 @@ pub(crate) fn judge(
 pub(crate) enum Verdict {
     Fresh,
     Expired,
-    /// It may be stale by more than the bound: nobody has vouched for it lately.
+    /// It may be stale by more than the bound: it was not verified lately.
     Unverified,
 }
 
@@ -121,10 +122,10 @@ impl<Q: ?Sized> Hash for ByKey<'_, Q> {
     }
 }
 
-impl<K: std::borrow::Borrow<Q>, Q: Eq + ?Sized> Equivalent<Stored<K>> for ByKey<'_, Q> {
+impl<K, Q: KeyRef<K> + ?Sized> Equivalent<Stored<K>> for ByKey<'_, Q> {
     #[inline]
     fn equivalent(&self, stored: &Stored<K>) -> bool {
-        self.hash == stored.hash && self.key == stored.key.borrow()
+        self.hash == stored.hash && self.key.matches(&stored.key)
     }
 }
 
@@ -179,7 +180,7 @@ mod tests {
     #[test]
     fn the_hit_rule_at_its_edges() {
         let judge = |loaded_at: Nanos, verified_at, bound, now| {
-            judge(1_000, loaded_at.max(verified_at), bound, now)
+            judge(now >= 1_000, loaded_at.max(verified_at), bound, now)
         };
         assert_eq!(judge(100, 0, Some(50), 150), Verdict::Fresh);
         assert_eq!(judge(100, 0, Some(50), 151), Verdict::Unverified);
@@ -187,7 +188,7 @@ mod tests {
         assert_eq!(judge(100, 990, Some(50), 999), Verdict::Fresh);
         assert_eq!(judge(100, 990, Some(50), 1_000), Verdict::Expired);
         assert_eq!(judge(100, 0, None, 999), Verdict::Fresh);
-        // A clock that another core read a little earlier is no reason to panic.
+        // A clock that another member read a little earlier is no reason to panic.
         assert_eq!(judge(100, 500, Some(50), 90), Verdict::Fresh);
     }
 

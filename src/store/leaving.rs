@@ -9,14 +9,23 @@ use std::sync::Arc;
 use quick_cache::Lifecycle;
 
 use crate::contain::Contain;
-use crate::store::Shared;
+use crate::metrics::CacheMetrics;
+use crate::mutants::{Mechanism, without};
 use crate::store::entry::{Entry, Stored};
-use crate::store::ghosts::Gone;
-use crate::sync::Ordering::Relaxed;
-use crate::without::{Mechanism, without};
+use crate::store::ghosts::{Ghosts, Gone};
+use crate::sync::{AtomicU64, Ordering::Relaxed};
+use crate::time::Clock;
 
 /// How the log names the code that runs here.
 const WHAT: &str = "the drop of a key or a value";
+
+/// What eviction, which runs inside quick_cache, shares with the store.
+pub(crate) struct EvictionState {
+    pub(super) ghosts: Ghosts,
+    pub(super) bytes: AtomicU64,
+    pub(super) metrics: Arc<CacheMetrics>,
+    pub(super) clock: Clock,
+}
 
 /// What one request to quick_cache has taken out. One insert puts few entries out of the store: as
 /// many as make room for its weight.
@@ -64,7 +73,7 @@ pub(super) fn free<K, T>(contain: &Contain, stored: Stored<K>, entry: Entry<T>) 
 
 /// Sees what the store evicts to make room.
 #[derive(Clone)]
-pub(super) struct Hook(pub(super) Arc<Shared>);
+pub(super) struct Hook(pub(super) Arc<EvictionState>);
 
 impl<K, T> Lifecycle<Stored<K>, Entry<T>> for Hook {
     type RequestState = Leaving<K, T>;

@@ -72,6 +72,15 @@ impl Packed {
             .saturating_add(life.saturating_mul(MILLISECOND))
     }
 
+    /// Whether `now` is not before [`expires_at`](Self::expires_at). Compares milliseconds, where no
+    /// sum overflows: a hit pays for no saturation.
+    #[inline]
+    pub(crate) fn expired(self, now: Nanos) -> bool {
+        let loaded = self.when >> (64 - LOADED_BITS);
+        let life = LIFE.value(self.when & max(64 - LOADED_BITS));
+        now / MILLISECOND >= loaded + life
+    }
+
     pub(crate) fn bytes(self) -> u64 {
         BYTES.value(self.what >> 1 & max(BYTES.bits()))
     }
@@ -160,6 +169,7 @@ mod tests {
             life in 0_u64..1 << 59,
             bytes in 0_u64..1 << 40,
             hard_ttl: bool,
+            late in 0_u64..1 << 59,
         ) {
             let packed = Packed::new(token, loaded_at, life, bytes, hard_ttl);
             prop_assert_eq!(packed.token(), token);
@@ -169,6 +179,9 @@ mod tests {
             prop_assert!(packed.expires_at() <= loaded_at + life);
             let early = loaded_at + life - packed.expires_at();
             prop_assert!(early <= 2 * MILLISECOND + life / 500_000, "{}", early);
+            let end = packed.expires_at();
+            prop_assert!(packed.expired(end) && packed.expired(end.saturating_add(late)));
+            prop_assert!(!packed.expired(end - 1));
             prop_assert!(packed.bytes() >= bytes);
             prop_assert!(packed.bytes() - bytes <= bytes / 1_000);
         }

@@ -1,4 +1,4 @@
-//! Frees the memory of entries that nobody asks for any more.
+//! Frees the memory of entries that are no longer read.
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering::Relaxed;
@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use quick_cache::sync::Cache;
 
+use crate::mutants::{Mechanism, without};
 use crate::store::entry::{ByHash, Entry, Identity, Meta, Stored};
 use crate::store::ghosts::Gone;
 use crate::store::leaving::{Hook, free};
 use crate::store::{Store, Weigh};
 use crate::time::Nanos;
-use crate::without::{Mechanism, without};
 
-/// A sweep may use at most one part in this many of a core, however large the store is.
+/// A sweep may use at most one part in this many of a member, however large the store is.
 const DUTY: u32 = 50;
 
 /// Fewest entries that a pass looks for. More than an eighth of the store it never takes at a time:
@@ -68,7 +68,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
                 });
                 if let Some((stored, entry)) = removed {
                     reaped += 1;
-                    self.shared.ghosts.put(*hash, why, entry.meta.expires_at());
+                    self.evicted.ghosts.put(*hash, why, entry.meta.expires_at());
                     self.subtract(&entry.meta);
                     free(&self.options.contain, stored, entry);
                 }
@@ -91,7 +91,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         keep: Nanos,
         expired: Gone,
     ) -> Result<Gone, Nanos> {
-        if self.stamped(self.stamps.lane(hash), meta) {
+        if self.stamped(self.stamps.lane(hash), meta.token(), &meta.tags) {
             return Ok(Gone::Fenced);
         }
         let keep = if meta.hard_ttl() { 0 } else { keep };

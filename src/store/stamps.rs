@@ -18,7 +18,7 @@ pub(crate) struct Stamps {
     clock: Aligned<AtomicU64>,
     keys: Box<[AtomicU64]>,
     tags: Box<[AtomicU64]>,
-    lanes: Box<[Aligned<Lane>]>,
+    lanes: Box<[Aligned<Freshness>]>,
 }
 
 /// Keeps what is written often off the lines of what is read on every hit.
@@ -28,7 +28,7 @@ struct Aligned<T>(T);
 
 /// What reads know of a lane; both numbers are on one cache line that only verifications write.
 #[derive(Debug)]
-pub(crate) struct Lane {
+pub(crate) struct Freshness {
     /// All events of the lane published before this local time have been applied; 0: never yet.
     verified_at: AtomicU64,
     /// The stamp of the lane's last fence.
@@ -39,9 +39,9 @@ pub(crate) struct Lane {
     pub(crate) verified: Notify,
 }
 
-impl Lane {
-    /// When the lane was last verified. Acquire: whoever sees a verification sees the
-    /// invalidations that it vouches for.
+impl Freshness {
+    /// When the lane was last verified. Acquire: a thread that sees a verification sees the
+    /// invalidations that it proves applied.
     #[inline]
     pub(crate) fn verified_at(&self) -> Nanos {
         self.verified_at.load(Acquire)
@@ -68,7 +68,7 @@ impl Stamps {
     pub(crate) fn new(lanes: u32, stripes: usize) -> Self {
         let stripes = || (0..stripes).map(|_| AtomicU64::new(0)).collect();
         let lane = || {
-            Aligned(Lane {
+            Aligned(Freshness {
                 verified_at: AtomicU64::new(0),
                 fenced: AtomicU64::new(0),
                 up: AtomicBool::new(true),
@@ -93,7 +93,7 @@ impl Stamps {
         self.clock.0.fetch_add(1, SeqCst) + 1
     }
 
-    pub(crate) fn lanes(&self) -> impl ExactSizeIterator<Item = &Lane> {
+    pub(crate) fn lanes(&self) -> impl ExactSizeIterator<Item = &Freshness> {
         self.lanes.iter().map(|lane| &lane.0)
     }
 
@@ -102,11 +102,14 @@ impl Stamps {
     }
 
     #[inline]
-    pub(crate) fn lane(&self, hash: u64) -> &Lane {
-        &self.lanes[lane_of(hash, self.lane_count()) as usize].0
+    pub(crate) fn lane(&self, hash: u64) -> &Freshness {
+        match &*self.lanes {
+            [only] => &only.0,
+            lanes => &lanes[lane_of(hash, self.lane_count()) as usize].0,
+        }
     }
 
-    pub(crate) fn lane_at(&self, lane: u32) -> &Lane {
+    pub(crate) fn lane_at(&self, lane: u32) -> &Freshness {
         &self.lanes[lane as usize].0
     }
 
@@ -117,7 +120,7 @@ impl Stamps {
     }
 
     #[inline]
-    pub(crate) fn fenced(&self, lane: &Lane) -> Stamp {
+    pub(crate) fn fenced(&self, lane: &Freshness) -> Stamp {
         lane.fenced.load(Acquire)
     }
 

@@ -8,7 +8,7 @@ mod server;
 use super::*;
 use crate::ErrorKind;
 use crate::bus::local::tests::{config, drain, text};
-use crate::bus::{Bus, BusEvent, Mend, Position, StillOpen};
+use crate::bus::{Bus, BusEvent, Position, StillOpen, SubscriptionRepair};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -76,11 +76,11 @@ async fn a_cut_is_noticed_and_healed() {
         failure(pair.b.publish(0, text("x"), vec![])).await,
         failure(pair.b.verify(0)).await,
         failure(pair.b.journal(0, 0)).await,
-        failure(pair.b.record(0, vec![])).await,
+        failure(pair.b.announce(0, vec![])).await,
     ] {
         assert_eq!(result, (ErrorKind::Bus, Duration::ZERO));
     }
-    pair.b.mend(Mend::Reconnect);
+    pair.b.repair_subscription(SubscriptionRepair::Reconnect);
     pair.faults.heal();
     pair.publish("two").await;
     assert_eq!(pair.heard(), "!Disconnected + two");
@@ -100,7 +100,7 @@ async fn a_silence_is_not_noticed_but_by_its_timeouts() {
         failure(pair.b.publish(0, text("x"), vec![])).await,
         (ErrorKind::Bus, SECOND)
     );
-    pair.b.mend(Mend::Resubscribe);
+    pair.b.repair_subscription(SubscriptionRepair::Resubscribe);
     pair.faults.heal();
     pair.publish("two").await;
     assert_eq!(pair.heard(), "two");
@@ -137,7 +137,7 @@ async fn a_command_outlives_a_short_silence() {
 async fn a_reconnection_that_began_in_a_silence_ends_with_it() {
     let mut pair = pair().await;
     pair.faults.silence();
-    pair.b.mend(Mend::Reconnect);
+    pair.b.repair_subscription(SubscriptionRepair::Reconnect);
     assert_eq!(pair.heard(), "!Disconnected");
     assert!(!pair.b.connected());
     pair.faults.heal();
@@ -148,15 +148,15 @@ async fn a_reconnection_that_began_in_a_silence_ends_with_it() {
 async fn a_lost_subscription_is_mended_either_way() {
     let mut pair = pair().await;
     for (how, heard) in [
-        (Mend::Resubscribe, "+ two"),
-        (Mend::Reconnect, "!Disconnected + two"),
+        (SubscriptionRepair::Resubscribe, "+ two"),
+        (SubscriptionRepair::Reconnect, "!Disconnected + two"),
     ] {
         pair.faults.unsubscribe();
         pair.publish("one").await;
         // Commands are as healthy as before.
         assert!(pair.b.verify(0).await.is_ok() && pair.b.connected());
         assert_eq!(pair.heard(), "");
-        pair.b.mend(how);
+        pair.b.repair_subscription(how);
         pair.publish("two").await;
         assert_eq!(pair.heard(), heard);
     }

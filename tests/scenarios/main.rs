@@ -7,6 +7,8 @@
     reason = "the figures themselves are worth reading"
 )]
 
+// The modules of a program under `examples/` are compiled in by `#[path]`: cargo builds an example as
+// a program only, so its parts are no library that a test could use.
 mod support;
 
 mod account_scheduler;

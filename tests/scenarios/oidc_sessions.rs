@@ -18,12 +18,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use unstale::{ErrorKind, Instance, Outcome, Settings};
 
-use crate::support::example::shows;
 use crate::support::fleet::{Admin, NAMESPACE, counted_by_all, metric, until};
-use crate::support::redis::RedisServer;
 use database::{Database, Session};
 use provider::{Provider, Refusal};
 use sessions::Sessions;
+use testkit::example::shows;
+use testkit::redis::RedisServer;
 
 /// How long an exchange takes upstream.
 const LATENCY: Duration = Duration::from_millis(200);
@@ -126,43 +126,66 @@ async fn scenario_fifty_callers_of_one_refresh_token_are_one_call_upstream() {
         assert_ne!(all[0].refresh, token);
         assert_eq!(fleet.provider.calls("refresh"), round, "calls upstream");
     }
-    let waits = |gateway: &Gateway| gateway.shared("waits", "refreshes", "found");
-    let waited = waits(&fleet.a) + waits(&fleet.b);
-    assert!(
-        waited >= 10,
-        "{waited} of 20 were told by the other instance"
-    );
+    let told = |gateway: &Gateway| {
+        gateway.shared("waits", "refreshes", "found") + gateway.reads("refreshes", "found")
+    };
+    let told = told(&fleet.a) + told(&fleet.b);
+    assert!(told >= 10, "{told} of 20 were told by the other instance");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scenario_a_refresh_is_shared_for_five_seconds_and_no_longer() {
     let fleet = Fleet::start().await;
+    // A machine that is so slow that the five seconds pass between two steps shows nothing.
+    for _ in 0..20 {
+        if shared_for_five_seconds(&fleet).await {
+            return;
+        }
+    }
+    unreachable!("five seconds always passed between two steps");
+}
+
+/// Whether all was looked at before the five seconds had passed.
+async fn shared_for_five_seconds(fleet: &Fleet) -> bool {
     let token = fleet.provider.login("ada");
+    let calls = fleet.provider.calls("refresh");
     let began = Instant::now();
+    let in_time = || began.elapsed() < 5 * SECOND;
     let first = fleet.a.sessions.refresh(&token).await.unwrap();
+    let ended = Instant::now();
     assert_eq!(first.outcome, Outcome::Miss);
     sleep(SECOND).await;
-    let second = fleet.b.sessions.refresh(&token).await.unwrap();
-    assert_eq!(second.outcome, Outcome::Shared);
+    let second = fleet.b.sessions.refresh(&token).await;
+    if !in_time() {
+        return false;
+    }
+    let second = second.unwrap();
+    assert_eq!(second.outcome, Outcome::Tier);
     assert_eq!(second.value, first.value);
     assert!(second.age >= SECOND, "{:?}", second.age);
-    assert_eq!(fleet.provider.calls("refresh"), 1);
+    assert_eq!(fleet.provider.calls("refresh"), calls + 1);
     // On both until then; afterwards the provider is asked, and refuses what was used before.
     sleep((began + Duration::from_millis(4_500)).saturating_duration_since(Instant::now())).await;
     for gateway in [&fleet.a, &fleet.b] {
-        let again = gateway.sessions.refresh(&token).await.unwrap();
-        assert_eq!((again.outcome, &again.value), (Outcome::Hit, &first.value));
+        let again = gateway.sessions.refresh(&token).await;
+        if !in_time() {
+            return false;
+        }
+        let again = again.unwrap();
+        assert_eq!(again.value, first.value);
     }
-    sleep((began + Duration::from_millis(5_300)).saturating_duration_since(Instant::now())).await;
-    for (gateway, calls) in [(&fleet.a, 2), (&fleet.b, 3)] {
+    sleep((ended + Duration::from_millis(5_100)).saturating_duration_since(Instant::now())).await;
+    for (gateway, more) in [(&fleet.a, 2), (&fleet.b, 3)] {
         assert_eq!(refused(gateway, &token).await, Refusal::InvalidGrant);
-        assert_eq!(fleet.provider.calls("refresh"), calls);
+        assert_eq!(fleet.provider.calls("refresh"), calls + more);
     }
+    true
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scenario_an_error_is_not_shared_and_everybody_may_try_again() {
-    let fleet = Fleet::start().await;
+    // Long enough for B to come before A has failed.
+    let fleet = Fleet::with(2 * SECOND, &[]).await;
     fleet.recorded().await;
     let token = fleet.provider.login("ada");
     fleet.provider.fail_next();
@@ -181,10 +204,7 @@ async fn scenario_an_error_is_not_shared_and_everybody_may_try_again() {
     })
     .await;
     let theirs = fleet.a.sessions.refresh(&token).await.unwrap();
-    assert_eq!(
-        (theirs.outcome, theirs.value),
-        (Outcome::Shared, mine.value)
-    );
+    assert_eq!((theirs.outcome, theirs.value), (Outcome::Tier, mine.value));
     assert_eq!(fleet.provider.calls("refresh"), 2);
     // Nor is it remembered where it happened.
     let token = fleet.provider.login("bob");
@@ -271,7 +291,12 @@ async fn scenario_caches_have_their_own_sizes_and_ttls_and_are_closed_twice_with
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scenario_a_hit_costs_no_network_call() {
     const HITS: u64 = 10_000;
-    let fleet = Fleet::start().await;
+    // Longer than any machine needs for them.
+    let variables = [
+        ("UNSTALE_CACHES__REFRESHES__TTL", "1h"),
+        ("UNSTALE_CACHES__BLACKLIST__TTL", "1h"),
+    ];
+    let fleet = Fleet::with(LATENCY, &variables).await;
     let sessions = &fleet.b.sessions;
     let token = fleet.provider.login("ada");
     let mine = sessions.refresh(&token).await.unwrap();

@@ -3,8 +3,8 @@
 #[path = "../../examples/warm_up/progress.rs"]
 mod progress;
 
-use crate::support::example::shows;
 use progress::Progress;
+use testkit::example::shows;
 
 #[tokio::test]
 async fn scenario_warm_up_ends_with_every_row_and_draws_nothing_where_nobody_watches() {

@@ -75,17 +75,14 @@ pub(crate) fn refresh(random: &mut Random, options: &mut CacheOptions) {
     match random.below(3) {
         0 => options.refresh_ahead = Some(random.of(&[1, 1, 10, 50, 80])),
         1 => options.refresh_before = Some(random.of(&[50, 500])),
-        _ => {
-            options.refresh_ahead = Some(80);
-            options.refresh_before = Some(100);
-        }
+        _ => options.refresh_before = Some(100),
     }
     // Without an end in sight nothing is due.
     options.ttl = options.ttl.or(Some(random.of(&[200, 1_000, 2_000])));
 }
 
 /// Old entries stand in for loads that never begin.
-pub(crate) fn stand_ins(random: &mut Random, options: &mut CacheOptions) {
+pub(crate) fn stale_fallbacks(random: &mut Random, options: &mut CacheOptions) {
     options.stale_if_error = Some(2_000);
     options.ttl = Some(random.of(&[100, 250]));
     options.max_loads = 1;

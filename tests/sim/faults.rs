@@ -87,27 +87,31 @@ fn hole(random: &mut Random, kind: Kind, at: u64, node: usize, lasts: u64, steps
             add(at, What::Crash { node });
             add(at + 1, What::StartSilent { node, lasts });
         }
-        Kind::AtLanding => {
-            // What the source has is read in time, and then it is slow.
-            let all = |steps: &mut dyn FnMut(u64, What), at: u64, apart: u64| {
-                for key in 0..FIRST_COLUMN {
-                    let how = How::Lookup;
-                    steps(at + key * apart, What::Read { node, key, how });
-                }
-            };
-            let loader = |after| What::Loader { before: 0, after };
-            add(at, loader(0));
-            all(&mut add, at + 1, 1);
-            add(at + 10, loader(600));
-            let again = at + 10 + random.of(&[120, 300]);
-            all(&mut add, again, 5);
-            for n in 0..3 {
-                add(again + 101 + n * 6, What::AtLanding { node });
-            }
-            add(again + lasts, loader(0));
-        }
+        Kind::AtLanding => at_landing(random, at, node, lasts, steps),
         _ => {}
     }
+}
+
+/// Loads that end while what they loaded is invalidated.
+fn at_landing(random: &mut Random, at: u64, node: usize, lasts: u64, steps: &mut Vec<Step>) {
+    let mut add = |at: u64, what: What| steps.push(Step { at, what });
+    // What the source has is read in time, and then it is slow.
+    let all = |steps: &mut dyn FnMut(u64, What), at: u64, apart: u64| {
+        for key in 0..FIRST_COLUMN {
+            let how = How::Lookup;
+            steps(at + key * apart, What::Read { node, key, how });
+        }
+    };
+    let loader = |after| What::Loader { before: 0, after };
+    add(at, loader(0));
+    all(&mut add, at + 1, 1);
+    add(at + 10, loader(600));
+    let again = at + 10 + random.of(&[120, 300]);
+    all(&mut add, again, 5);
+    for n in 0..3 {
+        add(again + 101 + n * 6, What::AtLanding { node });
+    }
+    add(again + lasts, loader(0));
 }
 
 /// Reads that wait for a verification, and meanwhile one that need not.

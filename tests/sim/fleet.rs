@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
-use unstale::testing::inside;
+use unstale::internals;
 use unstale::{Cache, Error, Instance, LocalBus, Outcome, Settings, WritePolicy};
 
 use crate::log::{Call, Read, Shared};
@@ -49,8 +49,8 @@ impl Node {
         let with = library_settings(schedule.lanes, &settings);
         let mut starting = Box::pin(async {
             match settings.id {
-                Some(id) => inside::start_with_id(bus, with, id).await,
-                None => inside::start_small(bus, with).await,
+                Some(id) => internals::start_with_id(bus, with, id).await,
+                None => internals::start_small(bus, with).await,
             }
         });
         if silent {
@@ -126,7 +126,7 @@ impl Node {
             order: self.shared.log().order(),
             began,
             ended: began,
-            applied: inside::applied(&self.instance),
+            applied: internals::applied(&self.instance),
             clean,
             facts: None,
             outcome: None,
@@ -148,12 +148,12 @@ impl Node {
             How::With => {
                 let (source, place) = (self.source.clone(), self.place);
                 let own_ttl = self.options_of(key).own_ttl;
-                let load = async move { source.load(place, key, own_ttl).await };
+                let load = async move { Ok(source.load(place, key, own_ttl).await?) };
                 (cache.get_with(&id, load).await, Outcome::Miss)
             }
             How::Latest => {
                 read.call = Call::Latest;
-                match cache.latest(&id).await {
+                match cache.lookup_latest(&id).await {
                     Ok(lookup) => (Ok(lookup.value), lookup.outcome),
                     Err(error) => (Err(error), Outcome::Miss),
                 }
@@ -164,7 +164,7 @@ impl Node {
                 self.note(read, row, outcome);
                 Answer::Got(outcome)
             }
-            Err(error) if error.kind() == unstale::ErrorKind::Overloaded => Answer::Refused,
+            Err(error) if refused(&error) => Answer::Refused,
             Err(_) => Answer::Failed,
         }
     }
@@ -222,6 +222,12 @@ impl Node {
         read.outcome = Some(outcome);
         self.shared.log().reads.push(read);
     }
+}
+
+/// Whether `unknown_loads` or `max_loads` allowed no load.
+fn refused(error: &unstale::Error) -> bool {
+    use unstale::ErrorKind::{Limited, Overloaded};
+    matches!(error.kind(), Limited | Overloaded)
 }
 
 /// How a read ended.

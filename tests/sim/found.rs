@@ -25,7 +25,7 @@ fn a_dead_subscription_is_renewed_where_every_gap_ends_in_a_fence() {
     assert_eq!(violation(&schedule), None);
 }
 
-/// Seed 4737. A load began while its lane was vouched for and ran for longer than the bound; a read
+/// Seed 4737. A load began while its lane was verified and ran for longer than the bound; a read
 /// that joined it late, deaf to an invalidation meanwhile, was answered with what it had read.
 #[test]
 fn a_read_is_not_answered_by_a_load_older_than_the_promise() {
@@ -61,10 +61,10 @@ fn a_read_is_not_answered_by_a_load_older_than_the_promise() {
     assert_eq!(violation(&schedule), None);
 }
 
-/// Seed 6230. As before, but the lane was verified again while the load ran: that vouches for what the
+/// Seed 6230. As before, but the lane was verified again while the load ran: that proves fresh what the
 /// cache holds, not for what a load has read long ago.
 #[test]
-fn a_verification_does_not_vouch_for_a_load_that_began_before_it() {
+fn a_verification_proves_nothing_of_a_load_that_began_before_it() {
     let row = |node| Read {
         node,
         key: 3,

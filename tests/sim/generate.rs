@@ -156,7 +156,7 @@ pub(crate) fn schedule(seed: u64) -> Schedule {
         });
     }
     if kinds.contains(&Kind::AtLanding) && takes_place(Kind::AtLanding) {
-        draw::stand_ins(&mut random, &mut rows);
+        draw::stale_fallbacks(&mut random, &mut rows);
     }
     let traffic = 20 + random.below(40);
     for _ in 0..traffic {

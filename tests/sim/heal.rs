@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use unstale::testing::inside;
-use unstale::{Outcome, State};
+use unstale::internals;
+use unstale::{InstanceState, Outcome};
 
 use crate::fleet::{Answer, Node, keys_of, ms};
 use crate::mind;
@@ -32,7 +32,7 @@ impl World<'_> {
         self.source.set_fails(false);
         self.bus.unsplit();
         mind::disarm();
-        inside::before_next_landing(None);
+        internals::before_next_landing(None);
         let last = self.schedule.steps.len();
         for place in 0..self.schedule.nodes.len() {
             self.on_link(last, place, LinkFault::EndAll);
@@ -54,7 +54,7 @@ impl World<'_> {
         }
         for node in self.fits() {
             let health = node.instance.health();
-            if health.state != State::Coherent || health.open_writes > 0 {
+            if health.state != InstanceState::Coherent || health.open_writes > 0 {
                 wrong.push(format!("instance {} is not well: {health:?}", node.place));
             }
             if !self.all_hits(last, node).await {
@@ -89,7 +89,7 @@ impl World<'_> {
     fn is_well(&self) -> bool {
         self.fits().all(|node| {
             let health = node.instance.health();
-            health.state == State::Coherent && health.open_writes == 0
+            health.state == InstanceState::Coherent && health.open_writes == 0
         })
     }
 
@@ -104,13 +104,14 @@ impl World<'_> {
                 .max_staleness
                 .max(of.member_timeout / 2 + of.verify_interval));
             let verified = |age: &Option<Duration>| age.is_some_and(|age| age <= latest);
-            if health.state == State::Coherent && !health.verified_age.iter().all(verified) {
+            if health.state == InstanceState::Coherent && !health.verified_age.iter().all(verified)
+            {
                 untrue.push(format!(
                     "instance {} calls itself coherent: {health:?}",
                     node.place
                 ));
             }
-            if health.state == State::Coherent
+            if health.state == InstanceState::Coherent
                 && of.lanes.is_some_and(|of| of != self.schedule.lanes)
             {
                 untrue.push(format!(
@@ -174,7 +175,7 @@ impl World<'_> {
 /// What an instance has done, before it is gone.
 pub(super) fn count(totals: &mut BTreeMap<&'static str, u64>, node: &Node) {
     let mut add = |name: &'static str, count: u64| *totals.entry(name).or_default() += count;
-    for (name, count) in inside::counters(&node.instance) {
+    for (name, count) in internals::counters(&node.instance) {
         add(name, count);
     }
     for cache in [node.cache(false), node.cache(true)] {
@@ -183,7 +184,7 @@ pub(super) fn count(totals: &mut BTreeMap<&'static str, u64>, node: &Node) {
         add("coalesced", stats.coalesced);
         add("discarded", stats.loads_discarded);
         add("evictions", stats.evictions);
-        for (name, count) in inside::cache_counters(cache) {
+        for (name, count) in internals::cache_counters(cache) {
             add(name, count);
         }
     }

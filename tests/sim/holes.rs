@@ -2,7 +2,7 @@
 //!
 //! The schedules are written by hand, as those in `without`. Instance 0 writes and instance 1 reads.
 
-use unstale::testing::Mechanism;
+use unstale::internals::Mechanism;
 
 use crate::mind::{Act, Spot};
 use crate::schedule::{LinkFault::*, Schedule, ServerFault::*, Step, What::*};
@@ -14,7 +14,7 @@ fn a_second_look_that_is_due() -> Schedule {
     let mut schedule = schedule(&[
         (110, read(1)),
         (200, reader(Silence)),
-        // The lane is not vouched for any more: this waits for it, on account of row 1.
+        // The lane is not verified any more: this waits for it, on account of row 1.
         (1_000, ReadMany { node: 1 }),
         // Row 0 is stored meanwhile, and due when the wait is over.
         (1_020, read(0)),
@@ -163,7 +163,7 @@ fn without_agreed_lanes_the_simulator_sees_an_acknowledgement_that_reaches_nobod
 
 /// Hole 5. No place among the loads is free in time, so the old entry stands in; before that is told,
 /// another thread replaces the row and reads it.
-fn a_stand_in_against_an_invalidation() -> Schedule {
+fn a_stale_fallback_against_an_invalidation() -> Schedule {
     let mut schedule = schedule(&[
         (110, read(0)),
         (
@@ -192,7 +192,7 @@ fn without_stand_in_token_the_simulator_sees_an_answer_older_than_the_own_invali
     sees_in(
         Mechanism::StandInToken,
         "its own",
-        a_stand_in_against_an_invalidation(),
+        a_stale_fallback_against_an_invalidation(),
     );
 }
 
@@ -275,7 +275,7 @@ fn without_drops_outside_locks_the_simulator_sees_a_thread_that_hangs() {
     );
 }
 
-/// Hole 8. The entry cannot be vouched for, and every read asks for a verification.
+/// Hole 8. The entry cannot be proven fresh, and every read asks for a verification.
 fn a_server_that_refuses_at_once() -> Schedule {
     schedule(&[
         (110, read(0)),
@@ -293,7 +293,7 @@ fn a_server_that_refuses_at_once() -> Schedule {
 }
 
 #[test]
-fn without_verification_pace_the_simulator_sees_a_server_in_trouble_that_is_asked_by_every_read() {
+fn without_verification_pace_the_simulator_sees_a_failing_server_that_is_asked_by_every_read() {
     sees_in(
         Mechanism::VerificationPace,
         "too many verifications",

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use unstale::Outcome;
-use unstale::testing::inside::{Happened, Sequenced};
+use unstale::internals::{Happened, Sequenced};
 
 use crate::fleet::ms;
 use crate::log::{Call, Read};
@@ -97,7 +97,7 @@ impl<'a> Judge<'a> {
     }
 
     fn sequenced(&self) -> impl Iterator<Item = (usize, Instant, &'a Sequenced)> + use<'a> {
-        let entries = self.ran.history.entries().iter().enumerate();
+        let entries = self.ran.timeline.entries().iter().enumerate();
         entries.filter_map(|(moment, entry)| match &entry.what {
             Happened::Published(event) => Some((moment, entry.at, event)),
             Happened::Seen(_) | Happened::Asked(_) => None,
@@ -319,7 +319,7 @@ impl<'a> Judge<'a> {
     /// Whether the instance had applied this event, or a later one of its epoch, when the read
     /// began.
     fn applied_before(&self, read: &Read, moment: usize) -> bool {
-        let Happened::Published(event) = &self.ran.history.entries()[moment].what else {
+        let Happened::Published(event) = &self.ran.timeline.entries()[moment].what else {
             return false;
         };
         let applied = read.applied.get(&event.lane);

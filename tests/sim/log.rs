@@ -59,7 +59,7 @@ pub(crate) struct Acknowledged {
     /// Of the caller's connection.
     pub(crate) number: usize,
     pub(crate) at: Instant,
-    /// What of the bus' history came before its commit, and before its return.
+    /// How much of the bus' timeline came before its commit, and before its return.
     pub(crate) from: usize,
     pub(crate) to: usize,
 }

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 
 use tokio::time::sleep;
-use unstale::{Cache, Key, KeyWriter};
+use unstale::{Cache, Key, KeyEncoder};
 
 use crate::fleet::ms;
 
@@ -212,8 +212,8 @@ impl Drop for Id {
 }
 
 impl Key for Id {
-    fn write(&self, out: &mut KeyWriter) {
-        self.key.write(out);
+    fn encode(&self, out: &mut KeyEncoder) {
+        self.key.encode(out);
     }
 }
 

@@ -1,7 +1,7 @@
 //! By when a primary must have been told of what a `write` committed.
 
 use tokio::time::Instant;
-use unstale::testing::inside::Happened;
+use unstale::internals::Happened;
 
 use crate::fleet::ms;
 use crate::judge::Judge;
@@ -86,10 +86,10 @@ impl Conditions {
     fn lost(&self, write: &Written, ran: &Ran, when: impl Fn(Instant) -> bool) -> bool {
         let again = |at: &Instant| {
             let seen = *at + 3 * ms(ran.schedule.nodes[write.node].verify_interval);
-            let recorded = |entry: &unstale::testing::inside::Entry| {
+            let recorded = |entry: &unstale::internals::Entry| {
                 entry.at >= seen && matches!(entry.what, Happened::Seen(of) if of == write.number)
             };
-            !self.faulty.contains(&write.node) && ran.history.entries().iter().any(recorded)
+            !self.faulty.contains(&write.node) && ran.timeline.entries().iter().any(recorded)
         };
         self.losses.iter().any(|at| when(*at))
             || self.recoverable.iter().any(|at| when(*at) && !again(at))
@@ -165,7 +165,7 @@ impl Judge<'_> {
     }
 
     fn last_seen(&self, write: &Written, until: Instant) -> Instant {
-        let entries = self.ran.history.entries().iter().rev();
+        let entries = self.ran.timeline.entries().iter().rev();
         entries
             .filter(|entry| entry.at <= until)
             .find(|entry| matches!(entry.what, Happened::Seen(number) if number == write.number))

@@ -1,6 +1,6 @@
 //! The options of a cache in one run.
 
-use unstale::{CacheBuilder, Instance, Loaded};
+use unstale::{CacheBuilder, Instance, Loaded, RefreshAhead};
 
 use crate::fleet::ms;
 use crate::mind::{self, Facts, Id, Row, Spot};
@@ -12,7 +12,7 @@ pub(crate) struct CacheOptions {
     pub(crate) capacity: usize,
     /// Every value weighs a third of this.
     pub(crate) max_bytes: Option<u64>,
-    /// In hundredths of a life.
+    /// In hundredths of a life; counts without `refresh_before`.
     pub(crate) refresh_ahead: Option<u64>,
     pub(crate) refresh_before: Option<u64>,
     pub(crate) stale_if_error: Option<u64>,
@@ -103,6 +103,12 @@ impl CacheOptions {
         ]
     }
 
+    fn refresh(&self) -> Option<RefreshAhead> {
+        let share = |part| RefreshAhead::Share(part as f64 / 100.0);
+        let before = self.refresh_before.map(ms).map(RefreshAhead::Before);
+        before.or(self.refresh_ahead.map(share))
+    }
+
     pub(crate) fn build(
         &self,
         instance: &Instance,
@@ -116,8 +122,7 @@ impl CacheOptions {
             .load_timeout(ms(self.load_timeout))
             .max_loads(self.max_loads)
             .reap_interval(self.reap.map(ms))
-            .refresh_ahead(self.refresh_ahead.map(|part| part as f64 / 100.0))
-            .refresh_before(self.refresh_before.map(ms))
+            .refresh_ahead(self.refresh())
             .stale_if_error(self.stale_if_error.map(ms))
             .unknown_loads(self.unknown_loads);
         if let Some(ttl) = self.ttl {
@@ -127,7 +132,7 @@ impl CacheOptions {
             cache = cache.negative_ttl(ms(ttl));
         }
         if let Some(bytes) = self.max_bytes {
-            cache = cache.max_bytes(bytes, move |_: &Id, row: &Row| {
+            cache = cache.max_bytes(bytes).weigher(move |_: &Id, row: &Row| {
                 mind::at(row.node(), Spot::Weigher);
                 bytes / 3
             });
@@ -157,7 +162,7 @@ impl CacheOptions {
                 let (source, key) = (source.clone(), id.into_key());
                 async move {
                     mind::load(place, Spot::Loader).await;
-                    source.load(place, key, own_ttl).await
+                    Ok(source.load(place, key, own_ttl).await?)
                 }
             });
         }
@@ -174,7 +179,7 @@ impl CacheOptions {
                 for row in source.load_many(place, &keys, own_ttl).await? {
                     loaded.push((Id::new(row.0, place), row.1));
                 }
-                Ok::<_, std::io::Error>(loaded)
+                Ok(loaded)
             }
         })
     }
@@ -202,8 +207,8 @@ impl CacheOptions {
             };
             Row::new(facts, place)
         };
-        let shared = unstale::Shared::projection(to, from);
-        cache.shared(match self.claim {
+        let shared = unstale::SharedTier::projection(to, from);
+        cache.tier(match self.claim {
             Some(claim) => shared.fleet_single_flight(ms(claim)),
             None => shared,
         })

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 
 use tokio::time::{Instant, advance, sleep_until};
-use unstale::testing::inside::{self, History};
-use unstale::testing::{Snapshot, Without};
-use unstale::{Key, LocalBus, State};
+use unstale::internals::Without;
+use unstale::internals::{self, Timeline};
+use unstale::testing::Snapshot;
+use unstale::{InstanceState, Key, LocalBus};
 
 use crate::fleet::{Node, ms};
 use crate::heal::count;
@@ -21,7 +22,7 @@ pub(crate) struct Ran {
     pub(crate) started: Instant,
     pub(crate) log: Log,
     pub(crate) versions: Vec<Version>,
-    pub(crate) history: History,
+    pub(crate) timeline: Timeline,
     pub(crate) schedule: Schedule,
     /// Reads of this step and later ones were made once all faults had stopped.
     pub(crate) end: usize,
@@ -36,7 +37,7 @@ pub(crate) fn run(schedule: &Schedule) -> Result<Ran, Hangs> {
     let schedule = schedule.clone();
     watched(move || {
         let _without = schedule.without.map(Without::new);
-        inside::seed(schedule.seed);
+        internals::seed(schedule.seed);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -68,7 +69,7 @@ pub(super) struct World<'a> {
 impl<'a> World<'a> {
     async fn new(schedule: &'a Schedule) -> Self {
         let bus = LocalBus::default();
-        bus.keep_history();
+        internals::keep_timeline(&bus);
         let mut world = Self {
             schedule,
             started: Instant::now(),
@@ -101,7 +102,7 @@ impl<'a> World<'a> {
         };
         if silent {
             self.tainted.push(node.number);
-            let degraded = u64::from(node.instance.health().state == State::Degraded);
+            let degraded = u64::from(node.instance.health().state == InstanceState::Degraded);
             self.shared.log().count("degraded_starts", degraded);
         }
         slot.insert(node);
@@ -139,7 +140,7 @@ impl<'a> World<'a> {
             started: self.started,
             log,
             versions: self.source.versions(),
-            history: self.bus.take_history(),
+            timeline: internals::take_timeline(&self.bus),
             schedule: self.schedule.clone(),
             unhealed,
         }
@@ -208,7 +209,7 @@ impl<'a> World<'a> {
                 node.put_and_read(index, key);
             }
         };
-        inside::before_next_landing(Some(Box::new(act)));
+        internals::before_next_landing(Some(Box::new(act)));
     }
 
     fn call(&self, id: usize, what: What) {
@@ -307,9 +308,9 @@ impl<'a> World<'a> {
             ServerFault::DropCounter => bus.drop_counter(),
             ServerFault::DropMembers => bus.drop_members(),
             ServerFault::DropIntents => bus.drop_intents(),
-            ServerFault::DropShared => bus.drop_shared(),
-            ServerFault::DropSharedRecord => bus.drop_shared_record(),
-            ServerFault::DropSharedValues => bus.drop_shared_values(),
+            ServerFault::DropShared => bus.drop_tier(),
+            ServerFault::DropSharedRecord => bus.drop_tier_history(),
+            ServerFault::DropSharedValues => bus.drop_tier_values(),
             ServerFault::SetBack { events } => bus.set_back(events),
             ServerFault::Copy => self.copy = Some(bus.snapshot()),
             ServerFault::Restore => {

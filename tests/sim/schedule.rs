@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use unstale::testing::Mechanism;
+use unstale::internals::Mechanism;
 
 use crate::mind::{Act, Spot};
 use crate::options::CacheOptions;
@@ -168,7 +168,7 @@ pub(crate) enum What {
         fault: LinkFault,
     },
     Server(ServerFault),
-    /// Dropped without a goodbye, callers and all.
+    /// Dropped without leaving, callers and all.
     Crash {
         node: usize,
     },

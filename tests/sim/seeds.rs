@@ -105,7 +105,7 @@ fn expected() -> BTreeMap<&'static str, u64> {
         "loads_panicked",
         "degraded_starts",
         "evictions",
-        "stand_ins",
+        "stale_fallbacks",
         "limited",
         "overloaded",
         "audited",
@@ -127,22 +127,22 @@ fn expected() -> BTreeMap<&'static str, u64> {
 }
 
 #[test]
-fn the_first_2500_seeds() {
+fn the_first_2500_seeds_keep_the_promise() {
     seeds(0);
 }
 
 #[test]
-fn the_second_2500_seeds() {
+fn the_second_2500_seeds_keep_the_promise() {
     seeds(SEEDS);
 }
 
 #[test]
-fn the_third_2500_seeds() {
+fn the_third_2500_seeds_keep_the_promise() {
     seeds(2 * SEEDS);
 }
 
 #[test]
-fn the_fourth_2500_seeds() {
+fn the_fourth_2500_seeds_keep_the_promise() {
     seeds(3 * SEEDS);
 }
 
@@ -168,7 +168,7 @@ fn five_hundred_seeds_with_the_shared_tier() {
 fn without_the_record_of_the_shared_tier_a_stale_read_is_found() {
     let stale = |seed: u64| {
         let mut schedule = with_the_tier(seed);
-        schedule.without = Some(unstale::testing::Mechanism::SharedRecord);
+        schedule.without = Some(unstale::internals::Mechanism::SharedRecord);
         !violations(&schedule).is_empty()
     };
     assert!((0..200).any(stale));

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use unstale::internals;
 use unstale::{Loaded, LocalBus};
 
 use crate::mind::{Facts, Row};
@@ -33,7 +34,7 @@ pub(crate) struct Version {
     pub(crate) key: u64,
     pub(crate) version: u64,
     pub(crate) at: Instant,
-    /// What of the bus' history came before it.
+    /// How much of the bus' timeline came before it.
     pub(crate) moment: usize,
     /// The number of the connection of the instance that invalidates it.
     pub(crate) by: usize,
@@ -65,7 +66,7 @@ impl Source {
 
     /// Replaces a row.
     pub(crate) fn commit(&self, key: u64, by: usize, write: Option<usize>) {
-        let (at, moment) = (Instant::now(), self.1.moment());
+        let (at, moment) = (Instant::now(), internals::moment(&self.1));
         let mut state = self.state();
         state.rows[key as usize] += 1;
         let version = state.rows[key as usize];
@@ -87,7 +88,7 @@ impl Source {
         self.state().versions.clone()
     }
 
-    /// What of the bus' history came before the commit of this write.
+    /// How much of the bus' timeline came before the commit of this write.
     pub(crate) fn moment_of(&self, write: usize) -> usize {
         let state = self.state();
         let version = state

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use unstale::testing::inside::Happened;
+use unstale::internals::Happened;
 
 use crate::fleet::ms;
 use crate::run::Ran;
@@ -24,7 +24,7 @@ const INTERRUPTIONS: usize = 12;
 /// Instances that have asked too often.
 pub(super) fn too_often(ran: &Ran) -> Vec<String> {
     let mut asked: BTreeMap<usize, Vec<Instant>> = BTreeMap::new();
-    for entry in ran.history.entries() {
+    for entry in ran.timeline.entries() {
         if let Happened::Asked(number) = entry.what {
             asked.entry(number).or_default().push(entry.at);
         }
@@ -106,7 +106,7 @@ pub(super) fn trace(ran: &Ran) -> u64 {
     for version in &ran.versions {
         (version.key, version.version, since(version.at)).hash(&mut hasher);
     }
-    for entry in ran.history.entries() {
+    for entry in ran.timeline.entries() {
         since(entry.at).hash(&mut hasher);
         match &entry.what {
             Happened::Seen(number) => number.hash(&mut hasher),

@@ -4,7 +4,7 @@
 //! only be slower. Most of them were found by seeds first (`SIM_WITHOUT`, see `one_seed`). Instance 0
 //! writes and instance 1 reads; both verify every 100 ms and promise 300 ms.
 
-use unstale::testing::Mechanism;
+use unstale::internals::Mechanism;
 
 use crate::options::CacheOptions;
 use crate::schedule::{

@@ -8,6 +8,7 @@ use std::task::Poll;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use unstale::WriteError;
+use unstale::internals;
 
 use crate::fleet::{Node, keys_of, ms};
 use crate::log::{Acknowledged, Dropped, Shared, Written};
@@ -17,7 +18,7 @@ use crate::schedule::*;
 impl Node {
     /// What a call that returned Ok promises.
     fn acknowledged(&self, keys: Vec<u64>, from: usize) {
-        let (number, at, to) = (self.number, Instant::now(), self.bus.moment());
+        let (number, at, to) = (self.number, Instant::now(), internals::moment(&self.bus));
         let call = Acknowledged {
             keys,
             number,
@@ -66,7 +67,7 @@ impl Node {
 
     pub(crate) async fn put(self, key: u64, publish_after: u64) {
         self.source.commit(key, self.number, None);
-        let from = self.bus.moment();
+        let from = internals::moment(&self.bus);
         sleep(ms(publish_after)).await;
         let id = self.id(key);
         let dropping = self.cache_of(key).invalidate(&id);
@@ -110,7 +111,7 @@ impl Node {
     }
 
     fn commit_all(&self, keys: &[u64]) -> usize {
-        let from = self.bus.moment();
+        let from = internals::moment(&self.bus);
         for key in keys {
             self.source.commit(*key, self.number, None);
         }

@@ -96,7 +96,7 @@ async fn main() {
         .cache::<u64, u64>("rows")
         .loader(move |_: u64| {
             let loads = loads.clone();
-            async move { Ok::<_, std::io::Error>(loads.load().await) }
+            async move { Ok(loads.load().await) }
         })
         .build()
         .expect("a valid cache");

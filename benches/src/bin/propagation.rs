@@ -27,8 +27,8 @@ const PAYLOAD: usize = 56;
 
 /// What instances call: it makes an event that cannot be lost unnoticed of a message.
 const SCRIPT: &str = concat!(
-    include_str!("../../../src/bus/redis/lane.lua"),
-    include_str!("../../../src/bus/redis/publish.lua"),
+    include_str!("../../../src/bus/redis/lua/lane.lua"),
+    include_str!("../../../src/bus/redis/lua/publish.lua"),
 );
 
 /// The lane of the bare calls: its state and its journal.
@@ -105,7 +105,7 @@ impl Contender {
             .cache::<u64, Tell>("rows")
             .loader(move |_: u64| {
                 let tell = Tell(Arc::new(OnDrop(tell.clone())));
-                async move { Ok::<_, std::io::Error>(tell) }
+                async move { Ok(tell) }
             })
             .build()
             .expect("a valid cache");

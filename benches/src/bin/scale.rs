@@ -46,7 +46,7 @@ impl Node {
                 let instance = Instance::start(settings(&url)).await.expect("starts");
                 let cache = instance
                     .cache::<u64, u64>("rows")
-                    .loader(|_: u64| async { Ok::<_, std::io::Error>(7_u64) })
+                    .loader(|_: u64| async { Ok(7_u64) })
                     .build()
                     .expect("a valid cache");
                 let _ = tell.send((instance, cache, this_thread()));

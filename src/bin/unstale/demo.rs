@@ -151,7 +151,7 @@ impl Show {
         show
     }
 
-    /// One tick of the story; false at its end. There nobody is cut off any more, and everyone has
+    /// One tick of the story; false at its end. No instance is cut off by then, and all have
     /// time to learn what was missed.
     fn tick(&mut self) -> bool {
         while !self.flooding()
@@ -172,7 +172,7 @@ impl Show {
         !(over && settled) && elapsed < self.run + SETTLE
     }
 
-    /// The story waits for the flood to end: whoever is silent is to miss all of it.
+    /// The story waits for the flood to end: an instance that is silent is to miss all of it.
     fn flooding(&self) -> bool {
         let flood = self.flood.as_ref();
         flood.is_some_and(|(began, task)| !task.is_finished() && began.elapsed() < FLOOD)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
 use tokio::time::sleep;
-use unstale::operate::Server;
+use unstale::operate::{self, Server};
 use unstale::{Error, ErrorKind, Settings};
 
 use self::checks::{Finding, Level};
@@ -24,7 +24,7 @@ const CLOCK_WATCH: Duration = Duration::from_millis(500);
 
 const HELP: &str = "\
 Looks and tries, and changes nothing: it joins no fleet, and its messages go to a channel that \
-nobody else hears. Run it with the environment of the service, from where the service runs.
+no other program hears. Run it with the environment of the service, from where the service runs.
 
 Examples:
   unstale doctor
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 /// Everything that is found; ends early only where nothing more can be seen.
 async fn examine(settings: &Settings) -> Vec<Finding> {
     let url = common::shown(settings, "UNSTALE_REDIS_URL");
-    let server = match Server::open(settings).await {
+    let server = match operate::connect(settings).await {
         Ok(server) => server,
         Err(error) => return vec![checks::unreachable(&url, &error)],
     };

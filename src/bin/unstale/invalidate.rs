@@ -1,4 +1,4 @@
-//! `unstale invalidate`: what somebody changed behind the caches' back.
+//! `unstale invalidate`: what another program changed without an invalidation.
 
 use std::io::{self, BufRead};
 use std::process::ExitCode;

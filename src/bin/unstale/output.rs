@@ -35,7 +35,7 @@ impl<W: Write> Output<W> {
         }
     }
 
-    /// Whether the reader has gone: nobody is interested in the rest.
+    /// Whether the reader has gone: the rest has no reader.
     pub(crate) fn closed(&self) -> bool {
         self.closed
     }
@@ -49,7 +49,7 @@ pub(crate) fn complain(error: &dyn Error) {
         text += &format!(": {error}");
         cause = error.source();
     }
-    // There is nobody left to tell that this failed.
+    // No reader is left for the report of this failure.
     let _ = writeln!(io::stderr(), "{text}");
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use unstale::Settings;
-use unstale::operate::{Lane, Server};
+use unstale::operate::{self, Lane};
 
 use crate::Failure;
 use crate::colour::Paint;
@@ -52,7 +52,7 @@ pub(crate) struct Args {
 /// Looks twice, a second apart, and shows what is there.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let settings = Settings::from_env()?;
-    // Whoever asks for caches alone needs no Redis.
+    // Caches alone need no Redis.
     let settings = if settings.redis_url.is_none() && !args.metrics.is_empty() {
         None
     } else {
@@ -107,7 +107,7 @@ struct Status {
 
 impl Status {
     async fn take(settings: &Settings) -> Result<Self, unstale::Error> {
-        let server = Server::open(settings).await?;
+        let server = operate::connect(settings).await?;
         let mut info = server.info().await?;
         let agreed_lanes = server.lanes().await?;
         let numbers = 0..agreed_lanes.unwrap_or(settings.lanes);

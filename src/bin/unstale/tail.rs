@@ -99,7 +99,7 @@ async fn follow(
         let now = SystemTime::now();
         if heard == Heard::Subscribed {
             let lanes = common::count(tail.lanes() as usize, "lane");
-            // Whoever closed standard error does not want to know.
+            // Standard error is closed: the report has no reader.
             let _ = writeln!(io::stderr(), "listening to {lanes}");
             continue;
         }

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::LocalBus;
+use super::conditions::Conditions;
+use super::delivery::{Delivery, GARBAGE};
+use super::hub::POSITION;
 use super::lane::Lane;
-use super::link::{Conditions, Link};
 use super::server::Server;
-use super::{LocalBus, POSITION};
-use crate::bus::{BusEvent, MAX_PAYLOAD, Position};
+use super::timeline::Timeline;
+use crate::bus::{BusEvent, Position};
+use crate::event::MAX_PAYLOAD;
 
 /// A fault that counts down.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +32,7 @@ pub(crate) enum Order {
     Reversed,
 }
 
-impl Link {
+impl Delivery {
     fn cut(&mut self) {
         if !self.conditions.cut {
             self.conditions.cut = true;
@@ -99,69 +103,77 @@ impl LocalBus {
     }
 
     pub(crate) fn cut(&self, number: usize) {
-        self.with_link(number, Link::cut);
+        self.with_connection(number, Delivery::cut);
     }
 
     pub(crate) fn heal(&self, number: usize) {
-        self.with_link(number, Link::heal);
+        self.with_connection(number, Delivery::heal);
     }
 
     pub(crate) fn silence(&self, number: usize) {
-        self.with_link(number, |link| {
-            link.conditions.silent = true;
-            link.lose_under_way();
+        self.with_connection(number, |connection| {
+            connection.conditions.silent = true;
+            connection.lose_under_way();
         });
     }
 
     pub(crate) fn unsubscribe(&self, number: usize) {
-        self.with_link(number, |link| link.conditions.unsubscribed = true);
+        self.with_connection(number, |connection| {
+            connection.conditions.unsubscribed = true
+        });
     }
 
     pub(crate) fn crash(&self, number: usize) {
-        self.0.lock().links.remove(&number);
+        self.0.lock().connections.remove(&number);
         self.0.changed.notify_waiters();
     }
 
     pub(crate) fn deafen(&self, number: usize) {
-        self.with_link(number, |link| link.conditions.deaf = true);
+        self.with_connection(number, |connection| connection.conditions.deaf = true);
     }
 
     pub(crate) fn mute(&self, number: usize) {
-        self.with_link(number, |link| link.conditions.mute = true);
+        self.with_connection(number, |connection| connection.conditions.mute = true);
     }
 
     pub(crate) fn lose_replies(&self, number: usize) {
-        self.with_link(number, |link| link.conditions.replies_lost = true);
+        self.with_connection(number, |connection| {
+            connection.conditions.replies_lost = true
+        });
     }
 
     /// Whether every command is refused at once, as by a Redis that is out of memory or replicas.
     pub(crate) fn refuse(&self, number: usize, refuses: bool) {
-        self.with_link(number, |link| link.conditions.refused = refuses);
+        self.with_connection(number, |connection| connection.conditions.refused = refuses);
     }
 
     pub(crate) fn slow(&self, number: usize, request: Duration, reply: Duration) {
-        self.with_link(number, |link| link.conditions.slow = (request, reply));
+        self.with_connection(number, |connection| {
+            connection.conditions.slow = (request, reply)
+        });
     }
 
-    pub(crate) fn silence_next_link(&self) {
+    pub(crate) fn silence_next_connection(&self) {
         self.0.lock().silent_next = true;
     }
 
     pub(crate) fn slow_lane(&self, number: usize, lane: u32, by: Duration) {
-        self.with_link(number, |link| link.conditions.slow_lane = Some((lane, by)));
+        self.with_connection(number, |connection| {
+            connection.conditions.slow_lane = Some((lane, by))
+        });
     }
 
     pub(crate) fn stall(&self, number: usize) {
-        self.with_link(number, |link| {
-            link.conditions.held.get_or_insert_default();
-            link.conditions.stalled = true;
+        self.with_connection(number, |connection| {
+            connection.conditions.held.get_or_insert_default();
+            connection.conditions.stalled = true;
         });
     }
 
     /// Nothing is wrong with the connection any more.
     pub(crate) fn end_all(&self, number: usize) {
-        self.with_link(number, |link| {
-            link.release(Order::Kept);
+        self.with_connection(number, |connection| {
+            connection.release(Order::Kept);
             let Conditions {
                 cut,
                 silent,
@@ -169,8 +181,8 @@ impl LocalBus {
                 unsubscribed,
                 isolated,
                 ..
-            } = link.conditions;
-            link.conditions = Conditions {
+            } = connection.conditions;
+            connection.conditions = Conditions {
                 cut,
                 silent,
                 broken,
@@ -178,30 +190,32 @@ impl LocalBus {
                 isolated,
                 ..Conditions::default()
             };
-            link.heal();
+            connection.heal();
         });
     }
 
     pub(crate) fn pause_publish(&self, number: usize, paused: bool) {
-        self.with_link(number, |link| link.conditions.publish_paused = paused);
+        self.with_connection(number, |connection| {
+            connection.conditions.publish_paused = paused
+        });
     }
 
     pub(crate) fn next(&self, number: usize, what: Next, times: u32) {
-        self.with_link(number, |link| link.next(what, times));
+        self.with_connection(number, |connection| connection.next(what, times));
     }
 
     pub(crate) fn delay(&self, number: usize, delay: Duration) {
-        self.with_link(number, |link| link.conditions.delay = delay);
+        self.with_connection(number, |connection| connection.conditions.delay = delay);
     }
 
     pub(crate) fn hold(&self, number: usize) {
-        self.with_link(number, |link| {
-            link.conditions.held.get_or_insert_default();
+        self.with_connection(number, |connection| {
+            connection.conditions.held.get_or_insert_default();
         });
     }
 
     pub(crate) fn release(&self, number: usize, order: Order) {
-        self.with_link(number, |link| link.release(order));
+        self.with_connection(number, |connection| connection.release(order));
     }
 
     /// Changes the servers of all namespaces, unseen by any connection.
@@ -213,7 +227,7 @@ impl LocalBus {
         self.with_servers(|server| server.each_lane(&mut change));
     }
 
-    /// A replica without the latest events takes the server's place. The links with these numbers
+    /// A replica without the latest events takes the server's place. The connections with these numbers
     /// go on with the server that was the primary, which does not know; the others reconnect.
     pub(crate) fn split_off(&self, losing: u64, isolated: &[usize]) {
         let mut state = self.0.lock();
@@ -222,21 +236,21 @@ impl LocalBus {
             server.restart();
             server.forget(losing);
         }
-        for (number, link) in &mut state.links {
-            link.conditions.isolated = isolated.contains(number);
-            if !link.conditions.isolated {
-                link.reconnect();
+        for (number, connection) in &mut state.connections {
+            connection.conditions.isolated = isolated.contains(number);
+            if !connection.conditions.isolated {
+                connection.reconnect();
             }
         }
     }
 
-    /// The isolated server is gone; its links find the primary.
+    /// The isolated server is gone; its connections find the primary.
     pub(crate) fn rejoin(&self) {
         let mut state = self.0.lock();
         state.isolated.clear();
-        for link in state.links.values_mut() {
-            if std::mem::take(&mut link.conditions.isolated) {
-                link.reconnect();
+        for connection in state.connections.values_mut() {
+            if std::mem::take(&mut connection.conditions.isolated) {
+                connection.reconnect();
             }
         }
     }
@@ -261,24 +275,29 @@ impl LocalBus {
 
     /// All connections break, and come back at once.
     pub(crate) fn reconnect_all(&self) {
-        self.0.lock().links.values_mut().for_each(Link::reconnect);
+        self.0
+            .lock()
+            .connections
+            .values_mut()
+            .for_each(Delivery::reconnect);
     }
 
-    /// What a foreign writer puts on a lane's channel, in every namespace.
     /// Gives bytes that are no event the next place in a lane of every namespace.
     pub(crate) fn publish_garbage(&self, lane: u32) {
         let mut state = self.0.lock();
         let now = state.now();
-        let one_link = |(number, link): (&usize, &Link)| (link.namespace.clone(), *number);
-        let by_namespace: BTreeMap<_, _> = state.links.iter().map(one_link).collect();
+        let one =
+            |(number, connection): (&usize, &Delivery)| (connection.namespace.clone(), *number);
+        let by_namespace: BTreeMap<_, _> = state.connections.iter().map(one).collect();
         for (namespace, number) in by_namespace {
-            let garbage = Bytes::from_static(super::link::GARBAGE);
+            let garbage = Bytes::from_static(GARBAGE);
             let server = state.server(&namespace, number);
             let published = server.publish(now, lane, 4_096, garbage, &[]);
             state.deliver(&namespace, number, &published);
         }
     }
 
+    /// What a foreign writer puts on a lane's channel, in every namespace.
     pub(crate) fn inject(&self, lane: u32, bytes: &Bytes) {
         let event = match bytes.split_first_chunk::<POSITION>() {
             Some((position, payload)) if payload.len() <= MAX_PAYLOAD => {
@@ -295,14 +314,30 @@ impl LocalBus {
             }
             _ => BusEvent::Garbled { lane },
         };
-        for link in self.0.lock().links.values_mut() {
-            link.deliver(lane, event.clone(), bytes.len());
+        for connection in self.0.lock().connections.values_mut() {
+            connection.deliver(lane, event.clone(), bytes.len());
         }
     }
 
-    fn with_link(&self, number: usize, change: impl FnOnce(&mut Link)) {
-        if let Some(link) = self.0.lock().links.get_mut(&number) {
-            change(link);
+    /// Begins to note what happens.
+    pub(crate) fn keep_timeline(&self) {
+        self.0.lock().timeline.get_or_insert_default();
+    }
+
+    /// How much has happened so far.
+    pub(crate) fn moment(&self) -> usize {
+        let state = self.0.lock();
+        state.timeline.as_ref().map_or(0, Timeline::len)
+    }
+
+    /// What has happened since [`keep_timeline`](Self::keep_timeline), or since this was last called.
+    pub(crate) fn take_timeline(&self) -> Timeline {
+        self.0.lock().timeline.take().unwrap_or_default()
+    }
+
+    fn with_connection(&self, number: usize, change: impl FnOnce(&mut Delivery)) {
+        if let Some(connection) = self.0.lock().connections.get_mut(&number) {
+            change(connection);
         }
         self.0.changed.notify_waiters();
     }

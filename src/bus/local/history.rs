@@ -1,149 +1,208 @@
-//! What happened on a local bus, for judges that are told the truth.
+//! The history of a lane's invalidations, by which a server decides whether a value of the shared tier
+//! still counts. The same rules as in the scripts over Redis.
 
-use tokio::time::Instant;
+#![cfg_attr(
+    not(feature = "shared"),
+    allow(dead_code, reason = "used only with feature `shared`")
+)]
 
-use super::lane::Published;
-use super::{LocalBus, State};
-use crate::Key;
-use crate::Settings;
-use crate::event::{NOBODY, Seal, What};
-use crate::key::{cache_id, tag_hash};
-use crate::store::stamps::lane_of;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Entries a history holds at most: more than ten minutes of a busy fleet, and a bound on a test's
-/// memory. Reaching it is a mistake in the test.
-const ENTRIES: usize = 1 << 20;
+use crate::bus::Position;
+use crate::bus::tier::{HISTORY, HISTORY_CACHES, Subject};
+use crate::event::{Event, MAX_PAYLOAD, Mac, What, decode};
+use crate::mutants::{Mechanism, without};
 
-/// Everything that the servers of a bus did, in order.
-#[derive(Clone, Debug, Default)]
-pub struct History(Vec<Entry>);
-
-/// One thing that a server did.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// When.
-    pub at: Instant,
-    /// What.
-    pub what: Happened,
+/// What an invalidation named. Ordered, so that ties are evicted in one order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Invalidation {
+    Key(u32, u32, u64),
+    Tag(u32, u32, u64),
+    Cache(u32),
 }
 
-/// What a server did.
-#[derive(Clone, Debug)]
-pub enum Happened {
-    /// The instance with this number sent a verification, which may not have arrived.
-    Asked(usize),
-    /// The primary registered the instance with this number as alive.
-    Seen(usize),
-    /// An event was given a sequence.
-    Published(Sequenced),
+/// The latest invalidations of one epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct History {
+    epoch: u64,
+    /// Everything up to here is covered: if the lane's head is another, there is a hole.
+    upto: u64,
+    /// Nothing below counts.
+    floor: u64,
+    last: BTreeMap<Invalidation, u64>,
+    by_age: BTreeSet<(u64, Invalidation)>,
+    formats: BTreeMap<u32, Format>,
 }
 
-/// An event with its place, and whether the server that took it was the primary.
-#[derive(Clone, Debug)]
-pub struct Sequenced {
-    /// Its lane.
-    pub lane: u32,
-    /// The life of the lane's counter.
-    pub epoch: u64,
-    /// Its number in that.
-    pub sequence: u64,
-    /// False on a server that has been replaced and does not know.
-    pub primary: bool,
-    /// The number of the instance that invalidated, and will not apply it again; `None`: it was
-    /// published for one that is dead.
-    pub origin: Option<usize>,
-    names: Vec<(u32, What)>,
+/// The format of the keys in the latest event of a cache, where that event is, and the latest event
+/// of any other format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Format {
+    format: u32,
+    sequence: u64,
+    others: u64,
 }
 
-impl Sequenced {
-    /// Whether it drops this key of a cache, which has these tags.
-    #[must_use]
-    pub fn drops(&self, lanes: u32, cache: &str, key: &(impl Key + ?Sized), tags: &[&str]) -> bool {
-        let Some(hash) = key.digest() else {
-            return false;
-        };
-        lane_of(hash, lanes) == self.lane
-            && self.names.iter().any(|(of, what)| match what {
-                What::Lane => true,
-                _ if *of != cache_id(cache) => false,
-                What::Keys(hashes) => hashes.contains(&hash),
-                What::Tags(named) => tags.iter().any(|tag| named.contains(&tag_hash(tag))),
-                What::Cache => true,
-            })
-    }
+/// Whether a MAC follows every event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Signs {
+    #[default]
+    No,
+    Yes,
 }
 
 impl History {
-    /// All of it, oldest first.
-    #[must_use]
-    pub fn entries(&self) -> &[Entry] {
-        &self.0
-    }
-}
-
-impl State {
-    fn note(&mut self, what: Happened) {
-        if let Some(History(entries)) = &mut self.history {
-            assert!(entries.len() < ENTRIES, "a history without an end");
-            let at = Instant::now();
-            entries.push(Entry { at, what });
+    /// Begins at a lane's head.
+    pub(super) fn begin(head: Position) -> Self {
+        Self {
+            epoch: head.epoch,
+            upto: head.sequence,
+            floor: head.sequence,
+            last: BTreeMap::new(),
+            by_age: BTreeSet::new(),
+            formats: BTreeMap::new(),
         }
     }
 
-    pub(super) fn note_asked(&mut self, number: usize) {
-        self.note(Happened::Asked(number));
+    /// Whether it covers the lane up to this head.
+    pub(super) fn covers(&self, head: Position) -> bool {
+        self.epoch == head.epoch && self.upto == head.sequence
     }
 
-    pub(super) fn note_seen(&mut self, number: usize) {
-        if !self.isolated(number) {
-            self.note(Happened::Seen(number));
-        }
+    /// Whether it has events of this epoch beyond the head: the counter went back.
+    pub(super) fn is_beyond(&self, head: Position) -> bool {
+        self.epoch == head.epoch && self.upto > head.sequence
     }
 
-    pub(super) fn note_published(&mut self, from: usize, published: &Published) {
-        if self.history.is_none() {
-            return;
+    /// Whether this is the place of the event that follows the last one.
+    pub(super) fn precedes(&self, position: Position) -> bool {
+        self.epoch == position.epoch && self.upto + 1 == position.sequence
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.last.len()
+    }
+
+    /// Everything is forgotten that came after this sequence.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(super) fn forget(&mut self, head: u64) {
+        self.upto = self.upto.min(head);
+        self.last.retain(|_, sequence| *sequence <= head);
+        self.by_age.retain(|(sequence, _)| *sequence <= head);
+    }
+
+    /// Whether what has seen everything up to `position` has seen all that concerns it.
+    pub(super) fn counts(&self, subject: Subject, tags: &[u64], position: Position) -> bool {
+        // What is beyond was stored before the counter went back.
+        if position.sequence > self.upto {
+            return false;
         }
-        let primary = !self.isolated(from);
-        // Nobody signs in a simulation: signed events name nothing here.
-        let seal = Seal::new(&Settings::default());
-        let Ok((event, _)) = seal.decode(published.lane, &published.payload) else {
-            return;
+        let Subject {
+            cache,
+            format,
+            hash,
+        } = subject;
+        let named = [
+            Invalidation::Key(cache, format, hash),
+            Invalidation::Cache(cache),
+        ];
+        let tags = tags
+            .iter()
+            .map(|tag| Invalidation::Tag(cache, format, *tag));
+        let newest = named
+            .into_iter()
+            .chain(tags)
+            .filter_map(|named| self.last.get(&named).copied())
+            .chain([self.floor, self.other_format(cache, format)])
+            .max();
+        if without(Mechanism::SharedRecord) {
+            return position.epoch == self.epoch;
+        }
+        position.epoch == self.epoch && newest <= Some(position.sequence)
+    }
+
+    /// The latest event of the cache in another format than this one.
+    fn other_format(&self, cache: u32, format: u32) -> u64 {
+        self.formats.get(&cache).map_or(0, |last| {
+            if last.format == format {
+                last.others
+            } else {
+                last.sequence
+            }
+        })
+    }
+
+    /// Adds an event.
+    pub(super) fn remember(&mut self, sequence: u64, payload: &[u8], signs: Signs) {
+        self.upto = sequence;
+        let Some(Event { ops, .. }) = event_of(payload, signs) else {
+            return self.raise(sequence);
         };
-        let names = event.ops.into_iter();
-        self.note(Happened::Published(Sequenced {
-            lane: published.lane,
-            epoch: published.position.epoch,
-            sequence: published.position.sequence,
-            primary,
-            origin: (event.origin != NOBODY).then_some(from),
-            names: names.map(|op| (op.cache, op.what)).collect(),
-        }));
+        for op in &ops {
+            let (cache, format) = (op.cache, op.format);
+            match &op.what {
+                What::Keys(hashes) => {
+                    for hash in hashes {
+                        self.note(Invalidation::Key(cache, format, *hash), sequence);
+                    }
+                }
+                What::Tags(tags) => {
+                    for tag in tags {
+                        self.note(Invalidation::Tag(cache, format, *tag), sequence);
+                    }
+                }
+                What::Cache => self.note(Invalidation::Cache(cache), sequence),
+                What::Lane => return self.raise(sequence),
+            }
+            self.note_format(cache, format, sequence);
+        }
+        if self.formats.len() > HISTORY_CACHES {
+            return self.raise(sequence);
+        }
+        while self.last.len() > HISTORY {
+            if let Some((oldest, named)) = self.by_age.pop_first() {
+                self.last.remove(&named);
+                self.floor = self.floor.max(oldest);
+            }
+        }
+    }
+
+    fn note(&mut self, invalidation: Invalidation, sequence: u64) {
+        if let Some(before) = self.last.insert(invalidation, sequence) {
+            self.by_age.remove(&(before, invalidation));
+        }
+        self.by_age.insert((sequence, invalidation));
+    }
+
+    fn note_format(&mut self, cache: u32, format: u32, sequence: u64) {
+        let last = self.formats.entry(cache).or_insert(Format {
+            format,
+            sequence,
+            others: 0,
+        });
+        if last.format != format {
+            last.others = last.others.max(last.sequence);
+            last.format = format;
+        }
+        last.sequence = sequence;
+    }
+
+    /// Nothing below this sequence counts.
+    fn raise(&mut self, sequence: u64) {
+        self.floor = sequence;
+        self.last.clear();
+        self.by_age.clear();
+        self.formats.clear();
     }
 }
 
-impl LocalBus {
-    /// Begins to write down what happens.
-    #[doc(hidden)]
-    pub fn keep_history(&self) {
-        self.0.lock().history.get_or_insert_default();
-    }
-
-    /// How much has happened so far: a moment between what came before and what comes after.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn moment(&self) -> usize {
-        self.0
-            .lock()
-            .history
-            .as_ref()
-            .map_or(0, |history| history.0.len())
-    }
-
-    /// What has happened since [`keep_history`](Self::keep_history), or since this was last called.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn take_history(&self) -> History {
-        self.0.lock().history.take().unwrap_or_default()
-    }
+/// What a payload says, its signature aside; `None` for what readers refuse.
+fn event_of(payload: &[u8], signs: Signs) -> Option<Event> {
+    let event = match signs {
+        Signs::Yes => payload.split_last_chunk::<{ size_of::<Mac>() }>()?.0,
+        Signs::No => payload,
+    };
+    (payload.len() <= MAX_PAYLOAD).then_some(())?;
+    decode(event).ok()
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::members::Members;
 use crate::bus::{Intent, IntentId, JOURNAL_PAGE, Journal, Known, Position, StillOpen, Verified};
-use crate::without::{Mechanism, without};
+use crate::mutants::{Mechanism, without};
 
 /// What the server adds to its time to begin a sequence, in microseconds: sequences then look as
 /// they do over Redis, where they begin at the wall clock's microseconds (and need 51 bits).
@@ -183,15 +183,15 @@ impl Lane {
         Journal { head, events }
     }
 
-    /// Records intents; whether the instance was a member before.
-    pub(crate) fn record(
+    /// Announces intents; whether the instance was a member before.
+    pub(crate) fn announce(
         &mut self,
         now: Duration,
         instance: u64,
         timeout: Duration,
         intents: Vec<Intent>,
     ) -> bool {
-        self.members.record(now, instance, timeout, intents)
+        self.members.announce(now, instance, timeout, intents)
     }
 
     /// Clears the instance's intents whose writes have ended.
@@ -200,8 +200,8 @@ impl Lane {
     }
 
     /// Removes a member, unless it leaves open writes behind: those a peer must finish.
-    pub(crate) fn goodbye(&mut self, instance: u64, open: &StillOpen) {
-        self.members.goodbye(instance, open);
+    pub(crate) fn leave(&mut self, instance: u64, open: &StillOpen) {
+        self.members.leave(instance, open);
     }
 
     /// Whether a verification has found it in this life of the server.

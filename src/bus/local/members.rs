@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::bus::{Intent, IntentId, StillOpen};
-use crate::without::{Mechanism, without};
+use crate::mutants::{Mechanism, without};
 
 /// Dead members and intents at their deadline that one beat deals with; the next beat goes on.
 /// It bounds what one beat costs: a whole fleet of a hundred instances may die at once.
@@ -82,8 +82,8 @@ impl Members {
         }
     }
 
-    /// Records intents, and the instance as alive.
-    pub(super) fn record(
+    /// Announces intents, and the instance as alive.
+    pub(super) fn announce(
         &mut self,
         now: Duration,
         instance: u64,
@@ -97,7 +97,7 @@ impl Members {
             payload,
         } in intents
         {
-            // Recorded again by a writer that was taken for dead: it is its own again, and the
+            // Announced again by a writer that was taken for dead: it is its own again, and the
             // mark of the recovery must not clear it at the old deadline.
             self.recovered.remove(&id);
             self.open.insert(
@@ -123,14 +123,14 @@ impl Members {
     }
 
     /// As [`reconcile`](Self::reconcile); removes a member that leaves no open intents behind.
-    pub(super) fn goodbye(&mut self, instance: u64, open: &StillOpen) {
+    pub(super) fn leave(&mut self, instance: u64, open: &StillOpen) {
         if self.reconcile(instance, open) {
             self.seen.remove(&instance);
             self.timeouts.remove(&instance);
         }
     }
 
-    /// The payloads to publish for members that died. Whoever asks has just registered itself, so
+    /// The payloads to publish for members that died. The caller has just registered itself, so
     /// that it is never among them.
     ///
     /// Case 1: a member silent for its own timeout and the caller's is removed and its intents are
@@ -139,9 +139,9 @@ impl Members {
     /// its commit has either happened or never will. Not before a member timeout has passed:
     /// 1: a live writer has an open write; 2: the clock steps forward, beyond the deadline and the
     /// writer's timeout; 3: a peer finds the writer silent and publishes the write; 4: the writer beats,
-    /// is unknown and records the write again; 5: the writer commits and dies. An intent that 3 had
+    /// is unknown and announces the write again; 5: the writer commits and dies. An intent that 3 had
     /// cleared would be missing between 3 and 4.
-    /// Case 3: the members were lost: intents of everybody not registered since count as a dead
+    /// Case 3: the members were lost: intents of every instance not registered since count as a dead
     /// member's.
     pub(super) fn recover(&mut self, now: Duration, timeout: Duration) -> Vec<Bytes> {
         let mut payloads = Vec::new();
@@ -154,12 +154,12 @@ impl Members {
                 .filter(|instance| !self.seen.contains_key(instance))
                 .collect();
             for instance in orphans {
-                self.bury(instance, now + timeout, &mut payloads);
+                self.expire_member(instance, now + timeout, &mut payloads);
             }
         }
         for due in self.due(now, timeout) {
             match due {
-                Due::Member(instance) => self.bury(instance, now + timeout, &mut payloads),
+                Due::Member(instance) => self.expire_member(instance, now + timeout, &mut payloads),
                 Due::Intent(id) => {
                     self.recovered.remove(&id);
                     payloads.extend(self.open.remove(&id).map(|open| open.payload));
@@ -190,11 +190,11 @@ impl Members {
 
     /// Removes a member; what it left open is published now and marked for its deadline, or this
     /// moment if that is later.
-    fn bury(&mut self, instance: u64, not_before: Duration, payloads: &mut Vec<Bytes>) {
+    fn expire_member(&mut self, instance: u64, not_before: Duration, payloads: &mut Vec<Bytes>) {
         self.seen.remove(&instance);
         self.timeouts.remove(&instance);
         for id in self.intents_of(instance) {
-            // Marked already: published when its owner was buried before.
+            // Marked already: published when its owner expired before.
             if self.recovered.contains_key(&id) {
                 continue;
             }

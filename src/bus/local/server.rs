@@ -6,11 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::history::Signs;
 use super::lane::{Beat, Lane, Moment, OtherLanes, Published};
-use super::record::{Signs, Tier, millis};
-use crate::bus::shared::{ClaimId, Fetch, Fetched, Name, Put, Stored};
+use super::tier::{Tier, millis};
+use crate::bus::tier::{ClaimId, Fetch, Fetched, Name, Put, Stored};
 use crate::bus::{Intent, IntentId, Journal, StillOpen, Verified};
-use crate::without::{Mechanism, without};
+use crate::mutants::{Mechanism, without};
 
 /// Epochs have this many bits, as over Redis, whose scripts count exactly to 2^53.
 const EPOCH_BITS: u32 = 52;
@@ -19,7 +20,7 @@ const EPOCH_BITS: u32 = 52;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Server {
     lanes: BTreeMap<u32, Lane>,
-    /// Each lane's part of the shared tier. What happens to a lane is recorded there in the same step.
+    /// Each lane's part of the shared tier. What happens to a lane is noted there in the same step.
     tiers: BTreeMap<u32, Tier>,
     /// Which life of the server this is; stands for Redis' run id.
     run: u64,
@@ -79,8 +80,8 @@ impl Server {
         self.lane(lane).journal(run, after)
     }
 
-    /// Records intents; whether the instance was a member before.
-    pub(crate) fn record(
+    /// Announces intents; whether the instance was a member before.
+    pub(crate) fn announce(
         &mut self,
         now: Duration,
         lane: u32,
@@ -88,7 +89,7 @@ impl Server {
         timeout: Duration,
         intents: Vec<Intent>,
     ) -> bool {
-        self.lane(lane).record(now, instance, timeout, intents)
+        self.lane(lane).announce(now, instance, timeout, intents)
     }
 
     /// Clears the instance's intents in a lane whose writes have ended.
@@ -117,9 +118,9 @@ impl Server {
     }
 
     /// Removes the instance from every lane where it has no open writes.
-    pub(crate) fn goodbye(&mut self, instance: u64, open: &StillOpen) {
+    pub(crate) fn leave(&mut self, instance: u64, open: &StillOpen) {
         for lane in self.lanes.values_mut() {
-            lane.goodbye(instance, open);
+            lane.leave(instance, open);
         }
     }
 
@@ -184,19 +185,17 @@ impl Server {
         self.tiers.clear();
     }
 
-    /// The shared tier's record and values are gone, as when Redis evicts them.
-    pub(crate) fn drop_shared(&mut self) {
+    /// The shared tier's history and values are gone, as when Redis evicts them.
+    pub(crate) fn drop_tier(&mut self) {
         self.tiers.clear();
     }
 
-    /// Of the shared tier, the record of invalidations is gone, or the values and claims.
-    pub(crate) fn drop_part_of_shared(&mut self, record: bool) {
-        let drop = if record {
-            Tier::drop_record
-        } else {
-            Tier::drop_values
-        };
-        self.tiers.values_mut().for_each(drop);
+    pub(crate) fn drop_tier_history(&mut self) {
+        self.tiers.values_mut().for_each(Tier::drop_history);
+    }
+
+    pub(crate) fn drop_tier_values(&mut self) {
+        self.tiers.values_mut().for_each(Tier::drop_values);
     }
 
     pub(crate) fn each_lane(&mut self, change: impl FnMut(&mut Lane)) {

@@ -11,6 +11,7 @@ use super::*;
 use crate::ErrorKind;
 use crate::bus::{EVENT_QUEUE, GapCause, JOURNAL_PAGE};
 use crate::bus::{Position, StillOpen};
+use crate::event::MAX_PAYLOAD;
 use crate::metrics::{Kind, Traffic};
 
 const MEMBER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -261,7 +262,7 @@ fn a_bus_made_outside_of_a_runtime_follows_the_runtimes_clock() {
     runtime.block_on(async {
         let (_a, _events) = bus.attach(config(1));
         advance(SECOND).await;
-        assert_eq!(bus.0.lock().now(), FIRST_TIME + SECOND);
+        assert_eq!(bus.0.lock().now(), super::hub::FIRST_TIME + SECOND);
     });
     assert!(format!("{bus:?}").starts_with("LocalBus"));
 }
@@ -361,5 +362,5 @@ async fn a_connection_that_is_dropped_leaves_nothing_behind() {
     let (b, _at_b) = bus.attach(config(2));
     drop(a);
     b.close(StillOpen::default()).await;
-    assert!(bus.0.lock().links.is_empty());
+    assert!(bus.0.lock().connections.is_empty());
 }

@@ -1,4 +1,4 @@
-//! The connection that carries commands: kept up for ever, and given up when it falls silent.
+//! The connection that carries commands: made again whenever it is lost, and given up when it falls silent.
 
 mod session;
 
@@ -12,15 +12,15 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::session::Session;
-use super::backoff::Backoff;
-use super::fault;
-use super::node::Node;
+use super::action::Action;
+use super::error;
+use super::peer::Peer;
+use super::retry::Retry;
 use super::scripts::Script;
 use super::status::Status;
-use super::subscription::Care;
-use super::url::Place;
 use crate::lock::{Guard, Lock};
 use crate::metrics::Kind;
+use crate::url::Place;
 use crate::{Error, ErrorKind};
 
 /// Commands under way at once; more wait within their timeout. The callers hardly reach it (one
@@ -34,22 +34,12 @@ const RETRIES: u32 = 16;
 /// Sends commands over whichever connection is open.
 #[derive(Debug)]
 pub(super) struct Commands {
+    peer: Arc<Peer>,
     session: watch::Sender<Option<Arc<Session>>>,
     pub(super) status: watch::Sender<Status>,
     permits: Semaphore,
     /// Since when there is no connection.
     away: Lock<Option<Instant>>,
-}
-
-impl Default for Commands {
-    fn default() -> Self {
-        Self {
-            session: watch::Sender::default(),
-            status: watch::Sender::default(),
-            permits: Semaphore::new(IN_FLIGHT),
-            away: Lock::new(Some(Instant::now())),
-        }
-    }
 }
 
 /// Why a call has no answer.
@@ -69,6 +59,16 @@ impl From<Error> for Failure {
 }
 
 impl Commands {
+    pub(super) fn new(peer: Arc<Peer>) -> Self {
+        Self {
+            peer,
+            session: watch::Sender::default(),
+            status: watch::Sender::default(),
+            permits: Semaphore::new(IN_FLIGHT),
+            away: Lock::new(Some(Instant::now())),
+        }
+    }
+
     pub(super) fn connected(&self) -> bool {
         self.session.borrow().is_some()
     }
@@ -95,7 +95,6 @@ impl Commands {
     /// Runs a script; waits for a connection where there is none. Ends at the deadline.
     pub(super) async fn call(
         &self,
-        node: &Node,
         kind: Kind,
         script: Script,
         keys: &[&Str],
@@ -105,11 +104,12 @@ impl Commands {
         let _permit = timeout_at(deadline, self.permits.acquire())
             .await
             .map_err(|_| Error::new(ErrorKind::Bus, "too many commands wait for Redis"))?;
+        let peer = &*self.peer;
         let mut retries = 0;
         loop {
-            let session = self.session(node, deadline).await?;
+            let session = self.session(deadline).await?;
             let error = match session
-                .evalsha(node, kind, script, keys, args, deadline)
+                .evalsha(peer, kind, script, keys, args, deadline)
                 .await
             {
                 Ok(value) => return Ok(value),
@@ -117,36 +117,36 @@ impl Commands {
             };
             let again = retries < RETRIES && Instant::now() < deadline;
             retries += 1;
-            match fault::code(&error) {
+            match error::code(&error) {
                 "NOSCRIPT" if again => {
                     session
-                        .load(node, script)
+                        .load(peer, script)
                         .await
-                        .map_err(|error| fault::from_fred(&error))?;
+                        .map_err(|error| error::from_fred(&error))?;
                 }
                 "TRYAGAIN" if again => sleep(Duration::from_millis(fastrand::u64(2..40))).await,
                 "READONLY" => {
                     // The name in the URL may lead to the new primary by now.
-                    let error = fault::from_fred(&error);
+                    let error = error::from_fred(&error);
                     session.give_up(error.clone());
-                    node.subscription.ask(Care::Reconnect);
+                    peer.actions.ask(Action::Reconnect);
                     return Err(Failure::Moved(error));
                 }
                 "ASK" => {
-                    let place = fault::redirected("ASK", &error, &node.place);
-                    return Err(Failure::Asked(place, fault::from_fred(&error)));
+                    let place = error::redirected("ASK", &error, &peer.place);
+                    return Err(Failure::Asked(place, error::from_fred(&error)));
                 }
                 "MOVED" | "CLUSTERDOWN" => {
-                    return Err(Failure::Moved(fault::from_fred(&error)));
+                    return Err(Failure::Moved(error::from_fred(&error)));
                 }
-                "LANES" => return Err(fault::lanes(&error, node.common.config.lanes).into()),
-                _ => return Err(fault::from_fred(&error).into()),
+                "LANES" => return Err(error::lanes(&error, peer.common.config.lanes).into()),
+                _ => return Err(error::from_fred(&error).into()),
             }
         }
     }
 
     /// The open connection, or the next one.
-    async fn session(&self, node: &Node, deadline: Instant) -> Result<Arc<Session>, Error> {
+    async fn session(&self, deadline: Instant) -> Result<Arc<Session>, Error> {
         if let Some(open) = &*self.session.borrow() {
             return Ok(Arc::clone(open));
         }
@@ -159,7 +159,7 @@ impl Commands {
         };
         select! {
             biased;
-            () = node.closed() => Err(Error::closed()),
+            () = self.peer.closed() => Err(Error::closed()),
             open = timeout_at(deadline, open) => match open {
                 Ok(Some(session)) => Ok(session),
                 Ok(None) => Err(Error::closed()),
@@ -167,41 +167,41 @@ impl Commands {
             },
         }
     }
-}
 
-/// Keeps a connection open until the bus is closed.
-pub(super) async fn run(node: Arc<Node>) {
-    let mut backoff = Backoff::default();
-    loop {
-        let began = Instant::now();
-        let error = select! {
-            biased;
-            () = node.closed() => break,
-            error = serve(&node) => error,
-        };
-        node.commands.lost();
-        node.lost("commands", &node.commands.status, error);
-        select! {
-            biased;
-            () = node.closed() => break,
-            () = backoff.wait(began) => {}
+    /// Keeps a connection open until the bus is closed.
+    pub(super) async fn run(self: Arc<Self>) {
+        let mut retry = Retry::default();
+        loop {
+            let began = Instant::now();
+            let error = select! {
+                biased;
+                () = self.peer.closed() => break,
+                error = self.serve() => error,
+            };
+            self.lost();
+            self.peer.lost("commands", &self.status, error);
+            select! {
+                biased;
+                () = self.peer.closed() => break,
+                () = retry.wait(began) => {}
+            }
         }
+        self.lost();
     }
-    node.commands.lost();
-}
 
-/// One connection, from its opening to its end; returns why it ended.
-async fn serve(node: &Node) -> Error {
-    let (session, mut link) = match Session::open(node).await {
-        Ok(open) => open,
-        Err(error) => return error,
-    };
-    let session = Arc::new(session);
-    node.commands.opened(Arc::clone(&session));
-    node.restored("commands", &node.commands.status);
-    select! {
-        error = link.lost() => fault::from_fred(&error),
-        error = session.verdict() => error,
-        error = session.watch(node) => error,
+    /// One connection, from its opening to its end; returns why it ended.
+    async fn serve(&self) -> Error {
+        let (session, mut connection) = match Session::open(&self.peer).await {
+            Ok(open) => open,
+            Err(error) => return error,
+        };
+        let session = Arc::new(session);
+        self.opened(Arc::clone(&session));
+        self.peer.restored("commands", &self.status);
+        select! {
+            error = connection.lost() => error::from_fred(&error),
+            error = session.verdict() => error,
+            error = session.watch(&self.peer) => error,
+        }
     }
 }

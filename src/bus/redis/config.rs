@@ -1,12 +1,14 @@
-//! What the bus is told about Redis.
+//! How to reach Redis, as the settings say.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::link::Target;
-use super::url::Address;
+use super::connection::Target;
+#[cfg(feature = "tls")]
+use super::tls;
 use crate::Error;
+use crate::url::Address;
 
 /// How to reach Redis.
 #[derive(Clone)]
@@ -48,7 +50,11 @@ impl RedisConfig {
     pub(super) fn target(&self, address: &Address) -> Result<Target, Error> {
         let target = Target::new(address, self.command_timeout);
         Ok(if address.tls {
-            target.with_tls(super::tls::connector(self)?)
+            target.with_tls(tls::connector(
+                self.tls_ca.as_deref(),
+                self.tls_cert.as_deref(),
+                self.tls_key.as_deref(),
+            )?)
         } else {
             target
         })

@@ -4,9 +4,10 @@ use bytes::Bytes;
 use fred::bytes_utils::Str;
 use fred::types::Value;
 
-use super::fault;
+use super::error;
 use crate::Error;
-use crate::bus::{Journal, MAX_PAYLOAD, Position};
+use crate::bus::{Journal, Position};
+use crate::event::MAX_PAYLOAD;
 
 /// One of the scripts; also its place in [`SOURCES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +15,8 @@ pub(super) enum Script {
     Publish,
     Verify,
     Journal,
-    Record,
-    Goodbye,
+    Announce,
+    Leave,
     Fetch,
     Put,
     Probe,
@@ -23,18 +24,24 @@ pub(super) enum Script {
 
 /// Each script with the parts it shares put in front.
 pub(super) const SOURCES: [&str; 8] = [
-    concat!(include_str!("lane.lua"), include_str!("publish.lua")),
     concat!(
-        include_str!("lane.lua"),
-        include_str!("members.lua"),
-        include_str!("verify.lua")
+        include_str!("lua/lane.lua"),
+        include_str!("lua/publish.lua")
     ),
-    include_str!("journal.lua"),
-    concat!(include_str!("members.lua"), include_str!("record.lua")),
-    include_str!("goodbye.lua"),
-    concat!(include_str!("tier.lua"), include_str!("fetch.lua")),
-    concat!(include_str!("tier.lua"), include_str!("put.lua")),
-    include_str!("probe.lua"),
+    concat!(
+        include_str!("lua/lane.lua"),
+        include_str!("lua/members.lua"),
+        include_str!("lua/verify.lua")
+    ),
+    include_str!("lua/journal.lua"),
+    concat!(
+        include_str!("lua/members.lua"),
+        include_str!("lua/announce.lua")
+    ),
+    include_str!("lua/leave.lua"),
+    concat!(include_str!("lua/tier.lua"), include_str!("lua/fetch.lua")),
+    concat!(include_str!("lua/tier.lua"), include_str!("lua/put.lua")),
+    include_str!("lua/probe.lua"),
 ];
 
 /// What a lane's channel carries in front of each payload: epoch and sequence, big-endian.
@@ -51,9 +58,9 @@ pub(super) struct Names {
     pub(super) members: Str,
     /// Hash of open intents.
     pub(super) intents: Str,
-    /// Sorted set: the shared tier's record of invalidations, with its floor.
-    pub(super) record: Str,
-    /// Hash: what the record covers, and the formats of caches.
+    /// Sorted set: the shared tier's history of invalidations, with its floor.
+    pub(super) history: Str,
+    /// Hash: what the history covers, and the formats of caches.
     pub(super) formats: Str,
     /// Never exists; lets the permission probe try DEL.
     pub(super) nothing: Str,
@@ -71,7 +78,7 @@ impl Names {
             journal: name("j"),
             members: name("m"),
             intents: name("w"),
-            record: name("r"),
+            history: name("r"),
             formats: name("f"),
             nothing: name("x"),
             channel: name(&format!("e{database}")),
@@ -111,9 +118,9 @@ pub(super) fn message(bytes: &[u8]) -> Option<(Position, Bytes)> {
 
 pub(super) fn position(value: &Value) -> Result<Position, Error> {
     let Value::Array(values) = value else {
-        return Err(fault::unexpected("publish"));
+        return Err(error::unexpected("publish"));
     };
-    head(values).ok_or_else(|| fault::unexpected("publish"))
+    head(values).ok_or_else(|| error::unexpected("publish"))
 }
 
 pub(super) fn beat(value: &Value) -> Result<Beat, Error> {
@@ -131,7 +138,7 @@ pub(super) fn beat(value: &Value) -> Result<Beat, Error> {
             more: number(more)? != 0,
         })
     };
-    parse().ok_or_else(|| fault::unexpected("verify"))
+    parse().ok_or_else(|| error::unexpected("verify"))
 }
 
 pub(super) fn journal(value: &Value) -> Result<Journal, Error> {
@@ -153,19 +160,19 @@ pub(super) fn journal(value: &Value) -> Result<Journal, Error> {
             events: pairs.iter().map(event).collect::<Option<_>>()?,
         })
     };
-    parse().ok_or_else(|| fault::unexpected("journal"))
+    parse().ok_or_else(|| error::unexpected("journal"))
 }
 
 pub(super) fn flag(value: &Value) -> Result<bool, Error> {
     number(value)
         .map(|n| n != 0)
-        .ok_or_else(|| fault::unexpected("record"))
+        .ok_or_else(|| error::unexpected("a flag"))
 }
 
 /// The commands that the probe found refused.
 pub(super) fn refused(value: &Value) -> Result<Vec<String>, Error> {
     let Value::Array(values) = value else {
-        return Err(fault::unexpected("probe"));
+        return Err(error::unexpected("probe"));
     };
     let mut names: Vec<String> = values.iter().filter_map(Value::as_string).collect();
     names.sort();

@@ -1,13 +1,9 @@
-//! How the two connections are, for whoever waits for them and for the log.
+//! The state of a connection, as callers and the log see it.
 
-use tokio::sync::watch;
-
-use super::fault;
-use super::node::Node;
-use crate::time::Clock;
+use super::error;
 use crate::{Error, ErrorKind};
 
-/// How a connection is.
+/// The state of a connection.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Status {
     /// The first attempt has not ended.
@@ -15,7 +11,7 @@ pub(super) enum Status {
     Starting,
     /// It works; a subscription has been proven.
     Up,
-    /// It does not, and this is why; attempts go on.
+    /// It does not work, for this reason; attempts go on.
     Down(Error),
 }
 
@@ -24,7 +20,7 @@ impl Status {
         matches!(self, Self::Up)
     }
 
-    /// What a caller is told who needs the connection now.
+    /// The error for a caller that needs the connection now.
     pub(super) fn error(&self) -> Error {
         match self {
             Self::Down(error) => error.clone(),
@@ -32,40 +28,11 @@ impl Status {
         }
     }
 
-    /// The error that no waiting mends.
+    /// The error that no waiting removes.
     pub(super) fn permanent(&self) -> Option<Error> {
         match self {
-            Self::Down(error) if fault::is_permanent(error) => Some(error.clone()),
+            Self::Down(error) if error::is_permanent(error) => Some(error.clone()),
             _ => None,
         }
-    }
-}
-
-impl Node {
-    /// Notes that a connection ended, or could not be made.
-    pub(super) fn lost(&self, connection: &str, status: &watch::Sender<Status>, error: Error) {
-        if fault::is_permanent(&error) {
-            if self.common.refusals.opens() {
-                tracing::error!(connection, server = %self.place, %error, "Redis refuses this instance; caches reload until it is let in");
-            }
-        } else if let Some(suppressed) = self.common.config.outages.allow(Clock::Kernel.now()) {
-            tracing::warn!(
-                connection, server = %self.place, suppressed, %error,
-                "no connection to Redis; trying again for ever. Once max_staleness has passed, entries \
-                 are loaded again instead of served"
-            );
-        }
-        status.send_replace(Status::Down(error));
-        self.common.changes.send_replace(());
-        // Another may have taken its place.
-        self.common.doubt.notify_one();
-    }
-
-    /// Notes that a connection works.
-    pub(super) fn restored(&self, connection: &str, status: &watch::Sender<Status>) {
-        if matches!(status.send_replace(Status::Up), Status::Down(_)) {
-            tracing::info!(connection, server = %self.place, "connected to Redis again");
-        }
-        self.common.changes.send_replace(());
     }
 }

@@ -4,72 +4,73 @@ use bytes::Bytes;
 use fred::bytes_utils::Str;
 use fred::types::Value;
 
-use super::scripts::{Script, head, number as read};
-use super::{RedisBus, bytes, fault, number};
+use super::call::Caller;
+use super::error;
+use super::scripts::{Names, Script, head, number as read};
+use super::values::{bytes, number};
 use crate::Error;
-use crate::bus::shared::{ClaimId, Fetch, Fetched, Found, Name, Put, Stored};
+use crate::bus::tier::{ClaimId, Fetch, Fetched, Found, Name, Put, Stored};
 use crate::metrics::Kind;
 
-impl RedisBus {
-    pub(super) async fn fetch_value(&self, lane: u32, fetch: Fetch) -> Result<Fetched, Error> {
-        let mut args = vec![
-            bytes(&fetch.subject.packed()),
-            number(fetch.part),
-            number(fetch.margin),
-        ];
-        if let Some(claim) = fetch.claim {
-            args.extend([bytes(&claim.id), number(claim.millis)]);
-        }
-        let answer = self
-            .tier_call(lane, Script::Fetch, &fetch.name, &args)
-            .await?;
-        fetched(&answer).ok_or_else(|| fault::unexpected("fetch"))
+/// Asks for a value.
+pub(super) async fn fetch(caller: &Caller, lane: u32, fetch: Fetch) -> Result<Fetched, Error> {
+    let mut args = vec![
+        bytes(&fetch.subject.packed()),
+        number(fetch.part),
+        number(fetch.margin),
+    ];
+    if let Some(claim) = fetch.claim {
+        args.extend([bytes(&claim.id), number(claim.millis)]);
     }
+    let answer = call(caller, lane, Script::Fetch, &fetch.name, &args).await?;
+    fetched(&answer).ok_or_else(|| error::unexpected("fetch"))
+}
 
-    pub(super) async fn put_value(&self, lane: u32, put: Put) -> Result<Stored, Error> {
-        let args = [
-            bytes(&put.subject.packed()),
-            put.claim.map_or_else(|| bytes(&[]), |id| bytes(&id)),
-            Bytes::from(put.head.encode()).into(),
-            put.body.unwrap_or_default().into(),
-            number(put.forget),
-        ];
-        let answer = self.tier_call(lane, Script::Put, &put.name, &args).await?;
-        match read(&answer) {
-            Some(0) => Ok(Stored::Refused),
-            Some(1) => Ok(Stored::Written),
-            Some(2) => Ok(Stored::Renewed),
-            Some(3) => Ok(Stored::BodyNeeded),
-            _ => Err(fault::unexpected("put")),
-        }
-    }
-
-    pub(super) async fn release_claim(
-        &self,
-        lane: u32,
-        name: Name,
-        claim: ClaimId,
-    ) -> Result<(), Error> {
-        let args = [bytes(&[]), bytes(&claim)];
-        self.tier_call(lane, Script::Put, &name, &args).await?;
-        Ok(())
-    }
-
-    async fn tier_call(
-        &self,
-        lane: u32,
-        script: Script,
-        name: &Name,
-        args: &[Value],
-    ) -> Result<Value, Error> {
-        let names = self.names(lane)?;
-        let (value, claim) = (names.of_value("v", name), names.of_value("c", name));
-        let keys = [&names.state, &names.record, &names.formats, &value, &claim];
-        self.call(lane, Kind::Shared, script, &keys, args).await
+/// Stores a value.
+pub(super) async fn put(caller: &Caller, lane: u32, put: Put) -> Result<Stored, Error> {
+    let args = [
+        bytes(&put.subject.packed()),
+        put.claim.map_or_else(|| bytes(&[]), |id| bytes(&id)),
+        Bytes::from(put.head.encode()).into(),
+        put.body.unwrap_or_default().into(),
+        number(put.forget),
+    ];
+    let answer = call(caller, lane, Script::Put, &put.name, &args).await?;
+    match read(&answer) {
+        Some(0) => Ok(Stored::Refused),
+        Some(1) => Ok(Stored::Written),
+        Some(2) => Ok(Stored::Renewed),
+        Some(3) => Ok(Stored::BodyNeeded),
+        _ => Err(error::unexpected("put")),
     }
 }
 
-impl super::Names {
+/// Gives a claim up.
+pub(super) async fn release(
+    caller: &Caller,
+    lane: u32,
+    name: Name,
+    claim: ClaimId,
+) -> Result<(), Error> {
+    let args = [bytes(&[]), bytes(&claim)];
+    call(caller, lane, Script::Put, &name, &args).await?;
+    Ok(())
+}
+
+async fn call(
+    caller: &Caller,
+    lane: u32,
+    script: Script,
+    name: &Name,
+    args: &[Value],
+) -> Result<Value, Error> {
+    let names = caller.names(lane)?;
+    let (value, claim) = (names.of_value("v", name), names.of_value("c", name));
+    let keys = [&names.state, &names.history, &names.formats, &value, &claim];
+    caller.call(lane, Kind::Shared, script, &keys, args).await
+}
+
+impl Names {
     /// Of a value, or of its claim.
     fn of_value(&self, kind: &str, name: &Name) -> Str {
         let lane = self.state.strip_suffix('s').unwrap_or(&self.state);
@@ -88,7 +89,7 @@ fn fetched(answer: &Value) -> Option<Fetched> {
     };
     let data = data.as_bytes()?;
     let found = match read(found)? {
-        0 => Found::NoRecord,
+        0 => Found::NoHistory,
         // Copied, because a slice would keep the connection's whole read buffer alive.
         1 => Found::Value(Bytes::copy_from_slice(data)),
         2 => Found::Nothing(data.try_into().ok()),

@@ -10,11 +10,15 @@ use fred::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use fred::rustls::{ClientConfig, RootCertStore};
 use fred::types::config::TlsConnector;
 
-use super::RedisConfig;
 use crate::{Error, ErrorKind};
 
-pub(super) fn connector(redis: &RedisConfig) -> Result<TlsConnector, Error> {
-    let roots = match &redis.tls_ca {
+/// Trusts the CA, or the system's roots where none is named; shows the certificate, if there is one.
+pub(super) fn connector(
+    ca: Option<&Path>,
+    certificate: Option<&Path>,
+    key: Option<&Path>,
+) -> Result<TlsConnector, Error> {
+    let roots = match ca {
         Some(path) => own_roots(path)?,
         None => system_roots()?,
     };
@@ -23,7 +27,7 @@ pub(super) fn connector(redis: &RedisConfig) -> Result<TlsConnector, Error> {
         .with_safe_default_protocol_versions()
         .map_err(|error| settings(format!("TLS cannot be set up: {error}")))?
         .with_root_certificates(roots);
-    let config = match (&redis.tls_cert, &redis.tls_key) {
+    let config = match (certificate, key) {
         (None, None) => builder.with_no_client_auth(),
         (Some(cert), Some(key)) => {
             let chain = certificates(cert, "the client certificate")?;
@@ -56,7 +60,7 @@ fn own_roots(path: &Path) -> Result<RootCertStore, Error> {
 
 fn system_roots() -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
-    // Some systems ship certificates that nobody can read; one good root is enough to try.
+    // Some systems ship certificates that do not parse; one good root is enough to try.
     let (added, _) =
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if added == 0 {

@@ -1,4 +1,4 @@
-//! What a recorder is told, and how often.
+//! What is reported to a recorder, and how often.
 
 use super::*;
 
@@ -114,7 +114,7 @@ fn instances_of_a_process_add_up_and_take_their_share_back() {
     );
 
     ::metrics::with_local_recorder(&recorder, || instances[0].close());
-    // A closed instance still counts what goes on, and speaks for nobody else any more.
+    // A closed instance still counts what goes on, and reports for itself alone.
     instances[0].published.inc();
     instances[0].verified_age[1].set(Duration::from_secs(9));
     caches[0].entries.set(7);
@@ -150,7 +150,7 @@ fn a_recorder_installed_late_gets_everything_since_the_start() {
     cache.entries.set(50);
     cache.evictions.add(3);
     metrics.propagation.observe(Duration::from_micros(300));
-    // Nobody listens yet.
+    // No recorder is installed yet.
     metrics.fold();
     metrics.fold();
 

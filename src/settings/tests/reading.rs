@@ -3,48 +3,50 @@
 use super::*;
 
 #[cfg(all(feature = "tls", feature = "prometheus"))]
+const EVERY_VARIABLE: &[(&str, &str)] = &[
+    ("UNSTALE_REDIS_URL", "rediss://app:pw@cache.example:6380/3"),
+    ("UNSTALE_TLS_CA", "/etc/ca.pem"),
+    ("UNSTALE_TLS_CERT", "/etc/cert.pem"),
+    ("UNSTALE_TLS_KEY", "/etc/key.pem"),
+    ("UNSTALE_NAMESPACE", "billing-2.eu_west"),
+    ("UNSTALE_SIGNING_KEY", "sixteen bytes 16"),
+    ("UNSTALE_SIGNING_KEY_ACCEPTED", "off the old secret"),
+    ("UNSTALE_TTL", " 1m 30s "),
+    ("UNSTALE_TTL_JITTER", "0"),
+    ("UNSTALE_MAX_STALENESS", "OFF"),
+    ("UNSTALE_NEGATIVE_TTL", "0s"),
+    ("UNSTALE_CAPACITY", "1"),
+    ("UNSTALE_MAX_BYTES", "64 MiB"),
+    ("UNSTALE_REAP_INTERVAL", "off"),
+    ("UNSTALE_REFRESH_AHEAD", "0.8"),
+    ("UNSTALE_AUDIT", "0.001"),
+    ("UNSTALE_STALE_IF_ERROR", "5m"),
+    ("UNSTALE_LOAD_TIMEOUT", "250ms"),
+    ("UNSTALE_MAX_LOADS", "8"),
+    ("UNSTALE_UNKNOWN_LOADS", "50"),
+    ("UNSTALE_TIER", "off"),
+    ("UNSTALE_TIER_TTL", "10m"),
+    ("UNSTALE_TIER_SECRET", "0123456789abcdef"),
+    ("UNSTALE_VERIFY_INTERVAL", "100ms"),
+    ("UNSTALE_LANES", "4"),
+    ("UNSTALE_JOURNAL", "1"),
+    ("UNSTALE_OUTBOX", "1024"),
+    ("UNSTALE_PUBLISH_TIMEOUT", "1s"),
+    ("UNSTALE_MEMBER_TIMEOUT", "3s"),
+    ("UNSTALE_WRITE_TIMEOUT", "10s"),
+    ("UNSTALE_WRITE_POLICY", "Available"),
+    ("UNSTALE_METRICS_ADDR", "[::1]:9100"),
+    ("UNSTALE_CACHES__USERS_2__MAX_STALENESS", "off"),
+    ("UNSTALE_CACHES__USERS_2__CAPACITY", "7"),
+    ("PATH", "/bin"),
+];
+
+#[cfg(all(feature = "tls", feature = "prometheus"))]
 #[test]
 fn every_variable_reaches_its_field() {
-    let settings = good(&[
-        ("UNSTALE_REDIS_URL", "rediss://app:pw@cache.example:6380/3"),
-        ("UNSTALE_TLS_CA", "/etc/ca.pem"),
-        ("UNSTALE_TLS_CERT", "/etc/cert.pem"),
-        ("UNSTALE_TLS_KEY", "/etc/key.pem"),
-        ("UNSTALE_NAMESPACE", "billing-2.eu_west"),
-        ("UNSTALE_KEY", "sixteen bytes 16"),
-        ("UNSTALE_KEY_ACCEPTED", "off the old secret"),
-        ("UNSTALE_TTL", " 1m 30s "),
-        ("UNSTALE_TTL_JITTER", "0"),
-        ("UNSTALE_MAX_STALENESS", "OFF"),
-        ("UNSTALE_NEGATIVE_TTL", "0s"),
-        ("UNSTALE_CAPACITY", "1"),
-        ("UNSTALE_MAX_BYTES", "64 MiB"),
-        ("UNSTALE_REAP_INTERVAL", "off"),
-        ("UNSTALE_REFRESH_AHEAD", "0.8"),
-        ("UNSTALE_REFRESH_BEFORE", "5m"),
-        ("UNSTALE_AUDIT", "0.001"),
-        ("UNSTALE_STALE_IF_ERROR", "5m"),
-        ("UNSTALE_LOAD_TIMEOUT", "250ms"),
-        ("UNSTALE_MAX_LOADS", "8"),
-        ("UNSTALE_UNKNOWN_LOADS", "50"),
-        ("UNSTALE_SHARED", "off"),
-        ("UNSTALE_SHARED_TTL", "10m"),
-        ("UNSTALE_SHARED_SECRET", "0123456789abcdef"),
-        ("UNSTALE_VERIFY_INTERVAL", "100ms"),
-        ("UNSTALE_LANES", "4"),
-        ("UNSTALE_JOURNAL", "1"),
-        ("UNSTALE_OUTBOX", "1024"),
-        ("UNSTALE_PUBLISH_TIMEOUT", "1s"),
-        ("UNSTALE_MEMBER_TIMEOUT", "3s"),
-        ("UNSTALE_WRITE_TIMEOUT", "10s"),
-        ("UNSTALE_WRITE_POLICY", "Available"),
-        ("UNSTALE_METRICS_ADDR", "[::1]:9100"),
-        ("UNSTALE_CACHES__USERS_2__MAX_STALENESS", "off"),
-        ("UNSTALE_CACHES__USERS_2__CAPACITY", "7"),
-        ("PATH", "/bin"),
-    ]);
+    let settings = good(EVERY_VARIABLE);
     let users = CacheSettings {
-        max_staleness: Some(None),
+        max_staleness: Some(Switch::Off),
         capacity: Some(7),
         ..CacheSettings::default()
     };
@@ -54,8 +56,8 @@ fn every_variable_reaches_its_field() {
         tls_cert: Some("/etc/cert.pem".into()),
         tls_key: Some("/etc/key.pem".into()),
         namespace: "billing-2.eu_west".into(),
-        key: Some("sixteen bytes 16".into()),
-        key_accepted: Some("off the old secret".into()),
+        signing_key: Some("sixteen bytes 16".into()),
+        signing_key_accepted: Some("off the old secret".into()),
         ttl: Duration::from_secs(90),
         ttl_jitter: 0.0,
         max_staleness: None,
@@ -63,16 +65,15 @@ fn every_variable_reaches_its_field() {
         capacity: 1,
         max_bytes: Some(64 << 20),
         reap_interval: None,
-        refresh_ahead: Some(0.8),
-        refresh_before: Some(Duration::from_secs(300)),
+        refresh_ahead: Some(RefreshAhead::Share(0.8)),
         audit: Some(0.001),
         stale_if_error: Some(Duration::from_secs(300)),
         load_timeout: Duration::from_millis(250),
         max_loads: 8,
         unknown_loads: Some(50),
-        shared: false,
-        shared_ttl: Some(Duration::from_secs(600)),
-        shared_secret: Some("0123456789abcdef".into()),
+        tier: false,
+        tier_ttl: Some(Duration::from_secs(600)),
+        tier_secret: Some("0123456789abcdef".into()),
         verify_interval: Duration::from_millis(100),
         lanes: 4,
         journal: 1,
@@ -82,7 +83,8 @@ fn every_variable_reaches_its_field() {
         write_timeout: Duration::from_secs(10),
         write_policy: WritePolicy::Available,
         metrics_addr: Some("[::1]:9100".parse().expect("an address")),
-        caches: BTreeMap::from([("users_2".to_string(), users)]),
+        caches: [("users_2".to_string(), users)].into(),
+        ..Settings::default()
     };
     assert_eq!(settings, expected);
 }
@@ -296,7 +298,7 @@ fn what_is_not_utf8_is_refused_and_what_is_not_ours_ignored() {
     use std::os::unix::ffi::OsStringExt as _;
 
     let os = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
-    let error = super::super::env::from_os_vars([
+    let error = super::env::from_os_vars([
         (os(b"UNSTALE_NAMESPACE"), os(b"a\xff")),
         (os(b"UNSTALE_\xff"), os(b"1")),
         (os(b"OTHER"), os(b"\xff")),

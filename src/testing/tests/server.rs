@@ -141,10 +141,10 @@ async fn members_that_were_lost_do_not_orphan_intents() {
         deadline: 30 * SECOND,
         payload: text("orphan"),
     };
-    pair.a.record(0, vec![intent]).await.unwrap();
+    pair.a.announce(0, vec![intent]).await.unwrap();
     pair.bus.drop_members();
     // A registration by a record alone must not pass for a member list that is whole.
-    pair.b.record(0, vec![]).await.unwrap();
+    pair.b.announce(0, vec![]).await.unwrap();
     assert_eq!(pair.b.verify(0).await.unwrap().recovered, 1);
     assert_eq!(pair.b.verify(0).await.unwrap().recovered, 0);
     sleep(30 * SECOND).await;
@@ -157,7 +157,7 @@ async fn a_foreign_writer_is_heard_without_a_sequence() {
     let head = pair.publish("1").await;
     pair.bus.publish_raw(0, "short");
     pair.bus
-        .publish_raw(0, vec![0; 16 + crate::bus::MAX_PAYLOAD + 1]);
+        .publish_raw(0, vec![0; 16 + crate::event::MAX_PAYLOAD + 1]);
     let mut forged = Vec::new();
     forged.extend(7_u64.to_be_bytes());
     forged.extend(9_u64.to_be_bytes());

@@ -22,7 +22,7 @@ pub fn instructions(program: &Path, contender: &str) -> u64 {
         .arg(program)
         .args([contender, &LOOKUPS.to_string()])
         .output()
-        .expect("valgrind is installed: `make valgrind` does it");
+        .expect("valgrind is installed: `scripts/install.sh valgrind` does it");
     let collected = collected(&output).unwrap_or_else(|| {
         panic!(
             "valgrind gives no count for {contender}: {}\n{}",

@@ -55,7 +55,7 @@ pub(crate) struct Journal {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mend {
+pub(crate) enum SubscriptionRepair {
     Resubscribe,
     Reconnect,
 }

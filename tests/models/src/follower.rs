@@ -1,1 +1,1 @@
-../../../src/follower.rs
+../../../src/coherence/follower.rs

@@ -2,7 +2,8 @@
 //! and one that writes, under every order of a small number of events.
 //!
 //! What is the crate's own code, compiled in from `src`: the follower (sequence, repair, what a
-//! verification proves) and the server of a lane (counter, epochs, journal, members, intents).
+//! verification proves) and the server of a lane (counter, epochs, journal, members, intents). Links
+//! and `#[path]` do that: these modules are private, and name others that are the model's own here.
 //! What is modelled: the rest of an instance, which is tasks and locks there. The store is one
 //! entry and one load of one key, with a bit for "invalidated since it began" in place of tokens
 //! and stamps; the outbox, the open write and the link around the follower are in `writer` and
@@ -16,7 +17,7 @@
 //! but how soon a verification succeeds.
 //!
 //! There is no wall time. A verification or a load that began when version `v` of the key was *due*
-//! (see [`State::due`](state)) must not vouch for an older one. What `max_staleness` adds to that is
+//! (see [`State::due`](state)) must not serve an older one. What `max_staleness` adds to that is
 //! the hit rule's comparison, which `judge` in `src/store/entry.rs` tests at its edges.
 
 #[allow(
@@ -34,12 +35,12 @@ mod server;
 mod state;
 mod tier;
 mod time;
-#[path = "../../../src/without.rs"]
+#[path = "../../../src/mutants.rs"]
 #[rustfmt::skip]
-mod without;
+mod mutants;
 mod writer;
 
 pub use model::{Action, Model, Report, check};
+pub use mutants::Mechanism;
 pub use state::{Bounds, Seen};
 pub use tier::{Cut, Limits, Tier, check_tier};
-pub use without::Mechanism;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use stateright::{Checker, HasDiscoveries, Property};
 
+use crate::mutants::{Mechanism, Without};
 use crate::state::{Bounds, OTHER, READER, Seen, State};
-use crate::without::{Mechanism, Without};
 use crate::writer::Write;
 
 /// What the checker explores.
@@ -310,7 +310,7 @@ impl stateright::Model for Model {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always(NOT_OLDER_THAN_VOUCHED, |_, state: &State| {
+            Property::always(NOT_OLDER_THAN_PROVEN, |_, state: &State| {
                 let store = &state.reader.store;
                 let entry = store.entry.as_ref();
                 entry.is_none_or(|entry| entry.version >= store.verified)
@@ -324,7 +324,7 @@ impl stateright::Model for Model {
     }
 }
 
-const NOT_OLDER_THAN_VOUCHED: &str = "what is vouched for is not older than that";
+const NOT_OLDER_THAN_PROVEN: &str = "what is proven fresh is not older than that";
 const NOT_OLDER_THAN_APPLIED: &str = "what was invalidated is never seen again";
 
 /// What a check has found.

@@ -1,14 +1,18 @@
 //! What an instance reads: its store, and the link around the crate's own follower.
 //!
 //! A message that arrives during a repair would be stashed and heard afterwards; here it is heard
-//! afterwards, or never, because any message may arrive at any time. What mends a subscription is
+//! afterwards, or never, because any message may arrive at any time. The repair of a subscription is
 //! left out for the same reason.
 
+mod repair;
+mod store;
+
 use crate::bus::{Journal, Position};
-use crate::follower::{Follower, Heard, Learned, Mended, Repair, Round};
+use crate::follower::{Follower, Heard, Learned, Repair, Round};
 use crate::model::Model;
+use crate::mutants::{Mechanism, without};
 use crate::state::{READER, Seen, State, Version, What, decode, id_of};
-use crate::without::{Mechanism, without};
+pub(crate) use store::Store;
 
 /// Rounds that are told apart in one doubt. Only a message of another epoch between each sending
 /// and its reply, again and again, needs more, and ends where it began.
@@ -32,33 +36,6 @@ pub(crate) struct Reader {
     superseded: bool,
     /// The last verification that events are missing for; the same again would say nothing new.
     behind: Option<(Version, Position)>,
-}
-
-/// One key. That a load vouches for its value from when it began needs no check: it reads later.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Store {
-    pub(crate) entry: Option<Entry>,
-    pub(crate) load: Option<Load>,
-    /// The version that was due when the last verification was sent.
-    pub(crate) verified: Version,
-    /// The newest version whose invalidation has been applied.
-    pub(crate) applied: Version,
-    /// A read got an older version than the newest whose invalidation was applied before it began.
-    pub(crate) went_back: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Entry {
-    pub(crate) version: Version,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Load {
-    read: Option<Version>,
-    /// Something that concerns it was invalidated since it began.
-    outdated: bool,
-    /// The newest version whose invalidation was applied before the latest of its readers began.
-    wanted: Version,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -95,89 +72,8 @@ impl Reader {
     }
 }
 
-impl Store {
-    pub(crate) fn invalidate(&mut self, version: Version) {
-        self.entry = None;
-        if let Some(load) = &mut self.load {
-            load.outdated = true;
-        }
-        self.applied = self.applied.max(version);
-    }
-
-    /// Whether the load under way has read the database.
-    pub(crate) fn load_has_read(&self) -> Option<bool> {
-        let load = self.load.as_ref()?;
-        Some(load.read.is_some())
-    }
-
-    fn fence(&mut self) {
-        self.entry = None;
-        if let Some(load) = &mut self.load
-            && !without(Mechanism::FenceOfLoadsInFlight)
-        {
-            load.outdated = true;
-        }
-    }
-}
-
 /// The reader's steps; each says whether it could be taken.
 impl Model {
-    /// A read finds nothing, and no load to join.
-    pub(crate) fn load_begins(&self, state: &mut State) -> bool {
-        let store = &mut state.reader.store;
-        if store.entry.is_some() {
-            return false;
-        }
-        if let Some(load) = &mut store.load {
-            if !load.outdated {
-                return false;
-            }
-            if self.bounds.join_invalidated {
-                load.wanted = store.applied;
-                return true;
-            }
-        }
-        // A load that was invalidated goes on for those who wait for it, and is not stored.
-        if without(Mechanism::TokenAtInsert) && store.load.is_some() {
-            return false;
-        }
-        store.load = Some(Load {
-            read: (!self.bounds.slow_loads).then_some(state.database),
-            outdated: false,
-            wanted: store.applied,
-        });
-        true
-    }
-
-    pub(crate) fn load_reads(&self, state: &mut State) -> bool {
-        let newest = state.database;
-        match &mut state.reader.store.load {
-            Some(load) if load.read.is_none() => load.read = Some(newest),
-            _ => return false,
-        }
-        true
-    }
-
-    pub(crate) fn load_ends(&self, state: &mut State) -> bool {
-        let store = &mut state.reader.store;
-        let Some(Load {
-            read: Some(version),
-            outdated,
-            wanted,
-        }) = store.load
-        else {
-            return false;
-        };
-        store.load = None;
-        store.went_back |= version < wanted;
-        if outdated && !without(Mechanism::TokenAtInsert) {
-            self.witness.note(Seen::Discarded);
-        } else {
-            store.entry = Some(Entry { version });
-        }
-        true
-    }
-
     pub(crate) fn verification_is_sent(&self, state: &mut State) -> bool {
         let reader = &mut state.reader;
         if reader.verification.is_some() {
@@ -264,16 +160,16 @@ impl Model {
                 }
                 reader.store.verified = reader.store.verified.max(sent_at);
             }
-            Learned::Current => self.vouch(reader),
+            Learned::Current => self.verified(reader),
             Learned::Behind => reader.behind = Some((sent_at, head)),
         }
         state.writers[READER].confirm(head, &self.bounds, &self.witness);
         true
     }
 
-    /// As `Link::vouch_if_proven`.
-    fn vouch(&self, reader: &mut Reader) {
-        if let Some(at) = reader.follower.vouched() {
+    /// As the verification does in the crate.
+    fn verified(&self, reader: &mut Reader) {
+        if let Some(at) = reader.follower.proven() {
             let at = Version::try_from(at).expect("it was a version");
             reader.store.verified = reader.store.verified.max(at);
             if let Some(entry) = &reader.store.entry {
@@ -299,7 +195,7 @@ impl Model {
         match reader.follower.hear(message.position, reader.round) {
             Heard::Next => {
                 self.apply(reader, &message.payload, message.covers);
-                self.vouch(reader);
+                self.verified(reader);
                 if without(Mechanism::Verification) {
                     reader.store.verified = due;
                 }
@@ -336,94 +232,6 @@ impl Model {
             }
             Heard::OtherEpoch => reader.in_doubt = true,
             Heard::Next | Heard::Duplicate | Heard::NotAdopted => {}
-        }
-        true
-    }
-
-    /// Events that a verification knows of have not arrived. As `Link::on_timer`, which also notes
-    /// that the subscription was silent.
-    pub(crate) fn asks_for_silence(&self, state: &mut State) -> bool {
-        let reader = &mut state.reader;
-        if reader.follower.repairing() {
-            return false;
-        }
-        let Some((_, head)) = reader.behind else {
-            return false;
-        };
-        let repair = reader.follower.repair(head.sequence);
-        reader.repairs.extend(repair.map(|repair| (repair, None)));
-        repair.is_some()
-    }
-
-    /// A server reads the journal; `demoted`: the old primary.
-    pub(crate) fn journal_is_served(
-        &self,
-        state: &mut State,
-        number: usize,
-        demoted: bool,
-    ) -> bool {
-        let server = match &state.demoted {
-            Some(old) if demoted => old,
-            None if demoted => return false,
-            _ => &state.server,
-        };
-        match &mut state.reader.repairs[number] {
-            (repair, journal @ None) => *journal = Some(server.journal(repair.after)),
-            _ => return false,
-        }
-        true
-    }
-
-    pub(crate) fn journal_is_lost(&self, state: &mut State, number: usize) -> bool {
-        if state.left.losses == 0 {
-            return false;
-        }
-        state.left.losses -= 1;
-        let (repair, _) = state.reader.repairs.remove(number);
-        state.reader.follower.abandon_repair(repair.number);
-        true
-    }
-
-    /// As `Link::on_journal`.
-    pub(crate) fn journal_replies(&self, state: &mut State, number: usize) -> bool {
-        if state.reader.repairs[number].1.is_none() {
-            return false;
-        }
-        let (repair, Some(journal)) = state.reader.repairs.remove(number) else {
-            return false;
-        };
-        let epoch = journal.head.epoch;
-        let round = state.reader.round;
-        match state.reader.follower.mended(repair.number, journal, round) {
-            Mended::Obsolete => self.witness.note(Seen::RepairObsolete),
-            Mended::Events { events, done } => {
-                for (sequence, payload) in events {
-                    let covers = state.covered_by(epoch, sequence, &payload);
-                    self.apply(&mut state.reader, &payload, covers);
-                }
-                let reader = &mut state.reader;
-                if done {
-                    self.witness.note(Seen::Repaired);
-                    self.vouch(reader);
-                } else {
-                    self.witness.note(Seen::RepairInPages);
-                    let rest = reader.follower.repair_rest(repair);
-                    reader.repairs.extend(rest.map(|rest| (rest, None)));
-                }
-            }
-            Mended::Fence => {
-                self.witness.note(Seen::RepairFenced);
-                state.reader.behind = None;
-                state.reader.superseded = false;
-                state.reader.in_doubt = false;
-                if !without(Mechanism::FenceAfterAdoption) {
-                    state.reader.store.fence();
-                }
-            }
-            Mended::OtherEpoch => {
-                state.reader.in_doubt = true;
-                state.reader.superseded = true;
-            }
         }
         true
     }

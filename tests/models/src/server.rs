@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::bus::local::lane::{Beat, Lane, Moment, Published};
 use crate::bus::{Intent, IntentId, Journal, Known, Position, Verified};
+use crate::mutants::{Mechanism, without};
 use crate::state::{MEMBER_TIMEOUT, Tick};
-use crate::without::{Mechanism, without};
 
 /// A timeout that never passes.
 const NEVER: Duration = Duration::from_secs(1_000_000);
@@ -85,7 +85,7 @@ impl Server {
         };
         let now = seconds(self.now);
         self.lane
-            .record(now, instance, seconds(MEMBER_TIMEOUT), vec![intent])
+            .announce(now, instance, seconds(MEMBER_TIMEOUT), vec![intent])
     }
 
     pub(crate) fn flush(&mut self) {

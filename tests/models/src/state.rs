@@ -27,7 +27,7 @@ pub(crate) const READER: usize = 0;
 pub(crate) const OTHER: usize = 1;
 
 /// The origin of what a peer publishes for a dead writer, as in `src/event.rs`.
-const NOBODY: u8 = 0;
+const NO_ORIGIN: u8 = 0;
 
 /// What may happen in a run, and how often.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +101,7 @@ impl Bounds {
 /// What a check must have come across to mean anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// An entry that a verification vouches for.
+    /// An entry that a verification has proven fresh.
     Hit,
     /// The same after a write.
     NewestHit,
@@ -213,7 +213,7 @@ pub(crate) fn decode(payload: &Bytes) -> (bool, What) {
         _ => What::All,
     };
     (
-        payload[0] != NOBODY && usize::from(payload[0]) == READER + 1,
+        payload[0] != NO_ORIGIN && usize::from(payload[0]) == READER + 1,
         what,
     )
 }

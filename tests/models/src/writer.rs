@@ -2,11 +2,11 @@
 
 use crate::bus::{IntentId, Position};
 use crate::model::{Model, Witness};
+use crate::mutants::{Mechanism, without};
 use crate::state::{
     Bounds, Committing, MEMBER_TIMEOUT, READER, Seen, State, Tick, Version, WRITE_TIMEOUT, What,
     encode, id_of, intent_of,
 };
-use crate::without::{Mechanism, without};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Writer {

@@ -23,7 +23,7 @@ const ONE: Bounds = Bounds {
 };
 
 #[test]
-fn messages_lost_doubled_and_reordered() {
+fn lost_doubled_and_reordered_messages_serve_nothing_stale() {
     let bounds = Bounds {
         others: 1,
         cold: true,
@@ -53,7 +53,7 @@ fn an_instance_that_reads_what_it_writes() {
 }
 
 #[test]
-fn a_failover_that_hands_numbers_out_again() {
+fn a_failover_that_hands_numbers_out_again_serves_nothing_stale() {
     let bounds = Bounds {
         failovers: 1,
         ..ONE
@@ -63,13 +63,13 @@ fn a_failover_that_hands_numbers_out_again() {
 }
 
 #[test]
-fn a_flush() {
+fn a_flush_serves_nothing_stale() {
     let bounds = Bounds { flushes: 1, ..ONE };
     holds(bounds, &[Seen::Adopted, Seen::OtherEpoch]);
 }
 
 #[test]
-fn an_eviction_of_the_counter_or_the_journal() {
+fn an_eviction_of_the_counter_or_the_journal_serves_nothing_stale() {
     let bounds = Bounds {
         evictions: 1,
         ..ONE
@@ -78,7 +78,7 @@ fn an_eviction_of_the_counter_or_the_journal() {
 }
 
 #[test]
-fn an_old_primary_that_still_answers() {
+fn an_old_primary_that_still_answers_is_not_believed() {
     let bounds = Bounds {
         failovers: 1,
         split: true,
@@ -90,7 +90,7 @@ fn an_old_primary_that_still_answers() {
 }
 
 #[test]
-fn a_writer_that_crashes() {
+fn a_writer_that_crashes_is_finished_for() {
     let bounds = Bounds {
         announced: true,
         crashes: 1,
@@ -119,7 +119,7 @@ fn a_commit_that_was_dropped_and_takes_effect_late() {
 }
 
 #[test]
-fn messages_of_strangers() {
+fn messages_of_strangers_serve_nothing_stale() {
     let bounds = Bounds {
         strangers: 1,
         ..ONE
@@ -128,7 +128,7 @@ fn messages_of_strangers() {
 }
 
 #[test]
-fn an_outbox_that_collapses() {
+fn an_outbox_that_collapses_loses_no_invalidation() {
     let bounds = Bounds {
         others: 1,
         outbox: 1,

@@ -52,17 +52,17 @@ fn breaks(limits: Limits, cut: Cut) {
 }
 
 #[test]
-fn values_of_redis_under_two_writes() {
+fn values_of_redis_under_two_writes_are_never_stale() {
     holds(TWO_WRITES);
 }
 
 #[test]
-fn values_of_redis_over_a_failover_that_lost_its_tail() {
+fn values_of_redis_over_a_failover_that_lost_its_tail_are_never_stale() {
     holds(FAILOVER);
 }
 
 #[test]
-fn values_of_redis_over_a_flush() {
+fn values_of_redis_over_a_flush_are_never_stale() {
     holds(Limits {
         flushes: 1,
         ..TWO_WRITES
@@ -70,7 +70,7 @@ fn values_of_redis_over_a_flush() {
 }
 
 #[test]
-fn values_of_redis_and_an_event_past_their_record() {
+fn values_of_redis_with_an_event_past_their_record_are_never_stale() {
     holds(BYPASS);
 }
 

@@ -10,8 +10,8 @@ use super::fleet::Fleet;
 /// An operator's TTL, so that every key expires while the database fails.
 const TTL: Duration = Duration::from_millis(300);
 
-/// How long an event may take; some milliseconds, the rest is for a busy machine.
-const HEARD: Duration = Duration::from_secs(10);
+/// How long an event may take; some milliseconds, the rest is for a slow machine.
+const HEARD: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scenario_a_failing_source_never_turns_good_keys_into_401() {
@@ -55,7 +55,7 @@ async fn scenario_a_failing_source_never_turns_good_keys_into_401() {
     for key in [&cold, changed, "sk-made-up"] {
         let error = b.authenticate(key).await.unwrap_err();
         assert!(
-            matches!(error.kind(), ErrorKind::Load | ErrorKind::Overloaded),
+            matches!(error.kind(), ErrorKind::Load | ErrorKind::Limited),
             "{error}"
         );
         let response = at_b.ask(key).await;

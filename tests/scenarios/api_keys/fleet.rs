@@ -9,16 +9,16 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet, block_in_place};
 use tokio::time::{Instant, sleep};
-use unstale::{CacheSettings, Instance, Settings, State};
+use unstale::{CacheSettings, Instance, InstanceState, Settings};
 
 use super::database::Database;
 use super::keys::ApiKeys;
 use super::routes;
-use crate::support::redis::RedisServer;
 use crate::wire::Wire;
+use testkit::redis::RedisServer;
 
-/// How long instances may take to be coherent; some milliseconds, the rest is for a busy machine.
-const COHERENT: Duration = Duration::from_secs(10);
+/// How long instances may take to be coherent; some milliseconds, the rest is for a slow machine.
+const COHERENT: Duration = Duration::from_secs(120);
 
 /// Keys that are made at once.
 const AT_ONCE: usize = 16;
@@ -43,10 +43,14 @@ impl Fleet {
 
     /// As [`start`](Self::start), with what an operator has set for the cache.
     pub(crate) async fn start_with(instances: usize, count: usize, cache: CacheSettings) -> Self {
-        let dir = TempDir::with_prefix("api-keys-").unwrap();
-        let redis = block_in_place(RedisServer::start);
         let mut settings = Settings::default();
         settings.caches.insert("api_keys".to_owned(), cache);
+        Self::with(instances, count, settings).await
+    }
+
+    pub(crate) async fn with(instances: usize, count: usize, settings: Settings) -> Self {
+        let dir = TempDir::with_prefix("api-keys-").unwrap();
+        let redis = block_in_place(RedisServer::start);
         let mut fleet = Self {
             keys: Vec::new(),
             databases: Vec::new(),
@@ -103,7 +107,7 @@ impl Fleet {
 
     pub(crate) async fn until_coherent(&self, index: usize) {
         let deadline = Instant::now() + COHERENT;
-        while self.instances[index].health().state != State::Coherent {
+        while self.instances[index].health().state != InstanceState::Coherent {
             assert!(
                 Instant::now() < deadline,
                 "{:?}",

@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use unstale::{Instance, Settings};
 
-use super::redis::RedisServer;
-use super::resp::Client;
+use testkit::redis::RedisServer;
+use testkit::resp::Client;
 
-/// How long anything may take that is only a matter of a busy machine.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long anything may take that is only a matter of the machine, however slow it is.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(3);
@@ -24,6 +24,19 @@ pub(crate) fn settings(server: &RedisServer) -> Settings {
     settings.namespace = NAMESPACE.to_owned();
     settings
 }
+
+/// With these an instance verifies so seldom that what it hears of soon it has heard by the event.
+pub(crate) fn by_events_alone(settings: &mut Settings) {
+    settings.verify_interval = SELDOM;
+    settings.max_staleness = Some(3 * SELDOM);
+    settings.member_timeout = 3 * SELDOM;
+    settings.write_timeout = 3 * SELDOM;
+}
+
+/// How long an event may take: less than it is until the next verification.
+pub(crate) const HEARD: Duration = Duration::from_secs(25);
+
+const SELDOM: Duration = Duration::from_secs(60);
 
 /// An instance with the default settings.
 pub(crate) async fn instance(server: &RedisServer) -> Instance {
@@ -162,7 +175,7 @@ impl Admin {
         text.lines().filter_map(count).sum()
     }
 
-    pub(crate) fn cmd(&mut self, args: &[&str]) -> super::resp::Value {
+    pub(crate) fn cmd(&mut self, args: &[&str]) -> testkit::resp::Value {
         self.client.cmd(args)
     }
 }

@@ -158,17 +158,16 @@ async fn scenario_tokens_are_replaced_once_for_the_fleet() {
 async fn scenario_tokens_that_live_120_s_are_never_served_after_120_s() {
     const LIFE: Duration = Duration::from_secs(120);
     let mut oldest = Duration::ZERO;
-    for margin in ["off", "60s", "300s", "2h"] {
-        for (ahead, jitter, kept) in [("off", "0", "1h"), ("0.9", "0.9", "off")] {
+    for ahead in ["off", "60s", "300s", "2h", "0.9"] {
+        for (jitter, kept) in [("0", "1h"), ("0.9", "off")] {
             for shares in [Shares::Nobody, Shares::Fleet] {
                 let variables = [
                     // Of this cache, which wins over what the program says.
-                    ("UNSTALE_CACHES__TOKENS__REFRESH_BEFORE", margin),
-                    ("UNSTALE_REFRESH_AHEAD", ahead),
+                    ("UNSTALE_CACHES__TOKENS__REFRESH_AHEAD", ahead),
                     ("UNSTALE_TTL_JITTER", jitter),
                     ("UNSTALE_STALE_IF_ERROR", kept),
                     ("UNSTALE_TTL", "5m"),
-                    ("UNSTALE_SHARED_TTL", "1h"),
+                    ("UNSTALE_TIER_TTL", "1h"),
                     // So that what has ended is there to be served by mistake.
                     ("UNSTALE_REAP_INTERVAL", "off"),
                 ];

@@ -1,21 +1,25 @@
 //! Redis is killed.
 
+use std::future::poll_fn;
 use std::io::{self, Write};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::{Instant as Moment, sleep};
 
 use super::third_party::Client;
-use super::tokens::{Shares, Tokens};
+use super::tokens::{Credentials, Shares, Tokens};
 use super::{application, instance, metric, recorded, third_party, until};
-use crate::support::redis::RedisServer;
+use testkit::redis::RedisServer;
 
 /// Shortest time between two log lines.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// What the clock that lines are limited by may lag.
-const STEP: Duration = Duration::from_millis(20);
+/// What the clock that lines are limited by may lag, and how late a line may be written.
+const LATE: Duration = Duration::from_secs(3);
 
 /// Each line, and when it was written.
 #[derive(Clone, Default)]
@@ -33,11 +37,63 @@ impl Write for Lines {
     }
 }
 
+const APPLICATIONS: usize = 100;
+
+/// What the reads of an outage came to.
+struct Reads {
+    took: Vec<Duration>,
+    /// Reads that were not answered at once.
+    waited: usize,
+    rejected: Vec<JoinHandle<Result<(), unstale::Error>>>,
+}
+
+/// Reads from memory, again and again; now and then what is not there, and what was rejected.
+async fn read_for(
+    away: Duration,
+    killed: Moment,
+    tokens: &Tokens,
+    applications: &[Credentials],
+) -> Reads {
+    let (mut took, mut waited) = (Vec::new(), 0);
+    let mut rejected = Vec::new();
+    for turn in 0.. {
+        if killed.elapsed() >= away && took.len() > 10_000 {
+            break;
+        }
+        for credentials in &applications[..APPLICATIONS / 2] {
+            let asked = Moment::now();
+            let mut get = pin!(tokens.get(credentials));
+            let token = match poll_fn(|cx| Poll::Ready(get.as_mut().poll(cx))).await {
+                Poll::Ready(token) => token,
+                Poll::Pending => {
+                    waited += 1;
+                    get.await
+                }
+            };
+            assert!(token.unwrap().is_some());
+            took.push(asked.elapsed());
+        }
+        // Now and then one that is not in memory, and one that was rejected.
+        if turn % 50 == 0 {
+            let new = &applications[APPLICATIONS / 2 + (turn / 50) % (APPLICATIONS / 2)];
+            assert!(tokens.get(new).await.unwrap().is_some());
+            let tokens = tokens.clone();
+            let one = applications[(turn / 50) % (APPLICATIONS / 2)].clone();
+            rejected.push(tokio::spawn(async move { tokens.reject(&one).await }));
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    Reads {
+        took,
+        waited,
+        rejected,
+    }
+}
+
 /// Gets tokens for so long while Redis is dead, rejects one, asks for some that nobody has asked for,
 /// and counts log lines of all programs in the process, from `info` on. One instance, because a
 /// process has one.
 async fn without_redis(away: Duration) {
-    const APPLICATIONS: usize = 100;
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -64,27 +120,11 @@ async fn without_redis(away: Duration) {
 
     server.kill();
     let killed = Moment::now();
-    let mut took = Vec::new();
-    let mut rejected = Vec::new();
-    for turn in 0.. {
-        if killed.elapsed() >= away {
-            break;
-        }
-        for credentials in &applications[..APPLICATIONS / 2] {
-            let asked = Moment::now();
-            assert!(tokens.get(credentials).await.unwrap().is_some());
-            took.push(asked.elapsed());
-        }
-        // Now and then one that is not in memory, and one that was rejected.
-        if turn % 50 == 0 {
-            let new = &applications[APPLICATIONS / 2 + (turn / 50) % (APPLICATIONS / 2)];
-            assert!(tokens.get(new).await.unwrap().is_some());
-            let tokens = tokens.clone();
-            let one = applications[(turn / 50) % (APPLICATIONS / 2)].clone();
-            rejected.push(tokio::spawn(async move { tokens.reject(&one).await }));
-        }
-        sleep(Duration::from_millis(5)).await;
-    }
+    let Reads {
+        mut took,
+        waited,
+        rejected,
+    } = read_for(away, killed, &tokens, &applications).await;
     let log: Vec<_> = lines.0.lock().unwrap().clone();
     let log: Vec<_> = log.into_iter().filter(|(at, _)| *at >= killed).collect();
     took.sort();
@@ -96,11 +136,11 @@ async fn without_redis(away: Duration) {
         took.last().unwrap(),
         log.len()
     );
-    assert!(took.len() > 10_000, "{} prove nothing", took.len());
-    assert!(p99 < Duration::from_millis(1), "{p99:?}");
+    // From memory: but for what was rejected, no read waits.
+    assert!(waited * 100 < took.len(), "{waited} of {}", took.len());
     assert!(!log.is_empty() && log[0].1.contains("WARN"), "{log:?}");
     for pair in log.windows(2) {
-        assert!(pair[1].0 - pair[0].0 >= QUIET - STEP, "{pair:?}");
+        assert!(pair[1].0 - pair[0].0 >= QUIET - LATE, "{pair:?}");
     }
     // Memory goes on, but for what was rejected.
     let failed = rejected.iter().filter(|it| it.is_finished()).count();
@@ -109,7 +149,7 @@ async fn without_redis(away: Duration) {
     server.restart();
     until("it is coherent again", async || {
         metric(&instance, "unstale_outbox_keys") == 0
-            && instance.health().state == unstale::State::Coherent
+            && instance.health().state == unstale::InstanceState::Coherent
     })
     .await;
     assert!(metric(&instance, "unstale_events_published_total") > 0);

@@ -11,9 +11,9 @@ use unstale::{Instance, Outcome};
 use super::third_party::{Client, ThirdParty};
 use super::tokens::{Credentials, Shares, Tokens};
 use super::{application, instance, recorded, third_party, until};
-use crate::support::leaks::{Seen, contents, monitor};
-use crate::support::redis::RedisServer;
-use crate::support::resp::Client as Admin;
+use testkit::leaks::{Seen, contents, monitor};
+use testkit::redis::RedisServer;
+use testkit::resp::Client as Admin;
 
 const CORP: &str = "rawcorp-4711";
 const BILLING: &str = "rawsecret-of-billing";
@@ -95,7 +95,7 @@ async fn scenario_tokens_of_two_secrets_are_two_and_neither_secret_is_seen() {
         ("monitor", "us:{shop:0}v"),
         ("monitor", "token-1"),
         ("log", "unstale"),
-        ("log", "no connection to Redis"),
+        ("log", "lost the connection to Redis"),
         ("metrics", "unstale_hits_total{cache=\"tokens\"}"),
         ("redis", "us:{shop:0}j"),
         ("redis", "us:{shop:0}v"),
@@ -132,7 +132,7 @@ async fn two_entries(fleet: &Fleet, server: &RedisServer, seen: &mut Seen) {
             (token.clone(), Outcome::Hit)
         );
         let shared = Fleet::lookup(b, credentials).await;
-        assert_eq!(shared, (token.clone(), Outcome::Shared));
+        assert_eq!(shared, (token.clone(), Outcome::Tier));
         tokens.push(token);
     }
     assert_ne!(tokens[0], tokens[1]);

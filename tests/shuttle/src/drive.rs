@@ -5,11 +5,13 @@ use std::sync::Arc;
 use shuttle::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use crate::metrics::CacheMetrics;
+use crate::mutants::{Mechanism, Without};
 use crate::store::entry::{Meta, Stored};
 use crate::store::packed::Packed;
 use crate::store::stamps::Stamps;
-use crate::store::{Found, Insertion, Store, StoreOptions};
+use crate::store::{Insertion, Store, StoreOptions};
 use crate::time::{Clock, Nanos};
+use crate::wait::until_verified;
 
 const CACHE: u32 = 7;
 const KEY: u64 = 5;
@@ -47,6 +49,14 @@ pub enum Token {
     BeforeTheLoad,
     /// A mistake: nothing that came during the load is above it.
     AfterTheLoad,
+}
+
+/// When a read begins to wait for a verification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    BeforeTheTest,
+    /// A mistake: a verification between the two wakes nothing.
+    AfterTheTest,
 }
 
 /// Shared by the threads of a test.
@@ -155,9 +165,8 @@ impl Instance {
     #[must_use]
     pub fn read(&self) -> Answer {
         match self.store.lookup(HASH, &KEY) {
-            Found::Value { value, .. } => Answer::Version(value),
-            Found::Absent { .. } => Answer::Absent,
-            Found::Unverified | Found::Expired { .. } | Found::Missing(_) => Answer::Nothing,
+            Ok(found) => found.value.map_or(Answer::Absent, Answer::Version),
+            Err(_) => Answer::Nothing,
         }
     }
 
@@ -175,5 +184,19 @@ impl Instance {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Waits as a read does until the lane is verified, and asks for that each time.
+    pub fn wait(&self, wait: Wait, ask: impl Fn()) {
+        let _without =
+            (wait == Wait::AfterTheTest).then(|| Without::new(Mechanism::WaitBeforeTest));
+        let lane = self.stamps.lane(HASH);
+        let ask = || {
+            ask();
+            true
+        };
+        let verified = || (lane.verified_at() > 0).then_some(());
+        let waited = shuttle::future::block_on(until_verified(lane, ask, verified));
+        assert_eq!(waited, Some(()));
     }
 }

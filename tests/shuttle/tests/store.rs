@@ -4,10 +4,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
-use shuttle::sync::Arc;
 use shuttle::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use shuttle::sync::{Arc, mpsc};
 use shuttle::{Config, Runner, thread};
-use unstale_shuttle::drive::{Answer, Instance, Token, What};
+use unstale_shuttle::drive::{Answer, Instance, Token, Wait, What};
 
 /// Schedules of each kind and test.
 const SCHEDULES: usize = 20_000;
@@ -76,27 +76,27 @@ fn load(instance: &Instance) -> bool {
 }
 
 #[test]
-fn an_insert_against_the_invalidation_of_its_key() {
+fn an_insert_against_the_invalidation_of_its_key_leaves_nothing_old() {
     in_every_order(|loads| loads_against(loads, |instance| instance.write(What::Key), load));
 }
 
 #[test]
-fn an_insert_against_the_invalidation_of_its_tag() {
+fn an_insert_against_the_invalidation_of_its_tag_leaves_nothing_old() {
     in_every_order(|loads| loads_against(loads, |instance| instance.write(What::Tag), load));
 }
 
 #[test]
-fn an_insert_against_the_invalidation_of_its_cache() {
+fn an_insert_against_the_invalidation_of_its_cache_leaves_nothing_old() {
     in_every_order(|loads| loads_against(loads, |instance| instance.write(What::Cache), load));
 }
 
 #[test]
-fn an_insert_against_a_fence() {
+fn an_insert_against_a_fence_leaves_nothing_old() {
     in_every_order(|loads| loads_against(loads, |instance| instance.write(What::Lane), load));
 }
 
 #[test]
-fn an_insert_of_an_absence_against_the_invalidation_of_its_key() {
+fn an_absence_inserted_against_the_invalidation_of_its_key_leaves_nothing_old() {
     in_every_order(|loads| {
         loads_against(
             loads,
@@ -107,7 +107,7 @@ fn an_insert_of_an_absence_against_the_invalidation_of_its_key() {
 }
 
 #[test]
-fn an_insert_and_the_reaper_against_an_invalidation() {
+fn an_insert_and_the_reaper_against_an_invalidation_leave_nothing_old() {
     in_every_order(|_| {
         let instance = Instance::new(false);
         instance.load(Token::BeforeTheLoad);
@@ -147,26 +147,26 @@ fn hits_against(what: What) {
 }
 
 #[test]
-fn a_hit_against_a_fence() {
+fn a_hit_against_a_fence_serves_nothing_old() {
     in_every_order(|_| hits_against(What::Lane));
 }
 
 #[test]
-fn a_hit_against_the_invalidation_of_its_key() {
+fn a_hit_against_the_invalidation_of_its_key_serves_nothing_old() {
     in_every_order(|_| hits_against(What::Key));
 }
 
 #[test]
-fn a_hit_against_the_invalidation_of_its_tag() {
+fn a_hit_against_the_invalidation_of_its_tag_serves_nothing_old() {
     in_every_order(|_| hits_against(What::Tag));
 }
 
 #[test]
-fn a_hit_against_the_invalidation_of_its_cache() {
+fn a_hit_against_the_invalidation_of_its_cache_serves_nothing_old() {
     in_every_order(|_| hits_against(What::Cache));
 }
 
-/// The old entry may be served only once it has been vouched for, and before that it is dropped.
+/// The old entry may be served only once it has been verified, and before that it is dropped.
 fn a_verification_against_a_hit(what: What) {
     let instance = Instance::new(true);
     assert!(instance.load_long_ago());
@@ -186,13 +186,13 @@ fn a_verification_against_a_hit(what: What) {
 }
 
 #[test]
-fn a_verification_vouches_for_no_hit_that_began_before_what_it_proves() {
+fn a_verification_proves_no_hit_that_began_before_it() {
     in_every_order(|_| a_verification_against_a_hit(What::Key));
     in_every_order(|_| a_verification_against_a_hit(What::Lane));
 }
 
 #[test]
-fn a_verification_vouches_for_what_is_left() {
+fn a_verification_proves_what_is_left() {
     let served = || {
         let instance = Instance::new(true);
         instance.load_long_ago();
@@ -241,4 +241,49 @@ fn an_invalidation_before_the_commit_is_found() {
         };
         loads_against(loads, early, load);
     });
+}
+
+/// A read waits; another thread verifies the lane, once: when it is asked to, or at any time.
+fn a_wait_against_a_verification(wait: Wait, asked: bool) {
+    let instance = Instance::new(true);
+    let (ask, requests) = mpsc::channel();
+    let reader = {
+        let instance = instance.clone();
+        thread::spawn(move || {
+            instance.wait(wait, || {
+                let _ = ask.send(());
+                thread::yield_now();
+            });
+        })
+    };
+    if asked {
+        let _ = requests.recv();
+    }
+    instance.verify();
+    reader.join().expect("it does not panic");
+}
+
+#[test]
+fn a_read_that_waits_is_woken_by_the_verification_it_asked_for() {
+    in_every_order(|_| a_wait_against_a_verification(Wait::BeforeTheTest, true));
+}
+
+#[test]
+fn a_read_that_waits_is_woken_by_a_verification_that_comes_by_itself() {
+    in_every_order(|_| a_wait_against_a_verification(Wait::BeforeTheTest, false));
+}
+
+#[test]
+fn a_wait_that_begins_after_the_test_is_found() {
+    for asked in [true, false] {
+        let mistaken: fn(usize) = if asked {
+            |_| a_wait_against_a_verification(Wait::AfterTheTest, true)
+        } else {
+            |_| a_wait_against_a_verification(Wait::AfterTheTest, false)
+        };
+        let found = catch_unwind(AssertUnwindSafe(|| in_every_order(mistaken)));
+        let panic = found.expect_err("no schedule shows the mistake");
+        let said = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+        assert!(said.contains("deadlock"), "another failure: {said}");
+    }
 }

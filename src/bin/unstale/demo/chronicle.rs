@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use unstale::State;
+use unstale::InstanceState;
 
 use super::meters::Row;
 use super::story::Deed;
@@ -89,13 +89,13 @@ impl Chronicle {
             } else if more(|row| row.counters.gaps) {
                 say(Kind::Noticed, "knows that it may miss events");
             }
-            if was.state == State::Coherent && is.state == State::Degraded {
+            if was.state == InstanceState::Coherent && is.state == InstanceState::Degraded {
                 say(
                     Kind::Noticed,
                     "degraded, soon it cannot vouch for its entries",
                 );
             }
-            if was.state == State::Degraded && is.state == State::Coherent {
+            if was.state == InstanceState::Degraded && is.state == InstanceState::Coherent {
                 say(Kind::Well, "coherent again");
             }
         }

@@ -1,13 +1,12 @@
 //! The instances, the bus between them and what can be done to their connections.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
 use unstale::testing::Faults;
-use unstale::{Cache, Instance, LocalBus, Settings, State};
+use unstale::{Cache, Instance, InstanceState, LocalBus, Settings};
 
 use super::proxy::Proxy;
 use super::source::{Source, Version};
@@ -16,7 +15,7 @@ use crate::Failure;
 /// Rows in the source of truth.
 pub(crate) const ROWS: usize = 1_000;
 
-/// How long an entry lives that nobody invalidates; with nothing but a TTL, how old a hit may be.
+/// How long an entry lives that is not invalidated; with nothing but a TTL, how old a hit may be.
 pub(crate) const TTL: Duration = Duration::from_secs(10);
 
 /// Events that the bus keeps for repair: more than a cut takes, fewer than the flood.
@@ -52,7 +51,7 @@ enum Wire {
     Redis(Proxy),
 }
 
-/// The instances of the demo, and beside them one that nobody tells of any write.
+/// The instances of the demo, and beside them one that hears of no write.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     pub(crate) members: Vec<Member>,
@@ -89,7 +88,7 @@ impl Fleet {
                     let proxy = Proxy::start(url.address.clone()).await?;
                     settings.redis_url = Some(url.through(proxy.port()));
                     let instance = Instance::start(settings).await?;
-                    if instance.health().state != State::Coherent {
+                    if instance.health().state != InstanceState::Coherent {
                         return Err(format!("Redis at {} does not answer", url.address).into());
                     }
                     (instance, Wire::Redis(proxy))
@@ -118,7 +117,7 @@ impl Fleet {
         self.fail(number, Link::Cut)
     }
 
-    /// As [`cut`](Self::cut), but nobody is told.
+    /// As [`cut`](Self::cut), but without an error at either end.
     pub(crate) fn silence(&mut self, number: usize) -> bool {
         self.fail(number, Link::Silent)
     }
@@ -169,11 +168,11 @@ impl Fleet {
         self.members.iter().all(|member| {
             let health = member.instance.health();
             let lately = |age: &Option<Duration>| age.is_some_and(|age| age <= self.bound / 2);
-            health.state == State::Coherent && health.verified_age.iter().all(lately)
+            health.state == InstanceState::Coherent && health.verified_age.iter().all(lately)
         })
     }
 
-    /// Says goodbye. What cannot be published any more has been counted long before.
+    /// Leaves the fleet. What can no longer be published has been counted before.
     pub(crate) async fn shutdown(self) {
         for member in &self.members {
             let _ = member.instance.shutdown().await;
@@ -200,7 +199,7 @@ fn cache(
                 // Reads first and answers later: the worst case for a race with a write.
                 let version = source.load(key, counted);
                 sleep(LOAD).await;
-                Ok::<_, Infallible>(version)
+                Ok(version)
             }
         })
         .build()

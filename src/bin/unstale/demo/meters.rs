@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use unstale::State;
+use unstale::InstanceState;
 
 use super::fleet::{Fleet, Link, Member};
 
@@ -129,7 +129,7 @@ fn quantile(buckets: &BTreeMap<u64, u64>, part: f64) -> u64 {
 /// One instance, lately.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
-    pub(crate) state: State,
+    pub(crate) state: InstanceState,
     pub(crate) link: Link,
     pub(crate) hits: u64,
     pub(crate) lookups: u64,

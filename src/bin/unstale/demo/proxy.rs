@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Pass,
-    /// Nothing arrives in either direction, and nobody is told.
+    /// Nothing arrives in either direction, without an error at either end.
     Silent,
     /// Connections are closed, and new ones at once.
     Cut,
@@ -89,7 +89,7 @@ async fn serve(mut client: TcpStream, upstream: String, mut mode: watch::Receive
             _ = &mut carry => {}
             changed = mode.changed() => {
                 if changed.is_ok() && *mode.borrow_and_update() == Mode::Silent {
-                    // Both ends stay open, and nobody polls what is between them.
+                    // Both ends stay open, and what is between them is not polled.
                     let _ = mode.changed().await;
                 }
             }

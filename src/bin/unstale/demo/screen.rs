@@ -17,7 +17,7 @@ use ratatui::widgets::{
     Axis, Block, Borders, Chart, Dataset, Gauge, GraphType, Paragraph, Row as TableRow, Table,
 };
 use tokio::sync::mpsc;
-use unstale::State;
+use unstale::InstanceState;
 
 use super::chronicle::{Entry, Kind};
 use super::fleet::{Link, TTL};
@@ -36,7 +36,7 @@ const ALONE: Color = Color::Red;
 const BOUND: Color = Color::Yellow;
 const DIM: Color = Color::DarkGray;
 
-/// What somebody pressed.
+/// What the user pressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
     /// Cut or heal the instance, counted from 0.
@@ -218,8 +218,8 @@ fn draw_instances(frame: &mut Frame<'_>, area: Rect, rows: &[Row]) {
     });
     let lines = rows.iter().enumerate().map(|(number, row)| {
         let (state, color) = match row.state {
-            State::Coherent => ("coherent", FLEET),
-            State::Degraded => ("degraded", Color::Yellow),
+            InstanceState::Coherent => ("coherent", FLEET),
+            InstanceState::Degraded => ("degraded", Color::Yellow),
             _ => ("closed", DIM),
         };
         let link = match row.link {

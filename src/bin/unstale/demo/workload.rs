@@ -19,7 +19,7 @@ pub(crate) const MIRRORED: usize = 1;
 /// Writes of a flood; the journal holds fewer, and Redis up to a hundred more than it is told to.
 const FLOOD: usize = 300;
 
-/// The flood is about rows that are seldom read, so that nobody waits for what it drops.
+/// The flood is about rows that are seldom read, so that no read waits for what it drops.
 const FLOODED: u64 = ROWS as u64 / 2;
 
 /// Readers of each instance, and what each does in a tick: 1,500 reads a second together.
@@ -33,7 +33,7 @@ const WRITE_TICK: Duration = Duration::from_millis(40);
 /// How long a commit takes.
 const COMMIT: Duration = Duration::from_millis(1);
 
-/// How long whoever reads or writes at the end may take to finish.
+/// How long the reads and writes under way at the end may take to finish.
 const STOP: Duration = Duration::from_secs(3);
 
 /// The readers and writers have seeds of their own, the same ones in every run.

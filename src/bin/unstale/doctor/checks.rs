@@ -20,10 +20,10 @@ const SMALL_BUFFER: u64 = 1 << 20;
 /// Longest that an isolated primary may go on taking events, in seconds.
 const LONGEST_LAG: u64 = 2;
 
-/// A difference between clocks that confuses whoever compares logs; nothing here compares them.
+/// A difference between clocks that confuses a reader of logs; nothing here compares them.
 const CLOCKS_APART: Duration = Duration::from_secs(1);
 
-/// More than a slow round trip: somebody set the clock.
+/// More than a slow round trip: the clock was set.
 const CLOCK_STEP: Duration = Duration::from_millis(250);
 
 /// How bad a finding is.
@@ -339,8 +339,8 @@ pub(super) fn clock(clocks: &Clocks) -> Finding {
     }
     let found = format!("{} apart", time(clocks.offset));
     if clocks.offset > CLOCKS_APART {
-        let remedy = "run NTP on both machines; the caches do not compare clocks, but whoever \
-                      reads logs does";
+        let remedy = "run NTP on both machines; the caches do not compare clocks, but readers \
+                      of logs do";
         return Finding::warn("clock", found, remedy);
     }
     Finding::ok("clock", format!("steady, {found}"))

@@ -60,7 +60,7 @@ pub(super) async fn metrics(from: &str) -> Result<Vec<Sample>, NoMetrics> {
         none.map_or(Ok(samples), Err)
     });
     samples.map_err(|why| NoMetrics {
-        // Whoever puts a password into a URL does not want to read it in a log.
+        // A password in a URL must not be shown in a log.
         from: from
             .rsplit_once('@')
             .map_or(from, |(_, host)| host)
@@ -103,7 +103,7 @@ async fn get(address: &str) -> Result<String, String> {
     Ok(body.to_owned())
 }
 
-/// The lines of this crate. Others, and what cannot be read, are somebody else's.
+/// The lines of this crate. Others, and what cannot be read, are not ours.
 pub(super) fn parse(text: &str) -> Vec<Sample> {
     let lines = text.lines().filter(|line| line.starts_with("unstale_"));
     lines.filter_map(sample).collect()

@@ -1,7 +1,7 @@
 //! What hit ratio another TTL would have given, from the ages of hits and the overage of expired
 //! entries.
 //!
-//! Take the reads of one key while nobody invalidates it. A TTL cuts them into lives, each beginning
+//! Take the reads of one key while it is not invalidated. A TTL cuts them into lives, each beginning
 //! with a load.
 //!
 //! - **Shorter, t.** Within one present life the first new load may come at any hit, every further

@@ -4,7 +4,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 
 use super::*;
 use crate::bus::{Intent, IntentId};
-use crate::without::{Mechanism, Without};
+use crate::mutants::{Mechanism, Without};
 
 fn intent_id(instance: u64, number: u64) -> IntentId {
     let mut id = [0; 16];
@@ -29,11 +29,11 @@ async fn a_dead_writers_intent_is_published_before_the_head_and_again_at_its_dea
     a.verify(0).await.unwrap();
     b.verify(0).await.unwrap();
     assert!(
-        b.record(0, vec![intent(2, 1, 30 * SECOND, "orphan")])
+        b.announce(0, vec![intent(2, 1, 30 * SECOND, "orphan")])
             .await
             .unwrap()
     );
-    drop((b, at_b)); // A crash: no goodbye.
+    drop((b, at_b)); // A crash: it does not leave.
 
     advance(MEMBER_TIMEOUT - Duration::from_millis(1)).await;
     let before = a.verify(0).await.unwrap();
@@ -60,7 +60,7 @@ async fn a_publish_clears_its_intents() {
     let (a, mut at_a) = bus.attach(config(1));
     let (b, _at_b) = bus.attach(config(2));
     a.verify(0).await.unwrap();
-    b.record(
+    b.announce(
         0,
         vec![
             intent(2, 1, SECOND, "first"),
@@ -82,7 +82,7 @@ async fn a_member_never_buries_itself_and_learns_when_others_did() {
     let bus = LocalBus::default();
     let (a, _at_a) = bus.attach(config(1));
     let (b, _at_b) = bus.attach(config(2));
-    b.record(0, vec![intent(2, 1, 30 * SECOND, "open")])
+    b.announce(0, vec![intent(2, 1, 30 * SECOND, "open")])
         .await
         .unwrap();
     advance(2 * MEMBER_TIMEOUT).await;
@@ -95,7 +95,7 @@ async fn a_member_never_buries_itself_and_learns_when_others_did() {
     assert!(!b.verify(0).await.unwrap().known);
     // Recorded again, later than before: the old deadline no longer clears it.
     assert!(
-        b.record(0, vec![intent(2, 1, 60 * SECOND, "open")])
+        b.announce(0, vec![intent(2, 1, 60 * SECOND, "open")])
             .await
             .unwrap()
     );
@@ -107,12 +107,12 @@ async fn a_member_never_buries_itself_and_learns_when_others_did() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_goodbye_removes_a_member_but_not_its_open_writes() {
+async fn leaving_removes_a_member_but_not_its_open_writes() {
     let bus = LocalBus::default();
     let (a, mut at_a) = bus.attach(config(1));
     let (b, _at_b) = bus.attach(config(2));
-    a.record(0, vec![]).await.unwrap();
-    b.record(0, vec![intent(2, 1, 30 * SECOND, "open")])
+    a.announce(0, vec![]).await.unwrap();
+    b.announce(0, vec![intent(2, 1, 30 * SECOND, "open")])
         .await
         .unwrap();
     a.close(StillOpen::default()).await;
@@ -141,7 +141,7 @@ async fn one_beat_buries_a_bounded_number_of_members_the_oldest_first() {
     for instance in (1..=130).rev() {
         let (b, _at_b) = bus.attach(config(instance));
         let payload = instance.to_string();
-        b.record(0, vec![intent(instance, 1, 60 * SECOND, &payload)])
+        b.announce(0, vec![intent(instance, 1, 60 * SECOND, &payload)])
             .await
             .unwrap();
         advance(Duration::from_millis(1)).await;
@@ -163,8 +163,8 @@ async fn members_that_were_lost_make_every_stranger_a_dead_one_once() {
         intent(2, 1, 60 * SECOND, "x"),
         intent(2, 2, 60 * SECOND, "y"),
     ];
-    b.record(0, open.to_vec()).await.unwrap();
-    a.record(0, vec![intent(1, 1, 60 * SECOND, "own")])
+    b.announce(0, open.to_vec()).await.unwrap();
+    a.announce(0, vec![intent(1, 1, 60 * SECOND, "own")])
         .await
         .unwrap();
     for _ in 0..2 {
@@ -177,7 +177,7 @@ async fn members_that_were_lost_make_every_stranger_a_dead_one_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_cannot_reach_the_bus_cannot_say_goodbye() {
+async fn who_cannot_reach_the_bus_cannot_leave() {
     let bus = LocalBus::default();
     for number in 0..2 {
         let (a, _at_a) = bus.attach(config(1));
@@ -201,7 +201,7 @@ async fn a_step_back_of_the_clock_delays_neither_a_burial_nor_a_deadline() {
         let (a, _at_a) = bus.attach(config(1));
         let (b, _at_b) = bus.attach(config(2));
         a.verify(0).await.unwrap();
-        b.record(0, vec![intent(2, 1, 30 * SECOND, "open")])
+        b.announce(0, vec![intent(2, 1, 30 * SECOND, "open")])
             .await
             .unwrap();
         drop(b);
@@ -223,7 +223,7 @@ async fn a_step_forward_of_the_clock_forgets_no_write_of_a_live_writer() {
         let (a, _at_a) = bus.attach(config(1));
         let (b, _at_b) = bus.attach(config(2));
         a.verify(0).await.unwrap();
-        b.record(0, vec![intent(2, 1, 30 * SECOND, "open")])
+        b.announce(0, vec![intent(2, 1, 30 * SECOND, "open")])
             .await
             .unwrap();
         bus.step_clock(3_600_000);
@@ -238,7 +238,7 @@ async fn a_step_forward_of_the_clock_forgets_no_write_of_a_live_writer() {
         );
         // In time for what is left of its member timeout.
         assert!(!b.verify(0).await.unwrap().known);
-        b.record(0, vec![intent(2, 1, 20 * SECOND, "open")])
+        b.announce(0, vec![intent(2, 1, 20 * SECOND, "open")])
             .await
             .unwrap();
         advance(MEMBER_TIMEOUT - SECOND).await;
@@ -247,7 +247,7 @@ async fn a_step_forward_of_the_clock_forgets_no_write_of_a_live_writer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_with_a_short_timeout_does_not_bury_one_that_beats_slowly() {
+async fn an_instance_with_a_short_timeout_does_not_expire_one_that_beats_slowly() {
     let bus = LocalBus::default();
     let slow = BusConfig {
         member_timeout: 60 * SECOND,
@@ -255,7 +255,7 @@ async fn an_instance_with_a_short_timeout_does_not_bury_one_that_beats_slowly() 
     };
     let (slow, _at_slow) = bus.attach(slow);
     let (hasty, _at_hasty) = bus.attach(config(2));
-    slow.record(0, vec![intent(1, 1, 600 * SECOND, "open")])
+    slow.announce(0, vec![intent(1, 1, 600 * SECOND, "open")])
         .await
         .unwrap();
     advance(59 * SECOND).await;
@@ -272,8 +272,8 @@ async fn what_is_not_open_is_cleared_up_to_the_highest_number_of_the_list() {
     let (b, _at_b) = bus.attach(config(2));
     let recorded = |instance, number| intent(instance, number, 60 * SECOND, "open");
     let all = (1..=4).map(|number| recorded(2, number)).collect();
-    b.record(0, all).await.unwrap();
-    a.record(0, vec![recorded(1, 1)]).await.unwrap();
+    b.announce(0, all).await.unwrap();
+    a.announce(0, vec![recorded(1, 1)]).await.unwrap();
     let open = StillOpen {
         up_to: 3,
         intents: vec![intent_id(2, 2)],
@@ -290,10 +290,10 @@ async fn what_is_not_open_is_cleared_up_to_the_highest_number_of_the_list() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_goodbye_clears_what_is_not_open() {
+async fn leaving_clears_what_is_not_open() {
     let bus = LocalBus::default();
     let (a, _at_a) = bus.attach(config(1));
-    a.record(0, vec![intent(1, 1, 60 * SECOND, "late")])
+    a.announce(0, vec![intent(1, 1, 60 * SECOND, "late")])
         .await
         .unwrap();
     let open = StillOpen {

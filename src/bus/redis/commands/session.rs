@@ -11,16 +11,17 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio::try_join;
 
-use crate::bus::redis::link::{Link, options, ping};
-use crate::bus::redis::node::Node;
+use crate::bus::redis::action::Action;
+use crate::bus::redis::connection::{Connection, options, ping};
+use crate::bus::redis::error;
+use crate::bus::redis::peer::Peer;
 use crate::bus::redis::scripts::{self, SOURCES, Script};
-use crate::bus::redis::subscription::Care;
-use crate::bus::redis::{fault, wire};
+use crate::bus::redis::values;
 use crate::lock::{Guard, Lock};
 use crate::metrics::Kind;
 use crate::{Error, ErrorKind};
 
-/// Commands that nobody answered, sent some time apart, after which the connection counts as dead.
+/// Commands without an answer, sent some time apart, after which the connection counts as dead.
 /// One may be a slow moment of the server. fred notices a dead peer only while nothing is sent.
 const SILENCES: u32 = 2;
 
@@ -34,7 +35,7 @@ pub(super) struct Session {
     /// By [`Script`].
     hashes: [Str; SOURCES.len()],
     silence: Lock<Silence>,
-    /// Why somebody found that the connection is no good.
+    /// Why the connection was found to be no good.
     verdict: Lock<Option<Error>>,
     given_up: Notify,
 }
@@ -62,59 +63,59 @@ impl Default for Silence {
 
 impl Session {
     /// Connects, loads the scripts and makes sure that the user may run what they contain.
-    pub(super) async fn open(node: &Node) -> Result<(Self, Link), Error> {
-        let from_fred = |error| fault::from_fred(&error);
-        let (link, _) = Link::open(&node.target, &node.common.config.traffic, PUSHES)
+    pub(super) async fn open(peer: &Peer) -> Result<(Self, Connection), Error> {
+        let from_fred = |error| error::from_fred(&error);
+        let (connection, _) = Connection::open(&peer.target, &peer.common.config.traffic, PUSHES)
             .await
             .map_err(from_fred)?;
         let session = Self {
-            client: link.client().clone(),
+            client: connection.client().clone(),
             hashes: Default::default(),
             silence: Lock::default(),
             verdict: Lock::default(),
             given_up: Notify::new(),
         };
-        let session = session.with_scripts(node).await.map_err(from_fred)?;
-        session.probe(node).await?;
-        Ok((session, link))
+        let session = session.with_scripts(peer).await.map_err(from_fred)?;
+        session.probe(peer).await?;
+        Ok((session, connection))
     }
 
     /// Loads all scripts in one round trip.
-    async fn with_scripts(mut self, node: &Node) -> Result<Self, FredError> {
-        let load = |script| self.load(node, script);
-        let (publish, verify, journal, record, goodbye, fetch, put, probe) = try_join!(
+    async fn with_scripts(mut self, peer: &Peer) -> Result<Self, FredError> {
+        let load = |script| self.load(peer, script);
+        let (publish, verify, journal, announce, leave, fetch, put, probe) = try_join!(
             load(Script::Publish),
             load(Script::Verify),
             load(Script::Journal),
-            load(Script::Record),
-            load(Script::Goodbye),
+            load(Script::Announce),
+            load(Script::Leave),
             load(Script::Fetch),
             load(Script::Put),
             load(Script::Probe),
         )?;
-        self.hashes = [publish, verify, journal, record, goodbye, fetch, put, probe];
+        self.hashes = [publish, verify, journal, announce, leave, fetch, put, probe];
         Ok(self)
     }
 
     /// Gives the server a script; returns its hash.
-    pub(super) async fn load(&self, node: &Node, script: Script) -> Result<Str, FredError> {
+    pub(super) async fn load(&self, peer: &Peer, script: Script) -> Result<Str, FredError> {
         let source = SOURCES[script as usize];
-        let traffic = &node.common.config.traffic;
-        traffic.sent(Kind::Connect, wire::command([6, 4, source.len()]));
-        let client = self.client.with_options(&options(node.target.timeout()));
+        let traffic = &peer.common.config.traffic;
+        traffic.sent(Kind::Connect, values::command([6, 4, source.len()]));
+        let client = self.client.with_options(&options(peer.target.timeout()));
         let hash: Value = client.script_load(Str::from_static(source)).await?;
-        traffic.received(Kind::Connect, wire::reply(&hash));
+        traffic.received(Kind::Connect, values::reply(&hash));
         hash.into_bytes_str()
             .ok_or_else(|| FredError::new(FredKind::Protocol, "no hash of a script"))
     }
 
     /// An error of kind `Auth` naming the commands that the ACL refuses.
-    async fn probe(&self, node: &Node) -> Result<(), Error> {
-        let lanes = node.lanes();
+    async fn probe(&self, peer: &Peer) -> Result<(), Error> {
+        let lanes = peer.lanes();
         let Some(&lane) = lanes.first() else {
             return Ok(());
         };
-        let names = &node.common.names[lane as usize];
+        let names = &peer.common.names[lane as usize];
         let keys = [
             &names.state,
             &names.journal,
@@ -123,11 +124,11 @@ impl Session {
             &names.nothing,
         ];
         // Below the lane's own channel, so that the patterns that allow one allow the other.
-        let channel = format!("{}:{:016x}", names.channel, node.common.config.instance);
-        let deadline = Instant::now() + node.target.timeout();
+        let channel = format!("{}:{:016x}", names.channel, peer.common.config.instance);
+        let deadline = Instant::now() + peer.target.timeout();
         let answer = self
             .evalsha(
-                node,
+                peer,
                 Kind::Connect,
                 Script::Probe,
                 &keys,
@@ -138,46 +139,46 @@ impl Session {
         let answer = match answer {
             Ok(answer) => answer,
             // A lane on the move: what the user may do shows with the first call.
-            Err(error) if fault::is_redirection(&error) => return Ok(()),
-            Err(error) => return Err(fault::from_fred(&error)),
+            Err(error) if error::is_redirection(&error) => return Ok(()),
+            Err(error) => return Err(error::from_fred(&error)),
         };
         let refused = scripts::refused(&answer)?;
         if refused.is_empty() {
             return Ok(());
         }
-        Err(fault::refused(
+        Err(error::refused(
             &refused.join(", "),
-            &node.common.config.namespace,
+            &peer.common.config.namespace,
         ))
     }
 
     pub(super) async fn evalsha(
         &self,
-        node: &Node,
+        peer: &Peer,
         kind: Kind,
         script: Script,
         keys: &[&Str],
         args: &[Value],
         deadline: Instant,
     ) -> Result<Value, FredError> {
-        let traffic = &node.common.config.traffic;
+        let traffic = &peer.common.config.traffic;
         let hash = &self.hashes[script as usize];
         let lengths = args.iter().map(|arg| arg.as_bytes().map_or(0, <[u8]>::len));
         let began = Instant::now();
         traffic.sent(
             kind,
-            wire::evalsha(hash.len(), keys.iter().map(|key| key.len()), lengths),
+            values::evalsha(hash.len(), keys.iter().map(|key| key.len()), lengths),
         );
         let keys: Vec<Str> = keys.iter().copied().cloned().collect();
         let client = self.client.with_options(&options(left(deadline, began)));
         let result: Result<Value, _> = client.evalsha(hash.clone(), keys, args.to_vec()).await;
         match &result {
-            Ok(value) => traffic.received(kind, wire::reply(value)),
-            Err(error) if fault::is_reply(error) => {
-                traffic.received(kind, wire::error_reply(error))
+            Ok(value) => traffic.received(kind, values::reply(value)),
+            Err(error) if error::is_reply(error) => {
+                traffic.received(kind, values::error_reply(error))
             }
             Err(error) if *error.kind() == FredKind::Timeout => {
-                self.silent(node, began);
+                self.silent(peer, began);
                 return result;
             }
             // The connection is lost; its owner sees it too.
@@ -188,10 +189,10 @@ impl Session {
     }
 
     /// Counts a command sent at `began` that was not answered.
-    fn silent(&self, node: &Node, began: Instant) {
+    fn silent(&self, peer: &Peer, began: Instant) {
         let mut silence = self.silence();
         // Commands sent together share one fate: they count once.
-        let apart = node.target.timeout() / 4;
+        let apart = peer.target.timeout() / 4;
         if silence
             .last
             .is_some_and(|last| began.saturating_duration_since(last) < apart)
@@ -208,24 +209,25 @@ impl Session {
                 "Redis does not answer; connecting again",
             ));
             // Most likely the subscription's peer is the same dead one.
-            node.subscription.ask(Care::Check);
+            peer.actions.ask(Action::Check);
         }
     }
 
-    /// Asks for an answer whenever none came for longer than a healthy instance is silent: whoever
-    /// sends commands gives up before the timeout and so never notices one. Returns a failure.
-    pub(super) async fn watch(&self, node: &Node) -> Error {
+    /// Asks for an answer whenever none came for longer than a healthy instance is silent: callers give
+    /// up before the timeout and so never notice one. Returns a failure.
+    pub(super) async fn watch(&self, peer: &Peer) -> Error {
         // An idle instance's verification every half member timeout is enough of a sign of life.
-        let silent = node.common.config.member_timeout / 2 + node.target.timeout();
+        let silent = peer.common.config.member_timeout / 2 + peer.target.timeout();
         loop {
             let due = self.silence().since + silent;
             if Instant::now() < due {
                 sleep_until(due).await;
                 continue;
             }
-            if let Err(error) = ping(&self.client, node).await {
-                node.subscription.ask(Care::Check);
-                return fault::from_fred(&error);
+            if let Err(error) = ping(&self.client, &peer.target, &peer.common.config.traffic).await
+            {
+                peer.actions.ask(Action::Check);
+                return error::from_fred(&error);
             }
             *self.silence() = Silence::default();
         }
@@ -237,7 +239,7 @@ impl Session {
         self.given_up.notify_one();
     }
 
-    /// Waits until somebody gives up.
+    /// Waits until the connection is given up.
     pub(super) async fn verdict(&self) -> Error {
         loop {
             self.given_up.notified().await;

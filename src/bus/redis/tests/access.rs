@@ -121,7 +121,7 @@ async fn the_documented_rights_suffice() {
     let url = format!("redis://app:secret@127.0.0.1:{}/0", server.port());
     let (bus, mut events) = join(&url, bus_config(1)).await;
     bus.verify(0).await.unwrap();
-    bus.record(0, vec![]).await.unwrap();
+    bus.announce(0, vec![]).await.unwrap();
     let position = bus
         .publish(0, Bytes::new(), vec![intent_id(1, 1)])
         .await
@@ -172,7 +172,11 @@ async fn databases_do_not_mix() {
     assert_eq!(message(&mut at_five).await.1, "five");
     let mut admin = admin(&server);
     let channels = admin.cmd(&["PUBSUB", "CHANNELS"]);
-    let mut channels: Vec<String> = channels.array().iter().map(resp::Value::text).collect();
+    let mut channels: Vec<String> = channels
+        .array()
+        .iter()
+        .map(testkit::resp::Value::text)
+        .collect();
     channels.sort();
     assert_eq!(channels, ["us:{shop:0}e0", "us:{shop:0}e5"]);
     admin.cmd(&["SELECT", "5"]);
@@ -193,15 +197,15 @@ async fn what_is_printed_hides_the_password() {
     let config = redis_config(&url);
     let (bus, _events) = RedisBus::start(bus_config(1), &config).unwrap();
     bus.ready(PATIENCE).await.unwrap();
-    let text = format!("{config:?} {bus:?} {:?}", bus.shared);
+    let text = format!("{config:?} {bus:?} {:?}", bus.caller);
     assert!(!text.contains("hunter2"), "{text}");
 }
 
 #[cfg(feature = "tls")]
 mod tls {
-    use super::redis_server::free_port;
-    use super::tls_files::Certificates;
     use super::*;
+    use testkit::redis::free_port;
+    use testkit::tls::Certificates;
 
     struct Server {
         redis: RedisServer,
@@ -241,7 +245,7 @@ mod tls {
             .await
             .unwrap();
         for ca in [Some("other.crt"), None] {
-            let error = ready(&config(&server, ca, false), Duration::from_millis(500))
+            let error = ready(&config(&server, ca, false), Duration::from_secs(3))
                 .await
                 .unwrap_err();
             assert!(error.to_string().contains("certificate"), "{error}");
@@ -256,7 +260,7 @@ mod tls {
             .unwrap();
         ready(
             &config(&server, Some("ca.crt"), false),
-            Duration::from_millis(500),
+            Duration::from_secs(3),
         )
         .await
         .unwrap_err();

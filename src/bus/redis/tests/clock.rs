@@ -30,7 +30,7 @@ async fn a_dead_writer_whose_last_beat_lies_in_the_future_is_found_in_time() {
     let server = RedisServer::start();
     let (dead, _) = join(&server.url(), short(1)).await;
     let (peer, _events) = join(&server.url(), short(2)).await;
-    dead.record(0, vec![intent(1, 1, 10 * MINUTE)])
+    dead.announce(0, vec![intent(1, 1, 10 * MINUTE)])
         .await
         .unwrap();
     drop(dead);
@@ -51,7 +51,7 @@ async fn after_a_step_back_deadlines_come_as_much_earlier() {
     let (writer, _) = join(&server.url(), bus_config(1)).await;
     let (peer, _events) = join(&server.url(), bus_config(2)).await;
     writer
-        .record(0, vec![intent(1, 1, 100 * MINUTE)])
+        .announce(0, vec![intent(1, 1, 100 * MINUTE)])
         .await
         .unwrap();
     let (before, at) = (deadline(&server), now(&server));
@@ -71,7 +71,7 @@ async fn a_step_forward_settles_no_write_of_a_live_writer() {
     peer.verify(0).await.unwrap();
     // To a clock that steps forward, all beats are old and all deadlines past.
     writer
-        .record(0, vec![intent(1, 1, Duration::ZERO)])
+        .announce(0, vec![intent(1, 1, Duration::ZERO)])
         .await
         .unwrap();
     set_beat(&server, 1);
@@ -79,13 +79,16 @@ async fn a_step_forward_settles_no_write_of_a_live_writer() {
     assert_eq!(left(&server), (2, 1), "the write is open still");
     // The writer learns that it is unknown, and answers for its write again.
     assert!(!writer.verify(0).await.unwrap().known);
-    writer.record(0, vec![intent(1, 1, MINUTE)]).await.unwrap();
+    writer
+        .announce(0, vec![intent(1, 1, MINUTE)])
+        .await
+        .unwrap();
     assert_eq!(left(&server), (2, 1));
     assert_eq!(peer.verify(0).await.unwrap().recovered, 0);
 }
 
 #[tokio::test]
-async fn an_instance_with_a_short_timeout_does_not_bury_one_that_beats_slowly() {
+async fn an_instance_with_a_short_timeout_does_not_expire_one_that_beats_slowly() {
     let server = RedisServer::start();
     let slow = BusConfig {
         member_timeout: MINUTE,
@@ -93,7 +96,7 @@ async fn an_instance_with_a_short_timeout_does_not_bury_one_that_beats_slowly() 
     };
     let (slow, _) = join(&server.url(), slow).await;
     let (hasty, _events) = join(&server.url(), short(2)).await;
-    slow.record(0, vec![intent(1, 1, 10 * MINUTE)])
+    slow.announce(0, vec![intent(1, 1, 10 * MINUTE)])
         .await
         .unwrap();
     set_beat(&server, now(&server) - 20_000);
@@ -118,7 +121,7 @@ async fn a_hundred_slow_beaters_hide_no_dead_member() {
     }
     assert_eq!(hasty.verify(0).await.unwrap().recovered, 0);
     let (dead, _) = join(&server.url(), short(1)).await;
-    dead.record(0, vec![intent(1, 1, 10 * MINUTE)])
+    dead.announce(0, vec![intent(1, 1, 10 * MINUTE)])
         .await
         .unwrap();
     drop(dead);

@@ -17,7 +17,7 @@ fn follow(replica: &RedisServer, primary: &RedisServer) {
 }
 
 /// 1: the first server loses its place to the second, which hands numbers out; 2: it gets it back,
-/// with the second one's counter. Nobody has verified in between, so the epoch in it is still its own.
+/// with the second one's counter. No verification came in between, so the epoch in it is still its own.
 #[tokio::test]
 async fn a_server_that_is_promoted_again_begins_a_new_epoch() {
     let args = ["--repl-diskless-sync-delay", "0"];

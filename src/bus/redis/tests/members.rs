@@ -7,7 +7,7 @@ pub(super) const M: &str = "us:{shop:0}m";
 pub(super) const W: &str = "us:{shop:0}w";
 
 /// As short as a test can use.
-const MEMBER_TIMEOUT: Duration = Duration::from_millis(100);
+const MEMBER_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(super) fn short(instance: u64) -> BusConfig {
     BusConfig {
@@ -52,9 +52,9 @@ async fn the_fleet_knows_who_beats() {
     let (a, _events) = join(&server.url(), bus_config(1)).await;
     assert!(!a.verify(0).await.unwrap().known);
     assert!(a.verify(0).await.unwrap().known);
-    assert!(a.record(0, vec![]).await.unwrap());
+    assert!(a.announce(0, vec![]).await.unwrap());
     admin(&server).cmd(&["DEL", M]);
-    assert!(!a.record(0, vec![]).await.unwrap());
+    assert!(!a.announce(0, vec![]).await.unwrap());
     assert!(a.verify(0).await.unwrap().known);
 }
 
@@ -63,9 +63,9 @@ async fn a_dead_members_writes_are_published_now_and_at_their_deadline() {
     let server = RedisServer::start();
     let (dead, _) = join(&server.url(), short(1)).await;
     let (peer, mut events) = join(&server.url(), short(2)).await;
-    let deadline = Duration::from_secs(1);
+    let deadline = Duration::from_secs(4);
     let recorded = tokio::time::Instant::now();
-    dead.record(0, vec![intent(1, 1, deadline), intent(1, 2, deadline)])
+    dead.announce(0, vec![intent(1, 1, deadline), intent(1, 2, deadline)])
         .await
         .unwrap();
     drop(dead);
@@ -110,7 +110,7 @@ async fn a_write_past_its_deadline_is_published_now_and_when_its_writer_has_had_
     let server = RedisServer::start();
     let (dead, _) = join(&server.url(), short(1)).await;
     let (peer, _events) = join(&server.url(), short(2)).await;
-    dead.record(0, vec![intent(1, 1, Duration::ZERO)])
+    dead.announce(0, vec![intent(1, 1, Duration::ZERO)])
         .await
         .unwrap();
     drop(dead);
@@ -129,19 +129,19 @@ async fn losing_the_members_does_not_orphan_their_writes() {
     let (writer, _) = join(&server.url(), bus_config(1)).await;
     let (peer, mut events) = join(&server.url(), bus_config(2)).await;
     writer
-        .record(0, vec![intent(1, 7, Duration::from_secs(60))])
+        .announce(0, vec![intent(1, 7, Duration::from_secs(60))])
         .await
         .unwrap();
     admin(&server).cmd(&["DEL", M]);
 
     // Whatever makes the list again must not hide that it was lost: here it is a record, not a verification.
-    assert!(!peer.record(0, vec![]).await.unwrap());
+    assert!(!peer.announce(0, vec![]).await.unwrap());
     assert_eq!(peer.verify(0).await.unwrap().recovered, 1);
     assert_eq!(message(&mut events).await.1, "intent 7");
 
     // The writer lives: it learns that it is unknown, and answers for its write again.
     let known = writer
-        .record(0, vec![intent(1, 7, Duration::from_secs(60))])
+        .announce(0, vec![intent(1, 7, Duration::from_secs(60))])
         .await
         .unwrap();
     assert!(!known);
@@ -155,7 +155,7 @@ async fn losing_the_members_does_not_orphan_their_writes() {
 
     // Or it publishes before it has learned that: nothing is left to wait for the deadline.
     let open = vec![intent(1, 8, Duration::from_secs(60))];
-    writer.record(0, open).await.unwrap();
+    writer.announce(0, open).await.unwrap();
     admin(&server).cmd(&["DEL", M]);
     assert_eq!(peer.verify(0).await.unwrap().recovered, 1);
     assert_eq!(left(&server), (2, 1), "the peer and the write that waits");
@@ -172,14 +172,14 @@ async fn losing_the_intents_is_told_to_everybody() {
     let (writer, _) = join(&server.url(), bus_config(1)).await;
     let (peer, _events) = join(&server.url(), bus_config(2)).await;
     let open = || vec![intent(1, 7, Duration::from_secs(60))];
-    writer.record(0, open()).await.unwrap();
+    writer.announce(0, open()).await.unwrap();
     peer.verify(0).await.unwrap();
     admin(&server).cmd(&["DEL", W]);
 
-    // Whoever comes first must not hide it from the others.
+    // The first that asks must not hide it from the others.
     assert!(!peer.verify(0).await.unwrap().known);
     assert!(!writer.verify(0).await.unwrap().known);
-    writer.record(0, open()).await.unwrap();
+    writer.announce(0, open()).await.unwrap();
     assert_eq!(left(&server), (2, 1));
     assert!(peer.verify(0).await.unwrap().known);
     assert!(writer.verify(0).await.unwrap().known);
@@ -190,7 +190,7 @@ async fn losing_the_members_does_not_forget_what_waits_for_its_deadline() {
     let server = RedisServer::start();
     let (dead, _) = join(&server.url(), short(1)).await;
     let (peer, _events) = join(&server.url(), short(2)).await;
-    dead.record(0, vec![intent(1, 1, Duration::from_secs(60))])
+    dead.announce(0, vec![intent(1, 1, Duration::from_secs(60))])
         .await
         .unwrap();
     drop(dead);
@@ -208,7 +208,7 @@ async fn a_published_write_is_not_recovered() {
     let (writer, _) = join(&server.url(), short(1)).await;
     let (peer, _events) = join(&server.url(), short(2)).await;
     writer
-        .record(0, vec![intent(1, 1, Duration::from_secs(60))])
+        .announce(0, vec![intent(1, 1, Duration::from_secs(60))])
         .await
         .unwrap();
     writer
@@ -226,14 +226,14 @@ async fn a_published_write_is_not_recovered() {
 }
 
 #[tokio::test]
-async fn nobody_buries_itself() {
+async fn no_member_expires_itself() {
     let server = RedisServer::start();
     let config = BusConfig {
         member_timeout: Duration::ZERO,
         ..bus_config(1)
     };
     let (bus, _events) = join(&server.url(), config).await;
-    bus.record(0, vec![intent(1, 1, Duration::from_secs(60))])
+    bus.announce(0, vec![intent(1, 1, Duration::from_secs(60))])
         .await
         .unwrap();
     for _ in 0..3 {
@@ -251,7 +251,7 @@ async fn more_dead_than_one_call_settles_are_settled_before_the_head_is_read() {
     let intents = (0..1_200)
         .map(|n| intent(1, n, Duration::from_secs(60)))
         .collect();
-    dead.record(0, intents).await.unwrap();
+    dead.announce(0, intents).await.unwrap();
     drop(dead);
     let mut admin = admin(&server);
     for n in 0..300 {
@@ -271,12 +271,12 @@ async fn more_dead_than_one_call_settles_are_settled_before_the_head_is_read() {
 }
 
 #[tokio::test]
-async fn a_goodbye_with_open_writes_leaves_them_to_the_peers() {
+async fn leaving_with_open_writes_leaves_them_to_the_peers() {
     let server = RedisServer::start();
     let (writer, _) = join(&server.url(), short(1)).await;
     let (peer, _events) = join(&server.url(), short(2)).await;
     writer
-        .record(0, vec![intent(1, 1, Duration::from_secs(60))])
+        .announce(0, vec![intent(1, 1, Duration::from_secs(60))])
         .await
         .unwrap();
     writer.close(StillOpen::default()).await;
@@ -291,15 +291,15 @@ async fn what_is_not_open_is_cleared_up_to_the_highest_number_of_the_list() {
     let (peer, _events) = join(&server.url(), bus_config(2)).await;
     let minute = Duration::from_secs(60);
     let all = (1..=4).map(|number| intent(1, number, minute)).collect();
-    writer.record(0, all).await.unwrap();
-    peer.record(0, vec![intent(2, 1, minute)]).await.unwrap();
+    writer.announce(0, all).await.unwrap();
+    peer.announce(0, vec![intent(2, 1, minute)]).await.unwrap();
     let open = StillOpen {
         up_to: 3,
         intents: vec![intent_id(1, 2)],
     };
     writer.reconcile(0, open).await.unwrap();
     assert_eq!(left(&server), (2, 3), "of the writer the 2nd and the 4th");
-    // The goodbye does the same, and leaves where nothing is left.
+    // Leaving does the same, and leaves where nothing is left.
     let open = StillOpen {
         up_to: 4,
         intents: vec![],

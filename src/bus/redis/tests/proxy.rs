@@ -41,7 +41,7 @@ impl Proxy {
     }
 
     /// Bytes vanish from now on, of present and new connections. Those that lost some stay open and
-    /// dead for ever, as behind a NAT that forgot them.
+    /// dead from then on, as behind a NAT that forgot them.
     pub(super) fn swallow(&self) {
         self.swallow.send_replace(true);
     }

@@ -282,7 +282,7 @@ async fn another_number_of_lanes_is_refused_and_changes_nothing() {
 async fn what_is_no_message_is_garbled() {
     let server = RedisServer::start();
     let (_bus, mut events) = join(&server.url(), bus_config(1)).await;
-    let long = "x".repeat(crate::bus::MAX_PAYLOAD + 17);
+    let long = "x".repeat(crate::event::MAX_PAYLOAD + 17);
     for text in ["", "fifteen bytes..", &long] {
         admin(&server).cmd(&["PUBLISH", "us:{shop:0}e0", text]);
         assert!(
@@ -312,7 +312,7 @@ async fn errors_of_the_server_say_what_to_do() {
         admin.cmd(&["CONFIG", "SET", set[0], unset]);
         bus.publish(0, Bytes::new(), vec![]).await.unwrap();
     }
-    // A port where nobody listens: the server is a replica now, and read-only.
+    // A port without a listener: the server is a replica now, and read-only.
     admin.cmd(&["REPLICAOF", "127.0.0.1", "1"]);
     let error = bus.publish(0, Bytes::new(), vec![]).await.unwrap_err();
     assert!(

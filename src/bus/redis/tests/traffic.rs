@@ -28,7 +28,7 @@ async fn counted_bytes_are_the_servers() {
             deadline: Duration::from_secs(60),
             payload: Bytes::from(vec![b'p'; 100]),
         };
-        bus.record(0, vec![intent]).await.unwrap();
+        bus.announce(0, vec![intent]).await.unwrap();
         let payload = Bytes::from(vec![b'x'; (n * 5) as usize]);
         let position = bus
             .publish(0, payload, vec![intent_id(1, n)])

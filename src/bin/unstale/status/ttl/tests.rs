@@ -42,7 +42,7 @@ fn table(cache: &Cache) -> Vec<(Option<f64>, Is, f64)> {
 }
 
 #[test]
-fn the_answer_is_what_arithmetic_says() {
+fn the_answer_of_a_known_pattern_is_exact() {
     // Of 1,000 reads. Shorter: 600 * 50 % + 50, 600 * 90 % + 50. Longer: 650, and of the 160 that had
     // expired a half (80) or all, times 1.25, because 70 reads shared 280 loads. 2.56 s more is no row.
     let expected = [
@@ -74,7 +74,7 @@ unstale_hit_age_seconds_bucket{cache="accounts",le="+Inf"} 2
 }
 
 #[test]
-fn a_cache_that_nobody_read_has_no_rows() {
+fn a_cache_without_reads_has_no_rows() {
     let idle = "unstale_ttl_seconds{cache=\"accounts\"} 60\n";
     assert_eq!(table(&of(&[idle])), []);
     assert_eq!(caches(&[parse("unstale_connected 1\n")]).len(), 0);
@@ -115,7 +115,7 @@ fn replay(reads: &[f64], ttl: f64) -> (Vec<f64>, Vec<f64>, usize) {
 
 /// The bounds hold whatever the pattern of reads: each is compared with a cache that had that TTL.
 #[test]
-fn the_bounds_are_bounds() {
+fn no_pattern_of_reads_breaks_the_bounds() {
     let mut random = fastrand::Rng::with_seed(7);
     let (mut tight, mut rows) = (0, 0);
     for _ in 0..500 {

@@ -1,0 +1,5 @@
+#[derive(PartialEq, Eq, unstale::Key)]
+#[key(rename = "price")]
+struct Price(#[key(ignore)] u64);
+
+fn main() {}

@@ -1,0 +1,132 @@
+//! The whole API in one program: every public name but those of `unstale::testing`, used once.
+//!
+//! ```sh
+//! cargo run --example whole_api --features derive,shared
+//! ```
+
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::io;
+use std::time::Duration;
+
+use unstale::metrics::{Label, Series, SeriesKind, describe, histogram_buckets};
+use unstale::{
+    Batch, BoxError, Cache, CacheBuilder, CacheSettings, Error, ErrorKind, Health, HiddenSetting,
+    Instance, InstanceState, Key, KeyEncoder, KeyRef, Loaded, LocalBus, Lookup, MAX_KEY_BYTES,
+    MAX_TAGS, Outcome, Preload, RefreshAhead, SettingInfo, SettingScope, Settings, SharedTier,
+    Stats, Switch, WriteError, WritePolicy,
+};
+
+#[derive(Clone, PartialEq, Eq, Key)]
+enum Product {
+    Sku(String),
+    Ean(u64),
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Shop(String);
+
+impl Key for Shop {
+    fn encode(&self, out: &mut KeyEncoder) {
+        self.0.encode(out);
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let instance = Instance::start_on(&LocalBus::default(), settings()?).await?;
+    let names: Cache<Product, String> = instance.cache("names").loader(name).build()?;
+    let stock = stock(instance.cache("stock"))?;
+
+    let shop = Shop("north".to_owned());
+    show(&stock, (&shop, 7)).await?;
+    let written = stock.write(&(&shop, 7), save()).await;
+    written.or_else(WriteError::committed)?; // committed, and peers follow within the bound
+    show(&stock, (&shop, 7)).await?;
+    let batch: Batch = instance
+        .batch()
+        .key(&names, &Product::Ean(4))
+        .tag(&stock, "north");
+    batch.invalidate().await?;
+
+    let Preload { held, failed, .. } = names.preload([Product::Ean(4), Product::Ean(0)]).await;
+    println!("names: {held} in memory, {failed} failed");
+    println!("name: {:?}", names.get(&Product::Ean(4)).await?);
+    let long = Product::Sku("x".repeat(MAX_KEY_BYTES));
+    let refused = names.get(&long).await.map_err(|error| error.kind());
+    println!("a key that is too long: {}", refused == Err(ErrorKind::Key));
+    let Stats { hits, misses, .. } = stock.stats();
+    let Health {
+        state,
+        hidden_settings,
+        ..
+    } = instance.health();
+    println!("stock: {misses} misses, {hits} hits");
+    println!("coherent: {}", state == InstanceState::Coherent);
+    for HiddenSetting {
+        cache,
+        setting,
+        reason,
+        ..
+    } in hidden_settings
+    {
+        println!("{cache}: {setting} has no effect: {reason}");
+    }
+    let is_histogram = |series: &&Series| series.kind() == SeriesKind::Histogram;
+    let histograms = describe().iter().filter(is_histogram).count();
+    println!(
+        "every histogram has buckets: {}",
+        histograms == histogram_buckets().count()
+    );
+    let by_cause = |label: Label| label.name == "cause";
+    let by_cause = describe()
+        .iter()
+        .filter(|series| series.labels().any(by_cause));
+    println!("some series have a cause: {}", by_cause.count() > 0);
+    Ok(instance.shutdown().await?)
+}
+
+fn settings() -> Result<Settings, Error> {
+    let mut settings = Settings::from_env()?;
+    settings.write_policy = WritePolicy::Available;
+    settings.ttl = Duration::from_secs(30);
+    let mut names = CacheSettings::default();
+    names.max_staleness = Some(Switch::On(Duration::from_secs(5)));
+    settings.caches.insert("names".to_owned(), names);
+    let of_names = |row: &SettingInfo| row.scope == SettingScope::Cache("names".to_owned());
+    for row in settings.describe().into_iter().filter(of_names) {
+        println!("{}={}", row.variable, row.value);
+    }
+    Ok(settings)
+}
+
+fn stock(builder: CacheBuilder<(Shop, u64), u64>) -> Result<Cache<(Shop, u64), u64>, Error> {
+    builder
+        .loader(|(Shop(name), sku)| async move {
+            Ok(Loaded::new(sku * 10).tags([name].into_iter().take(MAX_TAGS)))
+        })
+        .ttl(Duration::from_secs(10))
+        .refresh_ahead(RefreshAhead::Share(0.8))
+        .tier(SharedTier::new())
+        .build()
+}
+
+async fn name(product: Product) -> Result<Option<String>, BoxError> {
+    Ok(match product {
+        Product::Sku(sku) => Some(sku),
+        Product::Ean(ean) => (ean > 0).then(|| format!("EAN {ean}")),
+    })
+}
+
+async fn show<Q>(stock: &Cache<(Shop, u64), u64>, key: Q) -> Result<(), Error>
+where
+    Q: KeyRef<(Shop, u64)>,
+{
+    let Lookup { value, outcome, .. } = stock.lookup(&key).await?;
+    println!("in stock: {value:?}, loaded: {}", outcome == Outcome::Miss);
+    Ok(())
+}
+
+async fn save() -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,63 @@
+#!/bin/sh
+# Installs programs that the tests need, each where it is missing, by the system's package manager.
+#
+#   scripts/install.sh redis-server openssl python curl prometheus kubectl valgrind chromium
+#
+# It prints what it runs, and what to do by hand where it cannot. REDIS_SERVER_BIN, PROMETHEUS_BIN
+# (a folder) and CHROMIUM_BIN name programs that are elsewhere.
+set -eu
+
+# Whether a program is here.
+has() {
+    case $1 in
+        redis-server) command -v "${REDIS_SERVER_BIN:-redis-server}" ;;
+        prometheus) PATH="${PROMETHEUS_BIN:-$PATH}" command -v prometheus ;;
+        chromium) command -v "${CHROMIUM_BIN:-chromium}" ;;
+        python) python3 -c 'import ensurepip, venv' ;;
+        *) command -v "$1" ;;
+    esac >/dev/null 2>&1
+}
+
+# Sets its packages for apt-get, dnf, apk and brew, and what to do by hand.
+packages() {
+    case $1 in
+        redis-server) set -- redis-server redis redis redis \
+            'install Redis 7 or newer, or set REDIS_SERVER_BIN' ;;
+        prometheus) set -- '--no-install-recommends prometheus' golang-github-prometheus prometheus \
+            prometheus 'install Prometheus 2.40 or newer, or set PROMETHEUS_BIN to its folder' ;;
+        chromium) set -- '--no-install-recommends chromium' chromium chromium '--cask chromium' \
+            'install Chromium, or set CHROMIUM_BIN' ;;
+        kubectl) set -- kubernetes-client kubernetes-client kubectl kubernetes-cli 'install kubectl' ;;
+        python) set -- python3-venv python3 python3 python 'install Python 3.9 or newer with venv and pip' ;;
+        valgrind | openssl | curl) set -- "$1" "$1" "$1" "$1" "install $1" ;;
+        *)
+            echo "$0 does not know $1" >&2
+            exit 2
+            ;;
+    esac
+    apt=$1 dnf=$2 apk=$3 brew=$4 by_hand=$5
+}
+
+as_root=
+[ "$(id -u)" = 0 ] || as_root='sudo -n '
+for program; do
+    packages "$program"
+    has "$program" && continue
+    update=
+    if command -v apt-get >/dev/null; then
+        update="${as_root}apt-get update"
+        install="${as_root}apt-get install -y $apt"
+    elif command -v dnf >/dev/null; then install="${as_root}dnf install -y $dnf"
+    elif command -v apk >/dev/null; then install="${as_root}apk add $apk"
+    elif command -v brew >/dev/null; then install="brew install $brew"
+    else
+        echo "The tests need more than is here: $by_hand." >&2
+        exit 1
+    fi
+    echo "$program is missing: ${update:+$update && }$install"
+    # shellcheck disable=SC2086 # words of a command
+    if ! { ${update:-true} && $install; } || ! has "$program"; then
+        echo "That failed. Run it yourself: ${update:+$update && }$install" >&2
+        exit 1
+    fi
+done

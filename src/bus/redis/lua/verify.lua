@@ -1,0 +1,152 @@
+-- KEYS: s j m w, and r f for who uses the shared tier.
+-- ARGV: instance, member timeout (ms), lanes, journal cap, channel, 16 random bytes, and how it uses the shared
+-- tier: 0 not at all, 1, or 2 where events are signed; the epoch that the caller knows, and the lowest sequence
+-- that it may have reached.
+-- Returns: epoch, sequence, known, intents recovered, 1 if dead members are left (call again).
+local s, j, m, w = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local instance, timeout, lanes, journal, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+local entropy, tier = ARGV[6], ARGV[7]
+local known_epoch, lowest = ARGV[8], tonumber(ARGV[9])
+
+local stored = redis.call('HMGET', s, 'q', 'e', 'r', 'l')
+if stored[4] and stored[4] ~= lanes then
+  return redis.error_reply('LANES ' .. stored[4])
+end
+-- One life of the counter: this process, in its present term as the primary. The replication id is a new
+-- one after every promotion; without it a server that was demoted and promoted again would go on with
+-- its old epoch, although another has handed numbers out meanwhile.
+local info = redis.call('INFO', 'server', 'replication')
+local process, term = string.match(info, 'run_id:(%x+)'), string.match(info, 'master_replid:(%x+)')
+if not process then
+  return redis.error_reply('NORUNID INFO server names no run_id')
+end
+local run = process .. (term or '')
+
+local epoch = stored[2]
+-- The counter went back within its epoch (a key that was restored or copied, a host that was reverted): the
+-- caller has applied more, or the shared tier's history has.
+local function went_back()
+  local sequence = tonumber(stored[1])
+  if known_epoch == epoch and sequence < lowest then
+    return true
+  elseif tier == '0' then
+    return false
+  end
+  local covered = redis.call('HMGET', KEYS[6], 'e', 'q')
+  -- Where the history has a hole, its sequence is empty.
+  return covered[1] == epoch and (tonumber(covered[2]) or 0) > sequence
+end
+if not stored[1] or not epoch or stored[3] ~= run or went_back() then
+  -- Another life of the counter: what was numbered before may be numbered again.
+  local sequence = stored[1] or string.format('%.0f', first_sequence())
+  epoch = string.format('%.0f', fresh_epoch(instance .. run .. (epoch or '') .. entropy))
+  redis.call('HSET', s, 'q', sequence, 'e', epoch, 'r', run, 'l', lanes)
+  redis.call('DEL', j)
+  -- Below every event's id, so never read; a key that exists survives a slot migration.
+  redis.call('XADD', j, '0-1', 'e', '')
+elseif not stored[4] then
+  redis.call('HSET', s, 'l', lanes)
+end
+
+local now = now_ms()
+local known = beat(m, w, instance, timeout, now)
+
+-- Bounds of one call, so that a mass death cannot block the server: 128 members, 512 events (a few ms).
+local members, events = 128, 512
+local recovered, more = 0, 0
+
+-- Publishes the intent, and once more when it is settled for good; only that clears it. An intent of a member
+-- that was just found dead is settled at its deadline, and not before a member timeout has passed:
+-- 1: a live writer has an open write; 2: the clock steps forward, beyond the deadline and the writer's timeout; 3: a
+-- peer finds the writer silent and publishes the write; 4: the writer beats, is unknown and announces the write
+-- again; 5: the writer commits and dies. An intent that 3 had cleared would be missing between 3 and 4.
+local function settle(intent, just_dead)
+  local value = redis.call('HGET', w, intent)
+  if not value then
+    redis.call('ZREM', m, intent)
+    return
+  end
+  local deadline = struct.unpack('>I8', value)
+  local _
+  _, epoch = announce(s, j, journal, channel, epoch, string.sub(value, 9))
+  recovered = recovered + 1
+  if just_dead then
+    deadline = math.max(deadline, now + timeout)
+  end
+  if deadline <= now then
+    redis.call('HDEL', w, intent)
+    redis.call('ZREM', m, intent)
+  else
+    redis.call('ZADD', m, score(deadline - RECOVERED), intent)
+  end
+end
+
+local intents
+local function expire_member(member)
+  intents = intents or redis.call('HKEYS', w)
+  for _, intent in ipairs(intents) do
+    -- An intent with a place of its own in m was settled by an earlier call.
+    if #intent == 16 and string.sub(intent, 1, 8) == member and not redis.call('ZSCORE', m, intent) then
+      if recovered >= events then
+        return false
+      end
+      settle(intent, true)
+    end
+  end
+  redis.call('ZREM', m, member)
+  redis.call('HDEL', w, member)
+  return true
+end
+
+-- A member is dead when it has been silent for its own timeout and for this caller's.
+local function is_dead(member, beat_at)
+  local own = tonumber(redis.call('HGET', w, member) or timeout)
+  return member ~= instance and beat_at <= now - own
+end
+
+local due = redis.call('ZRANGEBYSCORE', m, '-inf', score(now - RECOVERED), 'LIMIT', 0, members)
+for _, intent in ipairs(due) do
+  settle(intent, false)
+end
+local silent = redis.call('ZRANGEBYSCORE', m, 0, score(now - timeout), 'WITHSCORES', 'LIMIT', 0, members)
+local expired = 0
+for n = 1, #silent, 2 do
+  if #silent[n] == 8 and is_dead(silent[n], tonumber(silent[n + 1])) then
+    if recovered >= events or not expire_member(silent[n]) then
+      more = 1
+      break
+    end
+    expired = expired + 1
+  end
+end
+-- Where none of so many is dead, they have longer timeouts and beat: a dead one is among the most silent as
+-- soon as they have, because its beat alone grows no younger.
+if #due == members or (#silent == 2 * members and expired > 0) then
+  more = 1
+end
+
+-- Begins the shared tier's history, or begins it again where it has a hole. It outlives its last user by an
+-- hour or two.
+local function share(head)
+  local r, f, lease = KEYS[5], KEYS[6], 3600000
+  local covered = redis.call('HMGET', f, 'e', 'q')
+  if covered[1] ~= epoch or covered[2] ~= head or not redis.call('ZSCORE', r, '-') then
+    redis.call('DEL', r, f)
+    redis.call('ZADD', r, head, '-')
+    redis.call('HSET', f, 'e', epoch, 'q', head)
+  end
+  if redis.call('PTTL', f) < lease or redis.call('PTTL', r) < lease then
+    redis.call('PEXPIRE', r, 2 * lease)
+    redis.call('PEXPIRE', f, 2 * lease)
+  end
+  if redis.call('HGET', s, 't') ~= tier then
+    redis.call('HSET', s, 't', tier)
+  end
+end
+
+-- Read after everything above, so that the head covers what was published on behalf of the dead.
+local head = redis.call('HGET', s, 'q')
+if tier ~= '0' then
+  share(head)
+end
+return { tonumber(epoch), tonumber(head), known, recovered, more }

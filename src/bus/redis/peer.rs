@@ -1,0 +1,109 @@
+//! One server as its connections see it: where it is, and which lanes live there.
+
+use std::sync::Arc;
+
+use tokio::select;
+use tokio::sync::watch;
+
+use super::action::{Action, Pending};
+use super::common::Common;
+use super::connection::Target;
+use super::error;
+use super::status::Status;
+use crate::Error;
+use crate::lock::Lock;
+use crate::time::Clock;
+use crate::url::Place;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) common: Arc<Common>,
+    pub(super) place: Place,
+    pub(super) target: Target,
+    /// What is to be done about the subscription.
+    pub(super) actions: Pending,
+    lanes: Lock<Vec<u32>>,
+    retired: watch::Sender<bool>,
+}
+
+impl Peer {
+    pub(super) fn new(
+        common: Arc<Common>,
+        place: Place,
+        target: Target,
+        lanes: Vec<u32>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            common,
+            place,
+            target,
+            actions: Pending::default(),
+            lanes: Lock::new(lanes),
+            retired: watch::Sender::default(),
+        })
+    }
+
+    /// Lanes that live here, in ascending order.
+    pub(super) fn lanes(&self) -> Vec<u32> {
+        self.lanes.lock().clone()
+    }
+
+    /// Lanes came or went. The subscription of those that came is proven like the first one.
+    pub(super) fn set_lanes(&self, lanes: Vec<u32>) {
+        let mut present = self.lanes.lock();
+        let grew = lanes.iter().any(|lane| !present.contains(lane));
+        *present = lanes;
+        drop(present);
+        if grew {
+            self.actions.ask(Action::Resubscribe);
+        }
+    }
+
+    /// No lane lives here: the connections are dropped.
+    pub(super) fn retire(&self) {
+        self.retired.send_replace(true);
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        *self.retired.borrow()
+    }
+
+    /// Waits until this server is no longer used.
+    pub(super) async fn closed(&self) {
+        let mut retired = self.retired.subscribe();
+        select! {
+            biased;
+            () = self.common.closed() => {}
+            _ = retired.wait_for(|retired| *retired) => {}
+        }
+    }
+
+    /// Notes that a connection ended, or could not be made.
+    pub(super) fn lost(&self, connection: &str, status: &watch::Sender<Status>, error: Error) {
+        let now = Clock::Kernel.now();
+        if error::is_permanent(&error) {
+            if let Some(suppressed) = self.common.refusals.allow(now) {
+                tracing::error!(connection, server = %self.place, suppressed, %error, "Redis refuses this instance; caches reload until it is let in");
+            }
+        } else if let Some(suppressed) = self.common.config.outages.allow(now) {
+            tracing::warn!(
+                connection, server = %self.place, suppressed, %error,
+                "lost the connection to Redis; retrying. Once max_staleness has passed, entries \
+                 are loaded again instead of served"
+            );
+        }
+        status.send_replace(Status::Down(error));
+        self.common.changes.send_replace(());
+        // Another may have taken its place.
+        self.common.doubt.notify_one();
+    }
+
+    /// Notes that a connection works.
+    pub(super) fn restored(&self, connection: &str, status: &watch::Sender<Status>) {
+        if matches!(status.send_replace(Status::Up), Status::Down(_)) {
+            tracing::info!(connection, server = %self.place, "connected to Redis again");
+        }
+        self.common.changes.send_replace(());
+    }
+}

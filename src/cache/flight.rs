@@ -1,0 +1,391 @@
+//! Single-flight: at most one load per key at a time in one instance.
+//!
+//! A flight belongs to no caller: any of them may be cancelled. A read joins only a flight whose
+//! load began after every invalidation that the read must see.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::*};
+
+use tokio::sync::watch;
+
+use crate::lock::{Guard, Lock};
+use crate::store::entry::Identity;
+use crate::store::stamps::Stamp;
+use crate::time::Nanos;
+use crate::{Error, ErrorKind};
+
+/// Locks the table of flights is spread over; only misses take one.
+const SHARDS: usize = 16;
+
+/// How a load ended, for every waiter.
+#[derive(Clone, Debug)]
+pub(crate) struct Landing<V> {
+    pub(crate) result: Result<Option<V>, Error>,
+    pub(crate) loaded_at: Nanos,
+    /// It reflects everything published before: when its load began, or the verification that covers a
+    /// value of the shared tier, or an entry that stands in.
+    pub(crate) fresh_as_of: Nanos,
+    pub(crate) from: Origin,
+    /// What the load saw of the invalidation clock, if what concerns the value was invalidated since.
+    /// A read that began later than this may have begun after that, and must not be answered with this
+    /// value. (The last stamp says nothing of those before it: a reader between two
+    /// invalidations must not be answered either.)
+    outdated: Option<Stamp>,
+}
+
+/// Where a landing's value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Source,
+    SharedTier,
+    /// The load failed, and an entry past its TTL stands in for its value.
+    Expired,
+}
+
+/// Where the value of a read may come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// The tier has it, if it counts; or the right to load it for the fleet.
+    Value,
+    /// As `Value`, but without a claim: others are loaded in the same call.
+    ValueOfMany,
+    /// A newer value than the one that is due for a refresh.
+    Newer,
+    /// What the source has now: the tier is not asked.
+    OfSource,
+}
+
+impl Wanted {
+    /// Whether what a flight brought, whose leader may have wanted something else, is what was wanted.
+    pub(crate) fn accepts<V>(self, landing: &Landing<V>) -> bool {
+        self != Self::OfSource || landing.from != Origin::SharedTier
+    }
+}
+
+/// A value on its way into memory, from the source or from the tier.
+pub(crate) struct Incoming<V> {
+    pub(crate) value: Option<V>,
+    /// What its load saw of the invalidation clock.
+    pub(crate) token: Stamp,
+    pub(crate) loaded_at: Nanos,
+    /// It reflects everything published before.
+    pub(crate) fresh_as_of: Nanos,
+    /// From its load on.
+    pub(crate) life: Nanos,
+    pub(crate) tags: Box<[u64]>,
+    pub(crate) own_ttl: bool,
+}
+
+impl<V> Landing<V> {
+    /// Whether it answers a read that began at `began`; errors answer every read.
+    pub(crate) fn answers(&self, began: Stamp) -> bool {
+        self.result.is_err() || self.outdated.is_none_or(|token| began <= token)
+    }
+}
+
+/// How far a flight is. What has landed is shared, so that waiters clone the value without a lock.
+enum Progress<V> {
+    Flying,
+    Landed(Arc<Landing<V>>),
+    /// Its leader has found the value in memory: look there.
+    Withdrawn,
+}
+
+/// A load that is waiting for its turn or under way.
+pub(crate) struct Flight<K, V> {
+    key: K,
+    hash: u64,
+    /// What the load saw of the invalidation clock; [`NOT_BEGUN`] while it waits for its turn.
+    token: AtomicU64,
+    progress: watch::Sender<Progress<V>>,
+}
+
+/// Joining is always right: the load will begin after the joiner did.
+const NOT_BEGUN: Stamp = Stamp::MAX;
+
+/// The flights of one cache.
+pub(crate) struct Flights<K, V>([Lock<Table<K, V>>; SHARDS]);
+
+type Table<K, V> = HashMap<u64, Arc<Flight<K, V>>, Identity>;
+
+/// What a read that found nothing does next.
+pub(crate) enum Joined<K, V> {
+    /// Wait for a load that another caller leads.
+    Join(Waiter<V>),
+    /// The caller leads. It looks into memory once more, and then loads or withdraws.
+    ///
+    /// The second look closes this race:
+    /// 1: this read finds nothing in the store; 2: a load stores its value and leaves the table;
+    /// 3: this read finds no flight and would load what was loaded just now.
+    Lead(Leader<K, V>, Waiter<V>),
+}
+
+impl<K, V> Default for Flights<K, V> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Lock::default()))
+    }
+}
+
+impl<K, V> fmt::Debug for Flights<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flights").finish_non_exhaustive()
+    }
+}
+
+impl<K: Eq + Clone, V> Flights<K, V> {
+    /// Joins a flight for `key`, or takes the lead of a new one.
+    ///
+    /// `newest` is the newest invalidation that concerns the key; a flight that began before it is
+    /// left to its waiters and replaced.
+    ///
+    /// Keys are cloned and compared outside the lock, so between two looks at the table another read
+    /// may have taken the place; then this one looks again, as often as others do that.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &K,
+        newest: impl Fn() -> Stamp,
+    ) -> Joined<K, V> {
+        let mut mine = None;
+        // A flight of another key with the same hash, which makes way.
+        let mut stranger: Option<Arc<Flight<K, V>>> = None;
+        loop {
+            let met = {
+                let mut table = self.table(hash);
+                let newest = newest();
+                let held = table.get(&hash).filter(|flight| {
+                    let known = stranger.as_ref().is_some_and(|it| Arc::ptr_eq(it, flight));
+                    !known && flight.token.load(SeqCst) >= newest
+                });
+                match (held.cloned(), mine.take()) {
+                    (Some(flight), made) => {
+                        mine = made;
+                        Some(flight)
+                    }
+                    (None, Some((flight, receiver))) => {
+                        let flight: Arc<Flight<K, V>> = flight;
+                        let replaced = table.insert(hash, flight.clone());
+                        drop(table);
+                        drop(replaced);
+                        let leader = Leader {
+                            flights: self.clone(),
+                            flight,
+                            landed: false,
+                        };
+                        return Joined::Lead(leader, Waiter(receiver));
+                    }
+                    (None, None) => None,
+                }
+            };
+            match met {
+                // In the table when it was looked at: it has landed after this read began, so it
+                // knows of every invalidation that this read must see.
+                Some(flight) if flight.key == *key => {
+                    return Joined::Join(Waiter(flight.progress.subscribe()));
+                }
+                Some(other) => stranger = Some(other),
+                None => mine = Some(Flight::new(hash, key.clone())),
+            }
+        }
+    }
+}
+
+impl<K, V> Flight<K, V> {
+    fn new(hash: u64, key: K) -> (Arc<Self>, watch::Receiver<Progress<V>>) {
+        let (progress, receiver) = watch::channel(Progress::Flying);
+        let token = AtomicU64::new(NOT_BEGUN);
+        let flight = Self {
+            key,
+            hash,
+            token,
+            progress,
+        };
+        (Arc::new(flight), receiver)
+    }
+}
+
+impl<K, V> Flights<K, V> {
+    /// Whether a load of this hash is under way.
+    pub(crate) fn has(&self, hash: u64) -> bool {
+        self.table(hash).contains_key(&hash)
+    }
+
+    fn table(&self, hash: u64) -> Guard<'_, Table<K, V>> {
+        self.0[hash as usize % SHARDS].lock()
+    }
+
+    /// Holds a lock of the table, for a test that takes a mechanism out.
+    pub(crate) fn hold(&self, hash: u64) -> Guard<'_, impl Sized + use<K, V>> {
+        self.table(hash)
+    }
+}
+
+/// The side of a flight that loads.
+///
+/// Dropped without landing, by a panic of the loader or with its runtime, it lands with an error:
+/// no waiter waits for ever.
+pub(crate) struct Leader<K, V> {
+    flights: Arc<Flights<K, V>>,
+    flight: Arc<Flight<K, V>>,
+    landed: bool,
+}
+
+impl<K, V> Leader<K, V> {
+    pub(crate) fn key(&self) -> &K {
+        &self.flight.key
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.flight.hash
+    }
+
+    /// The load begins now, having seen the invalidation clock at `token`.
+    pub(crate) fn begin(&self, token: Stamp) {
+        self.flight.token.store(token, SeqCst);
+    }
+
+    /// Leaves the table: the value is in memory, where waiters look for it.
+    pub(crate) fn withdraw(mut self) {
+        self.leave();
+        self.flight.progress.send_replace(Progress::Withdrawn);
+    }
+
+    /// Leaves the table, so that later reads look in the store or load again; then wakes the waiters.
+    ///
+    /// `newest_tag` is the newest invalidation of the tags that came with the value. (Keys, caches and
+    /// lanes were compared on joining.) It is asked after the flight has left the table, which closes
+    /// this race:
+    /// 1: the value is stored; 2: its tag is invalidated; 3: a read begins, finds the entry stale
+    /// and joins this flight, whose tags it cannot know; 4: the flight lands.
+    pub(crate) fn land(
+        self,
+        result: Result<Option<V>, Error>,
+        loaded_at: Nanos,
+        newest_tag: impl FnOnce() -> Stamp,
+    ) {
+        let token = self.flight.token.load(SeqCst);
+        self.arrive(
+            result,
+            (loaded_at, loaded_at),
+            Origin::Source,
+            token,
+            newest_tag,
+        );
+    }
+
+    /// As [`land`](Self::land), with an entry that stands in for a load which failed: looked up at
+    /// `token`, later than the load began. `newest` is the newest invalidation of all that concerns
+    /// it:
+    /// 1: the entry is looked up; 2: its key is invalidated; 3: a read begins and joins a flight that
+    /// never began; 4: the flight lands.
+    pub(crate) fn land_stale(
+        self,
+        value: V,
+        (loaded_at, fresh_as_of): (Nanos, Nanos),
+        token: Stamp,
+        newest: impl FnOnce() -> Stamp,
+    ) {
+        let at = (loaded_at, fresh_as_of);
+        self.arrive(Ok(Some(value)), at, Origin::Expired, token, newest);
+    }
+
+    /// As [`land`](Self::land), with a value of the shared tier.
+    pub(crate) fn land_from_tier(
+        self,
+        value: Option<V>,
+        loaded_at: Nanos,
+        fresh_as_of: Nanos,
+        newest_tag: impl FnOnce() -> Stamp,
+    ) {
+        let at = (loaded_at, loaded_at.max(fresh_as_of));
+        let token = self.flight.token.load(SeqCst);
+        self.arrive(Ok(value), at, Origin::SharedTier, token, newest_tag);
+    }
+
+    fn arrive(
+        mut self,
+        result: Result<Option<V>, Error>,
+        (loaded_at, fresh_as_of): (Nanos, Nanos),
+        from: Origin,
+        token: Stamp,
+        newest: impl FnOnce() -> Stamp,
+    ) {
+        #[cfg(any(test, feature = "test-util"))]
+        crate::window::lands(self.flight.hash);
+        self.leave();
+        let landing = Landing {
+            result,
+            loaded_at,
+            fresh_as_of,
+            from,
+            outdated: (newest() > token).then_some(token),
+        };
+        let landed = Progress::Landed(Arc::new(landing));
+        self.flight.progress.send_replace(landed);
+    }
+
+    /// Leaves the table, unless a newer flight has taken the place.
+    fn leave(&mut self) {
+        self.landed = true;
+        let mut table = self.flights.table(self.flight.hash);
+        let left = match table.entry(self.flight.hash) {
+            Slot::Occupied(slot) if Arc::ptr_eq(slot.get(), &self.flight) => Some(slot.remove()),
+            _ => None,
+        };
+        drop(table);
+        drop(left);
+    }
+}
+
+impl<K, V> Drop for Leader<K, V> {
+    fn drop(&mut self) {
+        if self.landed {
+            return;
+        }
+        let error = if std::thread::panicking() {
+            Error::new(ErrorKind::LoadPanic, "the loader panicked")
+        } else {
+            Error::closed()
+        };
+        self.leave();
+        let landing = Landing {
+            result: Err(error),
+            loaded_at: 0,
+            fresh_as_of: 0,
+            from: Origin::Source,
+            outdated: None,
+        };
+        let landed = Progress::Landed(Arc::new(landing));
+        self.flight.progress.send_replace(landed);
+    }
+}
+
+/// The side of a flight that waits. Dropping it stops nothing.
+pub(crate) struct Waiter<V>(watch::Receiver<Progress<V>>);
+
+impl<V: Clone> Waiter<V> {
+    /// Waits for the flight's end; `None` if the value is to be looked for in memory.
+    pub(crate) async fn landing(mut self) -> Option<Landing<V>> {
+        let landed = {
+            let flying = |progress: &Progress<V>| matches!(progress, Progress::Flying);
+            match self
+                .0
+                .wait_for(|progress| !flying(progress))
+                .await
+                .as_deref()
+            {
+                Ok(Progress::Landed(landing)) => Some(landing.clone()),
+                // An error cannot happen while `Leader` lands on drop; to look again is still right.
+                Ok(Progress::Withdrawn | Progress::Flying) | Err(_) => None,
+            }
+        };
+        // Outside the channel's lock: the clone of the value is the program's own code.
+        landed.map(Arc::unwrap_or_clone)
+    }
+}
+
+#[cfg(test)]
+mod tests;

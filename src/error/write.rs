@@ -1,0 +1,126 @@
+//! Why a write did not end well.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use super::{Error, with_sources};
+
+/// Why a [`write`](crate::Cache::write) did not end well.
+///
+/// [`Unconfirmed`](Self::Unconfirmed) is a write that **is committed**. Where nothing is to be done
+/// about it, [`committed`](Self::committed) turns it back into the value:
+///
+/// ```
+/// # async fn example(prices: unstale::Cache<u64, u64>) -> Result<(), Box<dyn std::error::Error>> {
+/// # use unstale::WriteError;
+/// # async fn save() -> Result<u64, std::io::Error> { Ok(1) }
+/// let rows = prices.write(&7, save()).await.or_else(WriteError::committed)?;
+/// # let _ = rows;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// | variant | committed | HTTP status |
+/// |---|---|---|
+/// | `Refused` | no | 503; 400 where its kind is `Key` |
+/// | `Commit` | as the error says | 500, or what the error says |
+/// | `Abandoned` | unknown | 504 |
+/// | `Unconfirmed` | yes | 200, or 202: peers follow within the bound |
+///
+/// `Display` prints the message with the error it is about. `Debug` prints the same, and then each
+/// source that it does not name already.
+///
+/// # Examples
+///
+/// ```
+/// # use unstale::WriteError;
+/// # use std::io;
+/// fn http_status<T>(error: &WriteError<T, io::Error>) -> u16 {
+///     match error {
+///         WriteError::Refused(_) => 503,            // nothing was committed
+///         WriteError::Commit(_) => 500,             // the database said no
+///         WriteError::Abandoned(_) => 504,          // unknown
+///         WriteError::Unconfirmed { .. } => 202,    // committed; peers follow within the bound
+///     }
+/// }
+/// ```
+pub enum WriteError<T, E> {
+    /// Nothing was committed: the write could not be announced to Redis first (policy `strict`),
+    /// or the instance is closed or overloaded.
+    Refused(Error),
+    /// The commit returned this error. Its outcome counts as unknown, so the keys are invalidated
+    /// at once and again at the write's deadline.
+    Commit(E),
+    /// The commit did not finish within `write_timeout` and was abandoned.
+    /// Its outcome is unknown, so the keys are invalidated at once and again a little later.
+    Abandoned(Error),
+    /// Committed, but Redis has not acknowledged the invalidation in time.
+    /// It is retried; peers follow within the bound for a writer that crashed.
+    Unconfirmed {
+        /// What the commit returned.
+        value: T,
+        /// Why the acknowledgement is missing.
+        error: Error,
+    },
+}
+
+impl<T, E> WriteError<T, E> {
+    /// Returns the value of a write that is committed, though not confirmed to peers yet.
+    ///
+    /// For `result.or_else(WriteError::committed)`.
+    ///
+    /// # Errors
+    ///
+    /// The error itself, unless it is `Unconfirmed`.
+    pub fn committed(self) -> Result<T, Self> {
+        match self {
+            Self::Unconfirmed { value, .. } => Ok(value),
+            Self::Refused(_) | Self::Commit(_) | Self::Abandoned(_) => Err(self),
+        }
+    }
+
+    /// Returns whether the write is known to be committed. Of `Abandoned` it is unknown.
+    #[must_use]
+    pub fn is_committed(&self) -> bool {
+        matches!(self, Self::Unconfirmed { .. })
+    }
+}
+
+impl<T, E: fmt::Display> fmt::Display for WriteError<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => write!(f, "refused before the commit: {error}"),
+            Self::Commit(error) => write!(f, "the commit failed: {error}"),
+            Self::Abandoned(error) => write!(f, "the commit was abandoned: {error}"),
+            Self::Unconfirmed { error, .. } => {
+                write!(
+                    f,
+                    "committed, but the invalidation is not acknowledged yet: {error}"
+                )
+            }
+        }
+    }
+}
+
+impl<T, E: fmt::Display> fmt::Debug for WriteError<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match self {
+            Self::Refused(error) | Self::Abandoned(error) | Self::Unconfirmed { error, .. } => {
+                error.source()
+            }
+            Self::Commit(_) => None,
+        };
+        f.write_str(&with_sources(self.to_string(), source))
+    }
+}
+
+impl<T, E: StdError + 'static> StdError for WriteError<T, E> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Commit(error) => Some(error),
+            Self::Refused(error) | Self::Abandoned(error) | Self::Unconfirmed { error, .. } => {
+                Some(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Several keys, tags and caches that change together.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::coherence::commit;
+use crate::coherence::lifeline::Lifeline;
+use crate::coherence::outbox::Invalidation;
+use crate::key::reference::KeyRef;
+use crate::{Cache, Error, ErrorKind, Key, WriteError};
+
+/// Keys, tags and caches that change together, in one database transaction say: one message for
+/// each lane. Begin with [`Instance::batch`](crate::Instance::batch).
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use unstale::{Instance, Settings};
+/// # let instance = Instance::start(Settings::default()).await?;
+/// # let users = instance.cache::<u64, String>("users").build()?;
+/// # let teams = instance.cache::<String, u64>("teams").build()?;
+/// # async fn transaction() -> Result<u32, std::io::Error> { Ok(2) }
+/// let rows = instance
+///     .batch()
+///     .key(&users, &7)
+///     .tag(&teams, "members-of-7")
+///     .write(transaction())
+///     .await?;
+/// # assert_eq!(rows, 2);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a batch does nothing until `invalidate` or `write`"]
+pub struct Batch {
+    lifeline: Arc<Lifeline>,
+    items: Vec<Invalidation>,
+    /// The first item that cannot be used; nothing is done then.
+    refused: Option<Error>,
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch")
+            .field("items", &self.items.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Batch {
+    pub(crate) fn new(lifeline: Arc<Lifeline>) -> Self {
+        Self {
+            lifeline,
+            items: Vec::new(),
+            refused: None,
+        }
+    }
+
+    /// Adds a key. The cache must be of the instance that began the batch, or the batch is refused with
+    /// an error of kind `Settings`.
+    pub fn key<K, V, Q>(mut self, cache: &Cache<K, V>, key: &Q) -> Self
+    where
+        K: Key + Clone + 'static,
+        V: Clone + Send + Sync + 'static,
+        Q: KeyRef<K> + ?Sized,
+    {
+        match cache.key_item(key) {
+            Ok(item) => self.add(cache, item),
+            Err(error) => {
+                self.refused.get_or_insert(error);
+                self
+            }
+        }
+    }
+
+    /// Adds a tag: every entry of the cache whose loader gave it.
+    pub fn tag<K, V>(self, cache: &Cache<K, V>, tag: &str) -> Self
+    where
+        K: Key + Clone + 'static,
+        V: Clone + Send + Sync + 'static,
+    {
+        let item = cache.tag_item(tag);
+        self.add(cache, item)
+    }
+
+    /// Adds every entry of a cache.
+    pub fn all<K, V>(self, cache: &Cache<K, V>) -> Self
+    where
+        K: Key + Clone + 'static,
+        V: Clone + Send + Sync + 'static,
+    {
+        let item = cache.cache_item();
+        self.add(cache, item)
+    }
+
+    fn add<K, V>(mut self, cache: &Cache<K, V>, item: Invalidation) -> Self
+    where
+        K: Key + Clone + 'static,
+        V: Clone + Send + Sync + 'static,
+    {
+        let (own, other) = (self.lifeline.member(), cache.0.member());
+        if !Arc::ptr_eq(own, other) {
+            // Published for the batch's fleet, no instance that has the cache would hear of the item.
+            let message = format!(
+                "the batch is of the instance {:016x} in {:?}, and the cache {:?} of the instance \
+                 {:016x} in {:?}: begin a batch with each",
+                own.id, own.settings.namespace, cache.0.name, other.id, other.settings.namespace,
+            );
+            let error = Error::new(ErrorKind::Settings, message);
+            self.refused.get_or_insert(error);
+            return self;
+        }
+        self.items.push(item);
+        self
+    }
+
+    /// As [`Cache::invalidate_many`](crate::Cache::invalidate_many), for all of the batch: everything is
+    /// dropped and queued at the call, and the future only waits for Redis.
+    ///
+    /// # Errors
+    ///
+    /// As there; `Settings` if a cache of the batch is of another instance.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    #[must_use = "dropping the future is fine, but says so: `drop(batch.invalidate())`"]
+    pub fn invalidate(self) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+        let member = self.lifeline.member().clone();
+        let queued = match self.refused {
+            Some(error) => Err(error),
+            None => {
+                member.drop_local(&self.items);
+                member.enqueue(&self.items, None)
+            }
+        };
+        async move { member.acknowledged(queued?).await }
+    }
+
+    /// As [`Cache::write`](crate::Cache::write), for all of the batch.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn write<T, E>(
+        self,
+        commit: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, WriteError<T, E>> {
+        match self.refused {
+            Some(error) => Err(WriteError::Refused(error)),
+            None => commit::write(self.lifeline.member(), self.items, commit).await,
+        }
+    }
+}

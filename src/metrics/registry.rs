@@ -1,0 +1,243 @@
+//! All metrics of one instance, and what is reported of them to recorders.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use ::metrics::{Label as Tag, Recorder};
+
+use super::cells::PerLane;
+#[cfg(feature = "prometheus")]
+use super::exporter::Own;
+use super::fold::{Fold, Seen};
+use super::info::InstanceInfo;
+use super::table::{CacheMetrics, InstanceMetrics, describe};
+use super::traffic::Traffic;
+use crate::contain::contained;
+use crate::lock::Lock;
+
+/// Installed recorders that an instance remembers.
+/// A program can install one; a second appears only where a thread has a local one (in tests).
+const MAX_RECORDERS: usize = 4;
+
+/// Folds that one thread makes one after the other, for others that came meanwhile: the last fold of an
+/// instance that closes is among them. A recorder that folds in turn must not keep it for ever.
+const ROUNDS: usize = 4;
+
+/// All metrics of one instance; its fields are those of [`InstanceMetrics`].
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    counted: InstanceMetrics,
+    caches: Lock<Vec<Arc<CacheScope>>>,
+    installed: Lock<Turn>,
+    closed: AtomicBool,
+    #[cfg(feature = "prometheus")]
+    own: Own,
+    #[cfg(feature = "prometheus")]
+    own_reported: Lock<Reported>,
+}
+
+/// What was reported to the program's recorders. A recorder is the program's own code, so this is
+/// taken out while the recorder runs, and no lock is held.
+#[derive(Debug)]
+struct Turn {
+    /// None while one thread folds.
+    reported: Option<Vec<(usize, Reported)>>,
+    /// Another thread came meanwhile: the one that folds does it once more.
+    again: bool,
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self {
+            reported: Some(Vec::new()),
+            again: false,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct CacheScope {
+    /// The label `cache`.
+    tag: Tag,
+    counted: Arc<CacheMetrics>,
+}
+
+/// What was reported to one recorder, by the instance and by each of its caches.
+#[derive(Debug, Default)]
+struct Reported {
+    described: bool,
+    instance: Seen,
+    caches: Vec<Seen>,
+}
+
+/// The settings of a cache that dashboards and alerts need to know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CacheInfo {
+    pub(crate) ttl: Duration,
+    /// `None` is off.
+    pub(crate) max_staleness: Option<Duration>,
+    pub(crate) negative_ttl: Duration,
+    /// Entries.
+    pub(crate) capacity: u64,
+}
+
+impl Metrics {
+    pub(crate) fn new(info: InstanceInfo) -> Arc<Self> {
+        Arc::new(Self {
+            counted: InstanceMetrics {
+                verified_age: PerLane::new(info.lanes),
+                settings: info,
+                ..InstanceMetrics::default()
+            },
+            caches: Lock::default(),
+            installed: Lock::default(),
+            closed: AtomicBool::new(false),
+            #[cfg(feature = "prometheus")]
+            own: Own::new(),
+            #[cfg(feature = "prometheus")]
+            own_reported: Lock::default(),
+        })
+    }
+
+    /// The metrics of a cache; the same ones if its name is not new.
+    pub(crate) fn cache(&self, name: &str, info: CacheInfo) -> Arc<CacheMetrics> {
+        let counted = self.counted_of(name);
+        counted.ttl.set(info.ttl);
+        counted
+            .max_staleness
+            .set(info.max_staleness.unwrap_or_default());
+        counted.negative_ttl.set(info.negative_ttl);
+        counted.capacity.set(info.capacity);
+        counted
+    }
+
+    fn counted_of(&self, name: &str) -> Arc<CacheMetrics> {
+        let mut caches = self.caches.lock();
+        if let Some(known) = caches.iter().find(|cache| cache.tag.value() == name) {
+            return known.counted.clone();
+        }
+        let counted = Arc::default();
+        caches.push(Arc::new(CacheScope {
+            tag: Tag::new("cache", name.to_owned()),
+            counted: Arc::clone(&counted),
+        }));
+        counted
+    }
+
+    fn scopes(&self) -> Vec<Arc<CacheScope>> {
+        self.caches.lock().clone()
+    }
+
+    /// Where the bus counts its bytes.
+    pub(crate) fn traffic(&self) -> Arc<Traffic> {
+        Arc::new(Traffic {
+            sent: Arc::clone(&self.sent_bytes),
+            received: Arc::clone(&self.received_bytes),
+        })
+    }
+
+    /// Moves what was counted since the last fold into the own and the installed recorder.
+    /// Once a second, from one task.
+    pub(crate) fn fold(&self) {
+        #[cfg(feature = "prometheus")]
+        self.fold_own();
+        ::metrics::with_recorder(|recorder| self.fold_into(recorder));
+    }
+
+    /// Moves what was not reported to `recorder` yet, and goes round once more for calls that came
+    /// meanwhile: on another thread, or from the recorder itself.
+    pub(super) fn fold_into(&self, recorder: &dyn Recorder) {
+        for _ in 0..ROUNDS {
+            let taken = {
+                let mut turn = self.installed.lock();
+                let reported = turn.reported.take();
+                turn.again |= reported.is_none();
+                reported
+            };
+            let Some(mut reported) = taken else { return };
+            // One that panics has got some numbers, and gets them again.
+            contained(|| self.report_to_installed(&mut reported, recorder));
+            let mut turn = self.installed.lock();
+            turn.reported = Some(reported);
+            if !std::mem::take(&mut turn.again) {
+                return;
+            }
+        }
+    }
+
+    /// A recorder is known by its address; one that is new gets everything since the start.
+    fn report_to_installed(&self, installed: &mut Vec<(usize, Reported)>, recorder: &dyn Recorder) {
+        let address = std::ptr::from_ref(recorder).addr();
+        let known = installed.iter().position(|(known, _)| *known == address);
+        let index = known.unwrap_or_else(|| {
+            if installed.len() == MAX_RECORDERS {
+                installed.remove(0);
+            }
+            installed.push((address, Reported::default()));
+            installed.len() - 1
+        });
+        self.report(&self.scopes(), &mut installed[index].1, recorder);
+    }
+
+    fn report(&self, caches: &[Arc<CacheScope>], reported: &mut Reported, recorder: &dyn Recorder) {
+        if !reported.described {
+            describe()
+                .iter()
+                .for_each(|series| series.describe(recorder));
+            reported.described = true;
+        }
+        let closed = self.closed.load(Relaxed);
+        self.counted.fold(&mut Fold::new(
+            recorder,
+            &mut reported.instance,
+            None,
+            closed,
+        ));
+        reported.caches.resize_with(caches.len(), Seen::default);
+        for (cache, seen) in caches.iter().zip(&mut reported.caches) {
+            cache
+                .counted
+                .fold(&mut Fold::new(recorder, seen, Some(&cache.tag), closed));
+        }
+    }
+
+    #[cfg(feature = "prometheus")]
+    fn fold_own(&self) {
+        let scopes = self.scopes();
+        self.report(&scopes, &mut self.own_reported.lock(), self.own.recorder());
+        self.own.upkeep();
+    }
+
+    /// This instance's metrics, up to now, in Prometheus' text format.
+    #[cfg(feature = "prometheus")]
+    pub(crate) fn text(&self) -> String {
+        self.fold_own();
+        self.own.render()
+    }
+
+    /// Folds a last time and takes this instance's share of the gauges back. Idempotent; what is
+    /// counted afterwards (reads go on) is still folded by a later [`fold`](Self::fold).
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Relaxed);
+        self.fold();
+    }
+}
+
+impl Deref for Metrics {
+    type Target = InstanceMetrics;
+
+    fn deref(&self) -> &InstanceMetrics {
+        &self.counted
+    }
+}
+
+impl Drop for Metrics {
+    /// An instance that was dropped without a shutdown leaves no phantom entries behind.
+    fn drop(&mut self) {
+        if !self.closed.load(Relaxed) {
+            self.close();
+        }
+    }
+}

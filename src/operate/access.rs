@@ -1,0 +1,89 @@
+//! The way to the fleet: a server to look at, and the bus without an instance.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::bus::redis::inspect::Server;
+use crate::bus::redis::{RedisBus, RedisConfig};
+use crate::bus::{Bus, BusConfig, BusEvent, StillOpen};
+use crate::event::Seal;
+use crate::identity;
+use crate::metrics::Traffic;
+use crate::time::Clock;
+use crate::{Error, ErrorKind, Settings};
+
+/// How long one command may take. A person waits: longer than an instance's.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the bus may take to come up.
+const READY: Duration = Duration::from_secs(5);
+
+/// Connects to the server that the settings name.
+///
+/// # Errors
+///
+/// `Settings` for a bad URL, `Auth` for a wrong login, `Bus` for everything else.
+pub async fn connect(settings: &Settings) -> Result<Server, Error> {
+    Server::open(&config(settings)?, &settings.namespace).await
+}
+
+fn config(settings: &Settings) -> Result<RedisConfig, Error> {
+    let Some(url) = settings.redis_url.clone() else {
+        return Err(Error::new(
+            ErrorKind::Settings,
+            "UNSTALE_REDIS_URL is not set: there is no fleet to talk to",
+        ));
+    };
+    Ok(RedisConfig {
+        url,
+        tls_ca: settings.tls_ca.clone(),
+        tls_cert: settings.tls_cert.clone(),
+        tls_key: settings.tls_key.clone(),
+        command_timeout: COMMAND_TIMEOUT,
+    })
+}
+
+/// The bus without an instance: publishes and listens, and is no member.
+pub(super) struct Access {
+    pub(super) bus: Arc<RedisBus>,
+    pub(super) events: mpsc::Receiver<BusEvent>,
+    pub(super) seal: Seal,
+    pub(super) id: u64,
+    pub(super) lanes: u32,
+}
+
+impl Access {
+    /// With the number of lanes that the fleet has; where there is none yet, that of the settings.
+    pub(super) async fn open(settings: &Settings) -> Result<Self, Error> {
+        let lanes = connect(settings).await?.lanes().await?;
+        let (id, lanes) = (
+            identity::instance(Clock::Kernel)?,
+            lanes.unwrap_or(settings.lanes),
+        );
+        let config_of_bus = BusConfig {
+            namespace: settings.namespace.clone(),
+            instance: id,
+            lanes,
+            journal: settings.journal,
+            member_timeout: settings.member_timeout,
+            signs: Seal::new(settings).is_keyed(),
+            traffic: Arc::new(Traffic::default()),
+            outages: Arc::default(),
+            tasks: Arc::default(),
+        };
+        let (bus, events) = RedisBus::start(config_of_bus, &config(settings)?)?;
+        if let Err(error) = bus.ready(READY).await {
+            bus.close(StillOpen::default()).await;
+            return Err(error);
+        }
+        Ok(Self {
+            bus,
+            events,
+            seal: Seal::new(settings),
+            id,
+            lanes,
+        })
+    }
+}

@@ -1,0 +1,182 @@
+//! Checks of settings as a whole: every value by itself, and what holds between them.
+
+use std::time::Duration;
+
+use super::bounds;
+use super::options::{FIELDS, Settings};
+use super::problems::{Place, Problems};
+use super::text::Text;
+use super::values::Switch;
+use crate::error::Error;
+use crate::url::Address;
+
+impl Settings {
+    /// Checks every bound, for settings made in code; [`Instance::start`](crate::Instance::start)
+    /// does it too.
+    ///
+    /// # Errors
+    ///
+    /// One error of kind [`Settings`](crate::ErrorKind::Settings) lists every field that is wrong.
+    pub fn validate(&self) -> Result<(), Error> {
+        let mut problems = Problems::in_code();
+        self.check(&mut problems);
+        problems.into_result()
+    }
+
+    pub(super) fn check(&self, problems: &mut Problems) {
+        for field in FIELDS {
+            if let Err(why) = (field.check)(self) {
+                problems.report(Place::global(field.name), &(field.show)(self), why);
+            }
+        }
+        for (name, cache) in &self.caches {
+            if let Err(why) = bounds::cache_name(name) {
+                problems.report(Place::of_cache(name, ""), "", why);
+            }
+            for field in FIELDS {
+                let Some(part) = &field.cache else { continue };
+                if let Err(why) = (part.check)(cache) {
+                    let value = (part.show)(cache).unwrap_or_default();
+                    problems.report(Place::of_cache(name, field.name), &value, why);
+                }
+            }
+        }
+        together(self, problems);
+    }
+}
+
+/// Checks whether a cache can have that name.
+///
+/// # Errors
+///
+/// `Settings`, with what the name must be.
+#[cfg(feature = "cli")]
+pub(crate) fn check_cache_name(name: &str) -> Result<(), Error> {
+    bounds::cache_name(name).map_err(|why| Error::new(crate::error::ErrorKind::Settings, why))
+}
+
+/// Checks whether a cache may wait so long for another instance's load.
+///
+/// # Errors
+///
+/// `Settings`, as for a value of `CacheSettings` that is out of bounds.
+#[cfg(feature = "shared")]
+pub(crate) fn single_flight(cache: &str, wait: Duration) -> Result<(), Error> {
+    let mut problems = Problems::in_code();
+    if let Err(why) = bounds::call_timeout(&wait) {
+        let place = Place::of_cache(cache, "fleet_single_flight");
+        let shown = humantime::format_duration(wait).to_string();
+        problems.report(place, &shown, why);
+    }
+    problems.into_result()
+}
+
+/// What holds between settings. A value found wrong by itself is not compared with others.
+fn together(settings: &Settings, problems: &mut Problems) {
+    tls(settings, problems);
+    signing_keys(settings, problems);
+    if problems.blames(&Place::global("verify_interval")) {
+        return;
+    }
+    let beat = settings.verify_interval;
+    if settings.member_timeout < beat.saturating_mul(2) {
+        let why = twice("or one late beat makes an instance count as dead", beat);
+        problems.report(
+            Place::global("member_timeout"),
+            &settings.member_timeout.show(),
+            why,
+        );
+    }
+    if settings.write_timeout < settings.member_timeout
+        && !problems.blames(&Place::global("member_timeout"))
+    {
+        let why = format!(
+            "must be at least member_timeout ({}), or a write is over before peers may finish it",
+            settings.member_timeout.show()
+        );
+        problems.report(
+            Place::global("write_timeout"),
+            &settings.write_timeout.show(),
+            why,
+        );
+    }
+    bound_holds(
+        Place::global("max_staleness"),
+        settings.max_staleness,
+        beat,
+        problems,
+    );
+    for (name, cache) in &settings.caches {
+        let bound = cache.max_staleness.and_then(Switch::into_option);
+        promise(settings, name, bound, problems);
+    }
+}
+
+/// Checks that verifications come often enough for one cache's bound.
+pub(super) fn promise(
+    settings: &Settings,
+    cache: &str,
+    bound: Option<Duration>,
+    problems: &mut Problems,
+) {
+    let place = Place::of_cache(cache, "max_staleness");
+    bound_holds(place, bound, settings.verify_interval, problems);
+}
+
+fn bound_holds(place: Place, bound: Option<Duration>, beat: Duration, problems: &mut Problems) {
+    if let Some(bound) = bound
+        && bound < beat.saturating_mul(2)
+    {
+        let why = twice(
+            "or one late verification makes every entry a miss; or off",
+            beat,
+        );
+        problems.report(place, &bound.show(), why);
+    }
+}
+
+fn signing_keys(settings: &Settings, problems: &mut Problems) {
+    if settings.signing_key.is_none() && settings.signing_key_accepted.is_some() {
+        problems.report(
+            Place::global("signing_key_accepted"),
+            "",
+            "needs signing_key as well",
+        );
+    }
+    if settings.signing_key.is_some() && settings.journal == 0 {
+        let why = "needs a journal, which alone says which event has which sequence: set journal";
+        problems.report(Place::global("signing_key"), "", why);
+    }
+}
+
+fn twice(reason: &str, beat: Duration) -> String {
+    format!(
+        "must be at least twice verify_interval ({}), {reason}",
+        beat.show()
+    )
+}
+
+fn tls(settings: &Settings, problems: &mut Problems) {
+    let certificate = settings.tls_cert.is_some();
+    let key = settings.tls_key.is_some();
+    if certificate && !key {
+        problems.report(Place::global("tls_cert"), "", "needs tls_key as well");
+    }
+    if key && !certificate {
+        problems.report(Place::global("tls_key"), "", "needs tls_cert as well");
+    }
+    let plain = |url: &String| Address::parse(url).is_ok_and(|address| !address.tls);
+    if !settings.redis_url.as_ref().is_some_and(plain) {
+        return;
+    }
+    for (name, path) in [
+        ("tls_ca", &settings.tls_ca),
+        ("tls_cert", &settings.tls_cert),
+        ("tls_key", &settings.tls_key),
+    ] {
+        if path.is_some() {
+            let why = "has no effect without TLS: redis_url must begin with rediss://";
+            problems.report(Place::global(name), "", why);
+        }
+    }
+}

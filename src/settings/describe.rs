@@ -1,0 +1,112 @@
+//! What settings say of themselves, with secrets redacted.
+
+use std::fmt;
+
+use super::options::{FIELDS, Field, Settings};
+use super::problems::Place;
+use super::redact;
+
+/// One row of [`Settings::describe`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SettingInfo {
+    /// The variable's name, such as `UNSTALE_TTL`.
+    pub variable: String,
+    /// Where the value applies.
+    pub scope: SettingScope,
+    /// The default, as one would write it in the variable, or `unset`.
+    pub default: String,
+    /// The present value in the same form, with secrets redacted.
+    pub value: String,
+    /// Whether a variable or the file sets it, even to the default.
+    pub is_set: bool,
+    /// What it does, in a sentence.
+    pub help: &'static str,
+}
+
+/// Where a setting applies. `Display` says it in a few words.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SettingScope {
+    /// The instance as a whole.
+    Instance,
+    /// The default for all caches: the builder of a cache overrides it in code, and a variable of
+    /// that cache overrides both.
+    AllCaches,
+    /// One cache, by its name: overrides code and the default for all caches.
+    Cache(String),
+}
+
+impl fmt::Display for SettingScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Instance => f.pad("instance"),
+            Self::AllCaches => f.pad("default for all caches"),
+            Self::Cache(name) => f.pad(&format!("cache {name}")),
+        }
+    }
+}
+
+impl Settings {
+    /// Returns every setting with its default and present value, in the order of the
+    /// documentation, then the overrides for single caches.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let rows = unstale::Settings::default().describe();
+    /// let ttl = rows.iter().find(|row| row.variable == "UNSTALE_TTL");
+    /// assert_eq!(ttl.map(|row| row.default.as_str()), Some("60s"));
+    /// ```
+    #[must_use]
+    pub fn describe(&self) -> Vec<SettingInfo> {
+        let mut rows: Vec<SettingInfo> = FIELDS
+            .iter()
+            .map(|field| SettingInfo {
+                variable: Place::global(field.name).variable(),
+                scope: match field.cache {
+                    None => SettingScope::Instance,
+                    Some(_) => SettingScope::AllCaches,
+                },
+                default: (field.show)(&Self::default()),
+                value: self.shown(field),
+                is_set: self.given.contains_key(field.name),
+                help: field.help,
+            })
+            .collect();
+        for (cache, settings) in &self.caches {
+            rows.extend(FIELDS.iter().filter_map(|field| {
+                let value = (field.cache.as_ref()?.show)(settings)?;
+                Some(SettingInfo {
+                    variable: Place::of_cache(cache, field.name).variable(),
+                    scope: SettingScope::Cache(cache.clone()),
+                    default: "unset".to_string(),
+                    value,
+                    is_set: true,
+                    help: field.help,
+                })
+            }));
+        }
+        rows
+    }
+
+    /// The value as text, redacted unless it is the default.
+    fn shown(&self, field: &Field) -> String {
+        let value = (field.show)(self);
+        if value == (field.show)(&Self::default()) {
+            return value;
+        }
+        redact::value(field.name, &value)
+    }
+}
+
+/// Redacts what [`Settings::describe`] redacts: the URL's password, the secrets, the TLS key's path.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Settings");
+        for field in FIELDS {
+            out.field(field.name, &format_args!("{}", self.shown(field)));
+        }
+        out.field("caches", &self.caches).finish()
+    }
+}

@@ -1,0 +1,74 @@
+//! Certificates for servers of this machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+/// A CA (`ca.crt`), another that signed nothing (`other.crt`), and a certificate of the first for this
+/// machine (`tls.crt`, `tls.key`).
+#[derive(Debug)]
+pub struct Certificates(TempDir);
+
+impl Certificates {
+    #[expect(
+        clippy::new_without_default,
+        reason = "it runs openssl and writes files"
+    )]
+    pub fn new() -> Self {
+        let dir = TempDir::with_prefix("tls-").expect("a temporary directory");
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+        for ca in ["ca", "other"] {
+            let subject = format!("-keyout {ca}.key -out {ca}.crt -subj /CN={ca}");
+            openssl(dir.path(), &format!("req -x509 {key} {subject}"));
+        }
+        let names = "subjectAltName=IP:127.0.0.1,DNS:localhost";
+        fs::write(dir.path().join("names"), names).expect("a file in it");
+        let subject = "-keyout tls.key -out tls.csr -subj /CN=redis";
+        openssl(dir.path(), &format!("req {key} {subject}"));
+        let ca = "-CA ca.crt -CAkey ca.key -CAcreateserial";
+        openssl(
+            dir.path(),
+            &format!("x509 -req -in tls.csr {ca} -out tls.crt -days 2 -extfile names"),
+        );
+        Self(dir)
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// What has a server speak TLS on this port as well. `clients` says whether it asks for
+    /// certificates of theirs (`yes`, `no`).
+    pub fn settings(&self, port: u16, clients: &str) -> Vec<(&'static str, String)> {
+        let file = |name: &str| self.file(name).display().to_string();
+        vec![
+            ("tls-port", port.to_string()),
+            ("tls-cert-file", file("tls.crt")),
+            ("tls-key-file", file("tls.key")),
+            ("tls-ca-cert-file", file("ca.crt")),
+            ("tls-auth-clients", clients.to_owned()),
+        ]
+    }
+
+    /// The same as arguments.
+    pub fn arguments(&self, port: u16, clients: &str) -> Vec<String> {
+        let settings = self.settings(port, clients).into_iter();
+        settings
+            .flat_map(|(name, value)| [format!("--{name}"), value])
+            .collect()
+    }
+}
+
+fn openssl(dir: &Path, arguments: &str) {
+    let status = Command::new("openssl")
+        .args(arguments.split(' '))
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .expect("these tests need openssl: `scripts/install.sh openssl`");
+    assert!(status.success(), "openssl {arguments}");
+}

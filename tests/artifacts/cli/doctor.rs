@@ -1,0 +1,123 @@
+//! `unstale doctor`: what is wrong, and what to do about it.
+
+use super::*;
+
+/// What `doctor --json` found of one check.
+fn finding(ran: &Ran, check: &str) -> (String, String) {
+    let found = ran.json();
+    let findings = found["findings"].as_array().unwrap().clone();
+    let finding = findings.iter().find(|finding| finding["check"] == check);
+    let finding = finding.unwrap_or_else(|| panic!("no {check}: {ran:?}"));
+    let text = |field: &str| finding[field].as_str().unwrap_or_default().to_owned();
+    (text("level"), text("remedy"))
+}
+
+/// Runs the doctor, who must find exactly this wrong.
+fn ill(vars: &[(&str, &str)], check: &str, remedy: &str) {
+    let ran = run(&["doctor", "--json"], vars);
+    assert_eq!((ran.status, ran.stderr.as_str()), (Some(1), ""), "{ran:?}");
+    let (level, advice) = finding(&ran, check);
+    assert_eq!(level, "fail", "{ran:?}");
+    assert!(advice.contains(remedy), "{remedy}: {ran:?}");
+    let others = ran.stdout.matches("\"level\":\"fail\"").count();
+    assert_eq!(others, 1, "{ran:?}");
+    assert!(!ran.stdout.contains("hunter2"), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_finds_a_good_server_well_and_changes_nothing() {
+    let server = RedisServer::start();
+    let ran = run_on(&server.url(), &["doctor", "--json"]);
+    assert_eq!((ran.status, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+    for check in [
+        "connection",
+        "rights",
+        "scripts",
+        "server",
+        "eviction",
+        "output buffer",
+        "replicas",
+        "lanes",
+        "clock",
+        "pub/sub delay",
+    ] {
+        assert_eq!(
+            finding(&ran, check),
+            ("ok".into(), String::new()),
+            "{check}"
+        );
+    }
+    let keys = tokio::task::block_in_place(|| Client::connect(server.port()).cmd(&["DBSIZE"]));
+    assert_eq!(keys.int(), Some(0));
+
+    let plain = run_on(&server.url(), &["doctor"]);
+    assert_eq!(plain.status, Some(0));
+    assert!(plain.stdout.lines().all(|line| line.starts_with("ok ")));
+    assert!(!plain.stdout.contains('\x1b'), "colours in a pipe");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_fails_with_the_remedy_for_what_is_wrong_with_redis() {
+    let args = ["--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"];
+    let evicting = RedisServer::start_with(&args);
+    ill(
+        &on(&evicting.url()),
+        "eviction",
+        "maxmemory-policy noeviction",
+    );
+
+    let strict = RedisServer::start_with(&["--requirepass", "right"]);
+    for login in [&format!(":{PASSWORD}@"), ""] {
+        let url = format!("redis://{login}127.0.0.1:{}", strict.port());
+        ill(&on(&url), "login", "UNSTALE_REDIS_URL");
+    }
+    let nobody = format!("redis://:{PASSWORD}@127.0.0.1:{}", free_port());
+    ill(&on(&nobody), "connection", "UNSTALE_REDIS_URL");
+
+    let small = RedisServer::start_with(&["--client-output-buffer-limit", "pubsub 64kb 0 0"]);
+    let ran = run_on(&small.url(), &["doctor", "--json"]);
+    assert_eq!(ran.status, Some(0), "a warning is no failure: {ran:?}");
+    assert_eq!(finding(&ran, "output buffer").0, "warn");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_names_the_right_that_is_missing_and_the_command_that_gives_it() {
+    let server = RedisServer::start();
+    let mut admin = Client::connect(server.port());
+    let secret = format!(">{PASSWORD}");
+    let url = format!("redis://app:{PASSWORD}@127.0.0.1:{}", server.port());
+    let rows = [
+        ("-zadd", "+zadd"),
+        ("-hincrby", "+hincrby"),
+        ("-publish", "+publish"),
+        ("-subscribe", "+subscribe"),
+        ("-evalsha", "+evalsha"),
+        ("-script", "+script|load"),
+        ("-info", "+info"),
+        ("resetchannels", "&us:{shop:*"),
+        ("resetkeys", "~us:{shop:*"),
+    ];
+    for (rule, remedy) in rows {
+        let base = [
+            "ACL", "SETUSER", "app", "reset", "on", &secret, "~us:*", "&us:*", "+@all",
+        ];
+        admin.cmd(&[&base[..], &[rule]].concat());
+        let remedy = format!("ACL SETUSER app {remedy}");
+        ill(&on(&url), "rights", &remedy);
+        // The remedy is one.
+        let words: Vec<&str> = remedy.split(' ').collect();
+        admin.cmd(&words);
+        let ran = run_on(&url, &["doctor", "--json"]);
+        assert_eq!(ran.status, Some(0), "{rule}: {ran:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_fails_where_the_fleet_has_other_lanes() {
+    let server = RedisServer::start();
+    let _fleet = node(&server.url(), 2, &Source::default()).await;
+    let url = server.url();
+    ill(&on(&url), "lanes", "UNSTALE_LANES=2");
+    let vars = [&on(&url)[..], &[("UNSTALE_LANES", "2")]].concat();
+    assert_eq!(run(&["doctor"], &vars).status, Some(0));
+}

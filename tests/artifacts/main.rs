@@ -1,0 +1,20 @@
+//! What comes with the crate is true and works: README.md and the other documents, the programs, the
+//! examples, deploy/ and dashboards/.
+
+// What uses the crate cannot be in `testkit`, which its unit tests use, too.
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cli;
+mod dashboards;
+mod demo;
+mod deploy;
+mod documents;
+mod examples;
+mod layers;
+mod map;
+mod package;
+mod python;
+mod readme;
+mod stack;
+mod ttl;

@@ -1,0 +1,248 @@
+//! A Redis that dies, stands still, or loses what it knew.
+
+use std::time::Instant;
+
+use tokio::task::block_in_place;
+use unstale::{InstanceState, Outcome};
+
+use super::watch::endure;
+use super::{COUNTER, INTENTS, JOURNAL, MEMBERS, Pair, fences, gaps, repairs, until};
+use crate::support::nodes::ms;
+use testkit::proxy::{Cut, Door};
+use testkit::redis::RedisServer;
+
+/// Both instances noticed that the lane began another life.
+async fn new_epoch(pair: &Pair, fenced: [u64; 2]) {
+    until("both adopt the new epoch", async || {
+        fences(&pair.a, "epoch") > fenced[0] && fences(&pair.b, "epoch") > fenced[1]
+    })
+    .await;
+}
+
+fn epochs(pair: &Pair) -> [u64; 2] {
+    [fences(&pair.a, "epoch"), fences(&pair.b, "epoch")]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_and_comes_back_empty_begins_another_epoch() {
+    let pair = Pair::start().await;
+    endure(&pair, async |pair| {
+        let fenced = epochs(pair);
+        pair.server.kill();
+        pair.degraded().await;
+        block_in_place(|| pair.server.restart());
+        new_epoch(pair, fenced).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_restarts_at_once_begins_another_epoch() {
+    let pair = Pair::start().await;
+    endure(&pair, async |pair| {
+        let fenced = epochs(pair);
+        block_in_place(|| pair.server.restart());
+        new_epoch(pair, fenced).await;
+    })
+    .await;
+    assert!(gaps(&pair.b, "disconnected") > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_server_that_goes_on_serves_nothing_stale() {
+    let pair = Pair::start().await;
+    endure(&pair, async |pair| {
+        block_in_place(|| pair.server.stop());
+        pair.degraded().await;
+        pair.server.cont();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_asleep_for_longer_than_the_bound_serves_nothing_stale() {
+    let pair = Pair::start().await;
+    endure(&pair, async |pair| {
+        pair.admin(&["DEBUG", "SLEEP", "0.7"]);
+    })
+    .await;
+    pair.coherent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flushed_server_begins_another_epoch() {
+    let pair = Pair::start().await;
+    for flush in ["FLUSHALL", "FLUSHDB"] {
+        endure(&pair, async |pair| {
+            let fenced = epochs(pair);
+            pair.admin(&[flush]);
+            new_epoch(pair, fenced).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_counter_begins_another_epoch() {
+    let pair = Pair::start().await;
+    endure(&pair, async |pair| {
+        let fenced = epochs(pair);
+        pair.admin(&["DEL", COUNTER]);
+        new_epoch(pair, fenced).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_counter_that_is_set_back_begins_another_epoch() {
+    let pair = Pair::start().await;
+    endure(&pair, async |pair| {
+        // Within its epoch, as a snapshot of a machine that is reverted does: the next event finds its
+        // place taken in the journal.
+        let fenced = epochs(pair);
+        pair.admin(&["HINCRBY", COUNTER, "q", "-5"]);
+        new_epoch(pair, fenced).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_lost_with_messages_fences_the_lane() {
+    let pair = Pair::start().await;
+    endure(&pair, async |pair| {
+        until("a gap that nothing fills", async || {
+            pair.proxy.drop_next(2);
+            pair.admin(&["DEL", JOURNAL]);
+            fences(&pair.b, "gap") > 0
+        })
+        .await;
+        pair.proxy.next_fates([]);
+    })
+    .await;
+}
+
+/// B has a row in memory, is cut off, and comes back when it was changed and Redis has lost
+/// something. Nobody reads on B meanwhile, so only what B does on its way back can drop the row.
+async fn away(lose: impl AsyncFnOnce(&Pair)) -> Pair {
+    let pair = Pair::start().await;
+    pair.change(1, 1).await;
+    until("B hits", async || {
+        pair.b.get(1).await == Some(1) && pair.b.outcome(1).await == Outcome::Hit
+    })
+    .await;
+    pair.proxy.set_door(Door::Refuse).await;
+    pair.proxy.cut(Cut::Rst);
+    until("B is degraded", async || {
+        pair.b.instance.health().state == InstanceState::Degraded
+    })
+    .await;
+    pair.change(1, 2).await;
+    lose(&pair).await;
+    pair.proxy.set_door(Door::Open).await;
+    let back = Instant::now();
+    until("B has verified its lane again", async || {
+        let age = pair.b.instance.health().verified_age[0];
+        // A coarse clock lags by 10 ms at most.
+        age.is_some_and(|age| age + ms(10) < back.elapsed())
+    })
+    .await;
+    assert_eq!(pair.b.get(1).await, Some(2));
+    pair.pushed().await;
+    pair
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_missed_comes_from_the_journal() {
+    let pair = away(async |_| {}).await;
+    assert!(repairs(&pair.b, "repaired") > 0);
+    assert_eq!(fences(&pair.b, "gap") + fences(&pair.b, "epoch"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_journal_has_any_more_is_fenced() {
+    let whole = away(async |pair| {
+        pair.admin(&["DEL", JOURNAL]);
+    });
+    assert!(fences(&whole.await.b, "gap") > 0);
+    // The older half is gone.
+    let part = away(async |pair| {
+        pair.change(2, 2).await;
+        pair.admin(&["XTRIM", JOURNAL, "MAXLEN", "1"]);
+    });
+    assert!(fences(&part.await.b, "gap") > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_life_of_the_counter_is_fenced() {
+    let lost = away(async |pair| {
+        pair.admin(&["DEL", COUNTER]);
+        pair.change(2, 2).await;
+    });
+    assert!(fences(&lost.await.b, "epoch") > 0);
+    let restarted = away(async |pair| {
+        block_in_place(|| pair.server.restart());
+        until("A is back", async || {
+            pair.a.instance.health().state == InstanceState::Coherent
+        })
+        .await;
+        pair.change(2, 2).await;
+    });
+    assert!(fences(&restarted.await.b, "epoch") > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_members_and_intents_are_made_again() {
+    let pair = Pair::start().await;
+    for key in [MEMBERS, INTENTS] {
+        endure(&pair, async |pair| {
+            pair.admin(&["DEL", key]);
+            until("it is made again", async || {
+                pair.admin(&["EXISTS", key]) == "1"
+            })
+            .await;
+        })
+        .await;
+    }
+    assert_eq!(epochs(&pair), [0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forgotten_scripts_fail_no_publish() {
+    let pair = Pair::start().await;
+    endure(&pair, async |pair| {
+        for _ in 0..5 {
+            pair.admin(&["SCRIPT", "FLUSH"]);
+            let published = pair.a.metric("unstale_events_published_total");
+            until("events flow", async || {
+                pair.a.metric("unstale_events_published_total") > published + 2
+            })
+            .await;
+        }
+    })
+    .await;
+    assert_eq!(pair.a.metric("unstale_publish_failures_total"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_evicted_for_memory_begin_another_epoch() {
+    let pair = Pair::on(RedisServer::start_with(&[
+        "--maxmemory-policy",
+        "allkeys-random",
+    ]))
+    .await;
+    endure(&pair, async |pair| {
+        let fenced = epochs(pair);
+        pair.admin(&["CONFIG", "SET", "maxmemory", "4mb"]);
+        let junk = "for i = 1, 200 do redis.call('SET', ARGV[1] .. i, string.rep('x', 10000)) end";
+        let mut round = 0;
+        until("the counter is evicted", async || {
+            round += 1;
+            pair.admin(&["EVAL", junk, "0", &round.to_string()]);
+            tokio::time::sleep(ms(10)).await;
+            fences(&pair.a, "epoch") > fenced[0] && fences(&pair.b, "epoch") > fenced[1]
+        })
+        .await;
+        pair.admin(&["CONFIG", "SET", "maxmemory", "0"]);
+    })
+    .await;
+}

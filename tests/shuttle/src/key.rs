@@ -1,0 +1,3 @@
+//! What the store needs of keys.
+
+pub mod reference;

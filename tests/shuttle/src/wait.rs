@@ -1,0 +1,1 @@
+../../../src/coherence/wait.rs
