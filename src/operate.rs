@@ -5,11 +5,15 @@
 
 mod access;
 mod invalidate;
+mod rehearsal;
 mod tail;
 
 pub use self::access::connect;
 pub use self::invalidate::{Acknowledged, Scope, id_of_cache, invalidate};
+pub use self::rehearsal::rehearse;
 pub use self::tail::{Contents, Drops, Heading, Heard, Tail};
 pub use crate::bus::redis::inspect::Server;
 pub use crate::bus::redis::inspect::lanes::Lane;
-pub use crate::bus::redis::inspect::rights::MissingRight;
+pub use crate::bus::redis::inspect::rights::Lacks;
+pub use crate::bus::redis::product::Product;
+pub use crate::bus::redis::rights::Lack;

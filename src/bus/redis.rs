@@ -10,6 +10,7 @@
 //! - [`connection`]: one connection, without any reconnecting of its own; [`retry`]: when the next one is tried
 //! - [`call`]: how a call finds its lane's server; [`ask_redirect`]: while a slot is on the move
 //! - [`scripts`]: the scripts, their names and answers; [`tier`]: those of the shared tier
+//! - [`rights`], [`product`]: whether an instance can live on a server, and what is missing
 //! - [`error`], [`status`]: what went wrong, in words
 //! - `inspect`: the server as operators look at it
 //! - [`config`], [`tls`]: how to reach Redis; [`values`]: arguments, and how many bytes things take
@@ -26,7 +27,9 @@ mod error;
 pub(crate) mod inspect;
 mod node;
 mod peer;
+pub(crate) mod product;
 mod retry;
+pub(crate) mod rights;
 mod routing;
 mod scripts;
 mod status;

@@ -18,7 +18,7 @@ use crate::{Error, ErrorKind, Settings};
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the bus may take to come up.
-const READY: Duration = Duration::from_secs(5);
+pub(super) const READY: Duration = Duration::from_secs(5);
 
 /// Connects to the server that the settings name.
 ///

@@ -361,3 +361,36 @@ async fn the_programs_commands_find_the_lanes() {
         until("B follows", async || fleet.b.get(key).await == Some(2)).await;
     }
 }
+
+/// Of every right that only a cluster needs: the start names it, and so does `doctor`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_that_a_cluster_needs_is_named_at_the_start_and_by_doctor() {
+    let redis = ClusterFleet::start(COUNTER);
+    let url = redis.url().replace("://", "://app:s3cret@");
+    for right in [
+        "cluster|slots",
+        "ssubscribe",
+        "spublish",
+        "asking",
+        "evalsha",
+        "zadd",
+    ] {
+        let rule = format!("-{right}");
+        let user = ["ACL", "SETUSER", "app", "reset", "on", ">s3cret"];
+        let rules = ["~us:*", "&us:*", "+@all", &rule];
+        for server in redis.primaries.iter().chain([&redis.replica]) {
+            admin(server, &[&user[..], &rules].concat());
+        }
+        let refused = unstale::Instance::start(settings(&url)).await.unwrap_err();
+        assert_eq!(
+            refused.kind(),
+            unstale::ErrorKind::Auth,
+            "{right}: {refused}"
+        );
+        let remedy = format!("ACL SETUSER app +{right}");
+        assert!(refused.to_string().contains(&remedy), "{right}: {refused}");
+        let ran = block_in_place(|| testkit::program::run_on(&url, &["doctor"]));
+        assert_eq!(ran.status, Some(1), "{right}: {ran:?}");
+        assert!(ran.stdout.contains(&remedy), "{right}: {ran:?}");
+    }
+}

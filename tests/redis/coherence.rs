@@ -95,11 +95,9 @@ async fn databases_and_namespaces_are_apart() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_with_the_documented_rights_is_refused_nothing() {
     let server = RedisServer::start();
-    let rules = "reset on >s3cret ~us:{shop:* &us:{shop:* +hello +select +client|id +client|info +info +ping \
-                 +subscribe +publish +script|load +evalsha +time +del +hget +hmget +hset +hincrby \
-                 +hdel +hkeys +xadd +xrange +zadd +zrem +zscore +zrangebyscore";
-    let mut command = vec!["ACL", "SETUSER", "app"];
-    command.extend(rules.split(' '));
+    let rights = super::cluster::rights("users.acl");
+    let mut command = vec!["ACL", "SETUSER", "app", "reset", "on", ">s3cret"];
+    command.extend(rights.iter().map(String::as_str));
     let mut admin = Client::connect(server.port());
     admin.cmd(&command);
     let url = format!("redis://app:s3cret@127.0.0.1:{}", server.port());

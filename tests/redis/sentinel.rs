@@ -153,6 +153,13 @@ async fn sentinels_that_ask_for_a_login_accept_instances_and_the_programs_comman
         "{}&sentinel_user=watcher&sentinel_password=w4tch",
         redis.url()
     );
+    let needed = "sentinel|get-master-addr-by-name";
+    redis.at_sentinels(&["ACL", "SETUSER", "watcher", &format!("-{needed}")]);
+    let mute = Instance::start(settings(&url)).await.unwrap_err();
+    assert_eq!(mute.kind(), ErrorKind::Auth, "{mute}");
+    let remedy = format!("ACL SETUSER watcher +{needed}");
+    assert!(mute.to_string().contains(&remedy), "{mute}");
+    redis.at_sentinels(&["ACL", "SETUSER", "watcher", &format!("+{needed}")]);
     let unknown = url.replace("service=", "service=not");
     let unknown = Instance::start(settings(&unknown)).await.unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::Settings, "{unknown}");

@@ -289,19 +289,12 @@ async fn the_rights_that_are_documented_are_enough() {
         .lines()
         .find_map(|line| line.strip_prefix("user unstale on "));
     let rules = rules.unwrap().replace("default", "shop");
-    let readme = include_str!("../../deploy/README.md");
-    let more = readme
-        .lines()
-        .find(|line| line.contains("+zmscore"))
-        .unwrap();
-    let more = more.replace("default", "shop");
     let mut command = vec!["ACL", "SETUSER", "unstale", "on", ">pw"];
     command.extend(
         rules
             .split_whitespace()
             .filter(|rule| !rule.starts_with('#')),
     );
-    command.extend(more.split_whitespace());
     let mut admin = Client::connect(server.port());
     admin.cmd(&command);
     let url = format!("redis://unstale:pw@127.0.0.1:{}", server.port());

@@ -19,12 +19,15 @@ use crate::output::Output;
 /// Messages sent over pub/sub to see how long they take.
 const ECHOES: usize = 20;
 
+/// Lanes whose servers are asked what the user may do there.
+const LANES: u32 = 16;
+
 /// How long the server's clock is watched for a step.
 const CLOCK_WATCH: Duration = Duration::from_millis(500);
 
 const HELP: &str = "\
-Looks and tries, and changes nothing: it joins no fleet, and its messages go to a channel that \
-no other program hears. Run it with the environment of the service, from where the service runs.
+Looks and tries: it does once what an instance does, in a namespace of its own, and removes \
+that. It joins no fleet, and no other program hears its messages. Run it with the environment of the service, from where the service runs.
 
 Examples:
   unstale doctor
@@ -96,16 +99,11 @@ async fn look(
     server: &Server,
     findings: &mut Vec<Finding>,
 ) -> Result<(), Error> {
-    let missing = match server.missing_rights(1).await {
-        Ok(missing) => missing,
-        // An old server refuses what a script does.
-        Err(error) if error.kind() == ErrorKind::Bus => return Err(error),
-        Err(error) => {
-            findings.push(checks::refused("scripts", &error));
-            return Ok(());
-        }
-    };
-    findings.extend(checks::rights(&missing, server.user(), &settings.namespace));
+    let lacks = server.lacks(settings.lanes.min(LANES)).await?;
+    findings.push(checks::rights(lacks.rights.as_ref()));
+    if lacks.rights.is_none() && lacks.unfit.is_none() {
+        findings.push(checks::rehearsal(&operate::rehearse(settings).await));
+    }
     // What cannot be seen for lack of a right was reported as that.
     let lack = |error: &Error| error.kind() == ErrorKind::Auth;
     match server.info().await {

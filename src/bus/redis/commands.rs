@@ -140,7 +140,7 @@ impl Commands {
                     return Err(Failure::Moved(error::from_fred(&error)));
                 }
                 "LANES" => return Err(error::lanes(&error, peer.common.config.lanes).into()),
-                _ => return Err(error::from_fred(&error).into()),
+                _ => return Err(peer.explained(&error).into()),
             }
         }
     }

@@ -28,6 +28,9 @@ use crate::url::{Address, Login, Place};
 /// Keeps idle connections alive through NATs, which forget after some minutes at the earliest.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// A subscription was refused, and the refusal was lost.
+pub(super) const UNSUBSCRIBED: &str = "NOPERM the subscription was refused";
+
 /// How to reach Redis.
 #[derive(Clone)]
 pub(super) struct Target {
@@ -77,6 +80,11 @@ impl Target {
     pub(super) fn with_tls(mut self, connector: fred::types::config::TlsConnector) -> Self {
         self.config.tls = Some(connector.into());
         self
+    }
+
+    /// The user that it connects as.
+    pub(super) fn user(&self) -> &str {
+        self.config.username.as_deref().unwrap_or("default")
     }
 
     /// How long a command may take.
@@ -184,6 +192,15 @@ pub(super) fn ping(
     }
 }
 
+/// Sends what no script can: a refusal of what calls need while a slot is on the move. It concerns the
+/// next command alone, and does nothing to that.
+pub(super) async fn asking(client: &Client, target: &Target) -> Result<(), FredError> {
+    let client = client.with_options(&options(target.timeout));
+    let command = CustomCommand::new_static("ASKING", ClusterHash::Random, false);
+    let _: Value = client.custom(command, Vec::<Value>::new()).await?;
+    Ok(())
+}
+
 /// Asks the server how many channels this connection is subscribed to: at least `channels`, unless
 /// the `SUBSCRIBE` before it was refused.
 pub(super) fn subscribed(
@@ -213,10 +230,7 @@ pub(super) fn subscribed(
         if count >= channels {
             return Ok(());
         }
-        Err(FredError::new(
-            FredKind::Auth,
-            "NOPERM the subscription was refused",
-        ))
+        Err(FredError::new(FredKind::Auth, UNSUBSCRIBED))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use fred::error::{Error as FredError, ErrorKind as FredKind};
 
+use super::rights;
 use crate::url::Place;
 use crate::{Error, ErrorKind};
 
@@ -47,16 +48,15 @@ pub(super) fn from_fred(error: &FredError) -> Error {
     let details = error.details();
     let details = details.split(", with args").next().unwrap_or(details);
     let code = details.split(' ').next().unwrap_or_default();
-    if is_refusal(error) {
-        let hint = if code == "NOPERM" || code == "ERR" {
-            "give the user the rights that deploy/redis/users.acl lists"
-        } else {
-            "check user and password of the Redis URL"
-        };
-        return Error::new(ErrorKind::Auth, format!("Redis refused: {details}; {hint}"));
+    if let Some(missing) = rights::of_answer(error, "<user>") {
+        return missing;
     }
-    if code == "NOPROTO" || details.contains("unknown command") {
-        let message = format!("this Redis is too old (7.0 or later is needed): {details}");
+    if *error.kind() == FredKind::Auth || matches!(code, "NOAUTH" | "WRONGPASS") {
+        let message = format!("Redis refused: {details}; check user and password of the Redis URL");
+        return Error::new(ErrorKind::Auth, message);
+    }
+    if code == "NOPROTO" {
+        let message = "this server does not speak RESP3: use Redis 7.0 or later, or Valkey";
         return Error::new(ErrorKind::Settings, message);
     }
     if details.contains("DB index is out of range") || details.contains("invalid DB index") {
@@ -81,8 +81,8 @@ pub(super) fn from_fred(error: &FredError) -> Error {
 }
 
 /// As [`from_fred`], naming the server that was asked about another.
-pub(super) fn of_witness(role: &str, place: &Place, error: &FredError) -> Error {
-    let error = from_fred(error);
+pub(super) fn of_witness(role: &str, place: &Place, user: &str, error: &FredError) -> Error {
+    let error = rights::of_answer(error, user).unwrap_or_else(|| from_fred(error));
     Error::new(error.kind(), format!("{role} {place}: {error}"))
 }
 
@@ -96,17 +96,6 @@ fn reason(details: &str) -> &str {
     message
         .and_then(|(_, text)| text.split('"').next())
         .unwrap_or(details)
-}
-
-/// The ACL refuses `what`, which this bus needs.
-pub(super) fn refused(what: &str, namespace: &str) -> Error {
-    Error::new(
-        ErrorKind::Auth,
-        format!(
-            "Redis refuses this user: {what} (on keys and channels us:{{{namespace}:*); give it \
-             the rights that deploy/redis/users.acl lists"
-        ),
-    )
 }
 
 /// verify.lua's `LANES <n>`.
@@ -123,16 +112,6 @@ pub(super) fn lanes(error: &FredError, ours: u32) -> Error {
              {theirs}, or stop every instance and delete the namespace's keys to change it"
         ),
     )
-}
-
-/// Whether the server refused who we are or what we may do.
-fn is_refusal(error: &FredError) -> bool {
-    let details = error.details();
-    *error.kind() == FredKind::Auth
-        || ["NOAUTH", "WRONGPASS", "NOPERM"]
-            .iter()
-            .any(|code| details.starts_with(code))
-        || details.contains("The user executing the script")
 }
 
 /// Whether Redis itself answered with this error, as opposed to no answer at all.

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fred::bytes_utils::Str;
 use fred::interfaces::ClientLike;
 use fred::types::{ClusterHash, CustomCommand, Value};
 use tokio::sync::Mutex;
@@ -174,11 +173,6 @@ impl Server {
 
     fn names(&self, lane: u32) -> Names {
         Names::new(&self.namespace, lane, self.address.database_of_channels())
-    }
-
-    /// Below the lane's own channel, so that the patterns that allow one allow the other.
-    fn unused_channel(&self, names: &Names) -> Str {
-        format!("{}:{:016x}", names.channel, fastrand::u64(..)).into()
     }
 
     /// Asks the server of the lane.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fred::error::Error as FredError;
 use tokio::select;
 use tokio::sync::watch;
 
@@ -9,6 +10,7 @@ use super::action::{Action, Pending};
 use super::common::Common;
 use super::connection::Target;
 use super::error;
+use super::rights::{self, MissingRight};
 use super::status::Status;
 use crate::Error;
 use crate::lock::Lock;
@@ -77,6 +79,20 @@ impl Peer {
             () = self.common.closed() => {}
             _ = retired.wait_for(|retired| *retired) => {}
         }
+    }
+
+    /// What a server answered, as the crate's error; a right that is missing is named with its remedy.
+    pub(super) fn explained(&self, error: &FredError) -> Error {
+        match MissingRight::of(error.details()) {
+            Some(missing) => self.lacks([missing]),
+            None => error::from_fred(error),
+        }
+    }
+
+    /// The error that says that these are missing, and how to give them.
+    pub(super) fn lacks(&self, missing: impl IntoIterator<Item = MissingRight>) -> Error {
+        let missing = missing.into_iter().collect();
+        rights::error(&missing, self.target.user(), &self.common.config.namespace)
     }
 
     /// Notes that a connection ended, or could not be made.

@@ -62,7 +62,9 @@ pub(super) struct Names {
     pub(super) history: Str,
     /// Hash: what the history covers, and the formats of caches.
     pub(super) formats: Str,
-    /// Never exists; lets the permission probe try DEL.
+    /// Begins the names of values in the shared tier.
+    pub(super) value: Str,
+    /// Never exists; lets the probe try DEL.
     pub(super) nothing: Str,
     /// Where events are published. Ends with the number of the database, which pub/sub itself
     /// ignores; in a cluster, which has none, with no number: lane.lua goes by that.
@@ -80,9 +82,29 @@ impl Names {
             intents: name("w"),
             history: name("r"),
             formats: name("f"),
+            value: name("v"),
             nothing: name("x"),
             channel: name(&format!("e{database}")),
         }
+    }
+
+    /// The keys of probe.lua.
+    pub(super) fn probed(&self) -> [&Str; 8] {
+        [
+            &self.state,
+            &self.journal,
+            &self.members,
+            &self.intents,
+            &self.history,
+            &self.formats,
+            &self.value,
+            &self.nothing,
+        ]
+    }
+
+    /// A channel without listeners, below the lane's own: the patterns that allow one allow the other.
+    pub(super) fn unused_channel(&self) -> Str {
+        format!("{}:{:016x}", self.channel, fastrand::u64(..)).into()
     }
 
     /// What publish.lua cannot tell from the state's name, which has one letter where this is.
@@ -167,17 +189,6 @@ pub(super) fn flag(value: &Value) -> Result<bool, Error> {
     number(value)
         .map(|n| n != 0)
         .ok_or_else(|| error::unexpected("a flag"))
-}
-
-/// The commands that the probe found refused.
-pub(super) fn refused(value: &Value) -> Result<Vec<String>, Error> {
-    let Value::Array(values) = value else {
-        return Err(error::unexpected("probe"));
-    };
-    let mut names: Vec<String> = values.iter().filter_map(Value::as_string).collect();
-    names.sort();
-    names.dedup();
-    Ok(names)
 }
 
 pub(super) fn head(values: &[Value]) -> Option<Position> {

@@ -19,9 +19,10 @@ use tokio::time::Instant;
 use self::proof::{Proof, answer};
 use self::queue::{Queue, vacancy};
 use super::action::Action;
-use super::connection::Connection;
+use super::connection::{Connection, UNSUBSCRIBED};
 use super::peer::Peer;
 use super::retry::Retry;
+use super::rights::MissingRight;
 use super::status::Status;
 use super::{error, scripts, values};
 use crate::bus::{BusEvent, EVENT_QUEUE, GapCause};
@@ -127,7 +128,7 @@ impl Listener<'_> {
         let (mut connection, mut messages) =
             match Connection::open(&peer.target, traffic, PUSHES).await {
                 Ok(open) => open,
-                Err(error) => return error::from_fred(&error),
+                Err(error) => return peer.explained(&error),
             };
         self.subscribe(connection.client());
         loop {
@@ -184,18 +185,19 @@ impl Listener<'_> {
 
     /// The proof failed.
     fn refused(&self, error: &FredError) -> Error {
-        let common = &self.peer.common;
-        let subscribes = self.proof.as_ref().is_some_and(Proof::subscribes);
-        if subscribes && error::code(error) == "NOPERM" {
-            let needed = if common.sharded {
-                "ssubscribe"
-            } else {
-                "subscribe or client|info"
-            };
-            error::refused(needed, &common.config.namespace)
-        } else {
-            error::from_fred(error)
+        if error.details() != UNSUBSCRIBED {
+            return self.peer.explained(error);
         }
+        let command = if self.peer.common.sharded {
+            "ssubscribe"
+        } else {
+            "subscribe"
+        };
+        let either = [
+            MissingRight::Command(command.to_owned()),
+            MissingRight::Channels,
+        ];
+        self.peer.lacks(either)
     }
 
     /// The proof succeeded.

@@ -8,6 +8,8 @@ mod faults;
 mod members;
 mod proxy;
 mod refused;
+#[cfg(feature = "cli")]
+mod rights;
 mod rounds;
 mod tier;
 mod traffic;

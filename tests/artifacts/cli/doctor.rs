@@ -32,7 +32,7 @@ async fn doctor_finds_a_good_server_well_and_changes_nothing() {
     for check in [
         "connection",
         "rights",
-        "scripts",
+        "rehearsal",
         "server",
         "eviction",
         "output buffer",
@@ -109,6 +109,24 @@ async fn doctor_names_the_right_that_is_missing_and_the_command_that_gives_it() 
         admin.cmd(&words);
         let ran = run_on(&url, &["doctor", "--json"]);
         assert_eq!(ran.status, Some(0), "{rule}: {ran:?}");
+    }
+}
+
+/// A rehearsal meets what no look at the settings shows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_does_what_an_instance_does_and_meets_a_full_server() {
+    let server = RedisServer::start_with(&["--maxmemory", "1", "--maxmemory-policy", "noeviction"]);
+    let ran = run_on(&server.url(), &["doctor", "--json"]);
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    assert_eq!(finding(&ran, "rehearsal").0, "fail", "{ran:?}");
+    assert!(ran.stdout.contains("its memory is full"), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_names_a_command_that_the_host_has_taken_away() {
+    for command in ["XADD", "INFO", "CLIENT", "ZMSCORE"] {
+        let server = RedisServer::start_with(&["--rename-command", command, ""]);
+        ill(&on(&server.url()), "rights", &format!("allow {command}"));
     }
 }
 

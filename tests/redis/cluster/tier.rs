@@ -8,20 +8,12 @@ use crate::tier::Pair;
 use testkit::cluster::ClusterFleet;
 use testkit::resp::Client;
 
-/// Rights for the tier, as `deploy/README.md` lists them.
-fn tier_rights() -> Vec<String> {
-    let readme = include_str!("../../../deploy/README.md");
-    let line = readme.lines().find(|line| line.contains("+zmscore"));
-    let rules = line.unwrap().replace("{default:", "{shop:");
-    rules.split_whitespace().map(str::to_owned).collect()
-}
-
 /// With no more rights than documented: the lane goes to another server and back, key by key, while
 /// rows are written and read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_has_loaded_is_found_after_its_slot_has_moved_and_nothing_stale() {
     let redis = ClusterFleet::start(COUNTER);
-    let rights: Vec<String> = [rights("users-cluster.acl"), tier_rights()].concat();
+    let rights = rights("users-cluster.acl");
     let set: Vec<&str> = ["ACL", "SETUSER", "app", "on", ">s3cret"]
         .into_iter()
         .chain(rights.iter().map(String::as_str))

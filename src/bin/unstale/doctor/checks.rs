@@ -1,17 +1,14 @@
 //! What is good, doubtful or wrong, and what to do about it. No I/O.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use unstale::operate::MissingRight;
+use unstale::operate::{Lack, Product};
 use unstale::{Error, ErrorKind};
 
 use crate::colour::Paint;
 use crate::common::{count, time};
-
-/// Oldest Redis that is tested.
-const OLDEST: (u32, u32) = (7, 0);
 
 /// A subscriber's buffer below this is cut in a burst that it would have survived: sixteen of the
 /// largest messages.
@@ -126,39 +123,27 @@ pub(super) fn refused(check: &'static str, error: &Error) -> Finding {
     Finding::fail(check, error.to_string(), remedy)
 }
 
-pub(super) fn rights(
-    missing: &BTreeSet<MissingRight>,
-    user: &str,
-    namespace: &str,
-) -> Vec<Finding> {
-    if missing.is_empty() {
-        let all = "every command, key and channel that an instance needs";
-        return vec![
-            Finding::ok("rights", all),
-            Finding::ok("scripts", "loaded and tried"),
-        ];
+pub(super) fn rights(lack: Option<&Lack>) -> Finding {
+    if let Some(lack) = lack {
+        return Finding::fail("rights", &lack.found, &lack.remedy);
     }
-    let names: Vec<_> = missing
-        .iter()
-        .map(|right| match right {
-            MissingRight::Command(name) => name.clone(),
-            MissingRight::Keys => format!("keys us:{{{namespace}:*"),
-            MissingRight::Channels => format!("channels us:{{{namespace}:*"),
-        })
-        .collect();
-    let rules: Vec<_> = missing
-        .iter()
-        .map(|right| match right {
-            MissingRight::Command(name) => format!("+{name}"),
-            MissingRight::Keys => format!("~us:{{{namespace}:*"),
-            MissingRight::Channels => format!("&us:{{{namespace}:*"),
-        })
-        .collect();
-    vec![Finding::fail(
-        "rights",
-        format!("user {user} may not use {}", names.join(", ")),
-        format!("in redis-cli: ACL SETUSER {user} {}", rules.join(" ")),
-    )]
+    let all = "every command, key and channel that an instance needs";
+    Finding::ok("rights", all)
+}
+
+/// What an instance does, done once.
+pub(super) fn rehearsal(result: &Result<(), Error>) -> Finding {
+    match result {
+        Ok(()) => Finding::ok(
+            "rehearsal",
+            "verified, announced, published, heard, repaired, stored",
+        ),
+        Err(error) => Finding::fail(
+            "rehearsal",
+            error.to_string(),
+            "an instance meets the same error: see the log of Redis and its INFO",
+        ),
+    }
 }
 
 type Info = BTreeMap<String, String>;
@@ -169,17 +154,11 @@ fn number<T: std::str::FromStr>(info: &Info, name: &str) -> Option<T> {
 
 /// `clustered` is whether the URL is that of a cluster.
 pub(super) fn server(info: &Info, clustered: bool) -> Finding {
-    let get = |name: &str| info.get(name).map_or("unknown", String::as_str);
-    let (version, mode, role) = (get("redis_version"), get("redis_mode"), get("role"));
-    let found = format!("Redis {version}, {mode}, {role}");
-    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
-    let number = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    if number < OLDEST {
-        return Finding::fail("server", found, "use Redis 7.0 or later");
-    }
-    if mode == "cluster" && !clustered {
-        let remedy = "begin UNSTALE_REDIS_URL with redis-cluster:// (or rediss-cluster://)";
-        return Finding::fail("server", found, remedy);
+    let product = Product::from_fields(info);
+    let role = info.get("role").map_or("unknown", String::as_str);
+    let found = format!("{product}, {role}");
+    if let Err(error) = product.judge(clustered) {
+        return Finding::fail("server", found, error.to_string());
     }
     if role == "slave" {
         let remedy = "name the primary in UNSTALE_REDIS_URL: a replica takes no events";

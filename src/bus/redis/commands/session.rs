@@ -12,10 +12,11 @@ use tokio::time::{Instant, sleep_until};
 use tokio::try_join;
 
 use crate::bus::redis::action::Action;
-use crate::bus::redis::connection::{Connection, options, ping};
+use crate::bus::redis::connection::{Connection, asking, options, ping};
 use crate::bus::redis::error;
 use crate::bus::redis::peer::Peer;
-use crate::bus::redis::scripts::{self, SOURCES, Script};
+use crate::bus::redis::rights;
+use crate::bus::redis::scripts::{SOURCES, Script};
 use crate::bus::redis::values;
 use crate::lock::{Guard, Lock};
 use crate::metrics::Kind;
@@ -64,7 +65,7 @@ impl Default for Silence {
 impl Session {
     /// Connects, loads the scripts and makes sure that the user may run what they contain.
     pub(super) async fn open(peer: &Peer) -> Result<(Self, Connection), Error> {
-        let from_fred = |error| error::from_fred(&error);
+        let from_fred = |error| peer.explained(&error);
         let (connection, _) = Connection::open(&peer.target, &peer.common.config.traffic, PUSHES)
             .await
             .map_err(from_fred)?;
@@ -109,47 +110,30 @@ impl Session {
             .ok_or_else(|| FredError::new(FredKind::Protocol, "no hash of a script"))
     }
 
-    /// An error of kind `Auth` naming the commands that the ACL refuses.
+    /// Makes sure that an instance can live there; an error says what is missing, and how to give it.
     async fn probe(&self, peer: &Peer) -> Result<(), Error> {
         let lanes = peer.lanes();
         let Some(&lane) = lanes.first() else {
             return Ok(());
         };
-        let names = &peer.common.names[lane as usize];
-        let keys = [
-            &names.state,
-            &names.journal,
-            &names.members,
-            &names.intents,
-            &names.nothing,
-        ];
-        // Below the lane's own channel, so that the patterns that allow one allow the other.
-        let channel = format!("{}:{:016x}", names.channel, peer.common.config.instance);
+        let common = &peer.common;
+        let names = &common.names[lane as usize];
+        if common.sharded {
+            let asked = asking(&self.client, &peer.target).await;
+            asked.map_err(|error| peer.explained(&error))?;
+        }
+        let (keys, args) = (names.probed(), [names.unused_channel().into()]);
         let deadline = Instant::now() + peer.target.timeout();
-        let answer = self
-            .evalsha(
-                peer,
-                Kind::Connect,
-                Script::Probe,
-                &keys,
-                &[channel.into()],
-                deadline,
-            )
-            .await;
-        let answer = match answer {
+        let probe = self.evalsha(peer, Kind::Connect, Script::Probe, &keys, &args, deadline);
+        let answer = match probe.await {
             Ok(answer) => answer,
             // A lane on the move: what the user may do shows with the first call.
             Err(error) if error::is_redirection(&error) => return Ok(()),
-            Err(error) => return Err(error::from_fred(&error)),
+            Err(error) => return Err(peer.explained(&error)),
         };
-        let refused = scripts::refused(&answer)?;
-        if refused.is_empty() {
-            return Ok(());
-        }
-        Err(error::refused(
-            &refused.join(", "),
-            &peer.common.config.namespace,
-        ))
+        let probed = rights::probed(&answer)?;
+        let namespace = &common.config.namespace;
+        rights::judge(&probed, common.sharded, peer.target.user(), namespace)
     }
 
     pub(super) async fn evalsha(

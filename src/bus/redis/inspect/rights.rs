@@ -1,4 +1,4 @@
-//! What the user may do, and how fast messages come.
+//! What the user lacks, and how fast messages come.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,87 +6,86 @@ use std::time::Duration;
 use fred::bytes_utils::Str;
 use fred::error::{Error as FredError, ErrorKind as FredKind};
 use fred::interfaces::{ClientLike, LuaInterface, PubsubInterface};
-use fred::types::Value;
+use fred::types::{ClusterHash, CustomCommand, Value};
 use tokio::time::{Instant, timeout_at};
 use tokio::try_join;
 
 use super::{Primary, Server, connect};
 use crate::Error;
-use crate::bus::redis::connection::{Connection, options};
+use crate::bus::redis::connection::{Connection, asking, options};
 use crate::bus::redis::error;
-use crate::bus::redis::scripts::{self, Names, SOURCES, Script};
+use crate::bus::redis::rights::{self, Lack, MissingRight};
+use crate::bus::redis::scripts::{Names, SOURCES, Script};
 
-/// A right that the user of the URL lacks.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum MissingRight {
-    /// To run this command.
-    Command(String),
-    /// To use the namespace's keys.
-    Keys,
-    /// To use the namespace's channels.
-    Channels,
+/// Removes a lane. By a script, because users have the right to run `DEL`, and a connection only sends
+/// scripts.
+const FORGET: &str = "return redis.call('DEL', unpack(KEYS))";
+
+/// What an instance would lack here.
+#[derive(Debug)]
+pub struct Lacks {
+    /// Rights of the user and commands of the server.
+    pub rights: Option<Lack>,
+    /// Why no instance would start on this server at all.
+    pub unfit: Option<Error>,
 }
 
 impl Server {
-    /// Returns the rights that an instance needs and this user lacks, in any of the lanes.
+    /// Returns what an instance needs and this user does not get, in any of the lanes.
     ///
     /// # Errors
     ///
     /// As [`ping`](Self::ping).
-    pub async fn missing_rights(&self, lanes: u32) -> Result<BTreeSet<MissingRight>, Error> {
-        let mut all = BTreeSet::new();
+    pub async fn lacks(&self, lanes: u32) -> Result<Lacks, Error> {
+        let (mut rights, mut unfit) = (BTreeSet::new(), None);
         for lane in 0..lanes {
-            all.extend(self.missing(lane).await?);
+            let names = self.names(lane);
+            let primary = self.primary(lane).await?;
+            match self.probe(&primary, &names).await {
+                Ok(probed) => {
+                    unfit = unfit.or(probed.product.and_then(|product| {
+                        let judged = product.judge(self.address.is_cluster());
+                        judged.err()
+                    }));
+                    rights.extend(probed.missing);
+                }
+                Err(error) => rights.extend([missing(&error)?]),
+            }
+            if self.address.is_cluster()
+                && let Err(error) = asking(primary.connection.client(), &self.target).await
+            {
+                rights.extend([missing(&error)?]);
+            }
+            // A refused SUBSCRIBE answers another command: on a connection of its own.
+            let (connection, _) = connect(&primary.target).await?;
+            if let Err(error) = self.subscribe(&connection, names.channel).await {
+                rights.extend([missing(&error)?]);
+            }
         }
-        Ok(all)
+        let lack = || Lack::of(&rights, self.user(), &self.namespace);
+        Ok(Lacks {
+            rights: (!rights.is_empty()).then(lack),
+            unfit,
+        })
     }
 
     /// Gives the server every script, as an instance does, and has it try every command on a
-    /// lane's keys and channel; what the ACL refuses.
-    async fn missing(&self, lane: u32) -> Result<Vec<MissingRight>, Error> {
-        let names = self.names(lane);
-        let mut missing = Vec::new();
-        let primary = self.primary(lane).await?;
-        match self.probe(&primary, &names).await {
-            Ok(refused) => missing.extend(refused.into_iter().map(MissingRight::Command)),
-            Err(error) => missing.push(denied(&error).ok_or_else(|| error::from_fred(&error))?),
-        }
-        // A refused SUBSCRIBE answers another command: on a connection of its own.
-        let (connection, _) = connect(&primary.target).await?;
-        if let Err(error) = self.subscribe(&connection, names.channel).await {
-            missing.push(denied(&error).ok_or_else(|| error::from_fred(&error))?);
-        }
-        let channels = missing.contains(&MissingRight::Channels);
-        // Refused because of its channel.
-        missing.retain(|right| {
-            !channels || *right != MissingRight::Command(self.publish().to_lowercase())
-        });
-        Ok(missing)
-    }
-
-    async fn probe(&self, primary: &Primary, names: &Names) -> Result<Vec<String>, FredError> {
+    /// lane's keys and channel.
+    async fn probe(&self, primary: &Primary, names: &Names) -> Result<rights::Probed, FredError> {
         let client = primary.connection.client();
+        let client = client.with_options(&options(self.target.timeout()));
         let mut hash = Str::default();
         for source in SOURCES {
-            let client = client.with_options(&options(self.target.timeout()));
             let loaded: Value = client.script_load(Str::from_static(source)).await?;
             hash = loaded.into_bytes_str().unwrap_or_default();
         }
         // The last is the probe.
         debug_assert_eq!(Script::Probe as usize + 1, SOURCES.len());
-        let keys = [
-            &names.state,
-            &names.journal,
-            &names.members,
-            &names.intents,
-            &names.nothing,
-        ];
-        let client = client.with_options(&options(self.target.timeout()));
-        let keys: Vec<Str> = keys.into_iter().cloned().collect();
+        let keys: Vec<Str> = names.probed().into_iter().cloned().collect();
         let answer: Value = client
-            .evalsha(hash, keys, vec![self.unused_channel(names)])
+            .evalsha(hash, keys, vec![names.unused_channel()])
             .await?;
-        scripts::refused(&answer)
+        rights::probed(&answer)
             .map_err(|error| FredError::new(FredKind::Protocol, error.to_string()))
     }
 
@@ -97,8 +96,7 @@ impl Server {
     ///
     /// As [`ping`](Self::ping).
     pub async fn echo(&self, times: usize) -> Result<Vec<Duration>, Error> {
-        let names = self.names(0);
-        let channel = self.unused_channel(&names);
+        let channel = self.names(0).unused_channel();
         let primary = self.primary(0).await?;
         let (connection, mut messages) = connect(&primary.target).await?;
         self.subscribe(&connection, channel.clone())
@@ -122,20 +120,38 @@ impl Server {
         Ok(delays)
     }
 
-    /// Subscribes, and proves it by an answer behind the acknowledgement.
+    /// Removes what a rehearsal has left in these lanes.
+    pub(crate) async fn forget(&self, lanes: u32) -> Result<(), Error> {
+        for lane in 0..lanes {
+            let (names, primary) = (self.names(lane), self.primary(lane).await?);
+            let client = primary.connection.client();
+            let client = client.with_options(&options(self.target.timeout()));
+            let keys: Vec<Str> = names.probed().into_iter().cloned().collect();
+            let removed = async {
+                let hash: Str = client.script_load(Str::from_static(FORGET)).await?;
+                client
+                    .evalsha::<Value, _, _, _>(hash, keys, Vec::<Str>::new())
+                    .await
+            };
+            removed.await.map_err(|error| error::from_fred(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Subscribes, and proves it by an answer behind the acknowledgement, as an instance does.
     async fn subscribe(&self, connection: &Connection, channel: Str) -> Result<(), FredError> {
         let client = connection.client();
         let client = client.with_options(&options(self.target.timeout()));
         if self.address.is_cluster() {
             return client.ssubscribe(channel).await;
         }
-        let nonce = format!("{:016x}", fastrand::u64(..));
+        let info = CustomCommand::new_static("CLIENT", ClusterHash::Random, false);
         // Both are queued at once: a refusal that comes while nothing waits for an answer is dropped.
         let (_, answer) = try_join!(
             client.subscribe(vec![channel]),
-            client.ping::<Value>(Some(nonce.clone()))
+            client.custom::<Value, _>(info, vec!["INFO"])
         )?;
-        if answer.as_bytes() == Some(nonce.as_bytes()) {
+        if answer.as_str().is_some_and(|text| text.contains("sub=1")) {
             return Ok(());
         }
         let message = "answers came out of step";
@@ -151,23 +167,7 @@ impl Server {
     }
 }
 
-/// What an error says is missing, if it is the ACL's.
-fn denied(error: &FredError) -> Option<MissingRight> {
-    let details = error.details();
-    if !details.starts_with("NOPERM") {
-        return None;
-    }
-    // "... no permissions to run the 'script|load' command".
-    if let Some((_, rest)) = details.split_once("run the '") {
-        let command = rest.split('\'').next().unwrap_or_default();
-        return Some(MissingRight::Command(command.to_owned()));
-    }
-    Some(if details.contains("channel") {
-        MissingRight::Channels
-    } else {
-        MissingRight::Keys
-    })
+/// What a refusal says is missing; any other error stays one.
+fn missing(refusal: &FredError) -> Result<MissingRight, Error> {
+    MissingRight::of(refusal.details()).ok_or_else(|| error::from_fred(refusal))
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,24 +1,45 @@
--- KEYS: s j m w, and a key that never exists. ARGV: a channel without listeners.
--- Returns: the commands that the ACL refuses to this user; changes nothing.
--- The ACL is asked before a command looks at its arguments, so each call is one that the command
--- itself refuses, or that finds nothing to do.
-local s, j, m, w, nothing = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+-- KEYS: s j m w r f, a value of the shared tier, and a key that never exists. ARGV: a channel without listeners.
+-- Returns: INFO's section "server" ('' where it is refused), and then, for each command that failed, its name
+-- and the error. Changes nothing.
+-- The server looks whether it knows a command, and whether the user may run it, before the command looks at
+-- its arguments. So each call is one that the command itself refuses, or that finds nothing to do. Every
+-- command that a script runs is here: rights.rs compares.
+local s, j, m, w, r, f, v, x = unpack(KEYS)
 -- As in lane.lua, before what makes it a channel without listeners.
 local publish = string.find(ARGV[1], '}e%d+:') and 'PUBLISH' or 'SPUBLISH'
 local calls = {
-  { 'TIME' }, { 'INFO', 'server' }, { publish, ARGV[1], '' }, { 'DEL', nothing },
+  { 'TIME' }, { publish, ARGV[1], '' },
+  { 'DEL', x }, { 'PTTL', x }, { 'PEXPIRE', x, '1' }, { 'PEXPIREAT', x, '1' },
+  { 'GET', x }, { 'SET', v, '', 'PX', '0' }, { 'GETRANGE', v, '0', '0' }, { 'SETRANGE', v, '-1', '' },
   { 'HGET', s, '' }, { 'HMGET', s, '' }, { 'HSET', s, '', '', '' }, { 'HINCRBY', s, '', 'no' },
+  { 'HDEL', w, '' }, { 'HKEYS', w }, { 'HLEN', f },
   { 'XADD', j, '0-0', '', '' }, { 'XRANGE', j, '+', '-' },
   { 'ZADD', m, 'XX', '0', '' }, { 'ZREM', m, '' }, { 'ZSCORE', m, '' }, { 'ZRANGEBYSCORE', m, '1', '0' },
-  { 'HGET', w, '' }, { 'HSET', w, '', '', '' }, { 'HDEL', w, '' }, { 'HKEYS', w },
+  { 'ZCARD', r }, { 'ZMSCORE', r, '' }, { 'ZRANGE', r, '1', '0' }, { 'ZREMRANGEBYRANK', r, '1', '0' },
 }
-local refused = {}
-for _, call in ipairs(calls) do
+-- No script may run these, and the server says so only of those that it knows.
+local outside = { { 'CLIENT', 'INFO' }, { 'SUBSCRIBE', ARGV[1] } }
+if publish == 'SPUBLISH' then
+  outside = { { 'ASKING' }, { 'SSUBSCRIBE', ARGV[1] } }
+end
+local failed = {}
+local function try(call)
   local answer = redis.pcall(unpack(call))
   if type(answer) == 'table' and answer.err then
-    if string.find(answer.err, 'NOPERM', 1, true) or string.find(answer.err, 'The user executing the script', 1, true) then
-      refused[#refused + 1] = string.lower(call[1])
-    end
+    failed[#failed + 1] = call[1]
+    failed[#failed + 1] = answer.err
   end
+  return answer
 end
-return refused
+local info = try({ 'INFO', 'server' })
+for _, call in ipairs(calls) do
+  try(call)
+end
+for _, call in ipairs(outside) do
+  try(call)
+end
+if not struct then
+  failed[#failed + 1] = 'struct'
+  failed[#failed + 1] = 'ERR unknown library of Lua'
+end
+return { type(info) == 'string' and info or '', unpack(failed) }

@@ -41,7 +41,7 @@ impl Ballot {
             Err(error) => match error::redirected("MOVED", error, voter) {
                 Some(place) => *self.votes.entry(place).or_default() += 1,
                 // Down, or cut off from most: it does not know.
-                None => self.fail(&error::of_witness("the primary", voter, error)),
+                None => self.fail(&error::of_witness("the primary", voter, "<user>", error)),
             },
         }
     }

@@ -131,7 +131,10 @@ impl Cluster {
             });
             match answer {
                 Ok(value) => survey.count(&place, &value),
-                Err(error) => survey.fail(error::of_witness("the node", &place, &error)),
+                Err(error) => {
+                    let user = self.target.user();
+                    survey.fail(error::of_witness("the node", &place, user, &error));
+                }
             }
         }
     }
@@ -181,7 +184,8 @@ impl Cluster {
                     }
                 }
                 Err(error) => {
-                    let error = error::of_witness("the primary", &place, &error);
+                    let error =
+                        error::of_witness("the primary", &place, self.target.user(), &error);
                     lanes.for_each(|lane| ballots[lane].fail(&error));
                 }
             }

@@ -41,7 +41,7 @@ impl Sentinels {
         let asked = self.witnesses.iter();
         let asked = asked.map(|witness| (Arc::clone(witness), vec![question.clone()]));
         let mut testimonies = Witness::ask_all(common, asked.collect());
-        let mut poll = Poll::new(self.witnesses.len());
+        let mut poll = Poll::new(self.witnesses.len(), self.target.user());
         let counting = async {
             while let Some(testimony) = testimonies.recv().await {
                 poll.count(testimony);
@@ -62,6 +62,8 @@ impl Sentinels {
 #[derive(Debug)]
 struct Poll {
     sentinels: usize,
+    /// As whom they are asked.
+    user: String,
     votes: BTreeMap<Place, usize>,
     /// Who answered that it watches no such service.
     ignorant: usize,
@@ -70,9 +72,10 @@ struct Poll {
 }
 
 impl Poll {
-    fn new(sentinels: usize) -> Self {
+    fn new(sentinels: usize, user: &str) -> Self {
         Self {
             sentinels,
+            user: user.to_owned(),
             votes: BTreeMap::new(),
             ignorant: 0,
             refusal: None,
@@ -93,7 +96,7 @@ impl Poll {
                 }
             }
             Err(error) => {
-                let error = error::of_witness("the sentinel", &testimony.place, &error);
+                let error = error::of_witness("the sentinel", &testimony.place, &self.user, &error);
                 let kept = if error::is_permanent(&error) {
                     &mut self.refusal
                 } else {
@@ -158,7 +161,7 @@ mod tests {
     }
 
     fn poll(words: &[Result<Value, &'static str>]) -> Poll {
-        let mut poll = Poll::new(words.len());
+        let mut poll = Poll::new(words.len(), "app");
         for word in words {
             let host = "s".to_owned();
             let place = Place { host, port: 26379 };

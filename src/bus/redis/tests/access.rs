@@ -33,36 +33,6 @@ async fn a_wrong_login_is_an_error_at_once() {
     .await;
 }
 
-#[tokio::test]
-async fn a_user_without_rights_is_an_error_that_names_them() {
-    let server = RedisServer::start();
-    let mut admin = admin(&server);
-    let url = format!("redis://app:secret@127.0.0.1:{}", server.port());
-    for (rules, named) in [
-        // Not the channel.
-        (vec!["~us:*", "resetchannels", "+@all"], "us:{shop:*"),
-        // Not the keys.
-        (vec!["~other:*", "&us:*", "+@all"], ""),
-        // Not one of the commands that the scripts run.
-        (
-            vec!["~us:*", "&us:*", "+@all", "-xadd", "-zrem"],
-            "xadd, zrem",
-        ),
-        // Not the scripts themselves.
-        (vec!["~us:*", "&us:*", "+@all", "-evalsha"], "evalsha"),
-        // Not the subscription.
-        (vec!["~us:*", "&us:*", "+@all", "-subscribe"], "subscribe"),
-    ] {
-        let mut command = vec!["ACL", "SETUSER", "app", "reset", "on", ">secret"];
-        command.extend(&rules);
-        admin.cmd(&command);
-        let error = refused(&url).await;
-        assert_eq!(error.kind(), ErrorKind::Auth, "{rules:?}: {error}");
-        assert!(error.to_string().contains(named), "{rules:?}: {error}");
-        assert!(!error.to_string().contains("secret"), "{error}");
-    }
-}
-
 /// Its refusal may come while fred has no command that waits for an answer, and is dropped then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_subscription_is_never_taken_for_one() {
@@ -75,64 +45,6 @@ async fn a_refused_subscription_is_never_taken_for_one() {
     for _ in 0..500 {
         assert_eq!(refused(&url).await.kind(), ErrorKind::Auth);
     }
-}
-
-/// The rights that the documentation lists are enough for everything.
-#[tokio::test]
-async fn the_documented_rights_suffice() {
-    let server = RedisServer::start();
-    let mut command = vec![
-        "ACL",
-        "SETUSER",
-        "app",
-        "reset",
-        "on",
-        ">secret",
-        "~us:{shop:*",
-        "&us:{shop:*",
-    ];
-    command.extend([
-        "+hello",
-        "+select",
-        "+client|id",
-        "+client|info",
-        "+info",
-        "+ping",
-        "+subscribe",
-        "+publish",
-        "+script|load",
-        "+evalsha",
-        "+time",
-        "+del",
-        "+hget",
-        "+hmget",
-        "+hset",
-        "+hincrby",
-        "+hdel",
-        "+hkeys",
-        "+xadd",
-        "+xrange",
-        "+zadd",
-        "+zrem",
-        "+zscore",
-        "+zrangebyscore",
-    ]);
-    admin(&server).cmd(&command);
-    let url = format!("redis://app:secret@127.0.0.1:{}/0", server.port());
-    let (bus, mut events) = join(&url, bus_config(1)).await;
-    bus.verify(0).await.unwrap();
-    bus.announce(0, vec![]).await.unwrap();
-    let position = bus
-        .publish(0, Bytes::new(), vec![intent_id(1, 1)])
-        .await
-        .unwrap();
-    assert_eq!(message(&mut events).await.0, position);
-    bus.journal(0, 0).await.unwrap();
-    bus.close(StillOpen::default()).await;
-    assert_eq!(
-        admin(&server).cmd(&["ZCARD", "us:{shop:0}m"]).int(),
-        Some(1)
-    );
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ fn only_a_primary_of_redis_7_that_fits_its_url_will_do() {
             ("redis_version", version),
             ("redis_mode", mode),
             ("role", role),
+            ("run_id", "a1"),
         ]);
         server(&info, false)
     };
@@ -30,7 +31,11 @@ fn only_a_primary_of_redis_7_that_fits_its_url_will_do() {
     is(&of("10.1.0", "standalone", "master"), Level::Ok, "10.1");
     is(&of("6.2.9", "standalone", "master"), Level::Fail, "7.0");
     is(&of("7.2.0", "cluster", "master"), Level::Fail, "cluster");
-    let node = info(&[("redis_version", "7.2.0"), ("redis_mode", "cluster")]);
+    let node = info(&[
+        ("redis_version", "7.2.0"),
+        ("redis_mode", "cluster"),
+        ("run_id", "a1"),
+    ]);
     is(&server(&node, true), Level::Ok, "cluster");
     is(&of("7.2.0", "standalone", "slave"), Level::Fail, "primary");
     is(&server(&Info::new(), false), Level::Fail, "unknown");
@@ -119,10 +124,13 @@ fn every_message_must_come_back_and_soon() {
 }
 
 #[test]
-fn the_remedy_for_missing_rights_is_a_command() {
-    let missing = BTreeSet::from([MissingRight::Command("zadd".into()), MissingRight::Channels]);
-    let findings = rights(&missing, "app", "shop");
-    let remedy = "ACL SETUSER app +zadd &us:{shop:*";
-    is(&findings[0], Level::Fail, remedy);
-    assert_eq!(rights(&BTreeSet::new(), "app", "shop").len(), 2);
+fn what_is_missing_is_said_with_its_remedy() {
+    let lack = Lack {
+        kind: ErrorKind::Auth,
+        found: "Redis refuses user app: zadd".into(),
+        remedy: "ACL SETUSER app +zadd".into(),
+    };
+    is(&rights(Some(&lack)), Level::Fail, "ACL SETUSER app +zadd");
+    is(&rights(None), Level::Ok, "every command");
+    is(&rehearsal(&Ok(())), Level::Ok, "published");
 }
