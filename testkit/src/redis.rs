@@ -201,7 +201,8 @@ fn spawn(port: u16, args: &[String], dir: &Path) -> Result<Child, Failure> {
     }
 }
 
-/// The binary that `REDIS_SERVER_BIN` names, else the first in `PATH`.
+/// The server that tests run on, its sentinels and clusters too: the program that `REDIS_SERVER_BIN`
+/// names, else the first `redis-server` in `PATH`.
 pub fn binary() -> PathBuf {
     if let Some(path) = env::var_os("REDIS_SERVER_BIN") {
         return path.into();
