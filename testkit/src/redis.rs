@@ -32,6 +32,7 @@ const POLL: Duration = Duration::from_millis(5);
 /// A running redis-server, nothing saved, on 127.0.0.1.
 #[derive(Debug)]
 pub struct RedisServer {
+    program: PathBuf,
     port: u16,
     args: Vec<String>,
     dir: TempDir,
@@ -50,16 +51,40 @@ impl RedisServer {
 
     /// Like [`start`](Self::start), with more arguments (`&["--appendonly", "yes"]`); they
     /// override the fixture's own. A log level above `notice` would hide that the server is ready.
-    #[expect(clippy::panic, reason = "a fixture fails its test")]
     pub fn start_with(args: &[&str]) -> Self {
+        let debug = ["--enable-debug-command", "local"];
+        Self::start_program(binary(), &[&debug[..], args].concat())
+    }
+
+    /// Starts the Redis 6.2 that `scripts/servers.py` gets: it is too old, and must be refused.
+    ///
+    /// # Panics
+    ///
+    /// Without it.
+    pub fn start_too_old() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+        let program = root
+            .expect("the repository")
+            .join("target/servers/redis-6.2");
+        assert!(
+            program.is_file(),
+            "{} is missing: `scripts/install.sh python servers`",
+            program.display()
+        );
+        Self::start_program(program, &[])
+    }
+
+    #[expect(clippy::panic, reason = "a fixture fails its test")]
+    fn start_program(program: PathBuf, args: &[&str]) -> Self {
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         let dir = TempDir::with_prefix("redis-").expect("a temporary directory");
         let mut log = String::new();
         for _ in 0..PORT_ATTEMPTS {
             let port = free_port();
-            match spawn(port, &args, dir.path()) {
+            match spawn(&program, port, &args, dir.path()) {
                 Ok(child) => {
                     return Self {
+                        program,
                         port,
                         args,
                         dir,
@@ -73,7 +98,7 @@ impl RedisServer {
                 }
             }
         }
-        panic!("redis-server {args:?} did not start:\n{log}");
+        panic!("{} {args:?} did not start:\n{log}", program.display());
     }
 
     pub fn port(&self) -> u16 {
@@ -108,7 +133,7 @@ impl RedisServer {
         end(&mut child);
         let deadline = Instant::now() + READY_TIMEOUT;
         loop {
-            match spawn(self.port, &self.args, self.dir.path()) {
+            match spawn(&self.program, self.port, &self.args, self.dir.path()) {
                 Ok(new) => return *child = new,
                 // Somebody's short test for a free port; nobody keeps it.
                 Err(Failure::PortTaken) if Instant::now() < deadline => thread::sleep(POLL),
@@ -148,20 +173,13 @@ enum Failure {
     Died(String),
 }
 
-fn spawn(port: u16, args: &[String], dir: &Path) -> Result<Child, Failure> {
+fn spawn(program: &Path, port: u16, args: &[String], dir: &Path) -> Result<Child, Failure> {
     let log = dir.join("redis.log");
     // The log is the proof of being ready, so an earlier life's must not be there.
     let _ = fs::remove_file(&log);
-    let mut child = Command::new(binary())
+    let mut child = Command::new(program)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args([
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--enable-debug-command",
-            "local",
-        ])
+        .args(["--save", "", "--appendonly", "no"])
         .args(["--daemonize", "no", "--dir"])
         .arg(dir)
         .arg("--logfile")

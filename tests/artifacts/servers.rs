@@ -9,7 +9,9 @@ use tempfile::TempDir;
 
 use crate::documents::{read, section};
 use testkit::built::root;
+use testkit::program::{on, run as run_program};
 use testkit::python::run;
+use testkit::redis::RedisServer;
 
 const ADVICE: &str = "these tests need python3: `scripts/install.sh python`";
 
@@ -94,4 +96,14 @@ fn the_table_counts_what_passed_what_failed_and_what_was_skipped_with_its_reason
             "FAILED on Redis 9.9.9: redis, start: start::c",
         ]
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_refuses_a_server_that_is_too_old_and_says_which_is_not() {
+    let server = RedisServer::start_too_old();
+    let ran = run_program(&["doctor"], &on(&server.url()));
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    for words in ["6.2.5", "use Redis 7.0 or later"] {
+        assert!(ran.stdout.contains(words), "{words}: {ran:?}");
+    }
 }
