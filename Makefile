@@ -12,7 +12,7 @@ SERVERS ?= redis-6.2 redis-8.2 valkey-8.1 valkey-9.1
 # Too old to run on: the tests see it refused.
 CURRENT = $(filter-out redis-6.2,$(SERVERS))
 
-.PHONY: help quick test servers lint soak fuzz bench bench-instructions stack dashboards-preview
+.PHONY: help quick test servers lint soak fuzz bench bench-instructions stack image dashboards-preview
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1: /p' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ stack: ## Redis, three instances under load and Prometheus as plain processes; C
 	$(INSTALL) redis-server prometheus
 	cargo build --release --example accounts
 	python3 deploy/stack.py $(FLAGS)
+
+image: ## builds deploy/Dockerfile by buildah, without a container engine, and runs what came out; says why where it cannot
+	@scripts/image.sh
 
 dashboards-preview: ## pictures of the boards over a fleet in trouble, into docs/; needs node and npm; five minutes
 	$(INSTALL) redis-server prometheus chromium

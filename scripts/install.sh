@@ -31,7 +31,7 @@ packages() {
             'install Chromium, or set CHROMIUM_BIN' ;;
         kubectl) set -- kubernetes-client kubernetes-client kubectl kubernetes-cli 'install kubectl' ;;
         python) set -- python3-venv python3 python3 python 'install Python 3.9 or newer with venv and pip' ;;
-        valgrind | openssl | curl) set -- "$1" "$1" "$1" "$1" "install $1" ;;
+        valgrind | openssl | curl | buildah | debootstrap) set -- "$1" "$1" "$1" "$1" "install $1" ;;
         *)
             echo "$0 does not know $1" >&2
             exit 2
