@@ -7,8 +7,12 @@ APART := tests/models tests/shuttle tests/instructions
 # The tests of the crate itself that need no server.
 ALONE := --all-features --lib --bins --test promises --test allocations
 INSTALL := @scripts/install.sh
+# What the tests run on beside the system's redis-server; see scripts/servers.py.
+SERVERS ?= redis-6.2 redis-8.2 valkey-8.1 valkey-9.1
+# Too old to run on: the tests see it refused.
+CURRENT = $(filter-out redis-6.2,$(SERVERS))
 
-.PHONY: help quick test lint soak fuzz bench bench-instructions stack dashboards-preview
+.PHONY: help quick test servers lint soak fuzz bench bench-instructions stack image dashboards-preview
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1: /p' $(MAKEFILE_LIST)
@@ -22,16 +26,23 @@ quick: ## the tests that need no server and nothing installed, in less than a mi
 
 # The runner with its summary comes last, so that the end of the output says how it went.
 test: ## all tests, against real servers that the tests start themselves
-	$(INSTALL) redis-server openssl python curl prometheus kubectl valgrind
+	$(INSTALL) redis-server openssl python curl prometheus kubectl valgrind servers
 	@for apart in $(APART); do \
 		(set -x; cd $$apart && cargo test --release --tests) || exit 1; \
 	done
 	cargo test --doc --all-features
 	@if cargo nextest --version >/dev/null 2>&1; then \
-		set -x; cargo nextest run --workspace --all-features; \
+		set -x; scripts/servers.py test servers $(CURRENT) && cargo nextest run --workspace --all-features; \
 	else \
+		for server in $(CURRENT); do \
+			(set -x; REDIS_SERVER_BIN=$$PWD/target/servers/$$server cargo test --all-features --lib --test redis) || exit 1; \
+		done; \
 		set -x; cargo test --workspace --all-features --lib --bins --tests --examples; \
 	fi
+
+servers: ## the tests that need Redis on each server, and a table of how they went; needs cargo-nextest
+	$(INSTALL) redis-server openssl python servers
+	scripts/servers.py test redis system $(CURRENT)
 
 lint: ## format, clippy, documentation, every feature alone, licences
 	cargo fmt --all --check
@@ -80,6 +91,9 @@ stack: ## Redis, three instances under load and Prometheus as plain processes; C
 	$(INSTALL) redis-server prometheus
 	cargo build --release --example accounts
 	python3 deploy/stack.py $(FLAGS)
+
+image: ## builds deploy/Dockerfile by buildah, without a container engine, and runs what came out; says why where it cannot
+	@scripts/image.sh
 
 dashboards-preview: ## pictures of the boards over a fleet in trouble, into docs/; needs node and npm; five minutes
 	$(INSTALL) redis-server prometheus chromium

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Installs programs that the tests need, each where it is missing, by the system's package manager.
 #
-#   scripts/install.sh redis-server openssl python curl prometheus kubectl valgrind chromium
+#   scripts/install.sh redis-server openssl python curl prometheus kubectl valgrind chromium servers
 #
 # It prints what it runs, and what to do by hand where it cannot. REDIS_SERVER_BIN, PROMETHEUS_BIN
-# (a folder) and CHROMIUM_BIN name programs that are elsewhere.
+# (a folder) and CHROMIUM_BIN name programs that are elsewhere. `servers` are those that
+# scripts/servers.py gets from the Python index; they come after `python`.
 set -eu
 
 # Whether a program is here.
@@ -14,6 +15,7 @@ has() {
         prometheus) PATH="${PROMETHEUS_BIN:-$PATH}" command -v prometheus ;;
         chromium) command -v "${CHROMIUM_BIN:-chromium}" ;;
         python) python3 -c 'import ensurepip, venv' ;;
+        servers) python3 "$servers" installed ;;
         *) command -v "$1" ;;
     esac >/dev/null 2>&1
 }
@@ -29,7 +31,7 @@ packages() {
             'install Chromium, or set CHROMIUM_BIN' ;;
         kubectl) set -- kubernetes-client kubernetes-client kubectl kubernetes-cli 'install kubectl' ;;
         python) set -- python3-venv python3 python3 python 'install Python 3.9 or newer with venv and pip' ;;
-        valgrind | openssl | curl) set -- "$1" "$1" "$1" "$1" "install $1" ;;
+        valgrind | openssl | curl | buildah | debootstrap) set -- "$1" "$1" "$1" "$1" "install $1" ;;
         *)
             echo "$0 does not know $1" >&2
             exit 2
@@ -38,11 +40,17 @@ packages() {
     apt=$1 dnf=$2 apk=$3 brew=$4 by_hand=$5
 }
 
+servers=$(dirname "$0")/servers.py
 as_root=
 [ "$(id -u)" = 0 ] || as_root='sudo -n '
 for program; do
-    packages "$program"
     has "$program" && continue
+    if [ "$program" = servers ]; then
+        echo "servers are missing: $servers install"
+        python3 "$servers" install
+        continue
+    fi
+    packages "$program"
     update=
     if command -v apt-get >/dev/null; then
         update="${as_root}apt-get update"

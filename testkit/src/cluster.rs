@@ -106,9 +106,63 @@ impl ClusterFleet {
         })
     }
 
+    /// Has the replica take the first primary's place while neither side knows the other any more, so
+    /// that the primary goes on as before.
+    ///
+    /// A node tells those it still knows of whom it forgot, in answers to their pings (Redis 7.2) or at
+    /// once (Valkey 9); so the others forget the primary first, and what one node does happens in one
+    /// transaction, before it sends anything.
+    pub fn replace_unnoticed(&self, key: &str) {
+        let old = &self.primaries[0];
+        let own = id(old);
+        let forget = |server: &RedisServer| vec!["CLUSTER".into(), "FORGET".into(), id(server)];
+        let others = self.all().skip(1);
+        let forgets: Vec<_> = others.map(forget).collect();
+        let coverage = ["CONFIG", "SET", "cluster-require-full-coverage", "no"];
+        Client::connect(old.port()).cmd(&coverage);
+        for other in &self.primaries[1..] {
+            let answer = Client::connect(other.port()).try_cmd(&["CLUSTER", "FORGET", &own]);
+            let done = match &answer {
+                // The other one's word was quicker.
+                Ok(Value::Error(text)) => text.contains("Unknown node"),
+                answer => answer.is_ok(),
+            };
+            assert!(done, "{answer:?}");
+        }
+        transaction(old, &forgets);
+        let takeover = ["CLUSTER", "FAILOVER", "TAKEOVER"].map(str::to_owned);
+        transaction(&self.replica, &[takeover.into(), forget(old)]);
+        self.wait_for_promotion(key);
+        for (server, knows) in self.all().zip([1, PRIMARIES, PRIMARIES, PRIMARIES]) {
+            let info = Client::connect(server.port())
+                .cmd(&["CLUSTER", "INFO"])
+                .text();
+            let known = format!("cluster_known_nodes:{knows}\r");
+            assert!(info.contains(&known), "not {knows}: {info}");
+        }
+    }
+
     pub fn wait_for_promotion(&self, key: &str) {
         wait("the promotion", || self.is_promoted(key));
     }
+}
+
+fn id(server: &RedisServer) -> String {
+    Client::connect(server.port())
+        .cmd(&["CLUSTER", "MYID"])
+        .text()
+}
+
+/// Runs the commands with nothing in between, not even the server's own work.
+fn transaction(server: &RedisServer, commands: &[Vec<String>]) {
+    let mut client = Client::connect(server.port());
+    client.cmd(&["MULTI"]);
+    for command in commands {
+        client.cmd(command);
+    }
+    let answers = client.cmd(&["EXEC"]);
+    let refused = |answer: &Value| matches!(answer, Value::Error(_));
+    assert!(!answers.array().iter().any(refused), "{answers:?}");
 }
 
 fn bus_port(server: &RedisServer) -> String {

@@ -52,21 +52,40 @@ impl RedisServer {
     /// Like [`start`](Self::start), with more arguments (`&["--appendonly", "yes"]`); they
     /// override the fixture's own. A log level above `notice` would hide that the server is ready.
     pub fn start_with(args: &[&str]) -> Self {
-        Self::start_program(&binary(), args)
+        let debug = ["--enable-debug-command", "local"];
+        Self::start_program(binary(), &[&debug[..], args].concat())
+    }
+
+    /// Starts the Redis 6.2 that `scripts/servers.py` gets: it is too old, and must be refused.
+    ///
+    /// # Panics
+    ///
+    /// Without it.
+    pub fn start_too_old() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+        let program = root
+            .expect("the repository")
+            .join("target/servers/redis-6.2");
+        assert!(
+            program.is_file(),
+            "{} is missing: `scripts/install.sh python servers`",
+            program.display()
+        );
+        Self::start_program(program, &[])
     }
 
     /// Like [`start_with`](Self::start_with), of another program than the tests' server.
     #[expect(clippy::panic, reason = "a fixture fails its test")]
-    pub fn start_program(program: &Path, args: &[&str]) -> Self {
+    pub fn start_program(program: PathBuf, args: &[&str]) -> Self {
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         let dir = TempDir::with_prefix("redis-").expect("a temporary directory");
         let mut log = String::new();
         for _ in 0..PORT_ATTEMPTS {
             let port = free_port();
-            match spawn(program, port, &args, dir.path()) {
+            match spawn(&program, port, &args, dir.path()) {
                 Ok(child) => {
                     return Self {
-                        program: program.to_owned(),
+                        program,
                         port,
                         args,
                         dir,
@@ -80,7 +99,7 @@ impl RedisServer {
                 }
             }
         }
-        panic!("redis-server {args:?} did not start:\n{log}");
+        panic!("{} {args:?} did not start:\n{log}", program.display());
     }
 
     pub fn port(&self) -> u16 {
@@ -161,14 +180,7 @@ fn spawn(program: &Path, port: u16, args: &[String], dir: &Path) -> Result<Child
     let _ = fs::remove_file(&log);
     let mut child = Command::new(program)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args([
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--enable-debug-command",
-            "local",
-        ])
+        .args(["--save", "", "--appendonly", "no"])
         .args(["--daemonize", "no", "--dir"])
         .arg(dir)
         .arg("--logfile")
@@ -208,7 +220,8 @@ fn spawn(program: &Path, port: u16, args: &[String], dir: &Path) -> Result<Child
     }
 }
 
-/// The binary that `REDIS_SERVER_BIN` names, else the first in `PATH`.
+/// The server that tests run on, its sentinels and clusters too: the program that `REDIS_SERVER_BIN`
+/// names, else the first `redis-server` in `PATH`.
 pub fn binary() -> PathBuf {
     if let Some(path) = env::var_os("REDIS_SERVER_BIN") {
         return path.into();

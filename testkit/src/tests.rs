@@ -79,3 +79,11 @@ fn replies_of_both_protocols_are_read() {
     assert_eq!(Client::connect(server.port()).kill_subscribers(), 1);
     assert!(client.read().is_err());
 }
+
+#[test]
+fn a_server_that_is_too_old_is_there_to_be_refused() {
+    let server = RedisServer::start_too_old();
+    server.restart();
+    let version = Client::connect(server.port()).info("redis_version");
+    assert_eq!(version, "6.2.5");
+}

@@ -1,10 +1,13 @@
 //! Certificates for servers of this machine.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
+
+use super::redis::{binary, free_port};
 
 /// A CA (`ca.crt`), another that signed nothing (`other.crt`), and a certificate of the first for this
 /// machine (`tls.crt`, `tls.key`).
@@ -12,11 +15,17 @@ use tempfile::TempDir;
 pub struct Certificates(TempDir);
 
 impl Certificates {
-    #[expect(
-        clippy::new_without_default,
-        reason = "it runs openssl and writes files"
-    )]
-    pub fn new() -> Self {
+    /// For a test of TLS; `None` where `REDIS_SERVER_BIN` names a server that was built without it,
+    /// after a line that `make servers` counts. The system's own is never skipped: it fails.
+    pub fn for_server() -> Option<Self> {
+        if env::var_os("REDIS_SERVER_BIN").is_some() && !speaks_tls() {
+            eprintln!("skipped: this server was built without TLS");
+            return None;
+        }
+        Some(Self::new())
+    }
+
+    fn new() -> Self {
         let dir = TempDir::with_prefix("tls-").expect("a temporary directory");
         let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
         for ca in ["ca", "other"] {
@@ -59,6 +68,16 @@ impl Certificates {
             .flat_map(|(name, value)| [format!("--{name}"), value])
             .collect()
     }
+}
+
+/// Whether the server was built with TLS: asked for it, it complains of a missing certificate.
+pub fn speaks_tls() -> bool {
+    let output = Command::new(binary())
+        .args(["--port", "0", "--tls-port", &free_port().to_string()])
+        .stdin(Stdio::null())
+        .output()
+        .expect("the server can be executed");
+    String::from_utf8_lossy(&output.stdout).contains("tls-cert-file")
 }
 
 fn openssl(dir: &Path, arguments: &str) {

@@ -16,5 +16,6 @@ mod map;
 mod package;
 mod python;
 mod readme;
+mod servers;
 mod stack;
 mod ttl;

@@ -130,7 +130,7 @@ async fn a_server_whose_info_names_no_run_id_is_refused_by_name() {
     std::fs::write(&path, program).unwrap();
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&path, executable).unwrap();
-    let server = RedisServer::start_program(&path, &[]);
+    let server = RedisServer::start_program(path, &[]);
     both_say(&server.url(), ErrorKind::Settings, &["run_id", "restart"]).await;
 }
 
@@ -151,4 +151,13 @@ async fn a_node_of_a_cluster_behind_the_url_of_a_single_server_is_refused_by_nam
         &["cluster", "redis-cluster://"],
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_too_old_is_refused_with_the_same_words_by_start_and_doctor() {
+    let server = RedisServer::start_too_old();
+    let words = ["Redis 6.2", "too old", "Redis 7.0 or later"];
+    both_say(&server.url(), ErrorKind::Settings, &words).await;
+    let (started, doctored) = (refused(&server.url()).await, doctored(&server.url()).await);
+    assert_eq!(started.to_string(), doctored.to_string());
 }
