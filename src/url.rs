@@ -16,6 +16,7 @@
 )]
 
 use std::fmt;
+use std::path::Path;
 
 use crate::{Error, ErrorKind};
 
@@ -35,9 +36,18 @@ pub(crate) struct Place {
     pub(crate) port: u16,
 }
 
+impl Place {
+    /// The path of a socket of this machine, which stands for a host: no host's name has a slash.
+    pub(crate) fn socket(&self) -> Option<&Path> {
+        self.host.starts_with('/').then(|| Path::new(&self.host))
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
+        if self.socket().is_some() {
+            f.write_str(&self.host)
+        } else if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.port)
         } else {
             write!(f, "{}:{}", self.host, self.port)
@@ -71,6 +81,10 @@ impl fmt::Debug for Login {
             .finish()
     }
 }
+
+/// What is wrong with a login that has a user only, and no source of a password.
+pub(crate) const NO_PASSWORD: &str = "names a user but no password (user:password@, or :password@ without a user); \
+     a password may also be in a file, which UNSTALE_REDIS_PASSWORD_FILE names";
 
 /// Where Redis is, and who we are there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -266,12 +280,8 @@ fn credentials(login: &str) -> Result<Login, Invalid> {
     let username = (!username.is_empty())
         .then(|| decode(username))
         .transpose()?;
+    // A user alone is right where the password is in a file or comes from a callback.
     let password = password.map(decode).transpose()?;
-    if username.is_some() && password.is_none() {
-        return Err(invalid(
-            "names a user but no password (user:password@, or :password@ without a user)",
-        ));
-    }
     Ok(Login { username, password })
 }
 

@@ -12,7 +12,8 @@
 //! - [`scripts`]: the scripts, their names and answers; [`tier`]: those of the shared tier
 //! - [`error`], [`status`]: what went wrong, in words
 //! - `inspect`: the server as operators look at it
-//! - [`config`], [`tls`]: how to reach Redis; [`values`]: arguments, and how many bytes things take
+//! - [`logins`], [`renewal`]: who we are there; [`dial`]: which address; [`single`]: what both ask without haste
+//! - [`config`], [`tls`]: how to reach Redis; [`refusal`]: why it could not be reached; [`values`]: arguments, and how many bytes things take
 
 mod action;
 mod ask_redirect;
@@ -21,14 +22,19 @@ mod commands;
 mod common;
 mod config;
 mod connection;
+mod dial;
 mod error;
 #[cfg(feature = "cli")]
 pub(crate) mod inspect;
+mod logins;
 mod node;
 mod peer;
+mod refusal;
+mod renewal;
 mod retry;
 mod routing;
 mod scripts;
+mod single;
 mod status;
 mod subscription;
 #[cfg(test)]
@@ -92,10 +98,16 @@ impl RedisBus {
         let address = Address::parse(&redis.url)?;
         let target = redis.target(&address)?;
         let (sharded, database) = (address.is_cluster(), address.database_of_channels());
+        let logins = Arc::clone(target.logins());
         let names = (0..config.lanes).map(|lane| Names::new(&config.namespace, lane, database));
         let common = Arc::new(Common::new(names.collect(), config, sharded));
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let mut tasks = JoinSet::new();
+        if logins.changes() {
+            let keep = logins.keep(Arc::clone(&common));
+            let watched = &common.config.tasks;
+            watched.spawn_into(&mut tasks, "logins", keep);
+        }
         let routes = Arc::new(Routing::new(common.clone(), &address, target));
         if !routes.moves() {
             routes.settle(&address.places[0], &mut tasks, &events);
@@ -108,7 +120,7 @@ impl RedisBus {
         let caller = Arc::new(Caller {
             common,
             routing: routes,
-            timeout: redis.command_timeout,
+            timeout: redis.times.command,
         });
         Ok((
             Arc::new(Self {

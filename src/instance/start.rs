@@ -34,10 +34,6 @@ use crate::time::Clock;
 /// How long a start waits for Redis before it goes on degraded.
 const START_WAIT: Duration = Duration::from_secs(2);
 
-/// How long one command may take before its connection is suspected.
-#[cfg(feature = "redis")]
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// An instance that is being started.
 pub(super) struct Start {
     pub(super) settings: Settings,
@@ -93,16 +89,12 @@ impl Start {
     }
 
     #[cfg(feature = "redis")]
-    pub(super) async fn on_redis(self, url: String) -> Result<Arc<Lifeline>, Error> {
-        use crate::bus::redis::{RedisBus, RedisConfig};
+    pub(super) async fn on_redis(
+        self,
+        redis: crate::bus::redis::RedisConfig,
+    ) -> Result<Arc<Lifeline>, Error> {
+        use crate::bus::redis::RedisBus;
 
-        let redis = RedisConfig {
-            url,
-            tls_ca: self.settings.tls_ca.clone(),
-            tls_cert: self.settings.tls_cert.clone(),
-            tls_key: self.settings.tls_key.clone(),
-            command_timeout: COMMAND_TIMEOUT,
-        };
         let (bus, events) = RedisBus::start(self.bus_config(), &redis)?;
         let wait = self.deadline.saturating_duration_since(Moment::now());
         match bus.ready(wait).await {

@@ -36,6 +36,12 @@ fn a_password_without_a_user_and_an_ipv6_host() {
 }
 
 #[test]
+fn a_user_whose_password_is_elsewhere() {
+    let address = Address::parse("redis://app@h").unwrap();
+    assert_eq!(address.login, login(Some("app"), None));
+}
+
+#[test]
 fn sentinels_and_what_they_watch() {
     let url = "rediss-sentinel://app:pw@s1,s2:7,[::1]/3?service=my%26master&sentinel_user=w&sentinel_password=x%40";
     let address = Address::parse(url).unwrap();
@@ -87,7 +93,6 @@ fn errors_name_the_part_and_never_the_password() {
         ("redis://app:hun/ter2@localhost", "%2F"),
         ("redis://app:hunter2%zz@localhost", "hex"),
         ("redis://app:hunter2?@localhost", "%3F"),
-        ("redis://hunter2@localhost", "no password"),
         ("redis://:hunter2@a,b", "several hosts"),
         ("redis://:hunter2@a?service=m", "%3F"),
         ("redis-cluster://:hunter2@a,a:6379", "twice"),

@@ -13,11 +13,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use self::session::Session;
 use super::action::Action;
-use super::error;
 use super::peer::Peer;
 use super::retry::Retry;
 use super::scripts::Script;
 use super::status::Status;
+use super::{error, renewal};
 use crate::lock::{Guard, Lock};
 use crate::metrics::Kind;
 use crate::url::Place;
@@ -196,12 +196,14 @@ impl Commands {
             Err(error) => return error,
         };
         let session = Arc::new(session);
+        let (client, version) = (connection.client().clone(), connection.version());
         self.opened(Arc::clone(&session));
         self.peer.restored("commands", &self.status);
         select! {
             error = connection.lost() => error::from_fred(&error),
             error = session.verdict() => error,
             error = session.watch(&self.peer) => error,
+            never = renewal::keep(&client, &self.peer, version) => match never {},
         }
     }
 }

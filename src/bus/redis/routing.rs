@@ -68,8 +68,8 @@ impl Routing {
     pub(super) fn new(common: Arc<Common>, address: &Address, target: Target) -> Self {
         let witnesses = match &address.deployment {
             Deployment::Single => None,
-            Deployment::Sentinel { service, login } => {
-                let sentinels = Sentinels::new(address, service, login, &target);
+            Deployment::Sentinel { service, .. } => {
+                let sentinels = Sentinels::new(address, service, &target);
                 Some(Witnesses::Sentinels(sentinels))
             }
             Deployment::Cluster => {

@@ -23,7 +23,7 @@ use super::connection::Connection;
 use super::peer::Peer;
 use super::retry::Retry;
 use super::status::Status;
-use super::{error, scripts, values};
+use super::{error, renewal, scripts, values};
 use crate::bus::{BusEvent, EVENT_QUEUE, GapCause};
 use crate::metrics::Kind;
 use crate::{Error, ErrorKind};
@@ -129,9 +129,13 @@ impl Listener<'_> {
                 Ok(open) => open,
                 Err(error) => return error::from_fred(&error),
             };
+        let client = connection.client().clone();
+        let renewals = renewal::keep(&client, peer, connection.version());
+        tokio::pin!(renewals);
         self.subscribe(connection.client());
         loop {
             select! {
+                never = &mut renewals => match never {},
                 error = connection.lost() => {
                     if self.proven {
                         self.drain(&mut messages);

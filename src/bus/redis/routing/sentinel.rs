@@ -10,7 +10,7 @@ use super::witness::{Question, Testimony, Witness};
 use crate::bus::redis::common::Common;
 use crate::bus::redis::connection::Target;
 use crate::bus::redis::error;
-use crate::url::{Address, Login, Place};
+use crate::url::{Address, Place};
 use crate::{Error, ErrorKind};
 
 /// The sentinels of one service.
@@ -22,8 +22,8 @@ pub(super) struct Sentinels {
 }
 
 impl Sentinels {
-    pub(super) fn new(address: &Address, service: &str, login: &Login, target: &Target) -> Self {
-        let target = target.clone().with_login(login, None);
+    pub(super) fn new(address: &Address, service: &str, target: &Target) -> Self {
+        let target = target.clone().for_sentinels();
         let witness = |place: &Place| Witness::new(&target, place.clone());
         Self {
             service: service.to_owned(),

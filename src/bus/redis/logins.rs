@@ -1,0 +1,342 @@
+//! Who we are at Redis: read again at each connect, and given to open connections when it changes.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::error::{Error as FredError, ErrorKind as FredKind};
+use tokio::select;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::common::Common;
+use super::single::Single;
+use crate::backoff;
+use crate::credentials::{Credentials, CredentialsProvider};
+use crate::lock::Lock;
+use crate::settings::{LARGEST_SETTINGS, read_bounded, url_in};
+use crate::time::Clock;
+use crate::url::{Address, Deployment, Login, NO_PASSWORD};
+use crate::{Error, ErrorKind};
+
+/// Largest password file that is read: tokens have some kilobytes, a device has no end.
+const LARGEST_PASSWORD: u64 = 64 << 10;
+
+/// How often a file is looked at while connections are open. With the next attempt to connect, an
+/// instance is back within two seconds after its file changed.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Connections that are made at the same time share one answer of the callback.
+const SHARED: Duration = Duration::from_secs(1);
+
+/// How long the callback may take: services that issue tokens answer in less, and nothing else waits.
+const CALLBACK: Duration = Duration::from_secs(10);
+
+/// Shortest time between two renewals, whatever the callback says of its token's life.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// Longest pause after failures in a row to renew a login.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Where the password comes from.
+#[derive(Clone, Default)]
+pub(crate) enum LoginSource {
+    /// The URL, which does not change.
+    #[default]
+    Url,
+    /// A file that holds nothing else.
+    PasswordFile(PathBuf),
+    /// The URL in a settings file.
+    SettingsFile(PathBuf),
+    Callback(CredentialsProvider),
+}
+
+/// The logins of one moment.
+#[derive(Clone, Default)]
+pub(super) struct Known {
+    /// Grows with each change.
+    pub(super) version: u64,
+    pub(super) server: Login,
+    pub(super) sentinels: Login,
+    /// Until when the callback is not asked again.
+    fresh_until: Option<Instant>,
+    /// When open connections are to log in anew.
+    renew_at: Option<Instant>,
+}
+
+/// See the module's documentation.
+pub(super) struct Logins {
+    source: LoginSource,
+    /// Of the URL, for sources that say a password only.
+    user: Option<String>,
+    reading: Single<Result<Read, Error>>,
+    known: watch::Sender<Known>,
+    /// Something was read; before, what is known is the URL's.
+    read: Lock<bool>,
+}
+
+/// What a source says.
+struct Read {
+    server: Login,
+    sentinels: Option<Login>,
+    expires_in: Option<Duration>,
+}
+
+impl Logins {
+    pub(super) fn new(source: LoginSource, address: &Address) -> Result<Arc<Self>, Error> {
+        let server = address.login.clone();
+        if matches!(source, LoginSource::Url)
+            && server.username.is_some()
+            && server.password.is_none()
+        {
+            let message = format!("the Redis URL {NO_PASSWORD}");
+            return Err(Error::new(ErrorKind::Settings, message));
+        }
+        let user = server.username.clone();
+        let known = Known {
+            server,
+            sentinels: sentinels(address).unwrap_or_default(),
+            ..Known::default()
+        };
+        Ok(Arc::new(Self {
+            source,
+            user,
+            reading: Single::default(),
+            known: watch::Sender::new(known),
+            read: Lock::default(),
+        }))
+    }
+
+    /// The logins to connect with, read now; if that fails, those of before. May take as long as a
+    /// disk or a callback does.
+    pub(super) async fn current(&self) -> Result<Known, FredError> {
+        let fresh = self.known.borrow().fresh_until;
+        if !self.changes() || fresh.is_some_and(|until| Instant::now() < until) {
+            return Ok(self.known.borrow().clone());
+        }
+        match self.read(false).await {
+            Ok(()) => {}
+            Err(error) if !*self.read.lock() => return Err(as_fred(&error)),
+            // Logged by the task that keeps them.
+            Err(_) => {}
+        }
+        Ok(self.known.borrow().clone())
+    }
+
+    /// The server refused the login: the callback is asked again although its answer seems to be good.
+    pub(super) fn refused(&self, version: u64) {
+        self.known.send_if_modified(|known| {
+            let shared = Instant::now() + SHARED;
+            if known.version == version && known.fresh_until.is_some_and(|until| until > shared) {
+                known.fresh_until = Some(shared);
+            }
+            false
+        });
+    }
+
+    /// Waits for logins newer than this version.
+    pub(super) async fn newer(&self, version: u64) -> Known {
+        let mut known = self.known.subscribe();
+        let newer = known.wait_for(|known| known.version > version).await;
+        let newer = newer.ok().map(|known| known.clone());
+        match newer {
+            Some(known) => known,
+            // The sender lives as long as `self`.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What the password is that of, where it is not the URL's.
+    pub(super) fn origin(&self) -> Option<String> {
+        match &self.source {
+            LoginSource::Url => None,
+            LoginSource::PasswordFile(path) => Some(format!("the password file {}", path.display())),
+            LoginSource::SettingsFile(path) => Some(format!("the settings file {}", path.display())),
+            LoginSource::Callback(_) => Some("the callback for credentials".to_owned()),
+        }
+    }
+
+    /// Whether there is more than one login in the life of the bus.
+    pub(super) fn changes(&self) -> bool {
+        !matches!(self.source, LoginSource::Url)
+    }
+
+    /// Looks for changes until the bus is closed.
+    pub(super) async fn keep(self: Arc<Self>, common: Arc<Common>) {
+        let mut failures = 0;
+        loop {
+            let renew_at = self.known.borrow().renew_at;
+            let due = async {
+                match (&self.source, renew_at) {
+                    _ if failures > 0 => {
+                        sleep(backoff::jittered(SHORTEST, LONGEST_PAUSE, failures)).await;
+                    }
+                    (LoginSource::Callback(_), Some(at)) => sleep_until(at).await,
+                    // The next connect asks, and may say when to come back.
+                    (LoginSource::Callback(_), None) => {
+                        let mut known = self.known.subscribe();
+                        let _ = known.wait_for(|known| known.renew_at.is_some()).await;
+                    }
+                    _ => sleep(LOOK).await,
+                }
+            };
+            select! {
+                biased;
+                () = common.closed() => return,
+                () = due => {}
+            }
+            if matches!(self.source, LoginSource::Callback(_))
+                && self.known.borrow().renew_at.is_none_or(|at| Instant::now() < at)
+            {
+                continue;
+            }
+            let result = select! {
+                biased;
+                () = common.closed() => return,
+                result = self.read(true) => result,
+            };
+            match result {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    failures += 1;
+                    if let Some(suppressed) = common.refusals.allow(Clock::Kernel.now()) {
+                        tracing::warn!(suppressed, %error, "the login for Redis cannot be read; the one of before is used");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads the source; `renews` has open connections log in even if nothing changed, because a
+    /// callback's token is to live on.
+    async fn read(&self, renews: bool) -> Result<(), Error> {
+        let reading = self.reading.run(|| {
+            let source = self.source.clone();
+            tokio::spawn(async move { read(&source).await })
+        });
+        let read = match reading.await {
+            Some(result) => result?,
+            None => return Err(Error::new(ErrorKind::Bus, "the login cannot be read")),
+        };
+        let called = matches!(self.source, LoginSource::Callback(_));
+        let in_settings = matches!(self.source, LoginSource::SettingsFile(_));
+        let now = Instant::now();
+        // A fifth is left for the renewal, and for trying again.
+        let renew = read.expires_in.map(|life| (life.mul_f64(0.8)).max(SHORTEST));
+        *self.read.lock() = true;
+        self.known.send_if_modified(|known| {
+            let mut server = read.server;
+            if server.username.is_none() && !in_settings {
+                server.username.clone_from(&self.user);
+            }
+            let sentinels = read.sentinels.unwrap_or_else(|| known.sentinels.clone());
+            let changed = server != known.server || sentinels != known.sentinels;
+            (known.server, known.sentinels) = (server, sentinels);
+            known.fresh_until = called.then(|| now + renew.unwrap_or(SHARED));
+            known.renew_at = renew.map(|life| now + life);
+            let newer = changed || (renews && called);
+            known.version += u64::from(newer);
+            // Also when to renew is news, for the task that keeps them.
+            newer || called
+        });
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Logins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Logins").finish_non_exhaustive()
+    }
+}
+
+async fn read(source: &LoginSource) -> Result<Read, Error> {
+    match source {
+        LoginSource::Url => Err(Error::new(ErrorKind::Settings, "the URL is read once")),
+        LoginSource::PasswordFile(path) => {
+            let text = read_file(path, LARGEST_PASSWORD, "the password file").await?;
+            let password = text.trim_end_matches(['\r', '\n']).to_owned();
+            if password.is_empty() {
+                let message = format!("the password file {} is empty", path.display());
+                return Err(Error::new(ErrorKind::Settings, message));
+            }
+            let server = Login {
+                username: None,
+                password: Some(password),
+            };
+            Ok(Read {
+                server,
+                sentinels: None,
+                expires_in: None,
+            })
+        }
+        LoginSource::SettingsFile(path) => {
+            let text = read_file(path, LARGEST_SETTINGS, "the settings file").await?;
+            let wrong = |why: String| {
+                let message = format!("the settings file {}: {why}", path.display());
+                Error::new(ErrorKind::Settings, message)
+            };
+            let url = url_in(&text).map_err(|why| wrong(why.to_owned()))?;
+            let address = Address::parse(&url)
+                .map_err(|why| wrong(format!("its redis_url is not valid: {why}")))?;
+            Ok(Read {
+                sentinels: sentinels(&address),
+                server: address.login,
+                expires_in: None,
+            })
+        }
+        LoginSource::Callback(callback) => {
+            let failed = |error: &dyn fmt::Display| {
+                let message = format!("the callback for credentials failed: {error}");
+                Error::new(ErrorKind::Bus, message)
+            };
+            let answer = timeout(CALLBACK, callback.ask()).await;
+            let answer = answer.map_err(|_| failed(&format_args!("no answer in {CALLBACK:?}")))?;
+            let Credentials {
+                user,
+                password,
+                expires_in,
+            } = answer.map_err(|error| failed(&error))?;
+            let server = Login {
+                username: user,
+                password: Some(password),
+            };
+            Ok(Read {
+                server,
+                sentinels: None,
+                expires_in,
+            })
+        }
+    }
+}
+
+/// Off the threads of async tasks: a disk may take its time.
+async fn read_file(path: &Path, most: u64, what: &str) -> Result<String, Error> {
+    let from = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || read_bounded(&from, most)).await;
+    let unread = |error: &dyn fmt::Display| {
+        let message = format!("{what} {} cannot be read: {error}", path.display());
+        Error::new(ErrorKind::Settings, message)
+    };
+    match read {
+        Ok(Ok(text)) => Ok(text),
+        Ok(Err(error)) => Err(unread(&error)),
+        Err(error) => Err(unread(&error)),
+    }
+}
+
+fn sentinels(address: &Address) -> Option<Login> {
+    match &address.deployment {
+        Deployment::Sentinel { login, .. } => Some(login.clone()),
+        Deployment::Single | Deployment::Cluster => None,
+    }
+}
+
+/// For [`from_fred`](super::error::from_fred), which makes the same error of it again.
+fn as_fred(error: &Error) -> FredError {
+    let kind = match error.kind() {
+        ErrorKind::Settings => FredKind::Config,
+        _ => FredKind::IO,
+    };
+    FredError::new(kind, error.to_string())
+}
