@@ -109,7 +109,7 @@ impl Instance {
     /// Joins the fleet that shares `settings.namespace` on `settings.redis_url`; without a URL,
     /// a fleet of one. Call it inside a tokio runtime, whose tasks it uses.
     ///
-    /// Redis being away is no error: after 2 s the instance starts degraded (see
+    /// Redis being away is no error: after `start_wait` (2 s) the instance starts degraded (see
     /// [`health`](Self::health)) and joins when Redis is there.
     ///
     /// # Errors

@@ -69,7 +69,7 @@ use crate::bus::{
 };
 use crate::lock::Lock;
 use crate::metrics::Kind;
-use crate::url::Address;
+use crate::url::{Address, Deployment};
 use crate::{Error, ErrorKind};
 
 /// Calls of verify.lua that one verification makes while dead members are left, each settling up to
@@ -100,7 +100,9 @@ impl RedisBus {
         let (sharded, database) = (address.is_cluster(), address.database_of_channels());
         let logins = Arc::clone(target.logins());
         let names = (0..config.lanes).map(|lane| Names::new(&config.namespace, lane, database));
-        let common = Arc::new(Common::new(names.collect(), config, sharded));
+        let mut common = Common::new(names.collect(), config, sharded);
+        common.moves = address.deployment != Deployment::Single;
+        let common = Arc::new(common);
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let mut tasks = JoinSet::new();
         if logins.changes() {

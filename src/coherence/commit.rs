@@ -244,7 +244,10 @@ async fn announce(
         payload,
     };
     let announcing = async {
-        member.agreement.agreed(member.settings.command_timeout).await?;
+        member
+            .agreement
+            .agreed(member.settings.command_timeout)
+            .await?;
         member.bus.announce(lane, vec![intent]).await
     };
     let known = match timeout(member.settings.publish_timeout, announcing).await {

@@ -32,7 +32,12 @@ impl Member {
             waits = lane.up() && self.bus.connected();
             waits
         };
-        match timeout(self.settings.verification_wait, until_verified(lane, ask, test)).await {
+        match timeout(
+            self.settings.verification_wait,
+            until_verified(lane, ask, test),
+        )
+        .await
+        {
             Ok(Some(found)) => {
                 if waits {
                     self.metrics.lane_waits[LaneWait::Verified].inc();

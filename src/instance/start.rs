@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant as Moment, timeout_at};
@@ -31,9 +30,6 @@ use crate::sync::STRIPES;
 use crate::tasks::Tasks;
 use crate::time::Clock;
 
-/// How long a start waits for Redis before it goes on degraded.
-const START_WAIT: Duration = Duration::from_secs(2);
-
 /// An instance that is being started.
 pub(super) struct Start {
     pub(super) settings: Settings,
@@ -56,7 +52,7 @@ impl Start {
             member_timeout: settings.member_timeout,
         };
         let id = identity::instance(clock)?;
-        let deadline = Moment::now() + START_WAIT;
+        let deadline = Moment::now() + settings.start_wait;
         Ok(Self {
             settings,
             clock,
@@ -204,8 +200,9 @@ async fn first_answer(member: &Arc<Member>, deadline: Moment) -> Result<(), Erro
             return Err(error);
         }
     } else {
+        let wait = member.settings.start_wait;
         tracing::warn!(
-            "Redis has not answered within {START_WAIT:?}: starting degraded, every entry \
+            "Redis has not answered within {wait:?} (UNSTALE_START_WAIT): starting degraded, every entry \
              lives at most max_staleness until it does"
         );
     }

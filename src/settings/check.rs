@@ -167,7 +167,10 @@ fn passwords(settings: &Settings, problems: &mut Problems) {
         settings.credentials.is_some(),
     );
     let Some(url) = &settings.redis_url else {
-        for (place, _) in [(file, in_file), (callback, called)].iter().filter(|(_, set)| *set) {
+        for (place, _) in [(file, in_file), (callback, called)]
+            .iter()
+            .filter(|(_, set)| *set)
+        {
             problems.report(place.clone(), "", "has no effect without redis_url");
         }
         return;
@@ -181,7 +184,11 @@ fn passwords(settings: &Settings, problems: &mut Problems) {
         problems.report(file, "", why);
     }
     if called && (in_file || in_url) {
-        let other = if in_file { "redis_password_file" } else { "redis_url" };
+        let other = if in_file {
+            "redis_password_file"
+        } else {
+            "redis_url"
+        };
         let why = format!("{other} has a password too: {ONE_PLACE}");
         problems.report(callback, "", why);
     }
@@ -207,7 +214,10 @@ fn tls(settings: &Settings, problems: &mut Problems) {
         ("tls_ca", &settings.tls_ca),
         ("tls_cert", &settings.tls_cert),
         ("tls_key", &settings.tls_key),
-        ("tls_server_name", &settings.tls_server_name.clone().map(Into::into)),
+        (
+            "tls_server_name",
+            &settings.tls_server_name.clone().map(Into::into),
+        ),
     ] {
         if path.is_some() {
             let why = "has no effect without TLS: redis_url must begin with rediss://";

@@ -74,7 +74,7 @@ settings! {
 
     first {
         unset redis_url: String = None, bounds::redis_url,
-            "Address of Redis: redis://, redis-sentinel:// or redis-cluster:// (rediss with TLS; valkey and valkeys are the same); unset shares events inside the process only.";
+            "Address of Redis: redis://, redis-sentinel:// or redis-cluster:// (rediss with TLS; valkey and valkeys are the same), or unix:// with the path of a socket; unset shares events inside the process only.";
         unset redis_password_file: PathBuf = None, bounds::any,
             "File with the password for Redis, in place of one in redis_url; read again at each connect and when it changes.";
         unset tls_ca: PathBuf = None, bounds::any,
@@ -85,6 +85,8 @@ settings! {
             "PEM file of the client certificate's private key.";
         unset tls_server_name: String = None, bounds::server_name,
             "Name that the certificate of every server must have, in place of the host in redis_url and of what servers announce; for tunnels, and for nodes and sentinels that are named by addresses.";
+        plain start_wait: Duration = Duration::from_secs(2), bounds::call_timeout,
+            "Maximum wait of a start for Redis; after it, the instance starts degraded.";
         plain connect_timeout: Duration = Duration::from_secs(5), bounds::call_timeout,
             "Maximum duration of one attempt to connect to Redis: lookup, TLS, login and first answer, some eight round trips.";
         plain command_timeout: Duration = Duration::from_secs(1), bounds::call_timeout,

@@ -17,13 +17,18 @@ impl Certificates {
         reason = "it runs openssl and writes files"
     )]
     pub fn new() -> Self {
+        Self::of("IP:127.0.0.1,DNS:localhost")
+    }
+
+    /// The same, of a certificate for these names, as openssl writes them: `DNS:redis.example`.
+    pub fn of(names: &str) -> Self {
         let dir = TempDir::with_prefix("tls-").expect("a temporary directory");
         let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
         for ca in ["ca", "other"] {
             let subject = format!("-keyout {ca}.key -out {ca}.crt -subj /CN={ca}");
             openssl(dir.path(), &format!("req -x509 {key} {subject}"));
         }
-        let names = "subjectAltName=IP:127.0.0.1,DNS:localhost";
+        let names = format!("subjectAltName={names}");
         fs::write(dir.path().join("names"), names).expect("a file in it");
         let subject = "-keyout tls.key -out tls.csr -subj /CN=redis";
         openssl(dir.path(), &format!("req {key} {subject}"));

@@ -14,6 +14,7 @@ mod coherence;
 mod connections;
 mod copies;
 mod crash;
+mod far;
 mod fleet;
 mod flood;
 mod halted;

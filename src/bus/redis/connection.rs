@@ -91,6 +91,11 @@ impl Target {
         }
     }
 
+    /// To look another place up.
+    pub(super) fn door_to(&self, place: &Place) -> Door {
+        Door::new(place.clone(), self.lookup.clone())
+    }
+
     /// In the same way, with the login for sentinels.
     pub(super) fn for_sentinels(mut self) -> Self {
         self.sentinels = true;
@@ -151,7 +156,10 @@ impl Target {
             return vec![name.clone()];
         }
         let announced = self.names.lock().get(&self.place).cloned();
-        announced.into_iter().chain([self.place.host.clone()]).collect()
+        announced
+            .into_iter()
+            .chain([self.place.host.clone()])
+            .collect()
     }
 }
 
@@ -221,7 +229,11 @@ impl Connection {
     ) -> Result<(Self, broadcast::Receiver<Message>), FredError> {
         let login = target.login(known);
         let (username, password) = (login.username.clone(), login.password.clone());
-        let setup = values::setup(username.as_deref(), password.as_deref(), target.config.database);
+        let setup = values::setup(
+            username.as_deref(),
+            password.as_deref(),
+            target.config.database,
+        );
         let config = Config {
             server: server(&target.place, address, name),
             // fred sends a user without a password as none at all.
@@ -247,7 +259,9 @@ impl Connection {
             version: known.version,
         };
         traffic.sent(Kind::Connect, setup.0 + values::command([4]));
-        let first = connection.client.with_options(&options(target.times.connect));
+        let first = connection
+            .client
+            .with_options(&options(target.times.connect));
         select! {
             biased;
             end = &mut connection.router => return Err(reason(end)),

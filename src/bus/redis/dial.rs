@@ -183,7 +183,10 @@ async fn first(
         let found = refused.iter().find(|(refused, _)| refused == address);
         found.map_or_else(|| "no answer in time".to_owned(), |(_, why)| why.clone())
     };
-    Err(addresses.iter().map(|address| (*address, why(address))).collect())
+    Err(addresses
+        .iter()
+        .map(|address| (*address, why(address)))
+        .collect())
 }
 
 async fn dial(address: SocketAddr) -> (SocketAddr, Result<(), String>) {

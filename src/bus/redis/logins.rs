@@ -135,6 +135,11 @@ impl Logins {
         });
     }
 
+    /// The version of the latest logins.
+    pub(super) fn version(&self) -> u64 {
+        self.known.borrow().version
+    }
+
     /// Waits for logins newer than this version.
     pub(super) async fn newer(&self, version: u64) -> Known {
         let mut known = self.known.subscribe();
@@ -151,8 +156,12 @@ impl Logins {
     pub(super) fn origin(&self) -> Option<String> {
         match &self.source {
             LoginSource::Url => None,
-            LoginSource::PasswordFile(path) => Some(format!("the password file {}", path.display())),
-            LoginSource::SettingsFile(path) => Some(format!("the settings file {}", path.display())),
+            LoginSource::PasswordFile(path) => {
+                Some(format!("the password file {}", path.display()))
+            }
+            LoginSource::SettingsFile(path) => {
+                Some(format!("the settings file {}", path.display()))
+            }
             LoginSource::Callback(_) => Some("the callback for credentials".to_owned()),
         }
     }
@@ -187,7 +196,11 @@ impl Logins {
                 () = due => {}
             }
             if matches!(self.source, LoginSource::Callback(_))
-                && self.known.borrow().renew_at.is_none_or(|at| Instant::now() < at)
+                && self
+                    .known
+                    .borrow()
+                    .renew_at
+                    .is_none_or(|at| Instant::now() < at)
             {
                 continue;
             }
@@ -223,7 +236,9 @@ impl Logins {
         let in_settings = matches!(self.source, LoginSource::SettingsFile(_));
         let now = Instant::now();
         // A fifth is left for the renewal, and for trying again.
-        let renew = read.expires_in.map(|life| (life.mul_f64(0.8)).max(SHORTEST));
+        let renew = read
+            .expires_in
+            .map(|life| (life.mul_f64(0.8)).max(SHORTEST));
         *self.read.lock() = true;
         self.known.send_if_modified(|known| {
             let mut server = read.server;

@@ -75,10 +75,14 @@ fn certificate(details: &str, name: &str) -> Option<String> {
 /// `NotValidForNameContext { expected: .., presented: ["DnsName(\"redis.example\")"] }`.
 fn presented(why: &str) -> Vec<String> {
     let list = why.split_once("presented: [").map(|(_, rest)| rest);
-    let list = list.and_then(|rest| rest.split_once(']')).map(|(list, _)| list);
+    let list = list
+        .and_then(|rest| rest.split_once(']'))
+        .map(|(list, _)| list);
     let names = list.unwrap_or_default().split(", ").map(|name| {
         let name = name.replace(['\\', '"'], "");
-        let inner = name.split_once('(').map(|(_, inner)| inner.trim_end_matches(')'));
+        let inner = name
+            .split_once('(')
+            .map(|(_, inner)| inner.trim_end_matches(')'));
         inner.unwrap_or(&name).to_owned()
     });
     names.filter(|name| !name.is_empty()).collect()
@@ -92,7 +96,10 @@ mod tests {
     fn a_certificate_of_another_name_says_which_and_what_to_do() {
         let details = r#"Custom { kind: InvalidData, error: InvalidCertificate(NotValidForNameContext { expected: IpAddress(V4(Ipv4Addr([127, 0, 0, 1]))), presented: ["DnsName(\"redis.example\")", "DnsName(\"other.example\")"] }) }"#;
         let why = certificate(details, "127.0.0.1").unwrap();
-        assert!(why.contains("for redis.example and other.example, not for 127.0.0.1"), "{why}");
+        assert!(
+            why.contains("for redis.example and other.example, not for 127.0.0.1"),
+            "{why}"
+        );
         assert!(why.contains("UNSTALE_TLS_SERVER_NAME"), "{why}");
         assert_eq!(certificate("connection refused", "h"), None);
     }

@@ -55,7 +55,10 @@ async fn log_in(client: &Client, peer: &Peer, login: &Login) -> Result<(), FredE
     let traffic = &peer.common.config.traffic;
     let words = login.username.iter().chain([password]);
     let lengths = words.clone().map(String::len);
-    traffic.sent(Kind::Connect, values::command(["AUTH".len()].into_iter().chain(lengths)));
+    traffic.sent(
+        Kind::Connect,
+        values::command(["AUTH".len()].into_iter().chain(lengths)),
+    );
     let client = client.with_options(&options(peer.target.timeout()));
     let command = CustomCommand::new_static("AUTH", ClusterHash::Random, false);
     let words: Vec<Value> = words.map(|word| values::bytes(word.as_bytes())).collect();

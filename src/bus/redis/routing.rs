@@ -9,6 +9,7 @@ mod ballot;
 mod cluster;
 mod sentinel;
 mod slots;
+mod spellings;
 mod witness;
 
 use std::collections::BTreeMap;

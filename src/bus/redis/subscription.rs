@@ -14,7 +14,7 @@ use fred::types::Message;
 use tokio::select;
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use self::proof::{Proof, answer};
 use self::queue::{Queue, vacancy};
@@ -133,8 +133,13 @@ impl Listener<'_> {
         let renewals = renewal::keep(&client, peer, connection.version());
         tokio::pin!(renewals);
         self.subscribe(connection.client());
+        let keepalive = peer.target.times().keepalive;
         loop {
             select! {
+                // Proxies on the way end connections that are silent.
+                () = sleep_until(self.heard + keepalive), if self.proof.is_none() => {
+                    self.proof = Some(Proof::check(connection.client(), peer));
+                }
                 never = &mut renewals => match never {},
                 error = connection.lost() => {
                     if self.proven {

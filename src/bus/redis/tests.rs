@@ -3,8 +3,10 @@
 mod access;
 mod clock;
 mod counter;
+mod dial;
 mod failover;
 mod faults;
+mod fitness;
 mod logins;
 mod members;
 mod proxy;

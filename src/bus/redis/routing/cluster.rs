@@ -92,12 +92,14 @@ impl Cluster {
         places.truncate(SURVEYED);
         let mut survey = Survey::default();
         self.survey(common, state, &places, &mut survey).await;
+        self.target.announce(survey.names());
         // The seeds may be few, and all of them out of date.
         let others = survey.nodes().into_iter();
         let mut others: Vec<Place> = others.filter(|place| !places.contains(place)).collect();
         fastrand::shuffle(&mut others);
         others.truncate(SURVEYED);
         self.survey(common, state, &others, &mut survey).await;
+        self.target.announce(survey.names());
         let view = survey.result(&self.slots)?;
         let kept = |place: &Place| view.primaries.contains(place);
         state.witnesses.retain(|place, _| kept(place));

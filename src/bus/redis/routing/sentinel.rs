@@ -1,11 +1,12 @@
 //! Redis Sentinel: the primary is the one that a majority of the configured sentinels names.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fred::types::Value;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
+use super::spellings::Spellings;
 use super::witness::{Question, Testimony, Witness};
 use crate::bus::redis::common::Common;
 use crate::bus::redis::connection::Target;
@@ -19,6 +20,7 @@ pub(super) struct Sentinels {
     service: String,
     witnesses: Vec<Arc<Witness>>,
     target: Target,
+    spellings: Spellings,
 }
 
 impl Sentinels {
@@ -28,6 +30,7 @@ impl Sentinels {
         Self {
             service: service.to_owned(),
             witnesses: address.places.iter().map(witness).collect(),
+            spellings: Spellings::default(),
             target,
         }
     }
@@ -42,17 +45,23 @@ impl Sentinels {
         let asked = asked.map(|witness| (Arc::clone(witness), vec![question.clone()]));
         let mut testimonies = Witness::ask_all(common, asked.collect());
         let mut poll = Poll::new(self.witnesses.len());
+        let deadline = Instant::now() + self.target.timeout();
         let counting = async {
             while let Some(testimony) = testimonies.recv().await {
                 poll.count(testimony);
+                if poll.may_be_one() {
+                    self.spellings
+                        .unite(&mut poll, &self.target, deadline)
+                        .await;
+                }
                 if poll.elected().is_some() {
                     return;
                 }
             }
         };
-        let _ = timeout(self.target.timeout(), counting).await;
+        let _ = timeout_at(deadline, counting).await;
         match poll.elected() {
-            Some(place) => Ok(place.clone()),
+            Some(place) => self.spellings.known(place, &self.target, deadline).await,
             None => Err(poll.failure(&self.service)),
         }
     }
@@ -60,9 +69,10 @@ impl Sentinels {
 
 /// The sentinels' words about one service.
 #[derive(Debug)]
-struct Poll {
+pub(super) struct Poll {
     sentinels: usize,
-    votes: BTreeMap<Place, usize>,
+    /// Who named what.
+    votes: Vec<(Place, Place)>,
     /// Who answered that it watches no such service.
     ignorant: usize,
     refusal: Option<Error>,
@@ -73,7 +83,7 @@ impl Poll {
     fn new(sentinels: usize) -> Self {
         Self {
             sentinels,
-            votes: BTreeMap::new(),
+            votes: Vec::new(),
             ignorant: 0,
             refusal: None,
             silence: None,
@@ -89,7 +99,7 @@ impl Poll {
             Ok(Value::Null) => self.ignorant += 1,
             Ok(value) => {
                 if let Some(place) = place(&value) {
-                    *self.votes.entry(place).or_default() += 1;
+                    self.votes.push((testimony.place, place));
                 }
             }
             Err(error) => {
@@ -104,11 +114,34 @@ impl Poll {
         }
     }
 
+    fn votes_for(&self, place: &Place) -> usize {
+        let votes = self.votes.iter();
+        votes.filter(|(_, named)| named == place).count()
+    }
+
     /// Named by more than half of all sentinels, those that said nothing included.
     fn elected(&self) -> Option<&Place> {
-        let mut votes = self.votes.iter();
-        let elected = votes.find(|(_, votes)| self.is_majority(**votes));
-        elected.map(|(place, _)| place)
+        let mut named = self.votes.iter().map(|(_, named)| named);
+        named.find(|place| self.is_majority(self.votes_for(place)))
+    }
+
+    /// No place is elected, but one would be if some of those that are named are the same server.
+    fn may_be_one(&self) -> bool {
+        self.elected().is_none() && self.is_majority(self.votes.len())
+    }
+
+    /// Every place that is named, once.
+    pub(super) fn named(&self) -> BTreeSet<Place> {
+        self.votes.iter().map(|(_, named)| named.clone()).collect()
+    }
+
+    /// Votes for one place are votes for the other.
+    pub(super) fn count_as(&mut self, spelling: &Place, place: &Place) {
+        for (_, named) in &mut self.votes {
+            if named == spelling {
+                named.clone_from(place);
+            }
+        }
     }
 
     fn is_majority(&self, votes: usize) -> bool {
@@ -123,11 +156,18 @@ impl Poll {
         if let Some(refusal) = self.refusal {
             return refusal;
         }
-        let (all, heard) = (self.sentinels, self.votes.values().sum::<usize>());
-        let why = self.silence.map(|error| format!(": {error}"));
+        let mut why: Vec<String> = Vec::new();
+        for (sentinel, named) in &self.votes {
+            why.push(format!("{sentinel} names {named}"));
+        }
+        why.extend(self.silence.map(|error| error.to_string()));
+        if why.is_empty() {
+            why.push("none has answered in time".to_owned());
+        }
         let message = format!(
-            "no majority of the {all} sentinels names a primary of {service:?} ({heard} named one){}",
-            why.unwrap_or_default()
+            "no majority of the {} sentinels names one primary of {service:?}: {}",
+            self.sentinels,
+            why.join("; ")
         );
         Error::new(ErrorKind::Bus, message)
     }
@@ -187,6 +227,18 @@ mod tests {
     }
 
     #[test]
+    fn spellings_of_one_server_are_votes_for_it() {
+        let mut poll = poll(&[Ok(names("1")), Ok(names("2")), Err("ERR down")]);
+        assert!(poll.may_be_one());
+        let at = |port| Place {
+            host: "10.0.0.1".to_owned(),
+            port,
+        };
+        poll.count_as(&at(2), &at(1));
+        assert_eq!(poll.elected(), Some(&at(1)));
+    }
+
+    #[test]
     fn what_an_operator_must_mend_is_said() {
         let failure = |words: &[_]| poll(words).failure("m");
         let unknown = failure(&[Ok(Value::Null), Ok(Value::Null), Ok(names("1"))]);
@@ -199,5 +251,10 @@ mod tests {
         );
         let divided = failure(&[Ok(names("1")), Ok(names("2"))]);
         assert_eq!(divided.kind(), ErrorKind::Bus);
+        let text = divided.to_string();
+        assert!(
+            text.contains("s:26379 names 10.0.0.1:1; s:26379 names 10.0.0.1:2"),
+            "{text}"
+        );
     }
 }

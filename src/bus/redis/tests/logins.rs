@@ -54,13 +54,17 @@ async fn refused(config: &RedisConfig) -> Error {
 /// Connections of the user `app` at the moment.
 fn connections(server: &RedisServer) -> usize {
     let list = admin(server).cmd(&["CLIENT", "LIST"]).text();
-    list.lines().filter(|line| line.contains("user=app ")).count()
+    list.lines()
+        .filter(|line| line.contains("user=app "))
+        .count()
 }
 
 /// Successful `AUTH`s of clients that were connected.
 fn logged_in_anew(server: &RedisServer) -> u64 {
     let text = admin(server).cmd(&["INFO", "commandstats"]).text();
-    let line = text.lines().find_map(|line| line.strip_prefix("cmdstat_auth:calls="));
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("cmdstat_auth:calls="));
     line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
 }
 
@@ -69,13 +73,22 @@ async fn rotate(server: &RedisServer, config: &RedisConfig, change: impl FnOnce(
     let (bus, mut events) = start(config).await;
     user(server, "two");
     admin(server).cmd(&["CLIENT", "KILL", "USER", "app"]);
-    until(async || bus.verify(0).await.is_err_and(|error| error.kind() == ErrorKind::Auth)).await;
+    until(async || {
+        bus.verify(0)
+            .await
+            .is_err_and(|error| error.kind() == ErrorKind::Auth)
+    })
+    .await;
     let changed = Instant::now();
     change();
     until(async || bus.verify(0).await.is_ok()).await;
     subscribed(&mut events).await;
     // Generous: what is promised is CHANGED, and a machine may be slow.
-    assert!(changed.elapsed() < CHANGED + BACK, "{:?}", changed.elapsed());
+    assert!(
+        changed.elapsed() < CHANGED + BACK,
+        "{:?}",
+        changed.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -109,7 +122,9 @@ async fn a_callback_with_another_password_lets_the_instance_back_in() {
     let now = Arc::clone(&password);
     let callback = CredentialsProvider::blocking(move || {
         let password = *now.lock().unwrap();
-        Ok(Credentials::new(password).user("app").expires_in(Duration::from_secs(3_600)))
+        Ok(Credentials::new(password)
+            .user("app")
+            .expires_in(Duration::from_secs(3_600)))
     });
     let config = with(&server.url(), LoginSource::Callback(callback));
     rotate(&server, &config, || *password.lock().unwrap() = "two").await;
@@ -144,7 +159,9 @@ async fn a_token_is_renewed_before_it_lapses() {
             if number % 2 == 1 {
                 return Err("the service is away for a moment".into());
             }
-            Ok(Credentials::new("one").user("app").expires_in(Duration::from_secs(2)))
+            Ok(Credentials::new("one")
+                .user("app")
+                .expires_in(Duration::from_secs(2)))
         }
     });
     let config = with(&server.url(), LoginSource::Callback(callback));
@@ -168,10 +185,22 @@ async fn a_source_of_the_password_that_is_no_good_is_named_at_once() {
             ErrorKind::Settings,
             "/nowhere/password",
         ),
-        (LoginSource::PasswordFile(empty), ErrorKind::Settings, "is empty"),
-        (LoginSource::PasswordFile(Path::new("/dev/zero").into()), ErrorKind::Settings, "64 KiB"),
+        (
+            LoginSource::PasswordFile(empty),
+            ErrorKind::Settings,
+            "is empty",
+        ),
+        (
+            LoginSource::PasswordFile(Path::new("/dev/zero").into()),
+            ErrorKind::Settings,
+            "64 KiB",
+        ),
         (LoginSource::PasswordFile(wrong), ErrorKind::Auth, "/wrong"),
-        (LoginSource::SettingsFile(toml), ErrorKind::Settings, "broken.toml"),
+        (
+            LoginSource::SettingsFile(toml),
+            ErrorKind::Settings,
+            "broken.toml",
+        ),
     ] {
         let error = refused(&with(&url(&server), login)).await;
         let text = format!("{error} {error:?}");
