@@ -135,6 +135,8 @@ settings! {
             "Maximum lifetime of a value in Redis since its load began; off for as long as ttl.";
     }
     last {
+        plain tier_timeout: Duration = Duration::from_millis(100), bounds::call_timeout,
+            "Maximum wait of a load for an answer of the shared tier, after which it goes to the source; above the round trip to Redis.";
         unset tier_secret: String = None, bounds::tier_secret,
             "Secret of the fleet, at least 16 bytes: it keys the names and checksums of values in Redis; unset uses signing_key, and without that the namespace.";
         plain verify_interval: Duration = Duration::from_millis(500), bounds::verify_interval,

@@ -22,6 +22,7 @@ mod health;
 mod hostile;
 mod messages;
 mod outage;
+mod passwords;
 mod sentinel;
 mod server;
 mod services;

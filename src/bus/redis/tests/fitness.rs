@@ -1,7 +1,32 @@
 //! Servers that answer and cannot serve, and proxies that end what is silent.
 
+use std::io;
+use std::sync::Mutex;
+
 use super::*;
 use crate::ErrorKind;
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn lines(&self, part: &str) -> usize {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains(part)).count()
+    }
+}
 
 /// Connections that the server has accepted so far.
 fn accepted(server: &RedisServer) -> u64 {
@@ -30,6 +55,12 @@ async fn a_read_only_replica_is_asked_seldom_and_used_once_it_is_promoted() {
     let of = format!("127.0.0.1 {}", primary.port());
     let replica = RedisServer::start_with(&["--replicaof", &of, "--repl-diskless-sync-delay", "0"]);
     until(async || admin(&replica).info("master_link_status") == "up").await;
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
     let (bus, mut events) = RedisBus::start(bus_config(1), &redis_config(&replica.url())).unwrap();
     until(async || {
         let error = bus.verify(0).await.unwrap_err();
@@ -38,7 +69,9 @@ async fn a_read_only_replica_is_asked_seldom_and_used_once_it_is_promoted() {
     .await;
     let made = connections_in_vain(&replica, &bus).await;
     assert!(made <= 20, "{made} connections in 10 s");
-    // Its replica is told by nobody but the log: it is neither up nor a permanent error.
+    assert_eq!(log.lines("connected to Redis again"), 0);
+    // Once every ten seconds at most.
+    assert!((1..=3).contains(&log.lines("read-only replica")));
     let error = bus.ready(Duration::from_millis(100)).await.unwrap_err();
     assert!(error.to_string().contains("read-only replica"), "{error}");
     admin(&replica).cmd(&["REPLICAOF", "NO", "ONE"]);
