@@ -7,7 +7,7 @@
 //!
 //! - [`routing`]: on which server each lane lives, and which servers decide that
 //! - [`node`]: one server; [`commands`], [`subscription`]: its two connections; [`peer`]: what these two share
-//! - [`connection`]: one connection, without any reconnecting of its own; [`retry`]: when the next one is tried
+//! - [`connection`]: one connection, without any reconnecting of its own; [`target`]: where to; [`retry`]: when the next one is tried
 //! - [`call`]: how a call finds its lane's server; [`ask_redirect`]: while a slot is on the move
 //! - [`scripts`]: the scripts, their names and answers; [`tier`]: those of the shared tier
 //! - [`error`], [`status`]: what went wrong, in words
@@ -37,6 +37,7 @@ mod scripts;
 mod single;
 mod status;
 mod subscription;
+mod target;
 #[cfg(test)]
 mod tests;
 mod tier;

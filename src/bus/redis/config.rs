@@ -2,11 +2,10 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use super::connection::Target;
 use super::dial::Lookup;
 use super::logins::{LoginSource, Logins};
+use super::target::{Target, Times};
 #[cfg(feature = "tls")]
 use super::tls;
 use crate::Error;
@@ -44,17 +43,6 @@ pub(crate) struct RedisConfig {
     pub(crate) login: LoginSource,
     pub(crate) lookup: Lookup,
     pub(crate) times: Times,
-}
-
-/// How long things may take.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Times {
-    /// A connection, from the lookup of the name to the first answer: some eight round trips with TLS.
-    pub(crate) connect: Duration,
-    /// Any command.
-    pub(crate) command: Duration,
-    /// Silence after which a connection is asked for a sign of life.
-    pub(crate) keepalive: Duration,
 }
 
 impl fmt::Debug for RedisConfig {

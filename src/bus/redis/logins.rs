@@ -1,27 +1,25 @@
 //! Who we are at Redis: read again at each connect, and given to open connections when it changes.
 
+mod source;
+
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use fred::error::{Error as FredError, ErrorKind as FredKind};
 use tokio::select;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
+pub(crate) use self::source::LoginSource;
+use self::source::{Read, read, sentinels};
 use super::common::Common;
 use super::single::Single;
 use crate::backoff;
-use crate::credentials::{Credentials, CredentialsProvider};
 use crate::lock::Lock;
-use crate::settings::{LARGEST_SETTINGS, read_bounded, url_in};
 use crate::time::Clock;
-use crate::url::{Address, Deployment, Login, NO_PASSWORD};
+use crate::url::{Address, Login, NO_PASSWORD};
 use crate::{Error, ErrorKind};
-
-/// Largest password file that is read: tokens have some kilobytes, a device has no end.
-const LARGEST_PASSWORD: u64 = 64 << 10;
 
 /// How often a file is looked at while connections are open. With the next attempt to connect, an
 /// instance is back within two seconds after its file changed.
@@ -30,27 +28,11 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Connections that are made at the same time share one answer of the callback.
 const SHARED: Duration = Duration::from_secs(1);
 
-/// How long the callback may take: services that issue tokens answer in less, and nothing else waits.
-const CALLBACK: Duration = Duration::from_secs(10);
-
 /// Shortest time between two renewals, whatever the callback says of its token's life.
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// Longest pause after failures in a row to renew a login.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// Where the password comes from.
-#[derive(Clone, Default)]
-pub(crate) enum LoginSource {
-    /// The URL, which does not change.
-    #[default]
-    Url,
-    /// A file that holds nothing else.
-    PasswordFile(PathBuf),
-    /// The URL in a settings file.
-    SettingsFile(PathBuf),
-    Callback(CredentialsProvider),
-}
 
 /// The logins of one moment.
 #[derive(Clone, Default)]
@@ -74,13 +56,6 @@ pub(super) struct Logins {
     known: watch::Sender<Known>,
     /// Something was read; before, what is known is the URL's.
     read: Lock<bool>,
-}
-
-/// What a source says.
-struct Read {
-    server: Login,
-    sentinels: Option<Login>,
-    expires_in: Option<Duration>,
 }
 
 impl Logins {
@@ -262,88 +237,6 @@ impl Logins {
 impl fmt::Debug for Logins {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Logins").finish_non_exhaustive()
-    }
-}
-
-async fn read(source: &LoginSource) -> Result<Read, Error> {
-    match source {
-        LoginSource::Url => Err(Error::new(ErrorKind::Settings, "the URL is read once")),
-        LoginSource::PasswordFile(path) => {
-            let text = read_file(path, LARGEST_PASSWORD, "the password file").await?;
-            let password = text.trim_end_matches(['\r', '\n']).to_owned();
-            if password.is_empty() {
-                let message = format!("the password file {} is empty", path.display());
-                return Err(Error::new(ErrorKind::Settings, message));
-            }
-            let server = Login {
-                username: None,
-                password: Some(password),
-            };
-            Ok(Read {
-                server,
-                sentinels: None,
-                expires_in: None,
-            })
-        }
-        LoginSource::SettingsFile(path) => {
-            let text = read_file(path, LARGEST_SETTINGS, "the settings file").await?;
-            let wrong = |why: String| {
-                let message = format!("the settings file {}: {why}", path.display());
-                Error::new(ErrorKind::Settings, message)
-            };
-            let url = url_in(&text).map_err(|why| wrong(why.to_owned()))?;
-            let address = Address::parse(&url)
-                .map_err(|why| wrong(format!("its redis_url is not valid: {why}")))?;
-            Ok(Read {
-                sentinels: sentinels(&address),
-                server: address.login,
-                expires_in: None,
-            })
-        }
-        LoginSource::Callback(callback) => {
-            let failed = |error: &dyn fmt::Display| {
-                let message = format!("the callback for credentials failed: {error}");
-                Error::new(ErrorKind::Bus, message)
-            };
-            let answer = timeout(CALLBACK, callback.ask()).await;
-            let answer = answer.map_err(|_| failed(&format_args!("no answer in {CALLBACK:?}")))?;
-            let Credentials {
-                user,
-                password,
-                expires_in,
-            } = answer.map_err(|error| failed(&error))?;
-            let server = Login {
-                username: user,
-                password: Some(password),
-            };
-            Ok(Read {
-                server,
-                sentinels: None,
-                expires_in,
-            })
-        }
-    }
-}
-
-/// Off the threads of async tasks: a disk may take its time.
-async fn read_file(path: &Path, most: u64, what: &str) -> Result<String, Error> {
-    let from = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || read_bounded(&from, most)).await;
-    let unread = |error: &dyn fmt::Display| {
-        let message = format!("{what} {} cannot be read: {error}", path.display());
-        Error::new(ErrorKind::Settings, message)
-    };
-    match read {
-        Ok(Ok(text)) => Ok(text),
-        Ok(Err(error)) => Err(unread(&error)),
-        Err(error) => Err(unread(&error)),
-    }
-}
-
-fn sentinels(address: &Address) -> Option<Login> {
-    match &address.deployment {
-        Deployment::Sentinel { login, .. } => Some(login.clone()),
-        Deployment::Single | Deployment::Cluster => None,
     }
 }
 

@@ -7,9 +7,9 @@ use tokio::sync::watch;
 
 use super::action::{Action, Pending};
 use super::common::Common;
-use super::connection::Target;
 use super::error;
 use super::status::Status;
+use super::target::Target;
 use crate::Error;
 use crate::lock::Lock;
 use crate::time::Clock;

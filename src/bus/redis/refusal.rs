@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use fred::error::{Error as FredError, ErrorKind as FredKind};
 
-use super::connection::Target;
 use super::error::{self, reason};
+use super::target::Target;
 
 /// The error of an attempt to connect, for people.
 pub(super) fn explain(

@@ -7,6 +7,7 @@
 
 mod ballot;
 mod cluster;
+mod poll;
 mod sentinel;
 mod slots;
 mod spellings;
@@ -24,11 +25,11 @@ use tokio::time::{Instant, timeout_at};
 use self::cluster::Cluster;
 use self::sentinel::Sentinels;
 use super::common::Common;
-use super::connection::Target;
 #[cfg(feature = "cli")]
 use super::error;
 use super::node::Node;
 use super::retry::Retry;
+use super::target::Target;
 use crate::bus::BusEvent;
 use crate::url::{Address, Deployment, Place};
 use crate::{Error, ErrorKind};

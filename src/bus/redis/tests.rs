@@ -24,9 +24,9 @@ use testkit::resp::Client;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{sleep, timeout};
 
-use super::config::Times;
 use super::dial::Lookup;
 use super::logins::LoginSource;
+use super::target::Times;
 use super::{RedisBus, RedisConfig};
 use crate::bus::{Bus, BusConfig, BusEvent, IntentId, Known, Position, StillOpen};
 

@@ -18,9 +18,9 @@ use super::slots::{Survey, View};
 use super::witness::{Question, Testimony, Witness};
 use crate::Error;
 use crate::bus::redis::common::Common;
-use crate::bus::redis::connection::Target;
 use crate::bus::redis::error;
 use crate::bus::redis::scripts::Names;
+use crate::bus::redis::target::Target;
 use crate::url::{Address, Place};
 
 /// Nodes that are asked for the slots at once. Most of so many outvote some that are cut off.

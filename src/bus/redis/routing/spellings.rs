@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::sentinel::Poll;
+use super::poll::Poll;
 use crate::Error;
-use crate::bus::redis::connection::Target;
 use crate::bus::redis::dial::Door;
 use crate::bus::redis::error::unknown_place;
+use crate::bus::redis::target::Target;
 use crate::lock::Lock;
 use crate::url::Place;
 

@@ -12,8 +12,9 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 
 use crate::bus::redis::common::Common;
-use crate::bus::redis::connection::{Connection, Target};
+use crate::bus::redis::connection::Connection;
 use crate::bus::redis::error;
+use crate::bus::redis::target::Target;
 use crate::bus::redis::values::{self, bytes};
 use crate::metrics::Kind;
 use crate::url::Place;
