@@ -54,8 +54,16 @@ pub(super) struct Logins {
     user: Option<String>,
     reading: Single<Result<Read, Error>>,
     known: watch::Sender<Known>,
+    outcome: Lock<Outcome>,
+}
+
+/// What became of reading the source.
+#[derive(Default)]
+struct Outcome {
     /// Something was read; before, what is known is the URL's.
-    read: Lock<bool>,
+    succeeded: bool,
+    /// Why nothing could be read the last time.
+    failed: Option<Error>,
 }
 
 impl Logins {
@@ -79,7 +87,7 @@ impl Logins {
             user,
             reading: Single::default(),
             known: watch::Sender::new(known),
-            read: Lock::default(),
+            outcome: Lock::default(),
         }))
     }
 
@@ -90,11 +98,10 @@ impl Logins {
         if !self.changes() || fresh.is_some_and(|until| Instant::now() < until) {
             return Ok(self.known.borrow().clone());
         }
-        match self.read(false).await {
-            Ok(()) => {}
-            Err(error) if !*self.read.lock() => return Err(as_fred(&error)),
-            // Logged by the task that keeps them.
-            Err(_) => {}
+        if let Err(error) = self.read(false).await
+            && !self.outcome.lock().succeeded
+        {
+            return Err(as_fred(&error));
         }
         Ok(self.known.borrow().clone())
     }
@@ -127,18 +134,18 @@ impl Logins {
         }
     }
 
-    /// What the password is that of, where it is not the URL's.
+    /// What the password is that of, where it is not the URL's, and why it may be out of date.
     pub(super) fn origin(&self) -> Option<String> {
-        match &self.source {
-            LoginSource::Url => None,
-            LoginSource::PasswordFile(path) => {
-                Some(format!("the password file {}", path.display()))
-            }
-            LoginSource::SettingsFile(path) => {
-                Some(format!("the settings file {}", path.display()))
-            }
-            LoginSource::Callback(_) => Some("the callback for credentials".to_owned()),
-        }
+        let origin = match &self.source {
+            LoginSource::Url => return None,
+            LoginSource::PasswordFile(path) => format!("the password file {}", path.display()),
+            LoginSource::SettingsFile(path) => format!("the settings file {}", path.display()),
+            LoginSource::Callback(_) => "the callback for credentials".to_owned(),
+        };
+        Some(match &self.outcome.lock().failed {
+            Some(error) => format!("{origin}, as it was before: {error}"),
+            None => origin,
+        })
     }
 
     /// Whether there is more than one login in the life of the bus.
@@ -203,10 +210,14 @@ impl Logins {
             let source = self.source.clone();
             tokio::spawn(async move { read(&source).await })
         });
-        let read = match reading.await {
-            Some(result) => result?,
-            None => return Err(Error::new(ErrorKind::Bus, "the login cannot be read")),
-        };
+        let unread = || Error::new(ErrorKind::Bus, "the login cannot be read");
+        let read = reading.await.unwrap_or_else(|| Err(unread()));
+        {
+            let mut outcome = self.outcome.lock();
+            outcome.succeeded |= read.is_ok();
+            outcome.failed = read.as_ref().err().cloned();
+        }
+        let read = read?;
         let called = matches!(self.source, LoginSource::Callback(_));
         let in_settings = matches!(self.source, LoginSource::SettingsFile(_));
         let now = Instant::now();
@@ -214,7 +225,6 @@ impl Logins {
         let renew = read
             .expires_in
             .map(|life| (life.mul_f64(0.8)).max(SHORTEST));
-        *self.read.lock() = true;
         self.known.send_if_modified(|known| {
             let mut server = read.server;
             if server.username.is_none() && !in_settings {

@@ -172,6 +172,29 @@ async fn a_token_is_renewed_before_it_lapses() {
     bus.verify(0).await.unwrap();
 }
 
+/// Not only that the password of before is refused, but why there is no newer one.
+#[tokio::test]
+async fn a_callback_that_fails_later_is_named_when_its_last_password_is_refused() {
+    let server = RedisServer::start();
+    user(&server, "one");
+    let asked = AtomicU32::new(0);
+    let callback = CredentialsProvider::blocking(move || {
+        if asked.fetch_add(1, Relaxed) > 0 {
+            return Err("the vault is sealed".into());
+        }
+        Ok(Credentials::new("one").user("app"))
+    });
+    let config = with(&server.url(), LoginSource::Callback(callback));
+    let (bus, _events) = start(&config).await;
+    user(&server, "two");
+    admin(&server).cmd(&["CLIENT", "KILL", "USER", "app"]);
+    until(async || {
+        let error = bus.verify(0).await.unwrap_err();
+        error.kind() == ErrorKind::Auth && error.to_string().contains("the vault is sealed")
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_source_of_the_password_that_is_no_good_is_named_at_once() {
     let server = RedisServer::start();
