@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use unstale::metrics::{Label, Series, SeriesKind, describe, histogram_buckets};
 use unstale::{
-    Batch, BoxError, Cache, CacheBuilder, CacheSettings, Error, ErrorKind, Health, HiddenSetting,
-    Instance, InstanceState, Key, KeyEncoder, KeyRef, Loaded, LocalBus, Lookup, MAX_KEY_BYTES,
-    MAX_TAGS, Outcome, Preload, RefreshAhead, SettingInfo, SettingScope, Settings, SharedTier,
-    Stats, Switch, WriteError, WritePolicy,
+    Batch, BoxError, Cache, CacheBuilder, CacheSettings, Credentials, CredentialsProvider, Error,
+    ErrorKind, Health, HiddenSetting, Instance, InstanceState, Key, KeyEncoder, KeyRef, Loaded,
+    LocalBus, Lookup, MAX_KEY_BYTES, MAX_TAGS, Outcome, Preload, RefreshAhead, SettingInfo,
+    SettingScope, Settings, SharedTier, Stats, Switch, WriteError, WritePolicy,
 };
 
 #[derive(Clone, PartialEq, Eq, Key)]
@@ -90,6 +90,11 @@ fn settings() -> Result<Settings, Error> {
     let mut settings = Settings::from_env()?;
     settings.write_policy = WritePolicy::Available;
     settings.ttl = Duration::from_secs(30);
+    let mut elsewhere = Settings::default();
+    elsewhere.redis_url = Some("redis://cache.example".to_owned());
+    let token = || async { Ok(Credentials::new("a token of the moment").user("app")) };
+    elsewhere.credentials = Some(CredentialsProvider::new(token));
+    elsewhere.validate()?;
     let mut names = CacheSettings::default();
     names.max_staleness = Some(Switch::On(Duration::from_secs(5)));
     settings.caches.insert("names".to_owned(), names);

@@ -99,7 +99,7 @@ where
     /// `V::clone` allocates.
     ///
     /// While Redis does not answer, a read of an entry that was not verified within `max_staleness`
-    /// waits for a verification, 250 ms at most, and then loads. It does so once for each outage:
+    /// waits for a verification, `verification_wait` (250 ms) at most, and then loads. It does so once for each outage:
     /// later reads load at once, until Redis answers again.
     ///
     /// # Errors
@@ -215,7 +215,7 @@ where
     /// then has been created before. For that case see
     /// [`confirm_absent`](crate::CacheBuilder::confirm_absent).
     ///
-    /// While Redis cannot be asked, the value is loaded from the source. The call waits 250 ms for
+    /// While Redis cannot be asked, the value is loaded from the source. The call waits `verification_wait` (250 ms) for
     /// Redis at most, once for each outage.
     ///
     /// ```

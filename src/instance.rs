@@ -109,7 +109,7 @@ impl Instance {
     /// Joins the fleet that shares `settings.namespace` on `settings.redis_url`; without a URL,
     /// a fleet of one. Call it inside a tokio runtime, whose tasks it uses.
     ///
-    /// Redis being away is no error: after 2 s the instance starts degraded (see
+    /// Redis being away is no error: after `start_wait` (2 s) the instance starts degraded (see
     /// [`health`](Self::health)) and joins when Redis is there.
     ///
     /// # Errors
@@ -132,16 +132,18 @@ impl Instance {
         settings.validate()?;
         refuse_a_paused_clock();
         let start = Start::new(settings, Clock::Kernel)?;
-        match start.settings.redis_url.clone() {
-            None => start.on(LocalBus::default()).await.map(Self),
-            #[cfg(feature = "redis")]
-            Some(url) => start.on_redis(url).await.map(Self),
-            #[cfg(not(feature = "redis"))]
-            Some(_) => Err(Error::new(
+        #[cfg(feature = "redis")]
+        if let Some(redis) = crate::bus::redis::RedisConfig::of(&start.settings) {
+            return start.on_redis(redis).await.map(Self);
+        }
+        #[cfg(not(feature = "redis"))]
+        if start.settings.redis_url.is_some() {
+            return Err(Error::new(
                 ErrorKind::Settings,
                 "UNSTALE_REDIS_URL is set, but this program was built without the feature `redis`",
-            )),
+            ));
         }
+        start.on(LocalBus::default()).await.map(Self)
     }
 
     /// Joins the instances of this process that share `bus`; no server is involved. For tests,
@@ -205,14 +207,17 @@ impl Instance {
     /// As [`start`](Self::start), with the id of another one: a copy of it.
     #[cfg(all(feature = "redis", any(test, feature = "test-util")))]
     pub(crate) async fn start_copy_on_redis(
-        settings: Settings,
+        mut settings: Settings,
         url: String,
         id: u64,
     ) -> Result<Self, Error> {
+        settings.redis_url = Some(url);
         settings.validate()?;
         let mut start = Start::new(settings, Clock::Kernel)?;
         start.id = id;
-        start.on_redis(url).await.map(Self)
+        let redis = crate::bus::redis::RedisConfig::of(&start.settings);
+        let redis = redis.ok_or_else(Error::closed)?;
+        start.on_redis(redis).await.map(Self)
     }
 
     #[cfg(any(test, feature = "test-util"))]

@@ -8,6 +8,7 @@ mod bounds;
 mod check;
 mod describe;
 mod env;
+mod file;
 mod options;
 mod problems;
 mod redact;
@@ -21,6 +22,10 @@ pub(crate) use check::check_cache_name;
 #[cfg(feature = "shared")]
 pub(crate) use check::single_flight;
 pub use describe::{SettingInfo, SettingScope};
+#[cfg(feature = "redis")]
+pub(crate) use env::url_in;
+#[cfg(feature = "redis")]
+pub(crate) use file::{LARGEST_SETTINGS, read_bounded};
 pub(crate) use options::CacheOptions;
 pub use options::{CacheSettings, Settings};
 pub(crate) use resolve::Abilities;

@@ -5,9 +5,11 @@
 //! redis[s]-sentinel://[user:password@]host[:port],...[/database]?service=name
 //!                     [&sentinel_user=name][&sentinel_password=password]
 //! redis[s]-cluster://[user:password@]host[:port],...[/0]
+//! unix://[user:password@]/path/of/the/socket[?db=number][&user=name][&password=password]
 //! ```
 //!
-//! `valkey` and `valkeys` may stand for `redis` and `rediss`. Parsed here and not by fred, so that no
+//! `valkey` and `valkeys` may stand for `redis` and `rediss`, `redis+unix` and `valkey+unix` for `unix`, and
+//! its options may be called `username` and `pass`, as other clients have them. Parsed here and not by fred, so that no
 //! error shows the password.
 
 #![cfg_attr(
@@ -16,6 +18,7 @@
 )]
 
 use std::fmt;
+use std::path::Path;
 
 use crate::{Error, ErrorKind};
 
@@ -25,8 +28,14 @@ const DEFAULT_SENTINEL_PORT: u16 = 26379;
 /// Hosts that one URL may name. Deployments have 3 to 7 sentinels; a cluster's other nodes are found.
 const MOST_PLACES: usize = 64;
 
+/// Schemes of a socket of this machine.
+const SOCKET: [&str; 3] = ["unix", "redis+unix", "valkey+unix"];
+
+/// Longest path of a socket: what systems have room for in an address.
+const LONGEST_SOCKET: usize = 103;
+
 const SCHEMES: &str = "the scheme must be redis, redis-sentinel or redis-cluster, with TLS rediss, \
-     rediss-sentinel or rediss-cluster (or the same with valkey and valkeys)";
+     rediss-sentinel or rediss-cluster (or the same with valkey and valkeys), or unix for a socket";
 
 /// Where a server is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,9 +44,18 @@ pub(crate) struct Place {
     pub(crate) port: u16,
 }
 
+impl Place {
+    /// The path of a socket of this machine, which stands for a host: no host's name has a slash.
+    pub(crate) fn socket(&self) -> Option<&Path> {
+        self.host.starts_with('/').then(|| Path::new(&self.host))
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
+        if self.socket().is_some() {
+            f.write_str(&self.host)
+        } else if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.port)
         } else {
             write!(f, "{}:{}", self.host, self.port)
@@ -71,6 +89,10 @@ impl fmt::Debug for Login {
             .finish()
     }
 }
+
+/// What is wrong with a login that has a user only, and no source of a password.
+pub(crate) const NO_PASSWORD: &str = "names a user but no password (user:password@, or :password@ without a user); \
+     a password may also be in a file, which UNSTALE_REDIS_PASSWORD_FILE names";
 
 /// Where Redis is, and who we are there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +137,9 @@ impl Address {
         let (scheme, rest) = url.trim().split_once("://").ok_or_else(|| {
             invalid("must begin with redis:// or rediss://, as in redis://127.0.0.1:6379")
         })?;
+        if SOCKET.contains(&&*scheme.to_ascii_lowercase()) {
+            return socket(rest);
+        }
         let (kind, tls) = scheme_of(scheme)?;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, tail) = rest.split_at(end);
@@ -168,6 +193,61 @@ impl Address {
     pub(crate) fn database_of_channels(&self) -> Option<u8> {
         (!self.is_cluster()).then(|| self.database.unwrap_or(0))
     }
+}
+
+/// The address that `[user:password@]/path[?options]` is.
+fn socket(rest: &str) -> Result<Address, Invalid> {
+    if rest
+        .chars()
+        .any(|c| c.is_whitespace() || c.is_control() || c == '#')
+    {
+        return Err(invalid(
+            "must contain neither white space nor #; percent-encode them",
+        ));
+    }
+    let start = rest.find('/').unwrap_or(rest.len());
+    let (user, path) = rest.split_at(start);
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let mut login = match user.strip_suffix('@') {
+        Some(user) => credentials(user)?,
+        None if user.is_empty() => Login::default(),
+        None => {
+            return Err(invalid(
+                "must name the socket by its whole path, as in unix:///run/redis/redis.sock",
+            ));
+        }
+    };
+    let host = decode(path)?;
+    if host.len() < 2 || host.len() > LONGEST_SOCKET || host.contains('\0') {
+        return Err(invalid(format!(
+            "must have the path of a socket, of at most {LONGEST_SOCKET} bytes, as in \
+             unix:///run/redis/redis.sock"
+        )));
+    }
+    let mut number = None;
+    for option in query.split('&').filter(|option| !option.is_empty()) {
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        let field = match name {
+            "db" => &mut number,
+            "user" | "username" => &mut login.username,
+            "password" | "pass" => &mut login.password,
+            _ => {
+                return Err(invalid(
+                    "after the ? it may have db, user and password, nothing else",
+                ));
+            }
+        };
+        if field.replace(decode(value)?).is_some() {
+            return Err(invalid("an option is there twice"));
+        }
+    }
+    Ok(Address {
+        tls: false,
+        deployment: Deployment::Single,
+        places: vec![Place { host, port: 0 }],
+        login,
+        database: database(number.as_deref().unwrap_or_default())?,
+    })
 }
 
 /// What the scheme says: what the places are, and whether they speak TLS.
@@ -266,12 +346,8 @@ fn credentials(login: &str) -> Result<Login, Invalid> {
     let username = (!username.is_empty())
         .then(|| decode(username))
         .transpose()?;
+    // A user alone is right where the password is in a file or comes from a callback.
     let password = password.map(decode).transpose()?;
-    if username.is_some() && password.is_none() {
-        return Err(invalid(
-            "names a user but no password (user:password@, or :password@ without a user)",
-        ));
-    }
     Ok(Login { username, password })
 }
 
@@ -305,14 +381,9 @@ fn host_and_port(authority: &str, default_port: u16) -> Result<Place, Invalid> {
 fn database(path: &str) -> Result<Option<u8>, Invalid> {
     match path {
         "" => Ok(None),
-        path => path
-            .parse()
-            .map(Some)
-            .map_err(|_| {
-                invalid(
-                    "the path must be the number of a database from 0 to 255, as in redis://host:6379/0",
-                )
-            }),
+        path => path.parse().map(Some).map_err(|_| {
+            invalid("the number of a database must be from 0 to 255, as in redis://host:6379/0")
+        }),
     }
 }
 

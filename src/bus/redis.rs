@@ -7,13 +7,14 @@
 //!
 //! - [`routing`]: on which server each lane lives, and which servers decide that
 //! - [`node`]: one server; [`commands`], [`subscription`]: its two connections; [`peer`]: what these two share
-//! - [`connection`]: one connection, without any reconnecting of its own; [`retry`]: when the next one is tried
+//! - [`connection`]: one connection, without any reconnecting of its own; [`target`]: where to; [`retry`]: when the next one is tried
 //! - [`call`]: how a call finds its lane's server; [`ask_redirect`]: while a slot is on the move
 //! - [`scripts`]: the scripts, their names and answers; [`tier`]: those of the shared tier
 //! - [`rights`], [`product`]: whether an instance can live on a server, and what is missing
 //! - [`error`], [`status`]: what went wrong, in words
 //! - `inspect`: the server as operators look at it
-//! - [`config`], [`tls`]: how to reach Redis; [`values`]: arguments, and how many bytes things take
+//! - [`logins`], [`renewal`]: who we are there; [`dial`]: which address; [`single`]: what both ask without haste
+//! - [`config`], [`tls`]: how to reach Redis; [`refusal`]: why it could not be reached; [`values`]: arguments, and how many bytes things take
 
 mod action;
 mod ask_redirect;
@@ -22,18 +23,24 @@ mod commands;
 mod common;
 mod config;
 mod connection;
+mod dial;
 mod error;
 #[cfg(feature = "cli")]
 pub(crate) mod inspect;
+mod logins;
 mod node;
 mod peer;
 pub(crate) mod product;
+mod refusal;
+mod renewal;
 mod retry;
 pub(crate) mod rights;
 mod routing;
 mod scripts;
+mod single;
 mod status;
 mod subscription;
+mod target;
 #[cfg(test)]
 mod tests;
 mod tier;
@@ -66,7 +73,7 @@ use crate::bus::{
 };
 use crate::lock::Lock;
 use crate::metrics::Kind;
-use crate::url::Address;
+use crate::url::{Address, Deployment};
 use crate::{Error, ErrorKind};
 
 /// Calls of verify.lua that one verification makes while dead members are left, each settling up to
@@ -95,10 +102,18 @@ impl RedisBus {
         let address = Address::parse(&redis.url)?;
         let target = redis.target(&address)?;
         let (sharded, database) = (address.is_cluster(), address.database_of_channels());
+        let logins = Arc::clone(target.logins());
         let names = (0..config.lanes).map(|lane| Names::new(&config.namespace, lane, database));
-        let common = Arc::new(Common::new(names.collect(), config, sharded));
+        let mut common = Common::new(names.collect(), config, sharded);
+        common.moves = address.deployment != Deployment::Single;
+        let common = Arc::new(common);
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let mut tasks = JoinSet::new();
+        if logins.changes() {
+            let keep = logins.keep(Arc::clone(&common));
+            let watched = &common.config.tasks;
+            watched.spawn_into(&mut tasks, "logins", keep);
+        }
         let routes = Arc::new(Routing::new(common.clone(), &address, target));
         if !routes.moves() {
             routes.settle(&address.places[0], &mut tasks, &events);
@@ -111,7 +126,7 @@ impl RedisBus {
         let caller = Arc::new(Caller {
             common,
             routing: routes,
-            timeout: redis.command_timeout,
+            timeout: redis.times.command,
         });
         Ok((
             Arc::new(Self {

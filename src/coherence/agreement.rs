@@ -8,9 +8,6 @@ use tokio::time::timeout;
 use crate::mutants::{Mechanism, without};
 use crate::{Error, ErrorKind};
 
-/// How long a publication or an announcement waits for lane 0 to confirm the number of lanes.
-const WAIT: Duration = Duration::from_secs(1);
-
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Agreement(watch::Sender<State>);
@@ -57,14 +54,15 @@ impl Agreement {
     }
 
     /// Waits until it is known that the fleet has the number of lanes that this instance has: what
-    /// is announced or published in another number of lanes is heard by no peer.
-    pub(crate) async fn agreed(&self) -> Result<(), Error> {
+    /// is announced or published in another number of lanes is heard by no peer. Waits as long as for
+    /// a command.
+    pub(crate) async fn agreed(&self, wait: Duration) -> Result<(), Error> {
         if without(Mechanism::AgreedLanes) {
             return Ok(());
         }
         let mut state = self.0.subscribe();
         let known = state.wait_for(|state| !matches!(state, State::Unknown));
-        match timeout(WAIT, known)
+        match timeout(wait, known)
             .await
             .map(|known| known.map(|it| it.clone()))
         {

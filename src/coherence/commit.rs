@@ -24,11 +24,8 @@ use crate::{Error, ErrorKind, WriteError};
 /// Most writes concern one lane, a tag concerns all: 64 lanes take one round trip.
 const ANNOUNCED_AT_ONCE: usize = 64;
 
-/// How long a write waits for a connection that is known to be lost, counted from its loss: as long as
-/// any command does. A write that begins later is refused at once, and holds no transaction open.
-const CONNECTION_WAIT: Duration = Duration::from_secs(1);
-
-/// The same for a write that may go on unannounced: a lost connection is usually back by then, and what
+/// How long a write that may go on unannounced waits for a connection that is known to be lost, counted
+/// from its loss: a lost connection is usually back by then, and what
 /// is committed later is seen later by every instance.
 const UNANNOUNCED_AFTER: Duration = Duration::from_millis(250);
 
@@ -139,7 +136,9 @@ impl OpenWrite<'_> {
             return self.announce_in_time(&payloads).await;
         };
         let wait = match policy {
-            WritePolicy::Strict => CONNECTION_WAIT,
+            // As long as any command. A write that begins later is refused at once, and holds no
+            // transaction open.
+            WritePolicy::Strict => member.settings.command_timeout,
             WritePolicy::Available => UNANNOUNCED_AFTER,
         };
         let left = wait.saturating_sub(since.elapsed());
@@ -245,7 +244,10 @@ async fn announce(
         payload,
     };
     let announcing = async {
-        member.agreement.agreed().await?;
+        member
+            .agreement
+            .agreed(member.settings.command_timeout)
+            .await?;
         member.bus.announce(lane, vec![intent]).await
     };
     let known = match timeout(member.settings.publish_timeout, announcing).await {

@@ -1,16 +1,10 @@
 //! How a read waits until its lane is verified.
 
-use std::time::Duration;
-
 use tokio::time::timeout;
 
 use crate::coherence::member::Member;
 use crate::coherence::wait::until_verified;
 use crate::metrics::LaneWait;
-
-/// How long a read waits for a verification. A healthy Redis answers in a thousandth of this; one that
-/// does not costs one such wait for each outage, see [`Member::wait_verified`].
-const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Why a read waits no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +15,7 @@ impl Member {
     /// this hash. It ends at once while the lane counts as down or no connection is up, though it asks
     /// for a verification, which notices that Redis is back.
     ///
-    /// After one wait in vain the lane counts as down until a verification succeeds: a Redis that
+    /// A read waits for `verification_wait`. After one wait in vain the lane counts as down until a verification succeeds: a Redis that
     /// swallows everything costs one wait, not one for each read.
     ///
     /// `test` decides by what the lane's [`Freshness`](crate::store::stamps::Freshness) says at that time, and runs under no lock.
@@ -38,7 +32,12 @@ impl Member {
             waits = lane.up() && self.bus.connected();
             waits
         };
-        match timeout(PATIENCE, until_verified(lane, ask, test)).await {
+        match timeout(
+            self.settings.verification_wait,
+            until_verified(lane, ask, test),
+        )
+        .await
+        {
             Ok(Some(found)) => {
                 if waits {
                     self.metrics.lane_waits[LaneWait::Verified].inc();

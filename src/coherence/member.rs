@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
-use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
@@ -28,9 +27,6 @@ use crate::store::stamps::{Stamps, lane_of};
 use crate::tasks::Tasks;
 use crate::time::{Clock, Nanos, nanos};
 use crate::{Error, ErrorKind};
-
-/// How long a verification may take: two commands, with the question for the primaries between them.
-const VERIFICATION: Duration = Duration::from_secs(2);
 
 /// One incarnation of this process in the fleet.
 pub(crate) struct Member {
@@ -319,13 +315,15 @@ impl Member {
     fn verified_in_time(&self) -> bool {
         let now = self.clock.now();
         let settings = &self.settings;
-        let idle = nanos(settings.member_timeout / 2) + nanos(VERIFICATION);
+        // Two commands, with the question for the primaries between them.
+        let verification = nanos(settings.command_timeout * 2);
+        let idle = nanos(settings.member_timeout / 2) + verification;
         let awake = now.saturating_sub(self.busy_since.load(Relaxed));
         let bound = match settings.max_staleness {
             // It has just been idle, and verifies now.
             Some(bound) if self.is_busy() && awake > idle => nanos(bound),
             Some(bound) => idle.max(nanos(bound)),
-            None => idle.max(nanos(settings.verify_interval) + nanos(VERIFICATION)),
+            None => idle.max(nanos(settings.verify_interval) + verification),
         };
         let mut lanes = self.stamps.lanes();
         lanes.all(|lane| now.saturating_sub(lane.verified_at()) <= bound)

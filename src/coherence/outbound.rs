@@ -73,7 +73,11 @@ impl Publisher {
         let payload = member.seal.encode(self.lane, &event);
         let clears = group.clears.clone();
         group.ops = event.ops;
-        let published = match member.agreement.agreed().await {
+        let published = match member
+            .agreement
+            .agreed(member.settings.command_timeout)
+            .await
+        {
             Ok(()) => member.bus.publish(self.lane, payload, clears).await,
             Err(error) => Err(error),
         };

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant as Moment, timeout_at};
@@ -31,13 +30,6 @@ use crate::sync::STRIPES;
 use crate::tasks::Tasks;
 use crate::time::Clock;
 
-/// How long a start waits for Redis before it goes on degraded.
-const START_WAIT: Duration = Duration::from_secs(2);
-
-/// How long one command may take before its connection is suspected.
-#[cfg(feature = "redis")]
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// An instance that is being started.
 pub(super) struct Start {
     pub(super) settings: Settings,
@@ -60,7 +52,7 @@ impl Start {
             member_timeout: settings.member_timeout,
         };
         let id = identity::instance(clock)?;
-        let deadline = Moment::now() + START_WAIT;
+        let deadline = Moment::now() + settings.start_wait;
         Ok(Self {
             settings,
             clock,
@@ -93,16 +85,12 @@ impl Start {
     }
 
     #[cfg(feature = "redis")]
-    pub(super) async fn on_redis(self, url: String) -> Result<Arc<Lifeline>, Error> {
-        use crate::bus::redis::{RedisBus, RedisConfig};
+    pub(super) async fn on_redis(
+        self,
+        redis: crate::bus::redis::RedisConfig,
+    ) -> Result<Arc<Lifeline>, Error> {
+        use crate::bus::redis::RedisBus;
 
-        let redis = RedisConfig {
-            url,
-            tls_ca: self.settings.tls_ca.clone(),
-            tls_cert: self.settings.tls_cert.clone(),
-            tls_key: self.settings.tls_key.clone(),
-            command_timeout: COMMAND_TIMEOUT,
-        };
         let (bus, events) = RedisBus::start(self.bus_config(), &redis)?;
         let wait = self.deadline.saturating_duration_since(Moment::now());
         match bus.ready(wait).await {
@@ -212,8 +200,9 @@ async fn first_answer(member: &Arc<Member>, deadline: Moment) -> Result<(), Erro
             return Err(error);
         }
     } else {
+        let wait = member.settings.start_wait;
         tracing::warn!(
-            "Redis has not answered within {START_WAIT:?}: starting degraded, every entry \
+            "Redis has not answered within {wait:?} (UNSTALE_START_WAIT): starting degraded, every entry \
              lives at most max_staleness until it does"
         );
     }

@@ -14,10 +14,10 @@ use crate::metrics::Traffic;
 use crate::time::Clock;
 use crate::{Error, ErrorKind, Settings};
 
-/// How long one command may take. A person waits: longer than an instance's.
+/// How long one command may take at least. A person waits: longer than an instance's.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the bus may take to come up.
+/// How long the bus may take to come up once it is connected.
 pub(super) const READY: Duration = Duration::from_secs(5);
 
 /// Connects to the server that the settings name.
@@ -30,19 +30,14 @@ pub async fn connect(settings: &Settings) -> Result<Server, Error> {
 }
 
 fn config(settings: &Settings) -> Result<RedisConfig, Error> {
-    let Some(url) = settings.redis_url.clone() else {
+    let Some(mut redis) = RedisConfig::of(settings) else {
         return Err(Error::new(
             ErrorKind::Settings,
             "UNSTALE_REDIS_URL is not set: there is no fleet to talk to",
         ));
     };
-    Ok(RedisConfig {
-        url,
-        tls_ca: settings.tls_ca.clone(),
-        tls_cert: settings.tls_cert.clone(),
-        tls_key: settings.tls_key.clone(),
-        command_timeout: COMMAND_TIMEOUT,
-    })
+    redis.times.command = redis.times.command.max(COMMAND_TIMEOUT);
+    Ok(redis)
 }
 
 /// The bus without an instance: publishes and listens, and is no member.
@@ -74,7 +69,7 @@ impl Access {
             tasks: Arc::default(),
         };
         let (bus, events) = RedisBus::start(config_of_bus, &config(settings)?)?;
-        if let Err(error) = bus.ready(READY).await {
+        if let Err(error) = bus.ready(READY + settings.connect_timeout).await {
             bus.close(StillOpen::default()).await;
             return Err(error);
         }

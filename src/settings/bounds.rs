@@ -32,6 +32,10 @@ const MOST_UNKNOWN_LOADS: u32 = 1_000_000;
 const QUICKEST_BEAT: Duration = Duration::from_millis(10);
 /// Slowest beat: `max_staleness` and `member_timeout` are at least twice as long.
 const SLOWEST_BEAT: Duration = Duration::from_secs(60);
+/// Quickest sign of life: a command per connection and second.
+const QUICKEST_KEEPALIVE: Duration = Duration::from_secs(1);
+/// Longest name of a host that DNS knows.
+const LONGEST_HOST: usize = 253;
 /// Most lanes: each costs a channel, a journal and a part of every beat.
 const MOST_LANES: u32 = 1024;
 /// Longest journal: about 100 MB of Redis a lane, where a fence would be cheaper than the repair.
@@ -60,6 +64,18 @@ pub(super) fn redis_url(url: &str) -> Check {
         return Err("this build lacks the feature `tls`".into());
     }
     Ok(())
+}
+
+pub(super) fn server_name(name: &str) -> Check {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._:".contains(&b);
+    if (1..=LONGEST_HOST).contains(&name.len()) && name.bytes().all(plain) {
+        return Ok(());
+    }
+    Err("must be a host's name or an address without a port, as in redis.example".into())
+}
+
+pub(super) fn keepalive(value: &Duration) -> Check {
+    within(*value, QUICKEST_KEEPALIVE, LONGEST_CALL)
 }
 
 pub(super) fn signing_key(value: &str) -> Check {

@@ -8,7 +8,7 @@ use super::problems::{Place, Problems};
 use super::text::Text;
 use super::values::Switch;
 use crate::error::Error;
-use crate::url::Address;
+use crate::url::{Address, NO_PASSWORD};
 
 impl Settings {
     /// Checks every bound, for settings made in code; [`Instance::start`](crate::Instance::start)
@@ -74,6 +74,7 @@ pub(crate) fn single_flight(cache: &str, wait: Duration) -> Result<(), Error> {
 /// What holds between settings. A value found wrong by itself is not compared with others.
 fn together(settings: &Settings, problems: &mut Problems) {
     tls(settings, problems);
+    passwords(settings, problems);
     signing_keys(settings, problems);
     if problems.blames(&Place::global("verify_interval")) {
         return;
@@ -156,6 +157,46 @@ fn twice(reason: &str, beat: Duration) -> String {
     )
 }
 
+/// The password for Redis comes from one place.
+fn passwords(settings: &Settings, problems: &mut Problems) {
+    const ONE_PLACE: &str = "the password is to be in one place only";
+    let file = Place::global("redis_password_file");
+    let callback = Place::global("credentials");
+    let (in_file, called) = (
+        settings.redis_password_file.is_some(),
+        settings.credentials.is_some(),
+    );
+    let Some(url) = &settings.redis_url else {
+        for (place, _) in [(file, in_file), (callback, called)]
+            .iter()
+            .filter(|(_, set)| *set)
+        {
+            problems.report(place.clone(), "", "has no effect without redis_url");
+        }
+        return;
+    };
+    let Ok(address) = Address::parse(url) else {
+        return;
+    };
+    let in_url = address.login.password.is_some();
+    if in_file && in_url {
+        let why = format!("redis_url has a password too: {ONE_PLACE}");
+        problems.report(file, "", why);
+    }
+    if called && (in_file || in_url) {
+        let other = if in_file {
+            "redis_password_file"
+        } else {
+            "redis_url"
+        };
+        let why = format!("{other} has a password too: {ONE_PLACE}");
+        problems.report(callback, "", why);
+    }
+    if address.login.username.is_some() && !(in_url || in_file || called) {
+        problems.report(Place::global("redis_url"), url, NO_PASSWORD);
+    }
+}
+
 fn tls(settings: &Settings, problems: &mut Problems) {
     let certificate = settings.tls_cert.is_some();
     let key = settings.tls_key.is_some();
@@ -173,6 +214,10 @@ fn tls(settings: &Settings, problems: &mut Problems) {
         ("tls_ca", &settings.tls_ca),
         ("tls_cert", &settings.tls_cert),
         ("tls_key", &settings.tls_key),
+        (
+            "tls_server_name",
+            &settings.tls_server_name.clone().map(Into::into),
+        ),
     ] {
         if path.is_some() {
             let why = "has no effect without TLS: redis_url must begin with rediss://";

@@ -107,6 +107,8 @@ impl fmt::Debug for Settings {
         for field in FIELDS {
             out.field(field.name, &format_args!("{}", self.shown(field)));
         }
-        out.field("caches", &self.caches).finish()
+        out.field("caches", &self.caches)
+            .field("credentials", &self.credentials)
+            .finish()
     }
 }

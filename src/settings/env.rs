@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::Read as _;
 
 use config::{Environment, File, FileFormat, Source as _, Value, ValueKind};
 
 use super::bounds;
+use super::file::{UrlInFile, read_settings};
 use super::options::{FIELDS, Settings, field};
 use super::problems::{Place, Problems};
 use crate::error::Error;
@@ -17,9 +17,6 @@ const PREFIX: &str = "UNSTALE_";
 
 /// Names the file; the only variable that is not a setting.
 const FILE: &str = "UNSTALE_FILE";
-
-/// Largest file that is read. Ten thousand caches with every setting fit; a device does not.
-const MAX_FILE: u64 = 4 << 20;
 
 impl Settings {
     /// Reads `UNSTALE_*` over the TOML file that `UNSTALE_FILE` names.
@@ -100,6 +97,10 @@ fn from_vars(
     }
     if let Some(path) = file {
         apply_file(&mut settings, &path, &mut problems);
+        settings.file = settings.redis_url.clone().map(|url| UrlInFile {
+            path: path.into(),
+            url,
+        });
     }
     apply_vars(&mut settings, known, &mut problems);
     settings.check(&mut problems);
@@ -219,7 +220,7 @@ fn apply_vars(settings: &mut Settings, vars: config::Map<String, String>, proble
 }
 
 fn apply_file(settings: &mut Settings, path: &str, problems: &mut Problems) {
-    let text = match read(path) {
+    let text = match read_settings(path) {
         Ok(text) => text,
         Err(why) => return problems.report_name(FILE, format!("{path} cannot be read: {why}")),
     };
@@ -315,18 +316,19 @@ fn apply(
     }
 }
 
-fn read(path: &str) -> std::io::Result<String> {
-    let mut text = String::new();
-    std::fs::File::open(path)?
-        .take(MAX_FILE + 1)
-        .read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(std::io::Error::other(format!(
-            "larger than {} MiB",
-            MAX_FILE >> 20
-        )));
+/// Returns the URL of Redis that the text of a settings file has, or what is wrong with the text,
+/// of which nothing is repeated.
+#[cfg_attr(
+    not(feature = "redis"),
+    allow(dead_code, reason = "only the bus over Redis connects")
+)]
+pub(crate) fn url_in(text: &str) -> Result<String, &'static str> {
+    let root = File::from_str(text, FileFormat::Toml).collect();
+    let root = root.map_err(|_| "it is not valid TOML")?;
+    match root.get("redis_url").map(|value| &value.kind) {
+        Some(ValueKind::String(url)) => Ok(url.trim().to_owned()),
+        _ => Err("it has no redis_url"),
     }
-    Ok(text)
 }
 
 /// Where the file is broken. The parser's own message repeats the line, which may hold a password.

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::bounds::{self, Check};
+use super::file::UrlInFile;
 use super::table::{field, of_kind, settings};
 use super::text::Text;
 use super::values::{HiddenSetting, RefreshAhead, Switch, WritePolicy};
+use crate::credentials::CredentialsProvider;
 
 /// One setting.
 pub(super) struct Field {
@@ -72,13 +74,25 @@ settings! {
 
     first {
         unset redis_url: String = None, bounds::redis_url,
-            "Address of Redis: redis://, redis-sentinel:// or redis-cluster:// (rediss with TLS; valkey and valkeys are the same); unset shares events inside the process only.";
+            "Address of Redis: redis://, redis-sentinel:// or redis-cluster:// (rediss with TLS; valkey and valkeys are the same), or unix:// with the path of a socket; unset shares events inside the process only.";
+        unset redis_password_file: PathBuf = None, bounds::any,
+            "File with the password for Redis, in place of one in redis_url; read again at each connect and when it changes.";
         unset tls_ca: PathBuf = None, bounds::any,
             "PEM file of the certificate authorities to trust for rediss://; unset trusts the system's.";
         unset tls_cert: PathBuf = None, bounds::any,
             "PEM file of the client certificate for rediss://.";
         unset tls_key: PathBuf = None, bounds::any,
             "PEM file of the client certificate's private key.";
+        unset tls_server_name: String = None, bounds::server_name,
+            "Name that the certificate of every server must have, in place of the host in redis_url and of what servers announce; for tunnels, and for nodes and sentinels that are named by addresses.";
+        plain start_wait: Duration = Duration::from_secs(2), bounds::call_timeout,
+            "Maximum wait of a start for Redis; after it, the instance starts degraded.";
+        plain connect_timeout: Duration = Duration::from_secs(5), bounds::call_timeout,
+            "Maximum duration of one attempt to connect to Redis: lookup, TLS, login and first answer, some eight round trips.";
+        plain command_timeout: Duration = Duration::from_secs(1), bounds::call_timeout,
+            "Maximum duration of one command to Redis; after two in vain the connection is made again.";
+        plain keepalive: Duration = Duration::from_secs(10), bounds::keepalive,
+            "Silence after which a connection to Redis is asked for a sign of life; below the idle timeout of every proxy on the way.";
         plain namespace: String = "default".to_string(), bounds::namespace,
             "Name of the fleet: instances with the same namespace share events.";
         unset signing_key: String = None, bounds::signing_key,
@@ -121,10 +135,14 @@ settings! {
             "Maximum lifetime of a value in Redis since its load began; off for as long as ttl.";
     }
     last {
+        plain tier_timeout: Duration = Duration::from_millis(100), bounds::call_timeout,
+            "Maximum wait of a load for an answer of the shared tier, after which it goes to the source; above the round trip to Redis.";
         unset tier_secret: String = None, bounds::tier_secret,
             "Secret of the fleet, at least 16 bytes: it keys the names and checksums of values in Redis; unset uses signing_key, and without that the namespace.";
         plain verify_interval: Duration = Duration::from_millis(500), bounds::verify_interval,
             "Interval at which Redis is asked whether an event was missed.";
+        plain verification_wait: Duration = Duration::from_millis(250), bounds::call_timeout,
+            "Maximum wait of a read for a verification that is under way; after it, the read loads.";
         plain lanes: u32 = 1, bounds::lanes,
             "Number of ordered streams of events; the same on every instance.";
         plain journal: u32 = 4096, bounds::journal,

@@ -21,10 +21,12 @@ pub(super) fn value(name: &str, value: &str) -> String {
         Some((_, place)) => ("***@", place),
         None => ("", rest),
     };
-    // The password of a sentinel comes after the host, and what it hides must not look like one.
-    let is_sentinel =
-        scheme.is_some_and(|scheme| scheme.to_ascii_lowercase().ends_with("sentinel"));
-    let place = if is_sentinel
+    // The password of a sentinel or a socket may come after the host, and what it hides must not look
+    // like one.
+    let ends_with =
+        |end: &str| scheme.is_some_and(|scheme| scheme.to_ascii_lowercase().ends_with(end));
+    let is_socket = ends_with("unix");
+    let place = if (is_socket || ends_with("sentinel"))
         && rest.len() > place.len()
         && rest[..rest.len() - place.len()].contains('?')
     {
@@ -36,7 +38,12 @@ pub(super) fn value(name: &str, value: &str) -> String {
         Some(at) => (&place[..at], HIDDEN),
         None => (place, ""),
     };
-    let place = if is_place(place) { place } else { HIDDEN };
+    let shown = if is_socket {
+        is_path(place)
+    } else {
+        is_place(place)
+    };
+    let place = if shown { place } else { HIDDEN };
     match scheme {
         Some(scheme) if is_scheme(scheme) => format!("{scheme}://{user}{place}{query}"),
         Some(_) => HIDDEN.to_string(),
@@ -53,6 +60,14 @@ fn is_scheme(text: &str) -> bool {
 fn is_place(text: &str) -> bool {
     let (hosts, database) = text.split_once('/').unwrap_or((text, ""));
     hosts.split(',').all(is_host) && database.chars().all(|c| c.is_ascii_digit())
+}
+
+/// Whether the text can only be the path of a socket: what may be in a password is hidden.
+fn is_path(text: &str) -> bool {
+    text.starts_with('/')
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
 }
 
 fn is_host(host: &str) -> bool {

@@ -104,6 +104,13 @@ macro_rules! settings {
             )*
             /// Overrides for single caches, by their names; they win over the builder's options.
             pub caches: BTreeMap<String, CacheSettings>,
+            /// A callback that returns user and password, for tokens that lapse. Only in code.
+            ///
+            /// Defaults to `None`.
+            pub credentials: Option<CredentialsProvider>,
+            /// The file that `UNSTALE_FILE` named, and the URL in it: its login is read again at each
+            /// connect.
+            pub(crate) file: Option<UrlInFile>,
             /// The settings for all caches and of the instance that a variable or the file set, and
             /// what set them.
             pub(crate) given: BTreeMap<&'static str, String>,
@@ -116,12 +123,14 @@ macro_rules! settings {
                     $($name: $default,)*
                     $($name2: $default2,)*
                     caches: BTreeMap::new(),
+                    credentials: None,
+                    file: None,
                     given: BTreeMap::new(),
                 }
             }
         }
 
-        /// Compares the values, wherever they come from.
+        /// Compares the values, wherever they come from. Callbacks cannot be compared.
         impl PartialEq for Settings {
             fn eq(&self, other: &Self) -> bool {
                 $(self.$name1 == other.$name1)&&*

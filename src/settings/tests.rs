@@ -143,6 +143,50 @@ fn settings_are_checked_against_each_other() {
     assert_eq!(cert, ["UNSTALE_TLS_CERT: needs tls_key as well"]);
 }
 
+#[cfg(feature = "redis")]
+#[test]
+fn a_password_for_redis_is_in_one_place() {
+    let file = ("UNSTALE_REDIS_PASSWORD_FILE", "/run/secrets/redis");
+    let both = bad(&[("UNSTALE_REDIS_URL", "redis://:hunter2@h"), file]);
+    assert!(both[0].starts_with("UNSTALE_REDIS_PASSWORD_FILE: redis_url has a password too"));
+    assert_eq!(
+        bad(&[file]),
+        ["UNSTALE_REDIS_PASSWORD_FILE: has no effect without redis_url"]
+    );
+    let user = bad(&[("UNSTALE_REDIS_URL", "redis://hunter2@h")]);
+    assert!(user[0].contains("names a user but no password"), "{user:?}");
+    assert!(!user[0].contains("hunter2"), "{user:?}");
+    let vars = [("UNSTALE_REDIS_URL", "redis://app@h"), file];
+    let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut settings = Settings::from_vars(vars).expect("a user, and a file with the password");
+    let ask = || async { Ok(crate::Credentials::new("hunter2")) };
+    settings.credentials = Some(crate::CredentialsProvider::new(ask));
+    let error = settings.validate().expect_err("a file and a callback");
+    assert!(
+        error
+            .to_string()
+            .contains("credentials: redis_password_file has a password too")
+    );
+    settings.redis_password_file = None;
+    settings.validate().expect("only a callback");
+    assert!(!format!("{settings:?}").contains("hunter2"));
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn only_the_url_of_the_file_is_read_again_from_the_file() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let path = folder.path().join("unstale.toml");
+    std::fs::write(&path, "redis_url = \"redis://:one@h\"\n").expect("a file");
+    let file = ("UNSTALE_FILE".to_owned(), path.display().to_string());
+    let settings = Settings::from_vars([file.clone()]).expect("a good file");
+    let known = settings.file.as_ref().expect("it has the URL");
+    assert_eq!((&known.path, &*known.url), (&path, "redis://:one@h"));
+    let url = ("UNSTALE_REDIS_URL".to_owned(), "redis://:two@h".to_owned());
+    let settings = Settings::from_vars([file, url]).expect("a variable wins");
+    assert_ne!(settings.file.map(|file| file.url), settings.redis_url);
+}
+
 #[cfg(feature = "tls")]
 #[test]
 fn the_urls_scheme_and_shape_are_checked() {
@@ -156,6 +200,8 @@ fn the_urls_scheme_and_shape_are_checked() {
         "redis-sentinel://u:p@s1:26379,s2,[::1]:3/4?service=mymaster",
         "rediss-sentinel://s1?sentinel_user=u&sentinel_password=p%26&service=m",
         "redis-cluster://h1:7001,h2:7002,h3",
+        "unix:///run/redis/redis.sock?db=3",
+        "unix://app:pw@/run/redis.sock",
         "rediss-cluster://:p@h1/0",
         "valkey://h",
         "valkeys-cluster://h1,h2",

@@ -23,16 +23,12 @@ use crate::time::{Nanos, nanos};
 /// renews it. It is kept for another life of its own if that is shorter.
 const KEPT: Duration = Duration::from_secs(600);
 
-/// How long a fetch waits for its answer. A healthy Redis answers in a tenth of this, and a value that is
-/// expensive to load may cost a read so much more when Redis is slow.
-const FETCH_ANSWER: Duration = Duration::from_millis(100);
+/// How many times as long as others a fetch may wait that would load alone for the whole fleet. What is
+/// loaded twice costs more there than a moment: a token that may be exchanged once, say.
+const CLAIM_ANSWER: u32 = 5;
 
-/// The same, at most, of a load that would load alone for the whole fleet. What is loaded twice costs
-/// more there than a moment: a token that may be exchanged once, say.
-const CLAIM_ANSWER: Duration = Duration::from_millis(500);
-
-/// How long a store waits for its answer.
-const STORE_ANSWER: Duration = Duration::from_secs(1);
+/// The same of a store, for which no caller waits.
+const STORE_ANSWER: u32 = 10;
 
 /// The shared tier of one cache.
 pub(crate) struct Tier<V> {
@@ -135,7 +131,7 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
         };
         let lane = lane_of(query.hash, self.pool.lanes());
         let call = || self.pool.bus.fetch(lane, fetch);
-        let patience = (lane, patience(query.claim));
+        let patience = (lane, patience(self.pool.answer_time, query.claim));
         let fetched = self.pool.call(patience, permit, call).await;
         let (answer, outcome) = match fetched {
             Ok(fetched) => self.judge(query, (lane, fetch), fetched),
@@ -286,14 +282,16 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
         };
         let lane = lane_of(put.subject.hash, self.pool.lanes());
         let call = || self.pool.bus.put(lane, put);
-        self.pool.call((lane, STORE_ANSWER), permit, call).await
+        let wait = self.pool.answer_time * STORE_ANSWER;
+        self.pool.call((lane, wait), permit, call).await
     }
 }
 
-/// As [`FETCH_ANSWER`], of a load that would wait so long for another instance's.
-fn patience(claim: Option<Claim>) -> Duration {
-    let wait = claim.map(|claim| Duration::from_millis(claim.millis).min(CLAIM_ANSWER));
-    wait.unwrap_or_default().max(FETCH_ANSWER)
+/// How long a fetch waits for its answer: longer if it would wait so long for another instance's load.
+fn patience(answer_time: Duration, claim: Option<Claim>) -> Duration {
+    let longest = answer_time * CLAIM_ANSWER;
+    let wait = claim.map(|claim| Duration::from_millis(claim.millis).min(longest));
+    wait.unwrap_or_default().max(answer_time)
 }
 
 /// How long a value may live from now on; never longer than it might when its load began, should the

@@ -50,6 +50,8 @@ pub(crate) struct Pool {
     outages: Arc<LogLimit>,
     runtime: Handle,
     publish_timeout: Duration,
+    /// How long a fetch waits for its answer.
+    pub(crate) answer_time: Duration,
     places: Lock<Places>,
     waiters: Arc<Semaphore>,
     /// One for each lane.
@@ -139,6 +141,7 @@ impl Pool {
             outages,
             runtime: Handle::current(),
             publish_timeout: settings.publish_timeout,
+            answer_time: settings.tier_timeout,
             places: Lock::new(Places {
                 free: CALLS,
                 begun: VecDeque::new(),

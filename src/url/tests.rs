@@ -36,6 +36,12 @@ fn a_password_without_a_user_and_an_ipv6_host() {
 }
 
 #[test]
+fn a_user_whose_password_is_elsewhere() {
+    let address = Address::parse("redis://app@h").unwrap();
+    assert_eq!(address.login, login(Some("app"), None));
+}
+
+#[test]
 fn sentinels_and_what_they_watch() {
     let url = "rediss-sentinel://app:pw@s1,s2:7,[::1]/3?service=my%26master&sentinel_user=w&sentinel_password=x%40";
     let address = Address::parse(url).unwrap();
@@ -68,6 +74,28 @@ fn valkey_is_another_name_of_redis() {
 }
 
 #[test]
+fn a_socket_as_other_clients_write_it() {
+    let socket = |text: &str| Address::parse(text).unwrap();
+    let plain = socket("unix:///run/redis/redis.sock");
+    assert_eq!(plain.places, [place("/run/redis/redis.sock", 0)]);
+    assert_eq!(plain.places[0].to_string(), "/run/redis/redis.sock");
+    assert_eq!((plain.database, &plain.login), (None, &Login::default()));
+    assert_eq!(plain.deployment, Deployment::Single);
+    assert!(!plain.tls);
+    for whole in [
+        "unix://app:p%40ss@/run/a%20b.sock?db=3",
+        "redis+unix:///run/a%20b.sock?db=3&user=app&pass=p%40ss",
+        "valkey+unix://app@/run/a%20b.sock?password=p%40ss&db=3",
+        "UNIX:///run/a%20b.sock?username=app&password=p%40ss&db=3\n",
+    ] {
+        let address = socket(whole);
+        assert_eq!(address.places, [place("/run/a b.sock", 0)], "{whole}");
+        assert_eq!(address.login, login(Some("app"), Some("p@ss")), "{whole}");
+        assert_eq!(address.database, Some(3), "{whole}");
+    }
+}
+
+#[test]
 fn nodes_of_a_cluster() {
     let address = Address::parse("Redis-Cluster://h1:7001,h2/0").unwrap();
     assert_eq!(address.places, [place("h1", 7001), place("h2", 6379)]);
@@ -87,7 +115,6 @@ fn errors_name_the_part_and_never_the_password() {
         ("redis://app:hun/ter2@localhost", "%2F"),
         ("redis://app:hunter2%zz@localhost", "hex"),
         ("redis://app:hunter2?@localhost", "%3F"),
-        ("redis://hunter2@localhost", "no password"),
         ("redis://:hunter2@a,b", "several hosts"),
         ("redis://:hunter2@a?service=m", "%3F"),
         ("redis-cluster://:hunter2@a,a:6379", "twice"),
@@ -105,6 +132,12 @@ fn errors_name_the_part_and_never_the_password() {
         ),
         ("redis-sentinel://a?service=m&service=hunter2", "twice"),
         ("redis-sentinel://:hunter2?@a?service=m", "%3F"),
+        ("unix://hunter2", "whole path"),
+        ("unix://hunter2/run/redis.sock", "whole path"),
+        ("unix://:hunter2@", "path of a socket"),
+        ("unix:///s?password=hunter2&pass=hunter2", "twice"),
+        ("unix:///s?db=hunter2", "database"),
+        ("unix:///s?secret=hunter2", "nothing else"),
     ] {
         let error = Address::parse(url).expect_err(url).to_string();
         assert!(error.contains(part), "{url}: {error}");

@@ -24,6 +24,12 @@ impl ClusterFleet {
 
     /// The same, and with certificates nobody but this fixture speaks to any of them without TLS.
     pub fn start_over(key: &str, tls: Option<&Certificates>) -> Self {
+        Self::start_with(key, tls, &[])
+    }
+
+    /// The same, with these arguments for each.
+    pub fn start_with(key: &str, tls: Option<&Certificates>, arguments: &[&str]) -> Self {
+        let server = |tls| server(tls, arguments);
         let started = (0..PRIMARIES).map(|_| server(tls));
         let (primaries, ports): (Vec<RedisServer>, Vec<u16>) = started.unzip();
         let (replica, _) = server(tls);
@@ -175,7 +181,7 @@ fn bus_port(server: &RedisServer) -> String {
 }
 
 /// A server, and the port where instances find it: over TLS another than its own.
-fn server(tls: Option<&Certificates>) -> (RedisServer, u16) {
+fn server(tls: Option<&Certificates>, arguments: &[&str]) -> (RedisServer, u16) {
     let (bus, port) = (free_port().to_string(), free_port());
     let secured = tls.map_or_else(Vec::new, |tls| tls.arguments(port, "no"));
     let mut all = vec![
@@ -194,6 +200,7 @@ fn server(tls: Option<&Certificates>) -> (RedisServer, u16) {
         all.extend(["--tls-cluster", "yes", "--tls-replication", "yes"]);
         all.extend(secured.iter().map(String::as_str));
     }
+    all.extend(arguments);
     let server = RedisServer::start_with(&all);
     let port = if tls.is_some() { port } else { server.port() };
     (server, port)

@@ -113,6 +113,25 @@ impl SentinelFleet {
         }
     }
 
+    /// The last sentinel names the primary by a host's name, the others by its address.
+    pub fn announce_a_name(&self) {
+        let last = &self.sentinels[SENTINELS - 1];
+        last.admin(&["SENTINEL", "CONFIG", "SET", "resolve-hostnames", "yes"]);
+        last.admin(&["SENTINEL", "CONFIG", "SET", "announce-hostnames", "yes"]);
+        last.admin(&["SENTINEL", "REMOVE", SERVICE]);
+        let port = self.primary.port().to_string();
+        last.admin(&["SENTINEL", "MONITOR", SERVICE, "localhost", &port, "2"]);
+        let named = || last.admin(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]);
+        wait("the name", || {
+            named()
+                .array()
+                .first()
+                .map(super::resp::Value::text)
+                .as_deref()
+                == Some("localhost")
+        });
+    }
+
     /// SIGKILL of some sentinels.
     pub fn kill_sentinels(&self, count: usize) {
         for sentinel in &self.sentinels[..count] {

@@ -18,21 +18,26 @@ impl Certificates {
     /// For a test of TLS; `None` where `REDIS_SERVER_BIN` names a server that was built without it,
     /// after a line that `make servers` counts. The system's own is never skipped: it fails.
     pub fn for_server() -> Option<Self> {
+        Self::of("IP:127.0.0.1,DNS:localhost")
+    }
+
+    /// The same, of a certificate for these names, as openssl writes them: `DNS:redis.example`.
+    pub fn of(names: &str) -> Option<Self> {
         if env::var_os("REDIS_SERVER_BIN").is_some() && !speaks_tls() {
             eprintln!("skipped: this server was built without TLS");
             return None;
         }
-        Some(Self::new())
+        Some(Self::make(names))
     }
 
-    fn new() -> Self {
+    fn make(names: &str) -> Self {
         let dir = TempDir::with_prefix("tls-").expect("a temporary directory");
         let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
         for ca in ["ca", "other"] {
             let subject = format!("-keyout {ca}.key -out {ca}.crt -subj /CN={ca}");
             openssl(dir.path(), &format!("req -x509 {key} {subject}"));
         }
-        let names = "subjectAltName=IP:127.0.0.1,DNS:localhost";
+        let names = format!("subjectAltName={names}");
         fs::write(dir.path().join("names"), names).expect("a file in it");
         let subject = "-keyout tls.key -out tls.csr -subj /CN=redis";
         openssl(dir.path(), &format!("req {key} {subject}"));

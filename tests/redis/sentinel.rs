@@ -137,6 +137,20 @@ async fn without_a_majority_of_the_sentinels_nothing_is_verified() {
     drop(watch);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_that_name_the_primary_in_two_ways_are_one_majority() {
+    let redis = SentinelFleet::start();
+    let two_ways = redis.url();
+    block_in_place(|| redis.announce_a_name());
+    redis.kill_sentinels(1);
+    let source = Source::default();
+    let node = node(settings(&two_ways), &source).await;
+    until("it is coherent", async || {
+        node.instance.health().state == InstanceState::Coherent
+    })
+    .await;
+}
+
 /// With a login of its own, and no more rights than documented.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sentinels_that_ask_for_a_login_accept_instances_and_the_programs_commands() {

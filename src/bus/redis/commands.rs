@@ -3,6 +3,7 @@
 mod session;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use fred::bytes_utils::Str;
@@ -13,11 +14,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use self::session::Session;
 use super::action::Action;
-use super::error;
 use super::peer::Peer;
 use super::retry::Retry;
 use super::scripts::Script;
 use super::status::Status;
+use super::{error, renewal};
 use crate::lock::{Guard, Lock};
 use crate::metrics::Kind;
 use crate::url::Place;
@@ -40,6 +41,9 @@ pub(super) struct Commands {
     permits: Semaphore,
     /// Since when there is no connection.
     away: Lock<Option<Instant>>,
+    /// The server answered that it cannot serve, as a read-only replica or a part of a cluster that is
+    /// down, and no call has succeeded since.
+    unfit: AtomicBool,
 }
 
 /// Why a call has no answer.
@@ -66,6 +70,7 @@ impl Commands {
             status: watch::Sender::default(),
             permits: Semaphore::new(IN_FLIGHT),
             away: Lock::new(Some(Instant::now())),
+            unfit: AtomicBool::new(false),
         }
     }
 
@@ -112,7 +117,10 @@ impl Commands {
                 .evalsha(peer, kind, script, keys, args, deadline)
                 .await
             {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    self.served();
+                    return Ok(value);
+                }
                 Err(error) => error,
             };
             let again = retries < RETRIES && Instant::now() < deadline;
@@ -128,20 +136,34 @@ impl Commands {
                 "READONLY" => {
                     // The name in the URL may lead to the new primary by now.
                     let error = error::from_fred(&error);
+                    self.unfit.store(true, Relaxed);
+                    peer.target.is_wrong();
                     session.give_up(error.clone());
-                    peer.actions.ask(Action::Reconnect);
                     return Err(Failure::Moved(error));
                 }
                 "ASK" => {
                     let place = error::redirected("ASK", &error, &peer.place);
                     return Err(Failure::Asked(place, error::from_fred(&error)));
                 }
-                "MOVED" | "CLUSTERDOWN" => {
+                "CLUSTERDOWN" => {
+                    self.unfit.store(true, Relaxed);
+                    return Err(Failure::Moved(error::from_fred(&error)));
+                }
+                "MOVED" => {
                     return Err(Failure::Moved(error::from_fred(&error)));
                 }
                 "LANES" => return Err(error::lanes(&error, peer.common.config.lanes).into()),
                 _ => return Err(peer.explained(&error).into()),
             }
+        }
+    }
+
+    /// A call succeeded. After a server that could not serve, the subscription is to follow to the one
+    /// that can; it was left alone meanwhile, because events reach replicas, too.
+    fn served(&self) {
+        if self.unfit.load(Relaxed) && self.unfit.swap(false, Relaxed) {
+            self.peer.restored("commands", &self.status);
+            self.peer.actions.ask(Action::Reconnect);
         }
     }
 
@@ -183,10 +205,19 @@ impl Commands {
             select! {
                 biased;
                 () = self.peer.closed() => break,
-                () = retry.wait(began) => {}
+                () = self.pause(&mut retry, began) => {}
             }
         }
         self.lost();
+    }
+
+    async fn pause(&self, retry: &mut Retry, began: Instant) {
+        // Where another server may take its place, it is looked for without delay.
+        if self.unfit.load(Relaxed) && !self.peer.common.moves {
+            retry.wait_for_another(began).await;
+        } else {
+            retry.wait(began).await;
+        }
     }
 
     /// One connection, from its opening to its end; returns why it ended.
@@ -196,12 +227,23 @@ impl Commands {
             Err(error) => return error,
         };
         let session = Arc::new(session);
+        let (client, version) = (connection.client().clone(), connection.version());
         self.opened(Arc::clone(&session));
-        self.peer.restored("commands", &self.status);
+        // One that cannot serve would be up and down again.
+        if !self.unfit.load(Relaxed) {
+            self.peer.restored("commands", &self.status);
+        }
         select! {
-            error = connection.lost() => error::from_fred(&error),
+            error = connection.lost() => {
+                // fred ends a connection over which it comes.
+                if error::code(&error) == "CLUSTERDOWN" {
+                    self.unfit.store(true, Relaxed);
+                }
+                error::from_fred(&error)
+            }
             error = session.verdict() => error,
             error = session.watch(&self.peer) => error,
+            never = renewal::keep(&client, &self.peer, version) => match never {},
         }
     }
 }

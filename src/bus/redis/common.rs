@@ -17,6 +17,8 @@ pub(super) struct Common {
     pub(super) names: Vec<Names>,
     /// Whether the lanes' channels are those of a cluster, each on its lane's node.
     pub(super) sharded: bool,
+    /// Another server may take the place of one.
+    pub(super) moves: bool,
     pub(super) closing: watch::Sender<bool>,
     /// Marked changed whenever a connection or the places of the lanes did.
     pub(super) changes: watch::Sender<()>,
@@ -38,6 +40,7 @@ impl Common {
             config,
             names,
             sharded,
+            moves: sharded,
             closing: watch::Sender::default(),
             changes: watch::Sender::default(),
             doubt: Notify::new(),

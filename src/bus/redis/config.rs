@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use super::connection::Target;
+use super::dial::Lookup;
+use super::logins::{LoginSource, Logins};
+use super::target::{Target, Times};
 #[cfg(feature = "tls")]
 use super::tls;
 use crate::Error;
+use crate::settings::Settings;
 use crate::url::Address;
 
 /// How to reach Redis.
@@ -31,8 +33,16 @@ pub(crate) struct RedisConfig {
         expect(dead_code, reason = "settings without TLS are refused")
     )]
     pub(crate) tls_key: Option<PathBuf>,
-    /// How long any command may take, and each half of connecting.
-    pub(crate) command_timeout: Duration,
+    /// The name that certificates are to have, in place of the host's.
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(dead_code, reason = "settings without TLS are refused")
+    )]
+    pub(crate) tls_server_name: Option<String>,
+    /// Where the password comes from.
+    pub(crate) login: LoginSource,
+    pub(crate) lookup: Lookup,
+    pub(crate) times: Times,
 }
 
 impl fmt::Debug for RedisConfig {
@@ -40,33 +50,67 @@ impl fmt::Debug for RedisConfig {
         // The URL may hold a password.
         f.debug_struct("RedisConfig")
             .field("address", &Address::parse(&self.url))
-            .field("command_timeout", &self.command_timeout)
+            .field("times", &self.times)
             .finish_non_exhaustive()
     }
 }
 
 impl RedisConfig {
-    #[cfg(feature = "tls")]
-    pub(super) fn target(&self, address: &Address) -> Result<Target, Error> {
-        let target = Target::new(address, self.command_timeout);
-        Ok(if address.tls {
-            target.with_tls(tls::connector(
-                self.tls_ca.as_deref(),
-                self.tls_cert.as_deref(),
-                self.tls_key.as_deref(),
-            )?)
-        } else {
-            target
+    /// As the settings say; `None` if they name no server.
+    pub(crate) fn of(settings: &Settings) -> Option<Self> {
+        let url = settings.redis_url.clone()?;
+        let in_file = settings.file.as_ref().filter(|file| file.url == url);
+        let login = match (
+            &settings.credentials,
+            &settings.redis_password_file,
+            in_file,
+        ) {
+            (Some(callback), ..) => LoginSource::Callback(callback.clone()),
+            (None, Some(path), _) => LoginSource::PasswordFile(path.clone()),
+            (None, None, Some(file)) => LoginSource::SettingsFile(file.path.clone()),
+            (None, None, None) => LoginSource::Url,
+        };
+        Some(Self {
+            url,
+            tls_ca: settings.tls_ca.clone(),
+            tls_cert: settings.tls_cert.clone(),
+            tls_key: settings.tls_key.clone(),
+            tls_server_name: settings.tls_server_name.clone(),
+            login,
+            lookup: Lookup::default(),
+            times: Times {
+                connect: settings.connect_timeout,
+                command: settings.command_timeout,
+                keepalive: settings.keepalive,
+            },
         })
     }
 
-    #[cfg(not(feature = "tls"))]
     pub(super) fn target(&self, address: &Address) -> Result<Target, Error> {
+        let logins = Logins::new(self.login.clone(), address)?;
+        let target = Target::new(address, self.times, logins, self.lookup.clone());
         if address.tls {
-            let message =
-                "the Redis URL asks for TLS, and this program was built without the feature `tls`";
-            return Err(Error::new(crate::ErrorKind::Settings, message));
+            self.secured(target)
+        } else {
+            Ok(target)
         }
-        Ok(Target::new(address, self.command_timeout))
+    }
+
+    #[cfg(feature = "tls")]
+    fn secured(&self, target: Target) -> Result<Target, Error> {
+        let connector = tls::connector(
+            self.tls_ca.as_deref(),
+            self.tls_cert.as_deref(),
+            self.tls_key.as_deref(),
+        )?;
+        Ok(target.with_tls(connector, self.tls_server_name.clone()))
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_self, reason = "as with the feature")]
+    fn secured(&self, _: Target) -> Result<Target, Error> {
+        let message =
+            "the Redis URL asks for TLS, and this program was built without the feature `tls`";
+        Err(Error::new(crate::ErrorKind::Settings, message))
     }
 }

@@ -5,6 +5,7 @@
 //! a black-holed peer when it is asked to reconnect, and forgets the subscription.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,17 +13,17 @@ use fred::clients::Client;
 use fred::error::{Error as FredError, ErrorKind as FredKind};
 use fred::interfaces::{ClientLike, EventInterface, FredResult};
 use fred::socket2::TcpKeepalive;
-use fred::types::config::{
-    Config, ConnectionConfig, Options, PerformanceConfig, ServerConfig, TcpConfig,
-};
-use fred::types::{ClusterHash, CustomCommand, Message, RespVersion, Value};
+use fred::types::config::{ConnectionConfig, Options, PerformanceConfig, TcpConfig};
+use fred::types::{ClusterHash, CustomCommand, Message, Value};
 use tokio::select;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
-use super::values;
+use super::logins::Known;
+use super::target::Target;
+use super::{refusal, values};
 use crate::metrics::{Kind, Traffic};
-use crate::url::{Address, Login, Place};
 
 /// When the kernel begins to ask whether a silent peer still exists, and how often it asks again.
 /// Keeps idle connections alive through NATs, which forget after some minutes at the earliest.
@@ -31,85 +32,16 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// A subscription was refused, and the refusal was lost.
 pub(super) const UNSUBSCRIBED: &str = "NOPERM the subscription was refused";
 
-/// How to reach Redis.
-#[derive(Clone)]
-pub(super) struct Target {
-    config: Config,
-    timeout: Duration,
-    /// Bytes that connecting sends and receives.
-    setup: (usize, usize),
-}
-
-impl Target {
-    /// The first of the address's places, as the user that it names.
-    pub(super) fn new(address: &Address, timeout: Duration) -> Self {
-        let first = &address.places[0];
-        let config = Config {
-            // An error at the first attempt is reported at once, not retried inside fred.
-            fail_fast: true,
-            server: ServerConfig::new_centralized(&first.host, first.port),
-            version: RespVersion::RESP3,
-            ..Config::default()
-        };
-        let target = Self {
-            config,
-            timeout,
-            setup: (0, 0),
-        };
-        target.with_login(&address.login, address.database)
-    }
-
-    /// Another server, in the same way.
-    pub(super) fn at(&self, place: &Place) -> Self {
-        let mut target = self.clone();
-        target.config.server = ServerConfig::new_centralized(&place.host, place.port);
-        target
-    }
-
-    /// In the same way, with another login.
-    pub(super) fn with_login(mut self, login: &Login, database: Option<u8>) -> Self {
-        let (username, password) = (login.username.as_deref(), login.password.as_deref());
-        self.setup = values::setup(username, password, database);
-        self.config.username = login.username.clone();
-        self.config.password = login.password.clone();
-        self.config.database = database;
-        self
-    }
-
-    #[cfg(feature = "tls")]
-    pub(super) fn with_tls(mut self, connector: fred::types::config::TlsConnector) -> Self {
-        self.config.tls = Some(connector.into());
-        self
-    }
-
-    /// The user that it connects as.
-    pub(super) fn user(&self) -> &str {
-        self.config.username.as_deref().unwrap_or("default")
-    }
-
-    /// How long a command may take.
-    pub(super) fn timeout(&self) -> Duration {
-        self.timeout
-    }
-}
-
-impl fmt::Debug for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the configuration: its Debug shows the password.
-        f.debug_struct("Target")
-            .field("server", &self.config.server)
-            .finish_non_exhaustive()
-    }
-}
-
 /// An open connection; dropping it closes it.
 pub(super) struct Connection {
     client: Client,
     router: JoinHandle<FredResult<()>>,
+    /// Of the login that it has.
+    version: u64,
 }
 
 impl Connection {
-    /// Connects, authenticates and selects the database; ends within twice the command timeout.
+    /// Connects, authenticates and selects the database; ends within the time for connecting.
     ///
     /// `pushes` is how many delivered messages may wait to be read from the receiver.
     pub(super) async fn open(
@@ -117,14 +49,55 @@ impl Connection {
         traffic: &Traffic,
         pushes: usize,
     ) -> Result<(Self, broadcast::Receiver<Message>), FredError> {
+        let deadline = Instant::now() + target.times().connect;
+        let failed = |why: String| FredError::new(FredKind::IO, why);
+        let login = timeout_at(deadline, target.logins().current()).await;
+        let login = login.map_err(|_| failed("the login cannot be read in time".to_owned()))??;
+        let address = match target.place().socket() {
+            Some(_) => None,
+            None => Some(target.door().address(deadline).await.map_err(failed)?),
+        };
+        let mut first = None;
+        for name in target.server_names() {
+            let opening = Self::open_at(target, (address, &name), &login, traffic, pushes);
+            let late = || FredError::new(FredKind::Timeout, "");
+            let opened = timeout_at(deadline, opening).await;
+            let error = match opened.unwrap_or_else(|_| Err(late())) {
+                Ok(open) => {
+                    address.inspect(|address| target.door().is_good(*address));
+                    return Ok(open);
+                }
+                Err(error) => error,
+            };
+            let wrong_name = error.details().contains("NotValidForName");
+            first.get_or_insert_with(|| refusal::explain(target, address, &name, &error));
+            if !wrong_name {
+                break;
+            }
+        }
+        target.logins().refused(login.version);
+        address.inspect(|address| target.door().is_bad(*address));
+        Err(first.unwrap_or_else(|| failed("there is no name for it".to_owned())))
+    }
+
+    async fn open_at(
+        target: &Target,
+        (address, name): (Option<SocketAddr>, &str),
+        known: &Known,
+        traffic: &Traffic,
+        pushes: usize,
+    ) -> Result<(Self, broadcast::Receiver<Message>), FredError> {
+        let login = target.login(known);
+        let (username, password) = (login.username.as_deref(), login.password.as_deref());
+        let setup = values::setup(username, password, target.database());
         let client = Client::new(
-            target.config.clone(),
+            target.config(address, name, login),
             Some(PerformanceConfig {
-                default_command_timeout: target.timeout,
+                default_command_timeout: target.timeout(),
                 broadcast_channel_capacity: pushes,
                 ..PerformanceConfig::default()
             }),
-            Some(connection_config(target.timeout)),
+            Some(connection_config(target.times().connect)),
             None,
         );
         // Before anything can be delivered: what came earlier would vanish.
@@ -132,16 +105,24 @@ impl Connection {
         let mut connection = Self {
             router: client.connect(),
             client,
+            version: known.version,
         };
-        traffic.sent(Kind::Connect, target.setup.0 + values::command([4]));
-        let first = connection.client.with_options(&options(target.timeout * 2));
+        traffic.sent(Kind::Connect, setup.0 + values::command([4]));
+        let first = connection
+            .client
+            .with_options(&options(target.times().connect));
         select! {
             biased;
             end = &mut connection.router => return Err(reason(end)),
             pong = first.ping::<Value>(None) => pong?,
         };
-        traffic.received(Kind::Connect, target.setup.1 + b"+PONG\r\n".len());
+        traffic.received(Kind::Connect, setup.1 + b"+PONG\r\n".len());
         Ok((connection, messages))
+    }
+
+    /// The version of the login that it has.
+    pub(super) fn version(&self) -> u64 {
+        self.version
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -176,7 +157,7 @@ pub(super) fn ping(
     traffic: &Arc<Traffic>,
 ) -> impl Future<Output = Result<(), FredError>> + Send + use<> {
     let nonce = format!("{:016x}", fastrand::u64(..));
-    let client = client.with_options(&options(target.timeout));
+    let client = client.with_options(&options(target.timeout()));
     let traffic = Arc::clone(traffic);
     async move {
         traffic.sent(Kind::Connect, values::command([4, nonce.len()]));
@@ -195,7 +176,7 @@ pub(super) fn ping(
 /// Sends what no script can: a refusal of what calls need while a slot is on the move. It concerns the
 /// next command alone, and does nothing to that.
 pub(super) async fn asking(client: &Client, target: &Target) -> Result<(), FredError> {
-    let client = client.with_options(&options(target.timeout));
+    let client = client.with_options(&options(target.timeout()));
     let command = CustomCommand::new_static("ASKING", ClusterHash::Random, false);
     let _: Value = client.custom(command, Vec::<Value>::new()).await?;
     Ok(())
@@ -209,7 +190,7 @@ pub(super) fn subscribed(
     traffic: &Arc<Traffic>,
     channels: usize,
 ) -> impl Future<Output = Result<(), FredError>> + Send + use<> {
-    let client = client.with_options(&options(target.timeout));
+    let client = client.with_options(&options(target.timeout()));
     let traffic = Arc::clone(traffic);
     async move {
         traffic.sent(

@@ -42,6 +42,9 @@ const ADVICE: [(&str, &str); 11] = [
     ),
 ];
 
+/// How the error of a refused certificate begins.
+pub(super) const CERTIFICATE: &str = "the TLS certificate of ";
+
 /// What Redis (or the connection to it) answered, as the crate's error.
 /// Never contains a password: what Redis echoes of a command's arguments is cut off.
 pub(super) fn from_fred(error: &FredError) -> Error {
@@ -72,9 +75,12 @@ pub(super) fn from_fred(error: &FredError) -> Error {
     if *error.kind() == FredKind::Timeout {
         return Error::new(ErrorKind::Bus, "Redis did not answer in time");
     }
-    if details.contains("InvalidCertificate") {
-        let message = format!("the TLS certificate of Redis is not trusted: {details}");
-        return Error::new(ErrorKind::Bus, message);
+    if details.starts_with(CERTIFICATE) {
+        return Error::new(ErrorKind::Bus, details);
+    }
+    // A file that cannot be read: fred itself has no part in the settings.
+    if *error.kind() == FredKind::Config {
+        return Error::new(ErrorKind::Settings, details);
     }
     let message = format!("the connection to Redis failed: {}", reason(details));
     Error::new(ErrorKind::Bus, message)
@@ -88,7 +94,7 @@ pub(super) fn of_witness(role: &str, place: &Place, user: &str, error: &FredErro
 
 /// fred shows an I/O error as `Os { code: 111, kind: .., message: "Connection refused" }`.
 /// A command whose connection is dropped sees its channel closed.
-fn reason(details: &str) -> &str {
+pub(super) fn reason(details: &str) -> &str {
     if details == "channel closed" {
         return "it was closed";
     }

@@ -15,8 +15,9 @@ use tokio::time::Instant;
 
 use super::common::Common;
 use super::config::RedisConfig;
-use super::connection::{Connection, Target, options};
+use super::connection::{Connection, options};
 use super::scripts::Names;
+use super::target::Target;
 use super::values::bytes;
 use super::{error, routing};
 use crate::bus::BusConfig;

@@ -8,9 +8,9 @@ use tokio::task::JoinSet;
 
 use super::commands::Commands;
 use super::common::Common;
-use super::connection::Target;
 use super::peer::Peer;
 use super::subscription::Subscription;
+use super::target::Target;
 use crate::bus::BusEvent;
 use crate::url::Place;
 

@@ -8,10 +8,10 @@ use tokio::sync::watch;
 
 use super::action::{Action, Pending};
 use super::common::Common;
-use super::connection::Target;
 use super::error;
 use super::rights::{self, MissingRight};
 use super::status::Status;
+use super::target::Target;
 use crate::Error;
 use crate::lock::Lock;
 use crate::time::Clock;
@@ -92,7 +92,7 @@ impl Peer {
     /// The error that says that these are missing, and how to give them.
     pub(super) fn lacks(&self, missing: impl IntoIterator<Item = MissingRight>) -> Error {
         let missing = missing.into_iter().collect();
-        rights::error(&missing, self.target.user(), &self.common.config.namespace)
+        rights::error(&missing, &self.target.user(), &self.common.config.namespace)
     }
 
     /// Notes that a connection ended, or could not be made.

@@ -13,6 +13,9 @@ const FIRST: Duration = Duration::from_millis(50);
 /// it, a fleet is coherent well within a second.
 const LONGEST: Duration = Duration::from_millis(500);
 
+/// Longest delay where the server answers and cannot serve: a read-only replica, which may be promoted.
+const LONGEST_UNFIT: Duration = Duration::from_secs(5);
+
 /// A connection that lasted this long was a good one. Longer than any attempt that fails takes.
 const LIVED: Duration = Duration::from_secs(10);
 
@@ -28,11 +31,20 @@ impl Retry {
     /// The delay counts from the beginning: an attempt that took its time to fail has waited enough,
     /// and after a connection that lasted a while the delays start afresh.
     pub(super) async fn wait(&mut self, began: Instant) {
+        self.wait_at_most(began, LONGEST).await;
+    }
+
+    /// As [`wait`](Self::wait), after a server that answers and cannot serve.
+    pub(super) async fn wait_for_another(&mut self, began: Instant) {
+        self.wait_at_most(began, LONGEST_UNFIT).await;
+    }
+
+    async fn wait_at_most(&mut self, began: Instant, longest: Duration) {
         if began.elapsed() > LIVED {
             self.failures = 0;
         }
         self.failures = self.failures.saturating_add(1);
-        sleep_until(began + backoff::jittered(FIRST, LONGEST, self.failures)).await;
+        sleep_until(began + backoff::jittered(FIRST, longest, self.failures)).await;
     }
 }
 

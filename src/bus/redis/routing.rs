@@ -7,8 +7,10 @@
 
 mod ballot;
 mod cluster;
+mod poll;
 mod sentinel;
 mod slots;
+mod spellings;
 mod witness;
 
 use std::collections::BTreeMap;
@@ -23,11 +25,11 @@ use tokio::time::{Instant, timeout_at};
 use self::cluster::Cluster;
 use self::sentinel::Sentinels;
 use super::common::Common;
-use super::connection::Target;
 #[cfg(feature = "cli")]
 use super::error;
 use super::node::Node;
 use super::retry::Retry;
+use super::target::Target;
 use crate::bus::BusEvent;
 use crate::url::{Address, Deployment, Place};
 use crate::{Error, ErrorKind};
@@ -68,8 +70,8 @@ impl Routing {
     pub(super) fn new(common: Arc<Common>, address: &Address, target: Target) -> Self {
         let witnesses = match &address.deployment {
             Deployment::Single => None,
-            Deployment::Sentinel { service, login } => {
-                let sentinels = Sentinels::new(address, service, login, &target);
+            Deployment::Sentinel { service, .. } => {
+                let sentinels = Sentinels::new(address, service, &target);
                 Some(Witnesses::Sentinels(sentinels))
             }
             Deployment::Cluster => {

@@ -14,7 +14,7 @@ use fred::types::Message;
 use tokio::select;
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use self::proof::{Proof, answer};
 use self::queue::{Queue, vacancy};
@@ -24,7 +24,7 @@ use super::peer::Peer;
 use super::retry::Retry;
 use super::rights::MissingRight;
 use super::status::Status;
-use super::{error, scripts, values};
+use super::{error, renewal, scripts, values};
 use crate::bus::{BusEvent, EVENT_QUEUE, GapCause};
 use crate::metrics::Kind;
 use crate::{Error, ErrorKind};
@@ -130,9 +130,18 @@ impl Listener<'_> {
                 Ok(open) => open,
                 Err(error) => return peer.explained(&error),
             };
+        let client = connection.client().clone();
+        let renewals = renewal::keep(&client, peer, connection.version());
+        tokio::pin!(renewals);
         self.subscribe(connection.client());
+        let keepalive = peer.target.times().keepalive;
         loop {
             select! {
+                // Proxies on the way end connections that are silent.
+                () = sleep_until(self.heard + keepalive), if self.proof.is_none() => {
+                    self.proof = Some(Proof::check(connection.client(), peer));
+                }
+                never = &mut renewals => match never {},
                 error = connection.lost() => {
                     if self.proven {
                         self.drain(&mut messages);

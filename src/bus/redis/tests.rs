@@ -3,8 +3,11 @@
 mod access;
 mod clock;
 mod counter;
+mod dial;
 mod failover;
 mod faults;
+mod fitness;
+mod logins;
 mod members;
 mod proxy;
 mod refused;
@@ -23,6 +26,9 @@ use testkit::resp::Client;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{sleep, timeout};
 
+use super::dial::Lookup;
+use super::logins::LoginSource;
+use super::target::Times;
 use super::{RedisBus, RedisConfig};
 use crate::bus::{Bus, BusConfig, BusEvent, IntentId, Known, Position, StillOpen};
 
@@ -54,7 +60,14 @@ fn redis_config(url: &str) -> RedisConfig {
         tls_ca: None,
         tls_cert: None,
         tls_key: None,
-        command_timeout: Duration::from_secs(1),
+        tls_server_name: None,
+        login: LoginSource::Url,
+        lookup: Lookup::System,
+        times: Times {
+            connect: Duration::from_secs(5),
+            command: Duration::from_secs(1),
+            keepalive: Duration::from_secs(10),
+        },
     }
 }
 

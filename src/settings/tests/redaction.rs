@@ -70,10 +70,17 @@ fn secrets_are_hidden_wherever_they_stand() {
         format!("redis-sentinel://h1:1,h2/0?service=m&sentinel_password={SECRET}"),
         // A @ that is not percent-encoded.
         format!("redis-sentinel://h1?service=m&sentinel_password=a@{SECRET}"),
+        format!("unix:///run/redis.sock?password={SECRET}"),
+        format!("redis+unix:///run/redis.sock?pass=a@{SECRET}"),
+        format!("unix://:{SECRET}@/run/redis.sock"),
+        format!("unix://:a/{SECRET}@/run/redis.sock"),
+        format!("unix://a@{SECRET}"),
     ] {
         let shown = redact::value("redis_url", &url);
         assert!(!shown.contains(SECRET), "{shown}");
     }
+    let socket = "unix:///run/redis/redis.sock";
+    assert_eq!(redact::value("redis_url", socket), socket);
     let hosts = "redis-cluster://h1:1,h2:2";
     assert_eq!(redact::value("redis_url", hosts), hosts);
     assert_eq!(

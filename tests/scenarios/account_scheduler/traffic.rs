@@ -79,10 +79,13 @@ fn agree(fleet: &mut Fleet, begun: (Bytes, Bytes)) -> Bytes {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scenario_an_idle_fleet_sends_its_beats_and_nothing_else() {
+async fn scenario_an_idle_fleet_sends_its_beats_and_seldom_a_ping() {
     const WINDOW: Duration = Duration::from_secs(10);
     let mut fleet = Fleet::with(10).await;
-    let half = Settings::default().member_timeout / 2;
+    let (half, keepalive) = {
+        let settings = Settings::default();
+        (settings.member_timeout / 2, settings.keepalive)
+    };
     // At first they verify at the full rate.
     until("they are idle", async || {
         let before = fleet.admin.calls(&["evalsha"]);
@@ -114,6 +117,10 @@ async fn scenario_an_idle_fleet_sends_its_beats_and_nothing_else() {
             name => sent.push(name.to_ascii_uppercase()),
         }
     }
-    assert!(sent.iter().all(|name| name == "EVALSHA"), "{sent:?}");
-    assert!(sent.len() as u64 >= beats);
+    // A subscription that is silent is asked for a sign of life.
+    let (pings, rest): (Vec<&String>, Vec<&String>) = sent.iter().partition(|name| *name == "PING");
+    let most = began.elapsed().as_millis() / keepalive.as_millis() + 1;
+    assert!(pings.len() as u128 <= GATEWAYS as u128 * most, "{sent:?}");
+    assert!(rest.iter().all(|name| *name == "EVALSHA"), "{sent:?}");
+    assert!(rest.len() as u64 >= beats);
 }

@@ -133,7 +133,7 @@ impl Session {
         };
         let probed = rights::probed(&answer)?;
         let namespace = &common.config.namespace;
-        rights::judge(&probed, common.sharded, peer.target.user(), namespace)
+        rights::judge(&probed, common.sharded, &peer.target.user(), namespace)
     }
 
     pub(super) async fn evalsha(
@@ -200,8 +200,10 @@ impl Session {
     /// Asks for an answer whenever none came for longer than a healthy instance is silent: callers give
     /// up before the timeout and so never notice one. Returns a failure.
     pub(super) async fn watch(&self, peer: &Peer) -> Error {
-        // An idle instance's verification every half member timeout is enough of a sign of life.
-        let silent = peer.common.config.member_timeout / 2 + peer.target.timeout();
+        // An idle instance's verification every half member timeout is enough of a sign of life, unless
+        // that is long.
+        let times = peer.target.times();
+        let silent = (peer.common.config.member_timeout / 2 + times.command).min(times.keepalive);
         loop {
             let due = self.silence().since + silent;
             if Instant::now() < due {

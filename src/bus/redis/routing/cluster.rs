@@ -18,9 +18,9 @@ use super::slots::{Survey, View};
 use super::witness::{Question, Testimony, Witness};
 use crate::Error;
 use crate::bus::redis::common::Common;
-use crate::bus::redis::connection::Target;
 use crate::bus::redis::error;
 use crate::bus::redis::scripts::Names;
+use crate::bus::redis::target::Target;
 use crate::url::{Address, Place};
 
 /// Nodes that are asked for the slots at once. Most of so many outvote some that are cut off.
@@ -92,12 +92,14 @@ impl Cluster {
         places.truncate(SURVEYED);
         let mut survey = Survey::default();
         self.survey(common, state, &places, &mut survey).await;
+        self.target.announce(survey.names());
         // The seeds may be few, and all of them out of date.
         let others = survey.nodes().into_iter();
         let mut others: Vec<Place> = others.filter(|place| !places.contains(place)).collect();
         fastrand::shuffle(&mut others);
         others.truncate(SURVEYED);
         self.survey(common, state, &others, &mut survey).await;
+        self.target.announce(survey.names());
         let view = survey.result(&self.slots)?;
         let kept = |place: &Place| view.primaries.contains(place);
         state.witnesses.retain(|place, _| kept(place));
@@ -133,7 +135,7 @@ impl Cluster {
                 Ok(value) => survey.count(&place, &value),
                 Err(error) => {
                     let user = self.target.user();
-                    survey.fail(error::of_witness("the node", &place, user, &error));
+                    survey.fail(error::of_witness("the node", &place, &user, &error));
                 }
             }
         }
@@ -185,7 +187,7 @@ impl Cluster {
                 }
                 Err(error) => {
                     let error =
-                        error::of_witness("the primary", &place, self.target.user(), &error);
+                        error::of_witness("the primary", &place, &self.target.user(), &error);
                     lanes.for_each(|lane| ballots[lane].fail(&error));
                 }
             }

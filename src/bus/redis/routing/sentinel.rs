@@ -1,17 +1,16 @@
 //! Redis Sentinel: the primary is the one that a majority of the configured sentinels names.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fred::types::Value;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-use super::witness::{Question, Testimony, Witness};
+use super::poll::Poll;
+use super::spellings::Spellings;
+use super::witness::{Question, Witness};
+use crate::Error;
 use crate::bus::redis::common::Common;
-use crate::bus::redis::connection::Target;
-use crate::bus::redis::error;
-use crate::url::{Address, Login, Place};
-use crate::{Error, ErrorKind};
+use crate::bus::redis::target::Target;
+use crate::url::{Address, Place};
 
 /// The sentinels of one service.
 #[derive(Debug)]
@@ -19,15 +18,17 @@ pub(super) struct Sentinels {
     service: String,
     witnesses: Vec<Arc<Witness>>,
     target: Target,
+    spellings: Spellings,
 }
 
 impl Sentinels {
-    pub(super) fn new(address: &Address, service: &str, login: &Login, target: &Target) -> Self {
-        let target = target.clone().with_login(login, None);
+    pub(super) fn new(address: &Address, service: &str, target: &Target) -> Self {
+        let target = target.clone().for_sentinels();
         let witness = |place: &Place| Witness::new(&target, place.clone());
         Self {
             service: service.to_owned(),
             witnesses: address.places.iter().map(witness).collect(),
+            spellings: Spellings::default(),
             target,
         }
     }
@@ -42,165 +43,24 @@ impl Sentinels {
         let asked = asked.map(|witness| (Arc::clone(witness), vec![question.clone()]));
         let mut testimonies = Witness::ask_all(common, asked.collect());
         let mut poll = Poll::new(self.witnesses.len(), self.target.user());
+        let deadline = Instant::now() + self.target.timeout();
         let counting = async {
             while let Some(testimony) = testimonies.recv().await {
                 poll.count(testimony);
+                if poll.may_be_one() {
+                    self.spellings
+                        .unite(&mut poll, &self.target, deadline)
+                        .await;
+                }
                 if poll.elected().is_some() {
                     return;
                 }
             }
         };
-        let _ = timeout(self.target.timeout(), counting).await;
+        let _ = timeout_at(deadline, counting).await;
         match poll.elected() {
-            Some(place) => Ok(place.clone()),
+            Some(place) => self.spellings.known(place, &self.target, deadline).await,
             None => Err(poll.failure(&self.service)),
         }
-    }
-}
-
-/// The sentinels' words about one service.
-#[derive(Debug)]
-struct Poll {
-    sentinels: usize,
-    /// As whom they are asked.
-    user: String,
-    votes: BTreeMap<Place, usize>,
-    /// Who answered that it watches no such service.
-    ignorant: usize,
-    refusal: Option<Error>,
-    silence: Option<Error>,
-}
-
-impl Poll {
-    fn new(sentinels: usize, user: &str) -> Self {
-        Self {
-            sentinels,
-            user: user.to_owned(),
-            votes: BTreeMap::new(),
-            ignorant: 0,
-            refusal: None,
-            silence: None,
-        }
-    }
-
-    fn count(&mut self, testimony: Testimony) {
-        let answer = testimony.answers.and_then(|answers| {
-            let mut answers = answers.into_iter();
-            answers.next().unwrap_or(Ok(Value::Null))
-        });
-        match answer {
-            Ok(Value::Null) => self.ignorant += 1,
-            Ok(value) => {
-                if let Some(place) = place(&value) {
-                    *self.votes.entry(place).or_default() += 1;
-                }
-            }
-            Err(error) => {
-                let error = error::of_witness("the sentinel", &testimony.place, &self.user, &error);
-                let kept = if error::is_permanent(&error) {
-                    &mut self.refusal
-                } else {
-                    &mut self.silence
-                };
-                kept.get_or_insert(error);
-            }
-        }
-    }
-
-    /// Named by more than half of all sentinels, those that said nothing included.
-    fn elected(&self) -> Option<&Place> {
-        let mut votes = self.votes.iter();
-        let elected = votes.find(|(_, votes)| self.is_majority(**votes));
-        elected.map(|(place, _)| place)
-    }
-
-    fn is_majority(&self, votes: usize) -> bool {
-        votes * 2 > self.sentinels
-    }
-
-    fn failure(self, service: &str) -> Error {
-        if self.is_majority(self.ignorant) {
-            let message = format!("the sentinels watch no service of the name {service:?}");
-            return Error::new(ErrorKind::Settings, message);
-        }
-        if let Some(refusal) = self.refusal {
-            return refusal;
-        }
-        let (all, heard) = (self.sentinels, self.votes.values().sum::<usize>());
-        let why = self.silence.map(|error| format!(": {error}"));
-        let message = format!(
-            "no majority of the {all} sentinels names a primary of {service:?} ({heard} named one){}",
-            why.unwrap_or_default()
-        );
-        Error::new(ErrorKind::Bus, message)
-    }
-}
-
-/// `[host, port]`.
-fn place(value: &Value) -> Option<Place> {
-    let Value::Array(parts) = value else {
-        return None;
-    };
-    let [host, port] = parts.as_slice() else {
-        return None;
-    };
-    Some(Place {
-        host: host.as_string().filter(|host| !host.is_empty())?,
-        port: port.as_u64()?.try_into().ok()?,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use fred::error::{Error as FredError, ErrorKind as FredKind};
-
-    use super::*;
-
-    fn names(port: &str) -> Value {
-        Value::Array(vec!["10.0.0.1".into(), port.into()])
-    }
-
-    fn poll(words: &[Result<Value, &'static str>]) -> Poll {
-        let mut poll = Poll::new(words.len(), "app");
-        for word in words {
-            let host = "s".to_owned();
-            let place = Place { host, port: 26379 };
-            let word = word.clone();
-            let answers = word
-                .map(|value| vec![Ok(value)])
-                .map_err(|details| FredError::new(FredKind::Unknown, details));
-            poll.count(Testimony { place, answers });
-        }
-        poll
-    }
-
-    #[test]
-    fn only_more_than_half_of_all_sentinels_elect() {
-        let elected = |words: &[_]| poll(words).elected().map(|place| place.port);
-        let silent = || Err("ERR down");
-        assert_eq!(
-            elected(&[Ok(names("1")), Ok(names("1")), silent()]),
-            Some(1)
-        );
-        assert_eq!(elected(&[Ok(names("1")), Ok(names("2")), silent()]), None);
-        assert_eq!(elected(&[Ok(names("1")), silent(), silent()]), None);
-        assert_eq!(elected(&[Ok(names("1")), silent()]), None);
-        assert_eq!(elected(&[Ok(names("1"))]), Some(1));
-        assert_eq!(elected(&[Ok(names("")), Ok(Value::Null)]), None);
-    }
-
-    #[test]
-    fn what_an_operator_must_mend_is_said() {
-        let failure = |words: &[_]| poll(words).failure("m");
-        let unknown = failure(&[Ok(Value::Null), Ok(Value::Null), Ok(names("1"))]);
-        assert_eq!(unknown.kind(), ErrorKind::Settings);
-        let refused = failure(&[Err("NOAUTH Authentication required."), Err("ERR x")]);
-        assert_eq!(refused.kind(), ErrorKind::Auth);
-        assert!(
-            refused.to_string().contains("sentinel s:26379"),
-            "{refused}"
-        );
-        let divided = failure(&[Ok(names("1")), Ok(names("2"))]);
-        assert_eq!(divided.kind(), ErrorKind::Bus);
     }
 }

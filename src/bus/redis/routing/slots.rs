@@ -22,12 +22,16 @@ pub(super) struct View {
     pub(super) nodes: BTreeSet<Place>,
 }
 
+/// The names that nodes announce beside their addresses, which their certificates have.
+pub(super) type HostNames = BTreeMap<Place, String>;
+
 /// What one node says of some slots.
 #[derive(Debug)]
 struct Range {
     slots: std::ops::RangeInclusive<u16>,
     primary: Place,
     replicas: Vec<Place>,
+    names: Vec<(Place, String)>,
 }
 
 /// What some nodes say.
@@ -58,6 +62,13 @@ impl Survey {
         let places =
             ranges.flat_map(|range| std::iter::once(&range.primary).chain(&range.replicas));
         places.take(MOST_NODES).cloned().collect()
+    }
+
+    /// The names of those nodes that announce one.
+    pub(super) fn names(&self) -> HostNames {
+        let ranges = self.answers.iter().flatten();
+        let names = ranges.flat_map(|range| range.names.iter().cloned());
+        names.take(MOST_NODES).collect()
     }
 
     /// What most of them say.
@@ -121,6 +132,10 @@ fn ranges(asked: &Place, answer: &Value) -> Option<Vec<Range>> {
             slots: number(start)?..=number(end)?,
             primary: node(asked, primary)?,
             replicas: replicas.iter().filter_map(|r| node(asked, r)).collect(),
+            names: std::iter::once(primary)
+                .chain(replicas)
+                .filter_map(|value| Some((node(asked, value)?, host_name(value)?)))
+                .collect(),
         })
     };
     entries.iter().map(entry).collect()
@@ -139,6 +154,24 @@ fn node(asked: &Place, value: &Value) -> Option<Place> {
         host: host.unwrap_or_else(|| asked.host.clone()),
         port: port.as_u64()?.try_into().ok()?,
     })
+}
+
+/// The name among the metadata, which follow the node's id: pairs in an array, or a map.
+fn host_name(value: &Value) -> Option<String> {
+    let Value::Array(parts) = value else {
+        return None;
+    };
+    let name = match parts.get(3)? {
+        Value::Array(pairs) => {
+            let pair = pairs
+                .chunks_exact(2)
+                .find(|pair| pair[0].as_bytes() == Some(b"hostname"))?;
+            pair[1].as_string()
+        }
+        Value::Map(map) => map.get(&"hostname".into())?.as_string(),
+        _ => None,
+    };
+    name.filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]
@@ -174,6 +207,21 @@ mod tests {
         assert_eq!(view.owners, [Some(place(3)), Some(place(2))]);
         assert_eq!(view.primaries, [place(2), place(3)]);
         assert!(view.nodes.contains(&place(9)) && view.nodes.contains(&place(1)));
+    }
+
+    #[test]
+    fn the_names_that_nodes_announce_are_found() {
+        let metadata = Value::Array(vec!["hostname".into(), "redis-1.example".into()]);
+        let node = Value::Array(vec!["10.0.0.1".into(), 7.into(), "id".into(), metadata]);
+        let ranges = Value::Array(vec![Value::Array(vec![0.into(), 16_383.into(), node])]);
+        let mut survey = Survey::default();
+        survey.count(&place(1), &ranges);
+        let address = Place {
+            host: "10.0.0.1".to_owned(),
+            port: 7,
+        };
+        let names = HostNames::from([(address, "redis-1.example".to_owned())]);
+        assert_eq!(survey.names(), names);
     }
 
     #[test]

@@ -12,8 +12,9 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 
 use crate::bus::redis::common::Common;
-use crate::bus::redis::connection::{Connection, Target};
+use crate::bus::redis::connection::Connection;
 use crate::bus::redis::error;
+use crate::bus::redis::target::Target;
 use crate::bus::redis::values::{self, bytes};
 use crate::metrics::Kind;
 use crate::url::Place;
@@ -50,7 +51,8 @@ pub(super) struct Witness {
 #[derive(Debug, Default)]
 struct State {
     connection: Option<Connection>,
-    failed: Option<Instant>,
+    /// When and why it could not be reached.
+    failed: Option<(Instant, FredError)>,
 }
 
 impl Witness {
@@ -85,7 +87,7 @@ impl Witness {
         testimonies
     }
 
-    /// Ends within thrice the command timeout: connecting takes twice that.
+    /// Ends within the time for connecting and a command.
     async fn ask(
         &self,
         common: &Common,
@@ -95,7 +97,9 @@ impl Witness {
         let mut state = self.state.try_lock().map_err(|_| busy())?;
         // The connection may have died since it was used last, which shows at once.
         for fresh in [false, true] {
-            let mut connection = match state.connection.take() {
+            let newest = self.target.logins().version();
+            let kept = state.connection.take();
+            let mut connection = match kept.filter(|kept| kept.version() == newest) {
                 Some(connection) => connection,
                 None => self.connect(common, &mut state).await?,
             };
@@ -111,7 +115,7 @@ impl Witness {
                     return Ok(answers);
                 }
                 Err(error) if fresh || *error.kind() == FredKind::Timeout => {
-                    state.failed = Some(Instant::now());
+                    state.failed = Some((Instant::now(), error.clone()));
                     return Err(error);
                 }
                 Err(_) => {}
@@ -121,8 +125,10 @@ impl Witness {
     }
 
     async fn connect(&self, common: &Common, state: &mut State) -> Result<Connection, FredError> {
-        if state.failed.is_some_and(|failed| failed.elapsed() < REST) {
-            return Err(FredError::new(FredKind::IO, "it could not be reached"));
+        if let Some((at, error)) = &state.failed
+            && at.elapsed() < REST
+        {
+            return Err(error.clone());
         }
         match Connection::open(&self.target, &common.config.traffic, PUSHES).await {
             Ok((connection, _)) => {
@@ -130,7 +136,7 @@ impl Witness {
                 Ok(connection)
             }
             Err(error) => {
-                state.failed = Some(Instant::now());
+                state.failed = Some((Instant::now(), error.clone()));
                 Err(error)
             }
         }

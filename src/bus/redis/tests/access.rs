@@ -182,6 +182,67 @@ mod tls {
         .unwrap_err();
     }
 
+    /// One server behind a tunnel: what its certificate says is not where it is reached.
+    #[tokio::test]
+    async fn a_server_of_another_name_is_trusted_once_the_name_is_set() {
+        let Some(files) = Certificates::of("DNS:redis.example,DNS:cache.example") else {
+            return;
+        };
+        let port = free_port();
+        let arguments = files.arguments(port, "no");
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let redis = RedisServer::start_with(&arguments);
+        let server = Server { redis, port, files };
+        let mut config = config(&server, Some("ca.crt"), false);
+        let error = ready(&config, Duration::from_secs(3)).await.unwrap_err();
+        let text = error.to_string();
+        for part in [
+            "certificate",
+            "redis.example",
+            "UNSTALE_TLS_SERVER_NAME",
+            "not for 127.0.0.1",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        config.tls_server_name = Some("elsewhere.example".to_owned());
+        ready(&config, Duration::from_secs(3)).await.unwrap_err();
+        config.tls_server_name = Some("cache.example".to_owned());
+        ready(&config, PATIENCE).await.unwrap();
+    }
+
+    /// Nodes name each other by address; their certificates are for names.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_cluster_of_addresses_is_trusted_by_the_names_that_it_announces() {
+        let Some(files) = Certificates::of("DNS:localhost") else {
+            return;
+        };
+        let named = ["--cluster-announce-hostname", "localhost"];
+        for (arguments, name, fits) in [
+            (&named[..], None, true),
+            (&[], Some("localhost"), true),
+            (&[], None, false),
+        ] {
+            let cluster =
+                testkit::cluster::ClusterFleet::start_with("us:{shop:0}s", Some(&files), arguments);
+            let url = cluster.url().replace("127.0.0.1", "localhost");
+            let config = RedisConfig {
+                tls_ca: Some(files.file("ca.crt")),
+                tls_server_name: name.map(str::to_owned),
+                ..redis_config(&url)
+            };
+            if fits {
+                ready(&config, PATIENCE).await.unwrap();
+                continue;
+            }
+            let error = ready(&config, Duration::from_secs(5))
+                .await
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("is refused: it is for localhost"), "{error}");
+            assert!(!error.contains("could not be reached"), "{error}");
+        }
+    }
+
     #[tokio::test]
     async fn files_that_are_no_good_are_named() {
         let Some(server) = start("no") else {

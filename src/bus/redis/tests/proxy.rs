@@ -1,12 +1,14 @@
 //! A TCP proxy that can swallow everything, as a cable does that was pulled.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 
 pub(super) struct Proxy {
     port: u16,
@@ -17,6 +19,11 @@ pub(super) struct Proxy {
 impl Proxy {
     /// To a port of this machine.
     pub(super) async fn start(upstream: u16) -> Self {
+        Self::that_ends_silence(upstream, Duration::MAX).await
+    }
+
+    /// It ends connections that are silent for so long.
+    pub(super) async fn that_ends_silence(upstream: u16, silence: Duration) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
             .expect("a free port");
@@ -26,7 +33,8 @@ impl Proxy {
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                connections.spawn(serve(client, upstream, swallowing.subscribe()));
+                let serving = serve(client, upstream, swallowing.subscribe(), silence);
+                connections.spawn(serving);
             }
         });
         Self {
@@ -57,7 +65,12 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(mut client: TcpStream, upstream: u16, swallow: watch::Receiver<bool>) {
+async fn serve(
+    mut client: TcpStream,
+    upstream: u16,
+    swallow: watch::Receiver<bool>,
+    silence: Duration,
+) {
     let Ok(mut server) = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream)).await else {
         return;
     };
@@ -67,6 +80,7 @@ async fn serve(mut client: TcpStream, upstream: u16, swallow: watch::Receiver<bo
         let copied = select! {
             n = client.read(&mut up) => n.map(|n| (&mut server, &up[..n])),
             n = server.read(&mut down) => n.map(|n| (&mut client, &down[..n])),
+            () = sleep(silence) => return,
         };
         let Ok((to, bytes)) = copied else { return };
         dead |= *swallow.borrow();

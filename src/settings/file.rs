@@ -1,0 +1,37 @@
+//! Files that are read while the program runs: secrets that are changed there take effect without a restart.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+/// The URL of Redis in the file that `UNSTALE_FILE` names.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct UrlInFile {
+    pub(crate) path: PathBuf,
+    /// As it was when the settings were read: where the settings have another, the file is not the source.
+    pub(crate) url: String,
+}
+
+/// Largest settings file that is read. Ten thousand caches with every setting fit; a device does not.
+pub(crate) const LARGEST_SETTINGS: u64 = 4 << 20;
+
+/// Reads a settings file.
+pub(super) fn read_settings(path: &str) -> std::io::Result<String> {
+    read_bounded(Path::new(path), LARGEST_SETTINGS)
+}
+
+/// Reads a file of at most so many bytes.
+pub(crate) fn read_bounded(path: &Path, most: u64) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?
+        .take(most + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > most {
+        let size = if most < 1 << 20 {
+            format!("{} KiB", most >> 10)
+        } else {
+            format!("{} MiB", most >> 20)
+        };
+        return Err(std::io::Error::other(format!("larger than {size}")));
+    }
+    Ok(text)
+}
