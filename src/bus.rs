@@ -89,6 +89,8 @@ pub(crate) struct Verified {
     pub(crate) known: bool,
     /// Intents of dead members that this beat published on their behalf.
     pub(crate) recovered: u32,
+    /// The other members of the lane, where the fleet did not know this instance.
+    pub(crate) others: Option<u32>,
 }
 
 /// A page of the journal, oldest first, and the lane's head at the same moment.
@@ -131,6 +133,33 @@ pub(crate) enum SubscriptionRepair {
     Resubscribe,
     /// Drop the connection and make a new one.
     Reconnect,
+}
+
+/// Which instances hear of each other's invalidations.
+///
+/// `Display` writes the value of the label `bus` of `unstale_settings_info`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BusKind {
+    /// Those of this process that share a [`LocalBus`](crate::LocalBus); without a Redis URL, this one alone.
+    Local,
+    /// Those of all processes that share a namespace on a Redis.
+    Redis,
+}
+
+impl BusKind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Redis => "redis",
+        }
+    }
+}
+
+impl fmt::Display for BusKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// What every bus needs to know of the instance it serves.

@@ -7,7 +7,7 @@ mod access;
 mod invalidate;
 mod tail;
 
-pub use self::access::connect;
+pub use self::access::{connect, instance_id, server_url};
 pub use self::invalidate::{Acknowledged, Scope, id_of_cache, invalidate};
 pub use self::tail::{Contents, Drops, Heading, Heard, Tail};
 pub use crate::bus::redis::inspect::Server;

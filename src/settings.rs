@@ -21,9 +21,11 @@ pub(crate) use check::check_cache_name;
 #[cfg(feature = "shared")]
 pub(crate) use check::single_flight;
 pub use describe::{SettingInfo, SettingScope};
+pub(crate) use env::nearest;
 pub(crate) use options::CacheOptions;
 pub use options::{CacheSettings, Settings};
 pub(crate) use resolve::Abilities;
+pub(crate) use text::shown;
 pub use values::{HiddenSetting, RefreshAhead, Switch, WritePolicy};
 
 #[cfg(test)]

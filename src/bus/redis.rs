@@ -217,7 +217,7 @@ impl Bus for RedisBus {
     fn verify_from(&self, lane: u32, known: Known) -> BoxFuture<'_, Result<Verified, Error>> {
         Box::pin(async move {
             let (mut node, mut beat) = self.beat(lane, known).await?;
-            let (member, mut recovered) = (beat.known, beat.recovered);
+            let (member, others, mut recovered) = (beat.known, beat.others, beat.recovered);
             for _ in 1..VERIFY_ROUNDS {
                 if !beat.more {
                     break;
@@ -235,6 +235,7 @@ impl Bus for RedisBus {
                 head: beat.head,
                 known: member,
                 recovered,
+                others,
             })
         })
     }

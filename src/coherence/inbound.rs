@@ -298,6 +298,7 @@ impl Coherence {
         member.metrics.dropped[Dropped::Stranger].inc();
         if let Some(suppressed) = member.strangers.allow(member.clock.now()) {
             tracing::error!(
+                instance = %member.name(),
                 suppressed,
                 "another instance has this instance's id: was this process forked or cloned while \
                  it ran? Its events are applied, but its writes count as this instance's; start \
@@ -322,6 +323,7 @@ impl Coherence {
     fn refuse(&self, lane: u32, reason: &str) {
         if let Some(suppressed) = self.log.allow(self.member.clock.now()) {
             tracing::warn!(
+                instance = %self.member.name(),
                 lane,
                 reason,
                 suppressed,
@@ -336,6 +338,7 @@ impl Coherence {
         self.member.fence(lane, Fence::Undecodable);
         if let Some(suppressed) = self.log.allow(self.member.clock.now()) {
             tracing::warn!(
+                instance = %self.member.name(),
                 lane,
                 reason,
                 suppressed,

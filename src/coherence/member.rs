@@ -10,14 +10,16 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use crate::bus::{Bus, IntentId, Position};
+use crate::bus::{Bus, BusKind, IntentId, Position};
 use crate::coherence::agreement::Agreement;
 use crate::coherence::intents::OpenWrites;
 use crate::coherence::lane::OutLane;
 use crate::coherence::outbox::{Collapsed, Invalidation, Waiter};
 use crate::coherence::registry::Registry;
+use crate::coherence::state::StateLog;
 use crate::contain::contained;
 use crate::event::{Op, Seal, What};
+use crate::identity::InstanceId;
 #[cfg(any(test, feature = "test-util"))]
 use crate::lock::Lock;
 use crate::log::LogLimit;
@@ -35,6 +37,10 @@ const VERIFICATION: Duration = Duration::from_secs(2);
 /// One incarnation of this process in the fleet.
 pub(crate) struct Member {
     pub(crate) id: u64,
+    pub(crate) bus_kind: BusKind,
+    /// The URL of Redis as it may be shown.
+    pub(crate) redis: String,
+    pub(crate) state_log: StateLog,
     pub(crate) settings: Settings,
     pub(crate) clock: Clock,
     pub(crate) stamps: Arc<Stamps>,
@@ -90,6 +96,11 @@ impl fmt::Debug for Member {
 }
 
 impl Member {
+    /// By which the log, the metrics and the program `unstale` name this instance.
+    pub(crate) fn name(&self) -> InstanceId {
+        InstanceId::new(self.id)
+    }
+
     pub(crate) fn lane_count(&self) -> u32 {
         self.lanes.len() as u32
     }
@@ -145,6 +156,7 @@ impl Member {
         self.metrics.collapses[to].inc();
         if let Some(suppressed) = self.outages.allow(self.clock.now()) {
             tracing::warn!(
+                instance = %self.name(),
                 lane,
                 suppressed,
                 "more invalidations are waiting than UNSTALE_OUTBOX allows: whole caches will be \
@@ -312,6 +324,23 @@ impl Member {
             && self.agreement.is_agreed()
             && !self.lanes.iter().any(|lane| lane.failing.load(Relaxed))
             && self.verified_in_time()
+    }
+
+    /// Why it is not [`coherent`](Self::coherent), in words; `None` if it is.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        if self.coherent() {
+            return None;
+        }
+        let ended = self.tasks.ended();
+        if !ended.is_empty() {
+            return Some(format!("these tasks have ended: {}", ended.join(", ")));
+        }
+        let failure = self.lanes.iter().find_map(OutLane::unverified);
+        Some(match failure {
+            Some(error) => error.to_string(),
+            None if !self.bus.connected() => "there is no connection to Redis".to_owned(),
+            None => "a lane was not verified in time".to_owned(),
+        })
     }
 
     /// Whether each lane was verified as recently as it should be: within `max_staleness` while it

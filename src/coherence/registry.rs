@@ -59,8 +59,4 @@ impl Registry {
         let caches: Vec<_> = self.0.lock().values().cloned().collect();
         caches.iter().filter_map(Weak::upgrade).collect()
     }
-
-    pub(crate) fn ids(&self) -> Vec<u32> {
-        self.0.lock().keys().copied().collect()
-    }
 }

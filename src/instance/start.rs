@@ -9,7 +9,7 @@ use tokio::time::{Instant as Moment, timeout_at};
 
 use crate::Error;
 use crate::bus::local::LocalBus;
-use crate::bus::{Bus, BusConfig, BusEvent, StillOpen};
+use crate::bus::{Bus, BusConfig, BusEvent, BusKind, StillOpen};
 use crate::coherence::Coherence;
 use crate::coherence::agreement::Agreement;
 use crate::coherence::intents::OpenWrites;
@@ -18,8 +18,9 @@ use crate::coherence::lifeline::{Lifeline, close};
 use crate::coherence::member::{Member, Phase};
 use crate::coherence::outbound::Publisher;
 use crate::coherence::registry::Registry;
+use crate::coherence::state::StateLog;
 use crate::event::Seal;
-use crate::identity;
+use crate::identity::{self, InstanceId};
 use crate::instance::keeper;
 #[cfg(any(test, feature = "test-util"))]
 use crate::lock::Lock;
@@ -40,9 +41,12 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An instance that is being started.
 pub(super) struct Start {
-    pub(super) settings: Settings,
+    settings: Settings,
     clock: Clock,
-    pub(super) id: u64,
+    bus_kind: BusKind,
+    /// The URL of Redis as it may be shown.
+    redis: String,
+    id: u64,
     metrics: Arc<Metrics>,
     outages: Arc<LogLimit>,
     tasks: Arc<Tasks>,
@@ -51,26 +55,48 @@ pub(super) struct Start {
 }
 
 impl Start {
-    pub(super) fn new(settings: Settings, clock: Clock) -> Result<Self, Error> {
-        let info = InstanceInfo {
-            fleet: settings.namespace.clone(),
-            lanes: settings.lanes,
-            journal: settings.journal,
-            verify_interval: settings.verify_interval,
-            member_timeout: settings.member_timeout,
-        };
+    pub(super) fn new(settings: Settings, clock: Clock, bus_kind: BusKind) -> Result<Self, Error> {
         let id = identity::instance(clock)?;
-        let deadline = Moment::now() + START_WAIT;
+        let redis = match bus_kind {
+            BusKind::Redis => settings.shown_url(),
+            BusKind::Local => "none".to_owned(),
+        };
         Ok(Self {
+            metrics: metrics(&settings, id, bus_kind, &redis),
             settings,
             clock,
+            bus_kind,
+            redis,
             id,
-            metrics: Metrics::new(info),
             outages: Arc::default(),
             tasks: Arc::default(),
-            deadline,
+            deadline: Moment::now() + START_WAIT,
             stripes: STRIPES,
         })
+    }
+
+    /// Takes the id of another instance: a copy of it.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(super) fn set_id(&mut self, id: u64) {
+        self.id = id;
+        self.metrics = metrics(&self.settings, id, self.bus_kind, &self.redis);
+    }
+
+    /// Without a URL: on a bus of its own. That is what `none` asks for; who sets nothing may have
+    /// forgotten something, and the instance would look as well as any other.
+    pub(super) async fn alone(mut self) -> Result<Arc<Lifeline>, Error> {
+        self.redis = self.settings.shown_url();
+        self.metrics = metrics(&self.settings, self.id, self.bus_kind, &self.redis);
+        if self.settings.redis_url.is_none() {
+            tracing::warn!(
+                instance = %InstanceId::new(self.id),
+                namespace = self.settings.namespace,
+                "UNSTALE_REDIS_URL is not set: this instance hears of no other process, and serves what \
+                 they replace until its TTL. Name the Redis of the fleet, or set it to none if this \
+                 process is the only one"
+            );
+        }
+        self.on(LocalBus::default()).await
     }
 
     fn bus_config(&self) -> BusConfig {
@@ -133,6 +159,8 @@ impl Start {
         let Self {
             settings,
             clock,
+            bus_kind,
+            redis,
             id,
             metrics,
             outages,
@@ -151,6 +179,9 @@ impl Start {
         ));
         Arc::new(Member {
             id,
+            bus_kind,
+            redis,
+            state_log: StateLog::default(),
             clock,
             stamps: Arc::new(Stamps::new(settings.lanes, stripes)),
             bus,
@@ -179,6 +210,19 @@ impl Start {
             settings,
         })
     }
+}
+
+fn metrics(settings: &Settings, id: u64, bus_kind: BusKind, redis: &str) -> Arc<Metrics> {
+    Metrics::new(InstanceInfo {
+        id: InstanceId::new(id).to_string(),
+        fleet: settings.namespace.clone(),
+        bus: bus_kind.as_str(),
+        redis: redis.to_owned(),
+        lanes: settings.lanes,
+        journal: settings.journal,
+        verify_interval: settings.verify_interval,
+        member_timeout: settings.member_timeout,
+    })
 }
 
 /// Starts the tasks that run as long as the instance does.
@@ -211,11 +255,7 @@ async fn first_answer(member: &Arc<Member>, deadline: Moment) -> Result<(), Erro
             member.bus.close(StillOpen::default()).await;
             return Err(error);
         }
-    } else {
-        tracing::warn!(
-            "Redis has not answered within {START_WAIT:?}: starting degraded, every entry \
-             lives at most max_staleness until it does"
-        );
     }
+    member.log_start();
     Ok(())
 }

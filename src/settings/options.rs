@@ -72,7 +72,7 @@ settings! {
 
     first {
         unset redis_url: String = None, bounds::redis_url,
-            "Address of Redis: redis://, redis-sentinel:// or redis-cluster:// (rediss with TLS; valkey and valkeys are the same); unset shares events inside the process only.";
+            "Address of Redis: redis://, redis-sentinel:// or redis-cluster:// (rediss with TLS; valkey and valkeys are the same); or none, which shares events inside the process only, as unset does with a warning.";
         unset tls_ca: PathBuf = None, bounds::any,
             "PEM file of the certificate authorities to trust for rediss://; unset trusts the system's.";
         unset tls_cert: PathBuf = None, bounds::any,

@@ -19,6 +19,7 @@ mod flood;
 mod halted;
 mod health;
 mod hostile;
+mod logs;
 mod messages;
 mod outage;
 mod sentinel;

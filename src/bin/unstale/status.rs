@@ -53,7 +53,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let settings = Settings::from_env()?;
     // Caches alone need no Redis.
-    let settings = if settings.redis_url.is_none() && !args.metrics.is_empty() {
+    let settings = if operate::server_url(&settings).is_none() && !args.metrics.is_empty() {
         None
     } else {
         Some(common::settings()?)

@@ -2,7 +2,8 @@
 -- ARGV: instance, member timeout (ms), lanes, journal cap, channel, 16 random bytes, and how it uses the shared
 -- tier: 0 not at all, 1, or 2 where events are signed; the epoch that the caller knows, and the lowest sequence
 -- that it may have reached.
--- Returns: epoch, sequence, known, intents recovered, 1 if dead members are left (call again).
+-- Returns: epoch, sequence, known, intents recovered, 1 if dead members are left (call again), and for who was not
+-- known the number of other members.
 local s, j, m, w = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local instance, timeout, lanes, journal, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local entropy, tier = ARGV[6], ARGV[7]
@@ -149,4 +150,9 @@ local head = redis.call('HGET', s, 'q')
 if tier ~= '0' then
   share(head)
 end
-return { tonumber(epoch), tonumber(head), known, recovered, more }
+local answer = { tonumber(epoch), tonumber(head), known, recovered, more }
+if known == 0 then
+  -- Recovered intents are below zero, and '-' is at infinity.
+  answer[6] = #redis.call('ZRANGEBYSCORE', m, 0, '(+inf') - 1
+end
+return answer
