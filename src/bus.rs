@@ -81,6 +81,15 @@ impl Known {
 /// No sequence is as high: the scripts count exactly to 2^53.
 const MAX_SEQUENCE: u64 = 1 << 53;
 
+/// A cache of an instance, and the format of its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheFormat {
+    /// As events name it.
+    pub id: u32,
+    /// `Key::FORMAT` of its keys.
+    pub format: u32,
+}
+
 /// The answer to a verification.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Verified {
@@ -263,6 +272,13 @@ pub(crate) trait Bus: Send + Sync + fmt::Debug {
         allow(dead_code, reason = "used only with feature `shared`")
     )]
     fn release(&self, lane: u32, name: Name, claim: ClaimId) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Says which caches this instance has, for who looks from outside; whether the next verification
+    /// of lane 0 has something to tell.
+    fn set_caches(&self, caches: &[CacheFormat]) -> bool {
+        let _ = caches;
+        false
+    }
 
     /// Asks for the subscription to be repaired; returns at once, [`BusEvent::Subscribed`] follows.
     fn repair_subscription(&self, how: SubscriptionRepair);

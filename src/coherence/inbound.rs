@@ -276,8 +276,9 @@ impl Coherence {
                     self.note_stranger();
                 }
                 member.metrics.applied.inc();
-                if !member.apply(lane, &event.ops) {
+                if let Some(cache) = member.apply(lane, &event.ops) {
                     member.metrics.dropped[Dropped::UnknownCache].inc();
+                    self.unknown.note(member, cache);
                 }
             }
             Err(error) => {

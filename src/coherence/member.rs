@@ -199,9 +199,9 @@ impl Member {
         }
     }
 
-    /// Applies an event of a peer. Returns false if it named a cache that was not built here.
-    pub(crate) fn apply(&self, lane: u32, ops: &[Op]) -> bool {
-        let mut known = true;
+    /// Applies an event of a peer. Returns the id of a cache that it named and that is not built here.
+    pub(crate) fn apply(&self, lane: u32, ops: &[Op]) -> Option<u32> {
+        let mut unknown = None;
         for Op {
             cache,
             format,
@@ -220,10 +220,17 @@ impl Member {
                         self.fence(lane, Fence::Requested);
                     }
                 }
-                (_, None) => known = false,
+                (_, None) => unknown = Some(*cache),
             }
         }
-        known
+        unknown
+    }
+
+    /// Says which caches there are, where somebody outside may see it.
+    pub(crate) fn tell_caches(&self) {
+        if self.bus.set_caches(&self.caches.formats()) {
+            self.verify_now(0);
+        }
     }
 
     /// Drops here what this instance invalidates. It comes before the event is published, so that the

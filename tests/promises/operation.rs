@@ -198,3 +198,33 @@ async fn a_setting_for_a_cache_that_no_code_builds_is_said_with_the_nearest_name
     pass(ms(600_000)).await;
     assert_eq!(logged.with("WARN").len(), 1);
 }
+
+/// A typo of an operator, or another service in the namespace.
+#[tokio::test(start_paused = true)]
+async fn an_event_of_a_cache_that_is_not_built_is_said_once() {
+    let logged = Logged::start();
+    let (_bus, _source, a, b) = pair().await;
+    let others: Vec<_> = ["acounts", "prices"]
+        .map(|name| a.instance.cache::<u64, u64>(name).build().unwrap())
+        .into();
+    // While caches may still be built.
+    for cache in &others {
+        cache.invalidate(&1).await.unwrap();
+    }
+    pass(ms(1_000)).await;
+    assert_eq!(logged.with("not built here"), Vec::<String>::new());
+    pass(ms(10_000)).await;
+    for _ in 0..1_000 {
+        for cache in &others {
+            cache.invalidate(&1).await.unwrap();
+        }
+        pass(ms(100)).await;
+    }
+    let lines = logged.with("not built here");
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    for line in &lines {
+        assert!(line.contains(&b.instance.id().to_string()), "{line}");
+    }
+    assert_ne!(lines[0], lines[1]);
+    only_words(&logged);
+}
