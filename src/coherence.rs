@@ -15,7 +15,7 @@
 //! - [`commit`]: crash-safe writes; [`intents`]: those that are open; [`reconcile`]: what Redis
 //!   holds of them is kept right, at the pace of [`upkeep`]
 //! - [`freshness`], [`wait`]: how a read waits for a verification
-//! - [`state`]: what the log says of the instance's state; [`unknown`]: and of caches that it has not
+//! - [`state`]: what the log says of the instance's state, beside what it has [`said`]; [`unknown`]: and of caches that it has not
 //!
 //! Invariants: an event is applied before its place is counted; a lane is verified only as of a moment
 //! before which everything published was applied or fenced off; after a gap the new position is
@@ -42,7 +42,8 @@ mod passed;
 pub(crate) mod reconcile;
 pub(crate) mod registry;
 mod replies;
-pub(crate) mod state;
+pub(crate) mod said;
+mod state;
 mod unknown;
 mod upkeep;
 mod verify;

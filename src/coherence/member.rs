@@ -16,7 +16,7 @@ use crate::coherence::intents::OpenWrites;
 use crate::coherence::lane::OutLane;
 use crate::coherence::outbox::{Collapsed, Invalidation, Waiter};
 use crate::coherence::registry::Registry;
-use crate::coherence::state::StateLog;
+use crate::coherence::said::StateLog;
 use crate::contain::contained;
 use crate::event::{Op, Seal, What};
 use crate::identity::InstanceId;

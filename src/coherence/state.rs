@@ -5,39 +5,16 @@
 //! a server that was killed, one that hangs, a task that has ended. What was done about it, a connection
 //! that is lost and made again, has lines of its own.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::coherence::member::Member;
+use crate::coherence::said::{CLOSED, COHERENT, DEGRADED, NOTHING};
 use crate::settings::{Settings, shown};
 use crate::time::Nanos;
 
 /// Shortest time between two lines that say "degraded", in nanoseconds: 10 s. A state that changes more
 /// often is shown by its first change, and by what it is once that time is over.
 const INTERVAL: Nanos = 10_000_000_000;
-
-/// What was said last.
-const NOTHING: u8 = 0;
-const COHERENT: u8 = 1;
-const DEGRADED: u8 = 2;
-const CLOSED: u8 = 3;
-
-/// See the module's documentation.
-#[derive(Debug, Default)]
-pub(crate) struct StateLog {
-    said: AtomicU8,
-    /// It has said who has joined what.
-    joined: AtomicBool,
-    /// When the next "degraded" may be said.
-    next: AtomicU64,
-    /// Other members of the fleet when this instance entered it.
-    others: AtomicU32,
-}
-
-impl StateLog {
-    pub(crate) fn set_others(&self, others: u32) {
-        self.others.store(others, Relaxed);
-    }
-}
 
 impl Member {
     /// The start is over.

@@ -18,7 +18,7 @@ use crate::coherence::lifeline::{Lifeline, close};
 use crate::coherence::member::{Member, Phase};
 use crate::coherence::outbound::Publisher;
 use crate::coherence::registry::Registry;
-use crate::coherence::state::StateLog;
+use crate::coherence::said::StateLog;
 use crate::event::Seal;
 use crate::identity::{self, InstanceId};
 use crate::instance::keeper;
@@ -249,12 +249,10 @@ async fn first_answer(member: &Arc<Member>, deadline: Moment) -> Result<(), Erro
     let mut started = member.started.subscribe();
     // Cloned at once: a guard that lived across an await would keep the future from being spawned.
     let answered = async { started.wait_for(Option::is_some).await.ok()?.clone() };
-    if let Ok(Some(outcome)) = timeout_at(deadline, answered).await {
-        if let Err(error) = outcome {
-            close(member);
-            member.bus.close(StillOpen::default()).await;
-            return Err(error);
-        }
+    if let Ok(Some(Err(error))) = timeout_at(deadline, answered).await {
+        close(member);
+        member.bus.close(StillOpen::default()).await;
+        return Err(error);
     }
     member.log_start();
     Ok(())
