@@ -196,6 +196,13 @@ fn member(own: &Own, instance: &Instance) -> Finding {
              see its log and its `unstale_connected`",
         );
     }
+    trouble(id, instance)
+        .unwrap_or_else(|| Finding::ok("instance", format!("{id} at {from} is a member")))
+}
+
+/// What an instance that is a member has met: events that it cannot read, or a clock that is not left alone.
+fn trouble(id: &str, instance: &Instance) -> Option<Finding> {
+    let from = &instance.from;
     let count = |name: &str, label: (&str, &str)| {
         let of_it = |sample: &&Sample| {
             sample.name == name && (label.0.is_empty() || sample.label(label.0) == label.1)
@@ -208,21 +215,21 @@ fn member(own: &Own, instance: &Instance) -> Finding {
             .sum::<f64>()
     };
     if count("unstale_events_dropped_total", ("reason", "undecodable")) > 0.0 {
-        return Finding::warn(
+        return Some(Finding::warn(
             "instance",
             format!("{id} at {from} has heard events that it cannot read"),
             "has it the fleet's UNSTALE_SIGNING_KEY, and a version of this crate that is near?",
-        );
+        ));
     }
     let jumps = count("unstale_clock_jumps_total", ("", ""));
     if jumps > 0.0 {
-        return Finding::warn(
+        return Some(Finding::warn(
             "instance",
             format!("the clock at {id}, {from}, was set or stood still {jumps} times"),
             "let NTP slew the clock instead of setting it; see whether its host is suspended",
-        );
+        ));
     }
-    Finding::ok("instance", format!("{id} at {from} is a member"))
+    None
 }
 
 /// Whether all instances have the same version and settings.
