@@ -80,7 +80,7 @@ async fn a_start_and_an_end_have_one_line_each_that_say_who_joined_what() {
     }
     assert_eq!(logged.lines().len(), 3, "{:#?}", logged.lines());
     for (id, instance) in ids {
-        assert_eq!(ids_in(&instance.metrics_text()), [id.clone()]);
+        assert_eq!(ids_in(&instance.metrics_text()), [id.as_str()]);
         assert_eq!(instance.health().id.to_string(), id);
         instance.shutdown().await.unwrap();
         instance.shutdown().await.unwrap();

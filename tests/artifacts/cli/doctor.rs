@@ -194,6 +194,14 @@ async fn doctor_finds_what_two_services_have_set_differently() {
         }
         other.instance.shutdown().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_finds_another_signing_key_and_metrics_that_are_not_there() {
+    let server = RedisServer::start();
+    let url = server.url();
+    let first = node(&url, 1, &source()).await;
+    first.cache.invalidate(&1).await.unwrap();
     let key = [("UNSTALE_SIGNING_KEY", "another secret of 16 bytes")];
     ill(
         &[&on(&url)[..], &key].concat(),
