@@ -141,6 +141,13 @@ def overview():
                draw="bars", links=TO_INCIDENT),
         series("Versions: one, but in a rollout", "Instances by version of the crate.", "none",
                ("count by (version) (unstale_build_info{I})", "{{version}}"), stack=True, min=0),
+        series("Fleets: one is right",
+               "Instances by namespace and by what carries their events. local: they have no Redis, and each is a fleet "
+               "of its own.", "none",
+               ("count by (fleet, bus) (unstale_settings_info{I})", "{{fleet}} ({{bus}})"), stack=True, min=0),
+        series("Who is who", "By which id the log and the program unstale name each instance.", "none",
+               ("count by (instance, id) (unstale_settings_info{I})", "{{instance}} is {{id}}"), stack=True, min=0,
+               links=TO_INCIDENT),
     ]
     for made in losses:
         made["gridPos"] = {"w": 6, "h": 7}

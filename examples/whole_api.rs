@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use unstale::metrics::{Label, Series, SeriesKind, describe, histogram_buckets};
 use unstale::{
-    Batch, BoxError, Cache, CacheBuilder, CacheSettings, Credentials, CredentialsProvider, Error,
-    ErrorKind, Health, HiddenSetting, Instance, InstanceState, Key, KeyEncoder, KeyRef, Loaded,
-    LocalBus, Lookup, MAX_KEY_BYTES, MAX_TAGS, Outcome, Preload, RefreshAhead, SettingInfo,
-    SettingScope, Settings, SharedTier, Stats, Switch, WriteError, WritePolicy,
+    Batch, BoxError, BusKind, Cache, CacheBuilder, CacheSettings, Credentials, CredentialsProvider,
+    Error, ErrorKind, Health, HiddenSetting, Instance, InstanceId, InstanceState, Key, KeyEncoder,
+    KeyRef, Loaded, LocalBus, Lookup, MAX_KEY_BYTES, MAX_TAGS, Outcome, Preload, RefreshAhead,
+    SettingInfo, SettingScope, Settings, SharedTier, Stats, Switch, WriteError, WritePolicy,
 };
 
 #[derive(Clone, PartialEq, Eq, Key)]
@@ -57,10 +57,15 @@ async fn main() -> Result<(), BoxError> {
     println!("a key that is too long: {}", refused == Err(ErrorKind::Key));
     let Stats { hits, misses, .. } = stock.stats();
     let Health {
+        id,
         state,
+        bus,
         hidden_settings,
         ..
     } = instance.health();
+    let own: InstanceId = instance.id();
+    println!("its id is shown everywhere: {}", id == own);
+    println!("it hears of Redis: {}", bus == BusKind::Redis);
     println!("stock: {misses} misses, {hits} hits");
     println!("coherent: {}", state == InstanceState::Coherent);
     for HiddenSetting {

@@ -81,6 +81,15 @@ impl Known {
 /// No sequence is as high: the scripts count exactly to 2^53.
 const MAX_SEQUENCE: u64 = 1 << 53;
 
+/// A cache of an instance, and the format of its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CacheFormat {
+    /// As events name it.
+    pub id: u32,
+    /// `Key::FORMAT` of its keys.
+    pub format: u32,
+}
+
 /// The answer to a verification.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Verified {
@@ -89,6 +98,8 @@ pub(crate) struct Verified {
     pub(crate) known: bool,
     /// Intents of dead members that this beat published on their behalf.
     pub(crate) recovered: u32,
+    /// The other members of the lane, where the fleet did not know this instance.
+    pub(crate) others: Option<u32>,
 }
 
 /// A page of the journal, oldest first, and the lane's head at the same moment.
@@ -131,6 +142,33 @@ pub(crate) enum SubscriptionRepair {
     Resubscribe,
     /// Drop the connection and make a new one.
     Reconnect,
+}
+
+/// Which instances hear of each other's invalidations.
+///
+/// `Display` writes the value of the label `bus` of `unstale_settings_info`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BusKind {
+    /// Those of this process that share a [`LocalBus`](crate::LocalBus); without a Redis URL, this one alone.
+    Local,
+    /// Those of all processes that share a namespace on a Redis.
+    Redis,
+}
+
+impl BusKind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Redis => "redis",
+        }
+    }
+}
+
+impl fmt::Display for BusKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// What every bus needs to know of the instance it serves.
@@ -234,6 +272,13 @@ pub(crate) trait Bus: Send + Sync + fmt::Debug {
         allow(dead_code, reason = "used only with feature `shared`")
     )]
     fn release(&self, lane: u32, name: Name, claim: ClaimId) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Says which caches this instance has, for who looks from outside; whether the next verification
+    /// of lane 0 has something to tell.
+    fn set_caches(&self, caches: &[CacheFormat]) -> bool {
+        let _ = caches;
+        false
+    }
 
     /// Asks for the subscription to be repaired; returns at once, [`BusEvent::Subscribed`] follows.
     fn repair_subscription(&self, how: SubscriptionRepair);

@@ -15,6 +15,7 @@
 //! - [`commit`]: crash-safe writes; [`intents`]: those that are open; [`reconcile`]: what Redis
 //!   holds of them is kept right, at the pace of [`upkeep`]
 //! - [`freshness`], [`wait`]: how a read waits for a verification
+//! - [`state`]: what the log says of the instance's state, beside what it has [`said`]; [`unknown`]: and of caches that it has not
 //!
 //! Invariants: an event is applied before its place is counted; a lane is verified only as of a moment
 //! before which everything published was applied or fenced off; after a gap the new position is
@@ -41,6 +42,9 @@ mod passed;
 pub(crate) mod reconcile;
 pub(crate) mod registry;
 mod replies;
+pub(crate) mod said;
+mod state;
+mod unknown;
 mod upkeep;
 mod verify;
 mod wait;
@@ -58,6 +62,7 @@ use crate::coherence::follower::Round;
 use crate::coherence::lane::InLane;
 use crate::coherence::member::{Member, Phase};
 use crate::coherence::replies::{Reply, ask_journal};
+use crate::coherence::unknown::UnknownCaches;
 use crate::log::LogLimit;
 use crate::metrics::Gap;
 
@@ -77,6 +82,7 @@ pub(crate) struct Coherence {
     /// Bytes of the payloads in all lanes' stashes.
     stashed: usize,
     log: LogLimit,
+    unknown: UnknownCaches,
 }
 
 impl Coherence {
@@ -91,6 +97,7 @@ impl Coherence {
             agreed: None,
             stashed: 0,
             log: LogLimit::default(),
+            unknown: UnknownCaches::default(),
         }
     }
 

@@ -4,10 +4,50 @@
 //! a fork, by a snapshot of a virtual machine, by a function that is resumed from an image. Its
 //! copies would draw the same numbers, and each would take the other for itself.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::time::Clock;
 use crate::{Error, ErrorKind};
+
+/// The id of an instance, drawn anew at each start.
+///
+/// `Display` writes its first 8 hex digits: the one form in which the log, the metrics (label `id` of
+/// `unstale_settings_info`) and `unstale status` and `tail` name an instance.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use unstale::{Instance, LocalBus, Settings};
+///
+/// let instance = Instance::start_on(&LocalBus::default(), Settings::default()).await?;
+/// assert_eq!(instance.id().to_string().len(), 8);
+/// assert_eq!(instance.health().id, instance.id());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceId(u64);
+
+impl InstanceId {
+    pub(crate) fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{:08x}", self.0 >> 32))
+    }
+}
+
+impl fmt::Debug for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InstanceId({self})")
+    }
+}
 
 /// The id of an instance; never 0, which says that a writer has none.
 pub(crate) fn instance(clock: Clock) -> Result<u64, Error> {
@@ -71,6 +111,17 @@ mod tests {
             instance(Clock::Kernel).unwrap()
         });
         assert_ne!(ids[0], ids[1]);
+    }
+
+    #[test]
+    fn an_id_is_shown_by_its_first_eight_digits_everywhere() {
+        let id = InstanceId::new(0x0123_4567_89ab_cdef);
+        assert_eq!(id.to_string(), "01234567");
+        assert_eq!(
+            format!("{id:?} {id:>10}"),
+            "InstanceId(01234567)   01234567"
+        );
+        assert_eq!(InstanceId::new(7).to_string(), "00000000");
     }
 
     #[test]

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant as Moment, sleep, timeout_at};
 
+use crate::bus::BusKind;
 use crate::bus::local::LocalBus;
 use crate::coherence::lifeline::{Lifeline, close};
 #[cfg(any(test, feature = "test-util"))]
 use crate::coherence::member::Member;
 use crate::coherence::member::Phase;
+use crate::identity::InstanceId;
 use crate::instance::start::Start;
 use crate::settings::{HiddenSetting, Settings};
 use crate::time::{Clock, tokio_stands_still};
@@ -77,8 +79,13 @@ pub enum InstanceState {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Health {
+    /// By which the log, the metrics and `unstale status` name this instance.
+    pub id: InstanceId,
     /// In one word.
     pub state: InstanceState,
+    /// Which instances hear of each other. [`Local`](BusKind::Local) where Redis was meant is a fleet
+    /// of strangers, each of which is coherent with itself.
+    pub bus: BusKind,
     /// Whether the connection to Redis is up, as far as this side can tell.
     pub connected: bool,
     /// The age of the last verification of each lane, in the order of the lanes; `None` before the
@@ -106,8 +113,11 @@ pub struct Health {
 }
 
 impl Instance {
-    /// Joins the fleet that shares `settings.namespace` on `settings.redis_url`; without a URL,
-    /// a fleet of one. Call it inside a tokio runtime, whose tasks it uses.
+    /// Joins the fleet that shares `settings.namespace` on `settings.redis_url`. Call it inside a
+    /// tokio runtime, whose tasks it uses.
+    ///
+    /// Without a URL it is a fleet of one, and a line of the log warns of it; `none` in place of the
+    /// URL asks for that.
     ///
     /// Redis being away is no error: after `start_wait` (2 s) the instance starts degraded (see
     /// [`health`](Self::health)) and joins when Redis is there.
@@ -131,19 +141,22 @@ impl Instance {
     pub async fn start(settings: Settings) -> Result<Self, Error> {
         settings.validate()?;
         refuse_a_paused_clock();
-        let start = Start::new(settings, Clock::Kernel)?;
+        if settings.server_url().is_none() {
+            let start = Start::new(settings, Clock::Kernel, BusKind::Local)?;
+            return start.alone().await.map(Self);
+        }
         #[cfg(feature = "redis")]
-        if let Some(redis) = crate::bus::redis::RedisConfig::of(&start.settings) {
-            return start.on_redis(redis).await.map(Self);
+        {
+            let redis = crate::bus::redis::RedisConfig::of(&settings);
+            let redis = redis.ok_or_else(Error::closed)?;
+            let start = Start::new(settings, Clock::Kernel, BusKind::Redis)?;
+            start.on_redis(redis).await.map(Self)
         }
         #[cfg(not(feature = "redis"))]
-        if start.settings.redis_url.is_some() {
-            return Err(Error::new(
-                ErrorKind::Settings,
-                "UNSTALE_REDIS_URL is set, but this program was built without the feature `redis`",
-            ));
-        }
-        start.on(LocalBus::default()).await.map(Self)
+        Err(Error::new(
+            ErrorKind::Settings,
+            "UNSTALE_REDIS_URL is set, but this program was built without the feature `redis`",
+        ))
     }
 
     /// Joins the instances of this process that share `bus`; no server is involved. For tests,
@@ -163,7 +176,7 @@ impl Instance {
     pub async fn start_on(bus: &LocalBus, settings: Settings) -> Result<Self, Error> {
         settings.validate()?;
         refuse_a_paused_clock();
-        let start = Start::new(settings, Clock::Kernel)?;
+        let start = Start::new(settings, Clock::Kernel, BusKind::Local)?;
         start.on(bus.clone()).await.map(Self)
     }
 
@@ -174,7 +187,7 @@ impl Instance {
         settings: Settings,
     ) -> Result<Self, Error> {
         settings.validate()?;
-        let start = Start::new(settings, Clock::Tokio(Moment::now()))?;
+        let start = Start::new(settings, Clock::Tokio(Moment::now()), BusKind::Local)?;
         start.on(bus.clone()).await.map(Self)
     }
 
@@ -186,7 +199,7 @@ impl Instance {
         stripes: usize,
     ) -> Result<Self, Error> {
         settings.validate()?;
-        let mut start = Start::new(settings, Clock::Tokio(Moment::now()))?;
+        let mut start = Start::new(settings, Clock::Tokio(Moment::now()), BusKind::Local)?;
         start.stripes = stripes;
         start.on(bus.clone()).await.map(Self)
     }
@@ -199,8 +212,9 @@ impl Instance {
         (id, stripes): (u64, usize),
     ) -> Result<Self, Error> {
         settings.validate()?;
-        let mut start = Start::new(settings, Clock::Tokio(Moment::now()))?;
-        (start.id, start.stripes) = (id, stripes);
+        let mut start = Start::new(settings, Clock::Tokio(Moment::now()), BusKind::Local)?;
+        start.set_id(id);
+        start.stripes = stripes;
         start.on(bus.clone()).await.map(Self)
     }
 
@@ -213,16 +227,22 @@ impl Instance {
     ) -> Result<Self, Error> {
         settings.redis_url = Some(url);
         settings.validate()?;
-        let mut start = Start::new(settings, Clock::Kernel)?;
-        start.id = id;
-        let redis = crate::bus::redis::RedisConfig::of(&start.settings);
+        let redis = crate::bus::redis::RedisConfig::of(&settings);
         let redis = redis.ok_or_else(Error::closed)?;
+        let mut start = Start::new(settings, Clock::Kernel, BusKind::Redis)?;
+        start.set_id(id);
         start.on_redis(redis).await.map(Self)
     }
 
     #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn member(&self) -> &Arc<Member> {
         self.0.member()
+    }
+
+    /// Returns the id of this instance: by it the log, the metrics and `unstale status` name it.
+    #[must_use]
+    pub fn id(&self) -> InstanceId {
+        self.0.member().name()
     }
 
     /// Begins a cache; `name` is `[a-z][a-z0-9_]*` without `__`, unique in an instance, and the
@@ -250,6 +270,8 @@ impl Instance {
         let unused = member.settings.caches.keys();
         let unused = unused.filter(|name| !built.iter().any(|cache| cache.name() == name.as_str()));
         Health {
+            id: member.name(),
+            bus: member.bus_kind,
             state: match member.phase() {
                 Phase::Closed => InstanceState::Closed,
                 _ if member.coherent() => InstanceState::Coherent,
@@ -311,6 +333,7 @@ impl Instance {
         let drained = drained.await.is_ok();
         close(member);
         member.bus.close(member.writes.open_anywhere()).await;
+        member.log_end(drained);
         if drained {
             return Ok(());
         }

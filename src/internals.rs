@@ -114,6 +114,12 @@ pub fn counters(instance: &Instance) -> [(&'static str, u64); 8] {
     ]
 }
 
+/// Lets the kernel's clock miss so much time, as if the machine had stood still for as long and the
+/// watchdog had seen it.
+pub fn miss_time(time: std::time::Duration) {
+    crate::time::miss(time);
+}
+
 /// The names of the tasks without which this instance is not coherent.
 #[must_use]
 pub fn tasks(instance: &Instance) -> Vec<&'static str> {

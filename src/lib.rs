@@ -9,8 +9,8 @@
 //!
 //! # Where to begin
 //!
-//! - [`Instance`]: one per process; [`Settings`] say where Redis is. Without a URL, and without a
-//!   server, it is a fleet of one.
+//! - [`Instance`]: one per process; [`Settings`] say where Redis is. Without a URL it is a fleet of
+//!   one, and says so in the log.
 //! - [`Cache`]: one per kind of value, built with a loader. [`Cache::get`] reads,
 //!   [`Cache::write`] commits and invalidates even if the process dies in between,
 //!   [`Cache::invalidate`] drops what another program has committed. There is no `insert`.
@@ -96,6 +96,7 @@ mod time;
 mod url;
 mod window;
 
+pub use bus::BusKind;
 pub use bus::local::LocalBus;
 pub use cache::Cache;
 pub use cache::builder::CacheBuilder;
@@ -103,6 +104,7 @@ pub use cache::lookup::{Lookup, Outcome, Preload, Stats};
 pub use credentials::{Credentials, CredentialsProvider};
 pub use error::write::WriteError;
 pub use error::{BoxError, Error, ErrorKind};
+pub use identity::InstanceId;
 pub use instance::batch::Batch;
 pub use instance::{Health, Instance, InstanceState};
 pub use key::Key;

@@ -21,7 +21,7 @@ pub(crate) struct Guard<'a, T> {
 }
 
 impl<T> Lock<T> {
-    pub(crate) fn new(guarded: T) -> Self {
+    pub(crate) const fn new(guarded: T) -> Self {
         Self(Mutex::new(guarded))
     }
 

@@ -22,9 +22,9 @@ pub(crate) struct LogLimit {
 }
 
 impl LogLimit {
-    /// Whether to write a line at `now` (nanoseconds of a monotonic clock), and how many were
-    /// suppressed since the last one.
-    pub(crate) fn allow(&self, now: u64) -> Option<u64> {
+    /// Whether to write a line at `now` (nanoseconds of a monotonic clock), and, if any, how many were
+    /// suppressed since the last one: a field that is `None` is not written.
+    pub(crate) fn allow(&self, now: u64) -> Option<Option<u64>> {
         let next = self.next.load(Relaxed);
         let later = now.saturating_add(INTERVAL);
         // Of several threads that come at once, one wins.
@@ -34,7 +34,8 @@ impl LogLimit {
                 .compare_exchange(next, later, Relaxed, Relaxed)
                 .is_ok()
         {
-            return Some(self.suppressed.swap(0, Relaxed));
+            let suppressed = self.suppressed.swap(0, Relaxed);
+            return Some((suppressed > 0).then_some(suppressed));
         }
         self.suppressed.fetch_add(1, Relaxed);
         None
@@ -49,14 +50,14 @@ mod tests {
     fn a_line_passes_every_interval_and_says_what_it_left_out() {
         let limit = LogLimit::default();
         let start = 5;
-        assert_eq!(limit.allow(start), Some(0));
+        assert_eq!(limit.allow(start), Some(None));
         for now in start + 1..start + 8 {
             assert_eq!(limit.allow(now), None);
         }
         assert_eq!(limit.allow(start + INTERVAL - 1), None);
-        assert_eq!(limit.allow(start + INTERVAL), Some(8));
+        assert_eq!(limit.allow(start + INTERVAL), Some(Some(8)));
         assert_eq!(limit.allow(start + INTERVAL + 1), None);
-        assert_eq!(limit.allow(start + 5 * INTERVAL), Some(1));
+        assert_eq!(limit.allow(start + 5 * INTERVAL), Some(Some(1)));
     }
 
     #[test]
@@ -78,7 +79,7 @@ mod tests {
         assert!(
             limit
                 .allow(1 + INTERVAL)
-                .is_some_and(|suppressed| suppressed < THREADS)
+                .is_some_and(|suppressed| suppressed.is_none_or(|left_out| left_out < THREADS))
         );
     }
 }

@@ -4,15 +4,18 @@
 //! and what is good or bad, are the program's.
 
 mod access;
+mod audience;
 mod invalidate;
 mod rehearsal;
 mod tail;
 
-pub use self::access::connect;
+pub use self::access::{connect, instance_id, server_url};
+pub use self::audience::{Audience, audience};
 pub use self::invalidate::{Acknowledged, Scope, id_of_cache, invalidate};
 pub use self::rehearsal::rehearse;
-pub use self::tail::{Contents, Drops, Heading, Heard, Tail};
+pub use self::tail::{Contents, Drops, Heading, Heard, Tail, last_event};
 pub use crate::bus::redis::inspect::Server;
+pub use crate::bus::redis::inspect::fleets::Neighbour;
 pub use crate::bus::redis::inspect::lanes::Lane;
 pub use crate::bus::redis::inspect::rights::Lacks;
 pub use crate::bus::redis::product::Product;

@@ -22,6 +22,7 @@ pub(crate) use check::check_cache_name;
 #[cfg(feature = "shared")]
 pub(crate) use check::single_flight;
 pub use describe::{SettingInfo, SettingScope};
+pub(crate) use env::nearest;
 #[cfg(feature = "redis")]
 pub(crate) use env::url_in;
 #[cfg(feature = "redis")]
@@ -29,6 +30,7 @@ pub(crate) use file::{LARGEST_SETTINGS, read_bounded};
 pub(crate) use options::CacheOptions;
 pub use options::{CacheSettings, Settings};
 pub(crate) use resolve::Abilities;
+pub(crate) use text::shown;
 pub use values::{HiddenSetting, RefreshAhead, Switch, WritePolicy};
 
 #[cfg(test)]

@@ -42,6 +42,10 @@ use routes::App;
 /// Longest wait for requests that are still running when the process is asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// What is logged unless RUST_LOG says otherwise. fred, the client of Redis under `unstale`, logs each
+/// lost connection in its own words; `unstale` says it in the words of an operator.
+const LOGS: &str = "info,fred=off";
+
 const HELP: &str = "\
 Serves accounts over HTTP from SQLite, with a cache that stays coherent over Redis.
 
@@ -60,7 +64,7 @@ Everything else is set by variables: UNSTALE_REDIS_URL, UNSTALE_TTL and so on; R
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let logs = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGS));
     tracing_subscriber::fmt()
         .with_env_filter(logs)
         .with_ansi(std::io::stderr().is_terminal())

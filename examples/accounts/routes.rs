@@ -129,6 +129,9 @@ async fn health(State(app): State<App>) -> impl IntoResponse {
         .map(|age| age.map(|age| age.as_millis()));
     let body = json!({
         "state": state,
+        // "local" where Redis was meant: each instance is a fleet of its own.
+        "bus": health.bus.to_string(),
+        "instance": health.id.to_string(),
         "connected": health.connected,
         "verified_age_ms": ages.collect::<Vec<_>>(),
         "open_writes": health.open_writes,

@@ -9,6 +9,7 @@
 //! - [`node`]: one server; [`commands`], [`subscription`]: its two connections; [`peer`]: what these two share
 //! - [`connection`]: one connection, without any reconnecting of its own; [`target`]: where to; [`retry`]: when the next one is tried
 //! - [`call`]: how a call finds its lane's server; [`ask_redirect`]: while a slot is on the move
+//! - [`caches`]: which caches this instance has, as Redis knows it
 //! - [`scripts`]: the scripts, their names and answers; [`tier`]: those of the shared tier
 //! - [`rights`], [`product`]: whether an instance can live on a server, and what is missing
 //! - [`error`], [`status`]: what went wrong, in words
@@ -18,6 +19,7 @@
 
 mod action;
 mod ask_redirect;
+mod caches;
 mod call;
 mod commands;
 mod common;
@@ -54,11 +56,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fred::types::Value;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use self::caches::Announced;
 use self::call::Caller;
 use self::common::Common;
 pub(crate) use self::config::RedisConfig;
@@ -68,8 +72,8 @@ use self::scripts::{Beat, Names, Script};
 use self::values::{bytes, number};
 use crate::bus::tier::{ClaimId, Fetch, Fetched, Name, Put, Stored};
 use crate::bus::{
-    BoxFuture, Bus, BusConfig, BusEvent, EVENT_QUEUE, Intent, IntentId, JOURNAL_PAGE, Journal,
-    Known, Position, StillOpen, SubscriptionRepair, Verified,
+    BoxFuture, Bus, BusConfig, BusEvent, CacheFormat, EVENT_QUEUE, Intent, IntentId, JOURNAL_PAGE,
+    Journal, Known, Position, StillOpen, SubscriptionRepair, Verified,
 };
 use crate::lock::Lock;
 use crate::metrics::Kind;
@@ -86,6 +90,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The bus of one instance.
 pub(crate) struct RedisBus {
     caller: Arc<Caller>,
+    caches: Announced,
     task: Lock<Option<JoinHandle<()>>>,
 }
 
@@ -131,6 +136,7 @@ impl RedisBus {
         Ok((
             Arc::new(Self {
                 caller,
+                caches: Announced::default(),
                 task: Lock::new(Some(task)),
             }),
             receiver,
@@ -178,7 +184,7 @@ impl RedisBus {
             keys.extend([&names.history, &names.formats]);
         }
         let lowest = known.lowest();
-        let args = [
+        let mut args = vec![
             self.caller.instance(),
             number(config.member_timeout.as_millis()),
             number(config.lanes),
@@ -193,11 +199,19 @@ impl RedisBus {
             number(lowest.map_or(0, |lowest| lowest.epoch)),
             number(lowest.map_or(0, |lowest| lowest.sequence)),
         ];
+        let caches = self.caches.pending().filter(|_| lane == 0);
+        args.extend(caches.clone().map(Value::from));
         let call = self
             .caller
             .call_at(lane, Kind::Verify, Script::Verify, &keys, &args);
         let (node, answer) = call.await?;
-        Ok((node, scripts::beat(&answer)?))
+        let beat = scripts::beat(&answer)?;
+        match caches {
+            Some(caches) => self.caches.told(&caches),
+            None if lane == 0 && !beat.known => self.caches.forgotten(),
+            None => {}
+        }
+        Ok((node, beat))
     }
 }
 
@@ -235,7 +249,7 @@ impl Bus for RedisBus {
     fn verify_from(&self, lane: u32, known: Known) -> BoxFuture<'_, Result<Verified, Error>> {
         Box::pin(async move {
             let (mut node, mut beat) = self.beat(lane, known).await?;
-            let (member, mut recovered) = (beat.known, beat.recovered);
+            let (member, others, mut recovered) = (beat.known, beat.others, beat.recovered);
             for _ in 1..VERIFY_ROUNDS {
                 if !beat.more {
                     break;
@@ -253,6 +267,7 @@ impl Bus for RedisBus {
                 head: beat.head,
                 known: member,
                 recovered,
+                others,
             })
         })
     }
@@ -283,12 +298,14 @@ impl Bus for RedisBus {
                 args.extend([bytes(&intent.id), deadline, intent.payload.into()]);
             }
             let keys = [&names.members, &names.intents];
-            scripts::flag(
-                &self
-                    .caller
-                    .call(lane, Kind::Intent, Script::Announce, &keys, &args)
-                    .await?,
-            )
+            let answer = self
+                .caller
+                .call(lane, Kind::Intent, Script::Announce, &keys, &args);
+            let known = scripts::flag(&answer.await?)?;
+            if lane == 0 && !known {
+                self.caches.forgotten();
+            }
+            Ok(known)
         })
     }
 
@@ -318,6 +335,10 @@ impl Bus for RedisBus {
 
     fn release(&self, lane: u32, name: Name, claim: ClaimId) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(tier::release(&self.caller, lane, name, claim))
+    }
+
+    fn set_caches(&self, caches: &[CacheFormat]) -> bool {
+        self.caches.set(caches)
     }
 
     fn repair_subscription(&self, how: SubscriptionRepair) {

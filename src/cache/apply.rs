@@ -49,6 +49,10 @@ where
         &self.name
     }
 
+    fn format(&self) -> u32 {
+        K::FORMAT
+    }
+
     fn hidden_settings(&self) -> &[HiddenSetting] {
         &self.options.hidden
     }

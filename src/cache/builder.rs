@@ -277,6 +277,7 @@ where
     if let Some(other) = member.caches.enter(inner.id, &registered) {
         return Err(taken(&inner.name, &*other));
     }
+    member.tell_caches();
     if inner.options.reap_interval.is_some() {
         let reaper = member
             .tasks

@@ -276,8 +276,9 @@ impl Coherence {
                     self.note_stranger();
                 }
                 member.metrics.applied.inc();
-                if !member.apply(lane, &event.ops) {
+                if let Some(cache) = member.apply(lane, &event.ops) {
                     member.metrics.dropped[Dropped::UnknownCache].inc();
+                    self.unknown.note(member, cache);
                 }
             }
             Err(error) => {
@@ -298,6 +299,7 @@ impl Coherence {
         member.metrics.dropped[Dropped::Stranger].inc();
         if let Some(suppressed) = member.strangers.allow(member.clock.now()) {
             tracing::error!(
+                instance = %member.name(),
                 suppressed,
                 "another instance has this instance's id: was this process forked or cloned while \
                  it ran? Its events are applied, but its writes count as this instance's; start \
@@ -322,6 +324,7 @@ impl Coherence {
     fn refuse(&self, lane: u32, reason: &str) {
         if let Some(suppressed) = self.log.allow(self.member.clock.now()) {
             tracing::warn!(
+                instance = %self.member.name(),
                 lane,
                 reason,
                 suppressed,
@@ -336,6 +339,7 @@ impl Coherence {
         self.member.fence(lane, Fence::Undecodable);
         if let Some(suppressed) = self.log.allow(self.member.clock.now()) {
             tracing::warn!(
+                instance = %self.member.name(),
                 lane,
                 reason,
                 suppressed,

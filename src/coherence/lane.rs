@@ -35,6 +35,8 @@ pub(crate) struct OutLane {
     pub(crate) failing: AtomicBool,
     /// Why the last publication failed, for callers who stop waiting.
     last_error: Lock<Option<Error>>,
+    /// Why the last verification failed.
+    unverified: Lock<Option<Error>>,
     /// Everything up to here is applied here, or about to be: never less than any token has seen.
     applied: Lock<Option<Position>>,
     /// The last own event that was applied again once it was acknowledged.
@@ -51,6 +53,7 @@ impl OutLane {
             in_flight: AtomicBool::new(false),
             failing: AtomicBool::new(true),
             last_error: Lock::new(None),
+            unverified: Lock::new(None),
             applied: Lock::new(None),
             echoed: Lock::new(None),
             own: Own::default(),
@@ -93,6 +96,19 @@ impl OutLane {
         let before = std::mem::replace(&mut *self.last_error.lock(), error);
         // An error may have a source of the program's own: not under the lock.
         drop(before);
+    }
+
+    /// Why the last verification failed; `None` if it did not.
+    pub(crate) fn unverified(&self) -> Option<Error> {
+        self.unverified.lock().clone()
+    }
+
+    /// Notes why a verification failed, or that one succeeded; whether that is news.
+    pub(crate) fn set_unverified(&self, error: Option<Error>) -> bool {
+        let failing = error.is_some();
+        let before = std::mem::replace(&mut *self.unverified.lock(), error);
+        drop(before);
+        self.failing.swap(failing, Relaxed) != failing
     }
 
     /// Nothing waits and nothing is in flight.

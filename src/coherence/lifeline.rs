@@ -23,7 +23,9 @@ impl Lifeline {
 impl Drop for Lifeline {
     fn drop(&mut self) {
         if self.member.phase() != Phase::Closed {
+            let published = self.member.lanes.iter().all(|lane| lane.idle());
             close(&self.member);
+            self.member.log_end(published);
             let member = self.member.clone();
             self.member
                 .runtime

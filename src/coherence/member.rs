@@ -9,14 +9,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use crate::bus::{Bus, IntentId, Position};
+use crate::bus::{Bus, BusKind, IntentId, Position};
 use crate::coherence::agreement::Agreement;
 use crate::coherence::intents::OpenWrites;
 use crate::coherence::lane::OutLane;
 use crate::coherence::outbox::{Collapsed, Invalidation, Waiter};
 use crate::coherence::registry::Registry;
+use crate::coherence::said::StateLog;
 use crate::contain::contained;
 use crate::event::{Op, Seal, What};
+use crate::identity::InstanceId;
 #[cfg(any(test, feature = "test-util"))]
 use crate::lock::Lock;
 use crate::log::LogLimit;
@@ -31,6 +33,10 @@ use crate::{Error, ErrorKind};
 /// One incarnation of this process in the fleet.
 pub(crate) struct Member {
     pub(crate) id: u64,
+    pub(crate) bus_kind: BusKind,
+    /// The URL of Redis as it may be shown.
+    pub(crate) redis: String,
+    pub(crate) state_log: StateLog,
     pub(crate) settings: Settings,
     pub(crate) clock: Clock,
     pub(crate) stamps: Arc<Stamps>,
@@ -86,6 +92,11 @@ impl fmt::Debug for Member {
 }
 
 impl Member {
+    /// By which the log, the metrics and the program `unstale` name this instance.
+    pub(crate) fn name(&self) -> InstanceId {
+        InstanceId::new(self.id)
+    }
+
     pub(crate) fn lane_count(&self) -> u32 {
         self.lanes.len() as u32
     }
@@ -141,6 +152,7 @@ impl Member {
         self.metrics.collapses[to].inc();
         if let Some(suppressed) = self.outages.allow(self.clock.now()) {
             tracing::warn!(
+                instance = %self.name(),
                 lane,
                 suppressed,
                 "more invalidations are waiting than UNSTALE_OUTBOX allows: whole caches will be \
@@ -183,9 +195,9 @@ impl Member {
         }
     }
 
-    /// Applies an event of a peer. Returns false if it named a cache that was not built here.
-    pub(crate) fn apply(&self, lane: u32, ops: &[Op]) -> bool {
-        let mut known = true;
+    /// Applies an event of a peer. Returns the id of a cache that it named and that is not built here.
+    pub(crate) fn apply(&self, lane: u32, ops: &[Op]) -> Option<u32> {
+        let mut unknown = None;
         for Op {
             cache,
             format,
@@ -204,10 +216,17 @@ impl Member {
                         self.fence(lane, Fence::Requested);
                     }
                 }
-                (_, None) => known = false,
+                (_, None) => unknown = Some(*cache),
             }
         }
-        known
+        unknown
+    }
+
+    /// Says which caches there are, where somebody outside may see it.
+    pub(crate) fn tell_caches(&self) {
+        if self.bus.set_caches(&self.caches.formats()) {
+            self.verify_now(0);
+        }
     }
 
     /// Drops here what this instance invalidates. It comes before the event is published, so that the
@@ -308,6 +327,23 @@ impl Member {
             && self.agreement.is_agreed()
             && !self.lanes.iter().any(|lane| lane.failing.load(Relaxed))
             && self.verified_in_time()
+    }
+
+    /// Why it is not [`coherent`](Self::coherent), in words; `None` if it is.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        if self.coherent() {
+            return None;
+        }
+        let ended = self.tasks.ended();
+        if !ended.is_empty() {
+            return Some(format!("these tasks have ended: {}", ended.join(", ")));
+        }
+        let failure = self.lanes.iter().find_map(OutLane::unverified);
+        Some(match failure {
+            Some(error) => error.to_string(),
+            None if !self.bus.connected() => "there is no connection to Redis".to_owned(),
+            None => "a lane was not verified in time".to_owned(),
+        })
     }
 
     /// Whether each lane was verified as recently as it should be: within `max_staleness` while it

@@ -111,7 +111,10 @@ impl Publisher {
                 ErrorKind::Lanes => "set UNSTALE_LANES to what the fleet uses",
                 _ => "it is kept and retried; check Redis and the network",
             };
-            tracing::warn!(lane = self.lane, failures, suppressed, %error, "cannot publish: {advice}");
+            tracing::warn!(
+                instance = %member.name(), lane = self.lane, failures, suppressed, %error,
+                "cannot publish: {advice}"
+            );
         }
         member.lanes[self.lane as usize].set_last_error(Some(error));
     }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
+use crate::bus::CacheFormat;
 use crate::coherence::outbox::Invalidation;
+use crate::contain::contained;
 use crate::event::What;
 use crate::lock::Lock;
 use crate::settings::HiddenSetting;
@@ -17,6 +19,8 @@ pub(crate) trait AnyCache: Send + Sync {
     fn drop_local(&self, item: Invalidation);
     /// Returns the defaults for all caches that are set and have no effect in it.
     fn hidden_settings(&self) -> &[HiddenSetting];
+    /// Returns the format of its keys.
+    fn format(&self) -> u32;
     /// Its last handle is gone: what is still loaded for it is not stored.
     fn retire(&self);
     /// Brings its gauges up to date and returns how many reads it has served so far.
@@ -55,12 +59,27 @@ impl Registry {
         own
     }
 
+    /// Returns the caches with the formats of their keys.
+    pub(crate) fn formats(&self) -> Vec<CacheFormat> {
+        let caches: Vec<_> = {
+            let caches = self.0.lock();
+            caches
+                .iter()
+                .map(|(id, cache)| (*id, cache.clone()))
+                .collect()
+        };
+        let format = |(id, cache): &(u32, Weak<dyn AnyCache>)| {
+            let cache = cache.upgrade()?;
+            let format = cache.format();
+            // It may be the last handle.
+            contained(|| drop(cache));
+            Some(CacheFormat { id: *id, format })
+        };
+        caches.iter().filter_map(format).collect()
+    }
+
     pub(crate) fn all(&self) -> Vec<Arc<dyn AnyCache>> {
         let caches: Vec<_> = self.0.lock().values().cloned().collect();
         caches.iter().filter_map(Weak::upgrade).collect()
-    }
-
-    pub(crate) fn ids(&self) -> Vec<u32> {
-        self.0.lock().keys().copied().collect()
     }
 }

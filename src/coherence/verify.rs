@@ -108,6 +108,9 @@ impl Coherence {
             .metrics
             .recovered_writes
             .add(u64::from(verified.recovered));
+        if let Some(others) = verified.others {
+            member.state_log.set_others(others);
+        }
         self.agree(lane, round);
         let state = &mut self.lanes[lane as usize];
         let forgotten = !verified.known && state.registered;
@@ -177,8 +180,8 @@ impl Coherence {
 
     fn note_success(&self, lane: u32) {
         let member = &self.member;
-        if member.lanes[lane as usize].failing.swap(false, Relaxed) {
-            tracing::info!(lane, "coherent: the lane is verified");
+        if member.lanes[lane as usize].set_unverified(None) {
+            tracing::debug!(lane, "the lane is verified");
         }
         // Not before every lane has answered: another one's answer may be that the start is refused.
         if !member.lanes.iter().any(|lane| lane.failing.load(Relaxed)) {
@@ -209,14 +212,8 @@ impl Coherence {
         state.pace.failed(Instant::now(), longest, jitter);
         let member = &self.member;
         member.metrics.verifications[Verification::Failed].inc();
-        member.lanes[lane as usize].failing.store(true, Relaxed);
-        if let Some(suppressed) = member.outages.allow(member.clock.now()) {
-            let bound = member.settings.max_staleness;
-            tracing::warn!(
-                lane, suppressed, %error, ?bound,
-                "degraded: the lane cannot be verified; once the bound has passed, entries are \
-                 loaded again instead of served. Check Redis and the network"
-            );
+        if member.lanes[lane as usize].set_unverified(Some(error.clone())) {
+            tracing::debug!(lane, %error, "the lane cannot be verified");
         }
         if matches!(error.kind(), ErrorKind::Auth | ErrorKind::Lanes) {
             member.started.send_if_modified(|started| match started {

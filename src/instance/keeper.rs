@@ -8,10 +8,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::Error;
 use crate::coherence::member::{Member, Phase};
 use crate::contain::contained;
-use crate::key::cache_id;
 use crate::log::LogLimit;
 use crate::metrics::Fence;
-use crate::time::{Clock, Doubt, Reading, WATCHDOG_TICK, Watchdog};
+use crate::settings::nearest;
+use crate::time::watchdog::{self, WATCHDOG_TICK};
+use crate::time::{Clock, Nanos};
 
 /// Watchdog ticks between two folds of the metrics: a second.
 const FOLD: u32 = 10;
@@ -19,15 +20,18 @@ const FOLD: u32 = 10;
 /// Folds without a read after which an instance counts as idle.
 const IDLE_FOLDS: u32 = 5;
 
-/// Folds after which settings for caches that were never built are worth a line in the log.
-const BUILD_TIME: u32 = 30;
+/// Folds after which settings for caches that were never built are worth a line in the log: a program
+/// builds its caches right after its start, and who has just changed a setting still looks.
+const BUILD_TIME: u32 = 5;
+
+/// Where caches have no bound but their TTL: what the bound is by default.
+const WITHOUT_BOUND: Duration = Duration::from_secs(2);
 
 pub(crate) async fn keep(member: Arc<Member>) {
     let mut phase = member.phase.subscribe();
     let mut ticks = interval(WATCHDOG_TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watchdog = Watchdog::new(Reading::take(), member.clock.step());
-    let lags = LogLimit::default();
+    let mut clocks = Clocks::new();
     let (mut tick, mut folds, mut quiet, mut reads) = (0_u32, 0_u32, 0_u32, 0_u64);
     loop {
         tokio::select! {
@@ -36,11 +40,10 @@ pub(crate) async fn keep(member: Arc<Member>) {
             _ = ticks.tick() => {}
         }
         // On tokio's clock, which tests pause, real clocks mean nothing.
-        if matches!(member.clock, Clock::Kernel)
-            && let Some(doubt) = watchdog.look(Reading::take())
-        {
-            on_doubt(&member, doubt, &lags);
+        if matches!(member.clock, Clock::Kernel) {
+            clocks.look(&member);
         }
+        member.log_state();
         tick = (tick + 1) % FOLD;
         if tick != 0 {
             continue;
@@ -66,28 +69,77 @@ pub(crate) async fn keep(member: Arc<Member>) {
     }
 }
 
-/// While a machine is suspended its monotonic clock stands still, and so does every age; while its
-/// coarse clock lags, every age is too small.
-fn on_doubt(member: &Member, doubt: Doubt, lags: &LogLimit) {
-    member.metrics.clock_jumps.inc();
-    for lane in 0..member.lane_count() {
-        member.fence(lane, Fence::Clock);
+/// What this instance has seen of the clocks.
+struct Clocks {
+    unseen: Nanos,
+    /// A small difference was said.
+    said: bool,
+    jumps: LogLimit,
+    lags: LogLimit,
+}
+
+impl Clocks {
+    fn new() -> Self {
+        Self {
+            unseen: watchdog::look().unseen,
+            said: false,
+            jumps: LogLimit::default(),
+            lags: LogLimit::default(),
+        }
     }
-    match doubt {
-        Doubt::Apart(jump) => tracing::warn!(
-            ?jump,
-            "the clocks have come apart (a suspended machine, or a clock that was set): every lane \
-             was fenced"
-        ),
-        Doubt::Lags(lag) => {
-            if let Some(suppressed) = lags.allow(member.clock.now()) {
+
+    /// Whatever was missed, the clock has caught up, so that nothing is served beyond its bound. Where that
+    /// was as much as the bound itself, nothing that is held was proven lately: it is dropped as well. While
+    /// the coarse clock lags by more than its step, which is all that hits allow for, and another one, by
+    /// which a machine that is only busy may be late with it, ages are too small.
+    fn look(&mut self, member: &Member) {
+        let look = watchdog::look();
+        let missed = Duration::from_nanos(look.unseen.saturating_sub(self.unseen));
+        self.unseen = look.unseen;
+        if !missed.is_zero() {
+            self.on_missed(member, missed);
+        }
+        if look.lag > 2 * member.clock.step() {
+            self.on_lag(member, Duration::from_nanos(look.lag));
+        }
+    }
+
+    fn on_missed(&mut self, member: &Member, missed: Duration) {
+        member.metrics.clock_jumps.inc();
+        let instance = member.name();
+        let shown = humantime::format_duration(Duration::from_millis(missed.as_millis() as u64));
+        if missed < member.settings.max_staleness.unwrap_or(WITHOUT_BOUND) {
+            // What is older than the bound now is proven again before it is served.
+            member.verify_all_now();
+            if !std::mem::replace(&mut self.said, true) {
                 tracing::warn!(
-                    ?lag,
-                    suppressed,
-                    "the coarse clock of the kernel lags behind (a virtual machine that is kept from \
-                     running): every lane was fenced"
+                    %instance, missed = %shown,
+                    "the wall clock or the boot clock went ahead of the monotonic one (a machine that \
+                     stood still, or a clock that was set): everything held counts as older by as \
+                     much. This is said once; unstale_clock_jumps_total counts on"
                 );
             }
+            return;
+        }
+        member.fence_all(Fence::Clock);
+        if let Some(suppressed) = self.jumps.allow(member.clock.now()) {
+            tracing::warn!(
+                %instance, missed = %shown, suppressed,
+                "the wall clock or the boot clock went ahead of the monotonic one by more than the \
+                 bound (a suspended machine, or a clock that was set): every lane was fenced"
+            );
+        }
+    }
+
+    fn on_lag(&self, member: &Member, lag: Duration) {
+        member.metrics.clock_jumps.inc();
+        member.fence_all(Fence::Clock);
+        if let Some(suppressed) = self.lags.allow(member.clock.now()) {
+            tracing::warn!(
+                instance = %member.name(), lag = %humantime::format_duration(lag), suppressed,
+                "the coarse clock of the kernel lags behind (a virtual machine that is kept from \
+                 running): every lane was fenced"
+            );
         }
     }
 }
@@ -120,12 +172,20 @@ pub(crate) fn measure(member: &Member) -> u64 {
 }
 
 fn note_unused_overrides(member: &Member) {
-    let built = member.caches.ids();
+    let built = member.caches.all();
+    let names: Vec<String> = built.iter().map(|cache| cache.name().to_owned()).collect();
+    // The last handle of one may be among these.
+    let _ = contained(|| drop(built));
     let overrides = member.settings.caches.keys();
-    for name in overrides.filter(|name| !built.contains(&cache_id(name))) {
+    for name in overrides.filter(|name| !names.contains(name)) {
+        let variables = member.settings.variables_of(name).join(", ");
+        let nearest = match nearest(name, &names) {
+            Some(near) => format!("the nearest that is built is `{near}`"),
+            None => "no cache is".to_owned(),
+        };
         tracing::warn!(
-            cache = %name,
-            "settings exist for a cache that is not built; check the spelling of its name"
+            instance = %member.name(),
+            "{variables}: no cache `{name}` is built, so this has no effect; {nearest}"
         );
     }
 }
@@ -138,7 +198,7 @@ pub(crate) fn listen(member: &Arc<Member>) -> Result<(), Error> {
     #[cfg(feature = "prometheus")]
     {
         let (bound, serving) = crate::metrics::serve(address, member.metrics.clone())?;
-        tracing::info!(%bound, "serving metrics");
+        tracing::info!(instance = %member.name(), %bound, "serving metrics");
         let mut phase = member.phase.subscribe();
         tokio::spawn(async move {
             tokio::select! {

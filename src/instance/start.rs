@@ -8,7 +8,7 @@ use tokio::time::{Instant as Moment, timeout_at};
 
 use crate::Error;
 use crate::bus::local::LocalBus;
-use crate::bus::{Bus, BusConfig, BusEvent, StillOpen};
+use crate::bus::{Bus, BusConfig, BusEvent, BusKind, StillOpen};
 use crate::coherence::Coherence;
 use crate::coherence::agreement::Agreement;
 use crate::coherence::intents::OpenWrites;
@@ -17,8 +17,9 @@ use crate::coherence::lifeline::{Lifeline, close};
 use crate::coherence::member::{Member, Phase};
 use crate::coherence::outbound::Publisher;
 use crate::coherence::registry::Registry;
+use crate::coherence::said::StateLog;
 use crate::event::Seal;
-use crate::identity;
+use crate::identity::{self, InstanceId};
 use crate::instance::keeper;
 #[cfg(any(test, feature = "test-util"))]
 use crate::lock::Lock;
@@ -32,9 +33,12 @@ use crate::time::Clock;
 
 /// An instance that is being started.
 pub(super) struct Start {
-    pub(super) settings: Settings,
+    settings: Settings,
     clock: Clock,
-    pub(super) id: u64,
+    bus_kind: BusKind,
+    /// The URL of Redis as it may be shown.
+    redis: String,
+    id: u64,
     metrics: Arc<Metrics>,
     outages: Arc<LogLimit>,
     tasks: Arc<Tasks>,
@@ -43,26 +47,49 @@ pub(super) struct Start {
 }
 
 impl Start {
-    pub(super) fn new(settings: Settings, clock: Clock) -> Result<Self, Error> {
-        let info = InstanceInfo {
-            fleet: settings.namespace.clone(),
-            lanes: settings.lanes,
-            journal: settings.journal,
-            verify_interval: settings.verify_interval,
-            member_timeout: settings.member_timeout,
-        };
+    pub(super) fn new(settings: Settings, clock: Clock, bus_kind: BusKind) -> Result<Self, Error> {
         let id = identity::instance(clock)?;
+        let redis = match bus_kind {
+            BusKind::Redis => settings.shown_url(),
+            BusKind::Local => "none".to_owned(),
+        };
         let deadline = Moment::now() + settings.start_wait;
         Ok(Self {
+            metrics: metrics(&settings, id, bus_kind, &redis),
             settings,
             clock,
+            bus_kind,
+            redis,
             id,
-            metrics: Metrics::new(info),
             outages: Arc::default(),
             tasks: Arc::default(),
             deadline,
             stripes: STRIPES,
         })
+    }
+
+    /// Takes the id of another instance: a copy of it.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(super) fn set_id(&mut self, id: u64) {
+        self.id = id;
+        self.metrics = metrics(&self.settings, id, self.bus_kind, &self.redis);
+    }
+
+    /// Without a URL: on a bus of its own. That is what `none` asks for; who sets nothing may have
+    /// forgotten something, and the instance would look as well as any other.
+    pub(super) async fn alone(mut self) -> Result<Arc<Lifeline>, Error> {
+        self.redis = self.settings.shown_url();
+        self.metrics = metrics(&self.settings, self.id, self.bus_kind, &self.redis);
+        if self.settings.redis_url.is_none() {
+            tracing::warn!(
+                instance = %InstanceId::new(self.id),
+                namespace = self.settings.namespace,
+                "UNSTALE_REDIS_URL is not set: this instance hears of no other process, and serves what \
+                 they replace until its TTL. Name the Redis of the fleet, or set it to none if this \
+                 process is the only one"
+            );
+        }
+        self.on(LocalBus::default()).await
     }
 
     fn bus_config(&self) -> BusConfig {
@@ -121,6 +148,8 @@ impl Start {
         let Self {
             settings,
             clock,
+            bus_kind,
+            redis,
             id,
             metrics,
             outages,
@@ -139,6 +168,9 @@ impl Start {
         ));
         Arc::new(Member {
             id,
+            bus_kind,
+            redis,
+            state_log: StateLog::default(),
             clock,
             stamps: Arc::new(Stamps::new(settings.lanes, stripes)),
             bus,
@@ -169,6 +201,19 @@ impl Start {
     }
 }
 
+fn metrics(settings: &Settings, id: u64, bus_kind: BusKind, redis: &str) -> Arc<Metrics> {
+    Metrics::new(InstanceInfo {
+        id: InstanceId::new(id).to_string(),
+        fleet: settings.namespace.clone(),
+        bus: bus_kind.as_str(),
+        redis: redis.to_owned(),
+        lanes: settings.lanes,
+        journal: settings.journal,
+        verify_interval: settings.verify_interval,
+        member_timeout: settings.member_timeout,
+    })
+}
+
 /// Starts the tasks that run as long as the instance does.
 fn spawn_tasks(member: &Arc<Member>, events: mpsc::Receiver<BusEvent>) {
     let (tasks, runtime) = (&member.tasks, &member.runtime);
@@ -193,18 +238,11 @@ async fn first_answer(member: &Arc<Member>, deadline: Moment) -> Result<(), Erro
     let mut started = member.started.subscribe();
     // Cloned at once: a guard that lived across an await would keep the future from being spawned.
     let answered = async { started.wait_for(Option::is_some).await.ok()?.clone() };
-    if let Ok(Some(outcome)) = timeout_at(deadline, answered).await {
-        if let Err(error) = outcome {
-            close(member);
-            member.bus.close(StillOpen::default()).await;
-            return Err(error);
-        }
-    } else {
-        let wait = member.settings.start_wait;
-        tracing::warn!(
-            "Redis has not answered within {wait:?} (UNSTALE_START_WAIT): starting degraded, every entry \
-             lives at most max_staleness until it does"
-        );
+    if let Ok(Some(Err(error))) = timeout_at(deadline, answered).await {
+        close(member);
+        member.bus.close(StillOpen::default()).await;
+        return Err(error);
     }
+    member.log_start();
     Ok(())
 }

@@ -28,7 +28,12 @@ impl Metric for BuildInfo {
 /// The settings of an instance that dashboards and alerts need to know.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct InstanceInfo {
+    /// As the log and the program `unstale` show it.
+    pub(crate) id: String,
     pub(crate) fleet: String,
+    pub(crate) bus: &'static str,
+    /// The URL without its secrets, `none` or `unset`.
+    pub(crate) redis: String,
     pub(crate) lanes: u32,
     pub(crate) journal: u32,
     pub(crate) verify_interval: Duration,
@@ -39,7 +44,19 @@ impl Metric for InstanceInfo {
     const KIND: SeriesKind = SeriesKind::Gauge;
     const LABELS: &'static [Label] = &[
         Label {
+            name: "id",
+            values: &[],
+        },
+        Label {
             name: "fleet",
+            values: &[],
+        },
+        Label {
+            name: "bus",
+            values: &["local", "redis"],
+        },
+        Label {
+            name: "redis",
             values: &[],
         },
         Label {
@@ -62,7 +79,10 @@ impl Metric for InstanceInfo {
 
     fn fold(&self, series: &'static Series, fold: &mut Fold<'_>) {
         let values = [
+            self.id.clone(),
             self.fleet.clone(),
+            self.bus.to_owned(),
+            self.redis.clone(),
             self.lanes.to_string(),
             self.journal.to_string(),
             humantime::format_duration(self.verify_interval).to_string(),

@@ -120,7 +120,7 @@ series! {
         recovered_writes: Counter, "recovered_writes_total", "Writes of dead instances that this one finished invalidating.";
         shared_trips: Counter, "shared_trips_total", "Times that the breaker of the shared tier opened.";
         shared_broken: Gauge, "shared_broken", "Instances of this process whose breaker of the shared tier is open.";
-        clock_jumps: Counter, "clock_jumps_total", "Times that a clock jumped and every lane was fenced.";
+        clock_jumps: Counter, "clock_jumps_total", "Times that the clocks came apart: all that is held counts as older by as much, and beyond the bound every lane was fenced.";
         build: BuildInfo, "build_info", "Always 1; the label is this crate's version.";
         settings: InstanceInfo, "settings_info", "Always 1; the labels are the instance's settings.";
     }

@@ -22,7 +22,10 @@ const CACHE: CacheInfo = CacheInfo {
 
 fn info() -> InstanceInfo {
     InstanceInfo {
+        id: "0123abcd".to_owned(),
         fleet: "shop \"eu\"".to_owned(),
+        bus: "redis",
+        redis: "redis://***@host:6379/2".to_owned(),
         lanes: 2,
         journal: 4096,
         verify_interval: Duration::from_millis(500),
@@ -136,7 +139,10 @@ fn every_series_is_there_from_the_first_fold_on() {
         1.0
     );
     let settings = [
+        ("id", "0123abcd"),
         ("fleet", "shop \"eu\""),
+        ("bus", "redis"),
+        ("redis", "redis://***@host:6379/2"),
         ("lanes", "2"),
         ("journal", "4096"),
         ("verify_interval", "500ms"),

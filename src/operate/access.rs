@@ -9,7 +9,7 @@ use crate::bus::redis::inspect::Server;
 use crate::bus::redis::{RedisBus, RedisConfig};
 use crate::bus::{Bus, BusConfig, BusEvent, StillOpen};
 use crate::event::Seal;
-use crate::identity;
+use crate::identity::{self, InstanceId};
 use crate::metrics::Traffic;
 use crate::time::Clock;
 use crate::{Error, ErrorKind, Settings};
@@ -27,6 +27,18 @@ pub(super) const READY: Duration = Duration::from_secs(5);
 /// `Settings` for a bad URL, `Auth` for a wrong login, `Bus` for everything else.
 pub async fn connect(settings: &Settings) -> Result<Server, Error> {
     Server::open(&config(settings)?, &settings.namespace).await
+}
+
+/// Returns the URL of the server that the settings name; `None` where they name none.
+#[must_use]
+pub fn server_url(settings: &Settings) -> Option<&str> {
+    settings.server_url()
+}
+
+/// Returns an instance's id as it is shown everywhere, from the number that Redis has.
+#[must_use]
+pub fn instance_id(number: u64) -> InstanceId {
+    InstanceId::new(number)
 }
 
 fn config(settings: &Settings) -> Result<RedisConfig, Error> {

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use super::access::Access;
+use crate::bus::redis::inspect::Server;
 use crate::bus::{Bus, BusEvent, GapCause, StillOpen};
-use crate::event::{DecodeError, Event, Mac, NO_ORIGIN, Op, What};
+use crate::event::{DecodeError, Event, Mac, NO_ORIGIN, Op, Seal, What};
 use crate::{Error, Settings};
 
 /// Listens to every lane.
@@ -127,6 +128,17 @@ impl Tail {
     }
 }
 
+/// Returns what the latest event of lane 0 says, as these settings read it; `None` where there is none.
+///
+/// # Errors
+///
+/// As [`connect`](super::connect).
+pub async fn last_event(settings: &Settings, server: &Server) -> Result<Option<Contents>, Error> {
+    let payload = server.last_event(0).await?;
+    let seal = Seal::new(settings);
+    Ok(payload.map(|payload| contents(seal.decode(0, &payload))))
+}
+
 fn contents(read: Result<(Event, Mac), DecodeError>) -> Contents {
     match read {
         Ok((Event { origin, ops, .. }, _)) => Contents::Drops {
@@ -157,7 +169,6 @@ fn drops(op: Op) -> Drops {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Seal;
 
     #[test]
     fn a_dead_writers_event_has_no_origin_and_noise_is_unreadable() {

@@ -55,7 +55,15 @@ const LONGEST_KEY: usize = 1024;
 /// Longest name of a namespace or a cache: names travel with channels and metrics.
 const LONGEST_NAME: usize = 64;
 
+/// Whether a Redis URL says that there is none.
+pub(super) fn is_none(url: &str) -> bool {
+    url.eq_ignore_ascii_case("none")
+}
+
 pub(super) fn redis_url(url: &str) -> Check {
+    if is_none(url) {
+        return Ok(());
+    }
     let address = Address::parse(url).map_err(|why| why.to_string())?;
     if cfg!(not(feature = "redis")) {
         return Err("this build lacks the feature `redis`".into());

@@ -23,6 +23,13 @@ impl Settings {
         problems.into_result()
     }
 
+    /// Returns the URL of the server; `None` where none is named, or `none` is.
+    pub(crate) fn server_url(&self) -> Option<&str> {
+        self.redis_url
+            .as_deref()
+            .filter(|url| !bounds::is_none(url))
+    }
+
     pub(super) fn check(&self, problems: &mut Problems) {
         for field in FIELDS {
             if let Err(why) = (field.check)(self) {
@@ -206,7 +213,9 @@ fn tls(settings: &Settings, problems: &mut Problems) {
     if key && !certificate {
         problems.report(Place::global("tls_key"), "", "needs tls_cert as well");
     }
-    let plain = |url: &String| Address::parse(url).is_ok_and(|address| !address.tls);
+    let plain = |url: &String| {
+        bounds::is_none(url) || Address::parse(url).is_ok_and(|address| !address.tls)
+    };
     if !settings.redis_url.as_ref().is_some_and(plain) {
         return;
     }

@@ -90,6 +90,19 @@ impl Settings {
         rows
     }
 
+    /// Returns the variables of the settings that one cache has for itself.
+    pub(crate) fn variables_of(&self, cache: &str) -> Vec<String> {
+        let rows = self.describe().into_iter();
+        let of_it = rows.filter(|row| row.scope == SettingScope::Cache(cache.to_owned()));
+        of_it.map(|row| row.variable).collect()
+    }
+
+    /// Returns the URL of Redis as it may be shown.
+    pub(crate) fn shown_url(&self) -> String {
+        let url = self.redis_url.as_deref();
+        url.map_or_else(|| "unset".to_owned(), |url| redact::value("redis_url", url))
+    }
+
     /// The value as text, redacted unless it is the default.
     fn shown(&self, field: &Field) -> String {
         let value = (field.show)(self);

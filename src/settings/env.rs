@@ -22,8 +22,8 @@ impl Settings {
     /// Reads `UNSTALE_*` over the TOML file that `UNSTALE_FILE` names.
     ///
     /// The file has the same names in lower case, `ttl = "30s"`, and a table for each cache with
-    /// settings of its own, `[caches.accounts]`. White space around a value is ignored, and an
-    /// empty variable counts as unset.
+    /// settings of its own, `[caches.accounts]`. White space around a value is ignored. A variable
+    /// that is present but empty is an error: what was to be there is missing.
     ///
     /// # Errors
     ///
@@ -84,13 +84,17 @@ fn from_vars(
     let mut known = config::Map::new();
     for (name, value) in vars {
         let value = value.trim();
-        if !is_ours(&name) || value.is_empty() {
+        if !is_ours(&name) {
             continue;
         }
-        if name == FILE {
-            file = Some(value.to_string());
-        } else if let Err(why) = knows(&name) {
+        if name != FILE
+            && let Err(why) = knows(&name)
+        {
             problems.report_name(&name, why);
+        } else if value.is_empty() {
+            problems.report_name(&name, empty(&name));
+        } else if name == FILE {
+            file = Some(value.to_string());
         } else {
             known.insert(name, value.to_string());
         }
@@ -117,6 +121,17 @@ fn is_ours(name: &str) -> bool {
     };
     name.strip_prefix(PREFIX)
         .is_some_and(|rest| !made_by_kubernetes(rest))
+}
+
+/// What is wrong with a value that is present but empty: a variable of a deployment that was filled
+/// from nothing looks like this, and what was meant is unknown.
+fn empty(name: &str) -> &'static str {
+    if name.to_ascii_lowercase().ends_with("redis_url") {
+        "is empty: name the Redis of the fleet, as in redis://127.0.0.1:6379, or say none for a fleet \
+         inside this process"
+    } else {
+        "is empty: leave it out, or give it a value"
+    }
 }
 
 /// Whether a variable names a setting, or what is wrong with the name.
@@ -163,7 +178,7 @@ fn suggestions(cache: &str) -> Vec<String> {
 }
 
 /// The name with the fewest edits between them, without regard to case.
-fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {
+pub(crate) fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {
     /// No setting has a name nearly so long, and the work grows with its square.
     const MAX_NAME: usize = 160;
     let name: Vec<char> = name
@@ -300,7 +315,8 @@ fn apply(
     };
     let text = text.trim();
     if text.is_empty() {
-        return problems.report(place, "", "must not be empty; leave it out instead");
+        let why = empty(&place.name);
+        return problems.report(place, "", why);
     }
     let set = match (&place.cache, &field.cache) {
         (Some(cache), Some(part)) => {

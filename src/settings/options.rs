@@ -74,7 +74,7 @@ settings! {
 
     first {
         unset redis_url: String = None, bounds::redis_url,
-            "Address of Redis: redis://, redis-sentinel:// or redis-cluster:// (rediss with TLS; valkey and valkeys are the same), or unix:// with the path of a socket; unset shares events inside the process only.";
+            "Address of Redis: redis://, redis-sentinel:// or redis-cluster:// (rediss with TLS; valkey and valkeys are the same), or unix:// with the path of a socket; or none, which shares events inside the process only, as unset does with a warning.";
         unset redis_password_file: PathBuf = None, bounds::any,
             "File with the password for Redis, in place of one in redis_url; read again at each connect and when it changes.";
         unset tls_ca: PathBuf = None, bounds::any,

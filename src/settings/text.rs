@@ -7,10 +7,15 @@ use std::time::Duration;
 use super::values::{RefreshAhead, Switch, WritePolicy};
 
 /// A value that can be read from text and shown as text that reads back the same.
-pub(super) trait Text: Sized {
+pub(crate) trait Text: Sized {
     /// Reads it, or says what would be right. The text is trimmed and not empty.
     fn parse(text: &str) -> Result<Self, String>;
     fn show(&self) -> String;
+}
+
+/// Returns a value as one would write it in its variable.
+pub(crate) fn shown(value: &impl Text) -> String {
+    value.show()
 }
 
 /// `off` is no value, in any case of letters.

@@ -26,6 +26,18 @@ async fn node(url: &str, lanes: u32, source: &Source) -> Node {
     Node::of(Instance::start(settings).await.unwrap(), source)
 }
 
+/// Waits until Redis knows that so many instances have the cache.
+async fn told(url: &str, cache: &str, instances: usize) {
+    let mut settings = Settings::default();
+    settings.redis_url = Some(url.to_owned());
+    settings.namespace = "shop".to_owned();
+    crate::support::over_redis::until("it is known who has the cache", async || {
+        let audience = unstale::operate::audience(&settings, cache).await.unwrap();
+        audience.formats.len() == instances
+    })
+    .await;
+}
+
 /// Caches three rows, runs the program and returns which of them are hits soon after.
 async fn hits_after(node: &Node, run: impl FnOnce() -> Ran) -> (Ran, [bool; 3]) {
     for key in [1, 2, 13] {
@@ -57,6 +69,7 @@ fn source() -> Source {
 async fn invalidate_drops_what_it_names_and_nothing_else_in_a_running_instance() {
     let server = RedisServer::start();
     let node = node(&server.url(), 1, &source()).await;
+    told(&server.url(), "rows", 1).await;
     let rows: [(&[&str], [bool; 3], &str); 5] = [
         (&["1", "13"], [false, true, false], "2 keys"),
         (&["--tag", "tens-0"], [false, false, true], "1 tag"),
@@ -71,9 +84,72 @@ async fn invalidate_drops_what_it_names_and_nothing_else_in_a_running_instance()
         assert_eq!((ran.status, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
         let line = format!("acknowledged: {acknowledged} of rows in lane 0, sequence ");
         assert!(ran.stdout.starts_with(&line), "{ran:?}");
+        let heard = ran.stdout.lines().last().unwrap();
+        assert!(
+            heard.starts_with("heard by 1 instance, 1 with rows"),
+            "{ran:?}"
+        );
+        let whole = "dropped the whole cache, whose keys have the format 1 and not 9";
+        assert_eq!(heard.contains(whole), args.contains(&"9"), "{ran:?}");
         assert_eq!(hits, expected, "{args:?}");
     }
     assert_eq!(node.instance.health().state, InstanceState::Coherent);
+}
+
+/// A name that is misspelt, or the variables of another service, must not look like success.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invalidate_that_reaches_nobody_says_so_and_fails() {
+    let server = RedisServer::start();
+    let url = server.url();
+    let nobody = |vars: &[(&str, &str)], args: &[&str], says: &str| {
+        let ran = run(args, vars);
+        assert_eq!(ran.status, Some(1), "{ran:?}");
+        assert!(ran.stdout.starts_with("acknowledged: 1 key"), "{ran:?}");
+        assert!(ran.stderr.contains(says), "{says}: {ran:?}");
+    };
+    nobody(
+        &on(&url),
+        &["invalidate", "rows", "1"],
+        "no instance is in namespace shop",
+    );
+    let first = node(&url, 1, &source()).await;
+    let second = node(&url, 1, &source()).await;
+    told(&url, "rows", 2).await;
+    let ran = run_on(&url, &["invalidate", "rows", "1"]);
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert!(
+        ran.stdout.ends_with("heard by 2 instances, 2 with rows\n"),
+        "{ran:?}"
+    );
+    // The cache, the namespace, the database.
+    let none = "2 instances heard it, and none has a cache rosw";
+    nobody(&on(&url), &["invalidate", "rosw", "1"], none);
+    let oops = [("UNSTALE_REDIS_URL", &*url), ("UNSTALE_NAMESPACE", "oops")];
+    nobody(
+        &oops,
+        &["invalidate", "rows", "1"],
+        "no instance is in namespace oops",
+    );
+    let other = format!("{url}/1");
+    let none = "the database in UNSTALE_REDIS_URL";
+    nobody(&on(&other), &["invalidate", "rows", "1"], none);
+    // A cache that is built later is known a moment later.
+    let cache = first.instance.cache::<u64, u64>("rosw").build().unwrap();
+    told(&url, "rosw", 1).await;
+    let ran = run_on(&url, &["invalidate", "rosw", "1"]);
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert!(
+        ran.stdout.ends_with("heard by 2 instances, 1 with rosw\n"),
+        "{ran:?}"
+    );
+    // And what Redis has forgotten is told again.
+    Client::connect(server.port()).cmd(&["FLUSHALL"]);
+    crate::support::over_redis::until("it is known again", async || {
+        let ran = run_on(&url, &["invalidate", "rosw", "1"]);
+        ran.stdout.ends_with("heard by 2 instances, 1 with rosw\n")
+    })
+    .await;
+    drop((cache, second));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -102,7 +178,11 @@ async fn invalidate_reads_keys_from_standard_input_and_follows_the_fleets_lanes(
         assert!(ran.stdout.contains(&format!("in lane {lane}, ")), "{ran:?}");
     }
     let first = |line: &str| line.split(' ').nth(1).unwrap().parse::<usize>().unwrap();
-    assert_eq!(ran.stdout.lines().map(first).sum::<usize>(), 2_998);
+    let acknowledged = ran
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("acknowledged"));
+    assert_eq!(acknowledged.map(first).sum::<usize>(), 2_998);
     let dropped = "unstale_invalidations_total{cache=\"rows\",kind=\"key\",from=\"remote\"}";
     crate::support::over_redis::until("keys of every lane are dropped", async || {
         node.metric(dropped) == 2_998
@@ -281,6 +361,16 @@ async fn wrong_usage_is_status_2_and_help_teaches() {
             "{ran:?}"
         );
     }
+    let usage = run(&["invalidate", "--help"], &[]).stdout;
+    assert!(
+        usage.contains("invalidate [OPTIONS] <CACHE> <KEY>..."),
+        "{usage}"
+    );
+    let usage = run_on(&url, &["invalidate", "rows"]).stderr;
+    assert!(
+        usage.contains("invalidate [OPTIONS] <CACHE> <KEY>..."),
+        "{usage}"
+    );
     for args in [
         &[][..],
         &["settings"],

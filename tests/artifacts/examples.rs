@@ -73,6 +73,8 @@ async fn the_whole_api_works_together() {
         "names: 2 in memory, 0 failed",
         "name: Some(\"EAN 4\")",
         "a key that is too long: true",
+        "its id is shown everywhere: true",
+        "it hears of Redis: false",
         "stock: 2 misses, 0 hits",
         "every histogram has buckets: true",
         "some series have a cause: true",

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use kinds::kinds;
 use testkit::redis::RedisServer;
 use testkit::resp::Client;
+use testkit::service::Service;
 use testkit::shell::Shell;
+use unstale::{Cache, Settings, operate};
 
 /// How soon after Redis is back all is as before. README.md says about a second; the rest is for a
 /// busy machine.
@@ -110,6 +112,7 @@ tests! {
         ("sh", "kill -9 %1")
     ]) pair;
     fn a_python_program_invalidates([("sh", "pip install")]) python;
+    fn the_log_says_what_the_readme_shows([("text", " INFO coherent")]) log;
 }
 
 #[test]
@@ -248,10 +251,13 @@ fn program([install, session, heard]: [Vec<&str>; 3]) {
     let tail = meanwhile.split_once('`').unwrap().0;
     let mut listening = None;
     let mut typed = BTreeSet::from([tail]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut service = None;
     let mut lines = session.into_iter().peekable();
     while let Some(line) = lines.next() {
         let command = line.strip_prefix("$ ").expect("a prompt");
         if command.contains("invalidate") && listening.is_none() {
+            service = Some(runtime.block_on(accounts(&redis.url())));
             shell.succeed(&format!("{tail} &"));
             listening = Some(shell.last());
             shell.until(shell.last(), |text| text.contains("listening"));
@@ -261,6 +267,7 @@ fn program([install, session, heard]: [Vec<&str>; 3]) {
         let shown = std::iter::from_fn(|| lines.next_if(|line| !line.starts_with("$ ")));
         assert_eq!(kinds(printed.lines()), kinds(shown), "{command}");
     }
+    assert!(service.is_some());
     let number = listening.expect("something is invalidated");
     let printed = shell.until(number, |text| text.lines().count() >= heard.len());
     assert_eq!(kinds(printed.lines()), kinds(heard), "{tail}");
@@ -275,6 +282,24 @@ fn program([install, session, heard]: [Vec<&str>; 3]) {
         if typed.insert(example) {
             shell.succeed(example);
         }
+    }
+}
+
+/// The service of the session, whose cache Redis knows of.
+async fn accounts(url: &str) -> (unstale::Instance, Cache<u64, u64>) {
+    let mut settings = Settings::default();
+    settings.redis_url = Some(url.to_owned());
+    settings.namespace = "shop".to_owned();
+    let instance = unstale::Instance::start(settings.clone()).await.unwrap();
+    let cache = instance.cache("accounts").build().unwrap();
+    let deadline = Instant::now() + RECOVERY;
+    loop {
+        let audience = operate::audience(&settings, "accounts").await.unwrap();
+        if audience.formats.len() == 1 {
+            return (instance, cache);
+        }
+        assert!(Instant::now() < deadline, "{audience:?}");
+        tokio::time::sleep(POLL).await;
     }
 }
 
@@ -357,4 +382,51 @@ fn python([lines]: [Vec<&str>; 1]) {
         shell.succeed(line);
     }
     assert_eq!(events(&redis), before + 1, "nothing was published");
+}
+
+/// Redis is killed under a service, comes back, and the service is told to stop.
+fn log([shown]: [Vec<&str>; 1]) {
+    let redis = RedisServer::start();
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let printed = runtime.block_on(async {
+        let url = redis.url();
+        let vars = [("UNSTALE_REDIS_URL", &*url), ("UNSTALE_NAMESPACE", "shop")];
+        let service = Service::start(&dir.path().join("accounts.db"), &vars).await;
+        service.until_healthy(RECOVERY).await;
+        redis.kill();
+        let says = async |text: &str| {
+            let deadline = Instant::now() + RECOVERY;
+            while !service.output().contains(text) {
+                assert!(Instant::now() < deadline, "{text}: {}", service.output());
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        says("degraded").await;
+        redis.restart();
+        says("verified again").await;
+        assert!(service.terminate().await.success());
+        service.output()
+    });
+    assert!(shown.len() > 4);
+    for line in shown {
+        let (message, fields) = line.trim().split_once(" instance=").unwrap();
+        // Between the two is what went wrong.
+        let begins = message.split(": ").next().unwrap();
+        let ends = message.rsplit("; ").next().unwrap();
+        let (level, begins) = begins.split_once(' ').unwrap();
+        let names = fields
+            .split('=')
+            .rev()
+            .skip(1)
+            .map(|part| part.rsplit(' ').next().unwrap());
+        let names: Vec<_> = names.collect();
+        let is_it = |line: &&str| {
+            let said = line.contains(level) && line.contains(begins);
+            let ended = ends == message || line.contains(ends);
+            said && ended && names.iter().all(|name| line.contains(&format!(" {name}=")))
+        };
+        let found = printed.lines().find(is_it);
+        assert!(found.is_some(), "{line}\n{names:?}\n{printed}");
+    }
 }

@@ -6,6 +6,7 @@
 mod support;
 
 mod audit;
+mod clocks;
 mod coherence;
 mod contained;
 mod crashes;
@@ -29,6 +30,7 @@ mod lifecycle;
 mod limits;
 mod loaders;
 mod many;
+mod operation;
 mod outages;
 #[allow(
     clippy::duplicate_mod,

@@ -20,6 +20,7 @@ mod flood;
 mod halted;
 mod health;
 mod hostile;
+mod logs;
 mod messages;
 mod outage;
 mod passwords;

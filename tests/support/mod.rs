@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "not every program of tests uses everything")]
 
+pub(crate) mod logged;
 pub(crate) mod nodes;
 pub(crate) mod over_redis;
 pub(crate) mod sharing;

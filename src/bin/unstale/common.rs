@@ -3,21 +3,25 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use unstale::{Error, Settings};
+use unstale::{Error, Settings, operate};
 
 use crate::{Failure, output};
 
 /// The settings of the environment, which must name a Redis.
 pub(crate) fn settings() -> Result<Settings, Failure> {
     let settings = Settings::from_env()?;
-    if settings.redis_url.is_none() {
-        return Err(
-            "UNSTALE_REDIS_URL is not set: name the Redis of the fleet, as in \
-             redis://127.0.0.1:6379"
-                .into(),
-        );
+    match operate::server_url(&settings) {
+        Some(_) => Ok(settings),
+        None => Err(format!(
+            "UNSTALE_REDIS_URL is {}: name the Redis of the fleet, as in redis://127.0.0.1:6379",
+            if settings.redis_url.is_some() {
+                "none, which is a fleet inside of one process"
+            } else {
+                "not set"
+            }
+        )
+        .into()),
     }
-    Ok(settings)
 }
 
 /// Runs a command to its end; an error of the library is exit status 1.
@@ -43,9 +47,9 @@ pub(crate) fn shown(settings: &Settings, variable: &str) -> String {
     row.map(|row| row.value).unwrap_or_default()
 }
 
-/// The first half of an instance's id: enough to tell instances apart.
+/// An instance's id as the log, the metrics and `Health` show it.
 pub(crate) fn short(instance: u64) -> String {
-    format!("{:08x}", instance >> 32)
+    operate::instance_id(instance).to_string()
 }
 
 /// `0.3 ms`, `2.5 s`.

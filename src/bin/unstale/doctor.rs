@@ -1,6 +1,7 @@
 //! `unstale doctor`: is this Redis fit for a fleet, and may this user work there?
 
 mod checks;
+mod fleet;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
@@ -29,8 +30,12 @@ const HELP: &str = "\
 Looks and tries: it does once what an instance does, in a namespace of its own, and removes \
 that. It joins no fleet, and no other program hears its messages. Run it with the environment of the service, from where the service runs.
 
+With --metrics, once for each instance, it also says whether they are one fleet: the same namespace, \
+database, lanes, settings and version.
+
 Examples:
   unstale doctor
+  unstale doctor --metrics http://10.0.0.7:9100/metrics --metrics http://10.0.0.8:9100/metrics
   unstale doctor --json | jq '.findings[] | select(.level != \"ok\")'
   unstale doctor || exit 1             in a deployment, before the first instance
 
@@ -43,13 +48,16 @@ pub(crate) struct Args {
     /// Write one JSON object
     #[arg(long)]
     json: bool,
+    /// The metrics of an instance, as http://HOST:PORT/metrics or a file; once for each instance
+    #[arg(long, value_name = "URL")]
+    metrics: Vec<String>,
 }
 
 /// Examines; exit status 1 if anything is wrong.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let settings = common::settings()?;
     common::block_on(async move {
-        let findings = examine(&settings).await;
+        let findings = examine(&settings, &args.metrics).await;
         let healthy = findings.iter().all(|finding| finding.level != Level::Fail);
         let mut output = Output::new();
         if args.json {
@@ -68,7 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 /// Everything that is found; ends early only where nothing more can be seen.
-async fn examine(settings: &Settings) -> Vec<Finding> {
+async fn examine(settings: &Settings, metrics: &[String]) -> Vec<Finding> {
     let url = common::shown(settings, "UNSTALE_REDIS_URL");
     let server = match operate::connect(settings).await {
         Ok(server) => server,
@@ -89,6 +97,19 @@ async fn examine(settings: &Settings) -> Vec<Finding> {
     let result = look(settings, &server, &mut findings).await;
     if let Err(error) = result {
         findings.push(checks::refused("connection", &error));
+        return findings;
+    }
+    // Without these nothing of the fleet can be seen.
+    let needed = ["connection", "rights", "scripts"];
+    let lacks = |finding: &Finding| finding.level == Level::Fail && needed.contains(&finding.check);
+    if findings.iter().any(lacks) {
+        return findings;
+    }
+    match fleet::examine(settings, &server, metrics).await {
+        Ok(found) => findings.extend(found),
+        // What cannot be seen for lack of a right was reported as that.
+        Err(error) if error.kind() == ErrorKind::Auth => {}
+        Err(error) => findings.push(checks::refused("members", &error)),
     }
     findings
 }

@@ -2,19 +2,27 @@
 
 use std::io::{self, BufRead};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use unstale::operate::{self, Scope};
+use tokio::time::{Instant, sleep};
+use unstale::Settings;
+use unstale::operate::{self, Audience, Scope};
 
 use crate::Failure;
 use crate::common::{self, count};
-use crate::output::Output;
+use crate::output::{self, Output};
+
+/// How long a cache that was built just now may take to be known to Redis, and how often that is looked at.
+const TOLD: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(100);
 
 const HELP: &str = "\
 A key is written as text: an integer in decimal, a string as it is, a UUID hyphenated in lower \
 case. Keys of several parts cannot be written: use a tag, or --all. Instances whose key type has \
 another FORMAT than --format drop the whole cache, so that nothing stays stale.
 
-A line is printed for each message that Redis acknowledged. Publishing again does no harm.
+A line is printed for each message that Redis acknowledged, and one that says how many instances there are \
+and how many of them have the cache. Publishing again does no harm.
 
 Examples:
   unstale invalidate accounts 42 43
@@ -23,11 +31,16 @@ Examples:
   unstale invalidate prices --all
   psql -Atc 'select id from accounts where ...' | unstale invalidate accounts --stdin
 
-Exit status: 0 all acknowledged, 1 not, 2 wrong usage or settings.";
+Exit status: 0 all acknowledged and heard; 1 not, or no instance is there, or none has the cache; 2 wrong \
+usage or settings.";
+
+const USAGE: &str = "unstale invalidate [OPTIONS] <CACHE> <KEY>...
+       unstale invalidate [OPTIONS] <CACHE> <--tag <TAG>...|--all|--stdin>";
 
 /// Options of `unstale invalidate`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
+#[command(override_usage = USAGE)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["keys", "tag", "all", "stdin"])))]
 pub(crate) struct Args {
     /// The cache's name
@@ -54,7 +67,7 @@ pub(crate) struct Args {
     format: u32,
 }
 
-/// Publishes; exit status 1 where Redis did not acknowledge everything.
+/// Publishes; exit status 1 where Redis did not acknowledge everything, or no instance drops anything.
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     operate::id_of_cache(&args.cache)?;
     let settings = common::settings()?;
@@ -85,8 +98,73 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         };
         operate::invalidate(&settings, &args.cache, args.format, scope, report).await?;
         written?;
+        let heard = heard_by(&settings, &args).await?;
+        let (line, drops) = reach(&heard, &args, &settings.namespace);
+        if !drops {
+            let nobody: Failure = line.into();
+            output::complain(&*nobody);
+            return Ok(ExitCode::FAILURE);
+        }
+        output.line(line)?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Who is there. Where nobody is known to have the cache, it may have been built just now.
+async fn heard_by(settings: &Settings, args: &Args) -> Result<Audience, Failure> {
+    let deadline = Instant::now() + TOLD;
+    loop {
+        let heard = operate::audience(settings, &args.cache).await?;
+        let known = heard.unknown == 0 && !heard.formats.is_empty();
+        if known || heard.instances == 0 || Instant::now() > deadline {
+            return Ok(heard);
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// What the instances do about it, in a line; and whether any of them drops something.
+fn reach(heard: &Audience, args: &Args, namespace: &str) -> (String, bool) {
+    let Audience {
+        instances,
+        formats,
+        unknown,
+    } = heard;
+    let cache = &args.cache;
+    let there = count(*instances, "instance");
+    if *instances == 0 {
+        let line = format!(
+            "nobody has heard it: no instance is in namespace {namespace}. Are UNSTALE_NAMESPACE and \
+             the database in UNSTALE_REDIS_URL those of the service? `unstale status` shows who is \
+             there"
+        );
+        return (line, false);
+    }
+    if formats.is_empty() && *unknown == 0 {
+        let line = format!(
+            "nothing was dropped: {there} heard it, and none has a cache {cache}. Is that its name?"
+        );
+        return (line, false);
+    }
+    let mut line = format!("heard by {there}, {} with {cache}", formats.len());
+    if *unknown > 0 {
+        line += &format!(", {unknown} not known");
+    }
+    let others: Vec<_> = formats
+        .iter()
+        .filter(|format| **format != args.format)
+        .collect();
+    // Keys and tags are hashes, and those of another format say nothing.
+    if let Some(format) = others.first()
+        && !args.all
+    {
+        line += &format!(
+            ": {} of them dropped the whole cache, whose keys have the format {format} and not {}",
+            others.len(),
+            args.format
+        );
+    }
+    (line, true)
 }
 
 /// What to drop, and what one of it is called.
@@ -123,6 +201,64 @@ fn from_lines(input: impl BufRead) -> Result<Vec<u64>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn args(format: u32) -> Args {
+        Args {
+            cache: "rows".to_owned(),
+            keys: vec!["1".to_owned()],
+            tag: Vec::new(),
+            all: false,
+            stdin: false,
+            format,
+        }
+    }
+
+    fn audience(instances: usize, formats: &[u32], unknown: usize) -> Audience {
+        let mut audience = Audience::default();
+        (audience.instances, audience.unknown) = (instances, unknown);
+        audience.formats = formats.to_vec();
+        audience
+    }
+
+    #[test]
+    fn what_reaches_nobody_is_no_success() {
+        for (heard, says, drops) in [
+            (
+                audience(0, &[], 0),
+                "no instance is in namespace shop",
+                false,
+            ),
+            (
+                audience(2, &[], 0),
+                "2 instances heard it, and none has a cache rows",
+                false,
+            ),
+            (
+                audience(2, &[], 1),
+                "heard by 2 instances, 0 with rows, 1 not known",
+                true,
+            ),
+            (
+                audience(1, &[1], 0),
+                "heard by 1 instance, 1 with rows",
+                true,
+            ),
+            (
+                audience(3, &[1, 7, 7], 0),
+                "2 of them dropped the whole cache",
+                true,
+            ),
+        ] {
+            let (line, found) = reach(&heard, &args(1), "shop");
+            assert!(line.contains(says), "{line}");
+            assert_eq!(found, drops, "{line}");
+        }
+        // Everything is everything in any format.
+        let mut all = args(1);
+        all.all = true;
+        let (line, _) = reach(&audience(1, &[7], 0), &all, "shop");
+        assert!(!line.contains("format"), "{line}");
+    }
 
     #[test]
     fn a_line_is_a_key_and_spaces_belong_to_it() {

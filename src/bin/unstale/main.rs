@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod invalidate;
 mod output;
+mod scrape;
 mod settings;
 mod status;
 mod tail;

@@ -1,6 +1,5 @@
 //! `unstale status`: who is there, how much is going on, and what another TTL would do.
 
-mod scrape;
 mod ttl;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,6 +15,7 @@ use crate::Failure;
 use crate::colour::Paint;
 use crate::common::{self, short, time};
 use crate::output::{self, Output};
+use crate::scrape;
 
 /// How long events are counted.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -53,7 +53,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let settings = Settings::from_env()?;
     // Caches alone need no Redis.
-    let settings = if settings.redis_url.is_none() && !args.metrics.is_empty() {
+    let settings = if operate::server_url(&settings).is_none() && !args.metrics.is_empty() {
         None
     } else {
         Some(common::settings()?)

@@ -138,6 +138,7 @@ impl Lane {
             head: self.head(),
             known,
             recovered,
+            others: (!known).then(|| self.members.count() - 1),
         })
     }
 

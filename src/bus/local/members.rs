@@ -52,6 +52,11 @@ impl Members {
         known
     }
 
+    /// How many instances belong to the lane.
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.seen.len()).unwrap_or(u32::MAX)
+    }
+
     /// The clock was set back, or this is another server whose clock is behind: what was noted comes
     /// earlier.
     ///

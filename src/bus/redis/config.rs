@@ -58,7 +58,7 @@ impl fmt::Debug for RedisConfig {
 impl RedisConfig {
     /// As the settings say; `None` if they name no server.
     pub(crate) fn of(settings: &Settings) -> Option<Self> {
-        let url = settings.redis_url.clone()?;
+        let url = settings.server_url()?.to_owned();
         let in_file = settings.file.as_ref().filter(|file| file.url == url);
         let login = match (
             &settings.credentials,

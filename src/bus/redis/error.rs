@@ -92,13 +92,15 @@ pub(super) fn of_witness(role: &str, place: &Place, user: &str, error: &FredErro
     Error::new(error.kind(), format!("{role} {place}: {error}"))
 }
 
-/// fred shows an I/O error as `Os { code: 111, kind: .., message: "Connection refused" }`.
+/// fred shows an I/O error as `Os { code: 111, kind: .., message: "Connection refused" }`, or as
+/// `Custom { kind: .., error: "failed to lookup address information" }`.
 /// A command whose connection is dropped sees its channel closed.
 pub(super) fn reason(details: &str) -> &str {
     if details == "channel closed" {
         return "it was closed";
     }
-    let message = details.split_once("message: \"");
+    let message = ["message: \"", "error: \""];
+    let message = message.iter().find_map(|word| details.split_once(word));
     message
         .and_then(|(_, text)| text.split('"').next())
         .unwrap_or(details)
@@ -222,6 +224,15 @@ mod tests {
         );
         assert_eq!(kind, ErrorKind::Bus);
         assert_eq!(text, "the connection to Redis failed: Connection refused");
+        let (_, text) = kind_and_text(
+            "Custom { kind: Uncategorized, error: \"failed to lookup address information: Name or \
+             service not known\" }",
+        );
+        assert_eq!(
+            text,
+            "the connection to Redis failed: failed to lookup address information: Name or service \
+             not known"
+        );
     }
 
     #[test]

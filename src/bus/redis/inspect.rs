@@ -25,6 +25,8 @@ use crate::metrics::Traffic;
 use crate::url::{Address, Place};
 use crate::{Error, ErrorKind};
 
+mod caches;
+pub(crate) mod fleets;
 pub(crate) mod lanes;
 pub(crate) mod rights;
 

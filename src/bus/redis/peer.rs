@@ -13,6 +13,7 @@ use super::rights::{self, MissingRight};
 use super::status::Status;
 use super::target::Target;
 use crate::Error;
+use crate::identity::InstanceId;
 use crate::lock::Lock;
 use crate::time::Clock;
 use crate::url::Place;
@@ -27,6 +28,8 @@ pub(super) struct Peer {
     pub(super) actions: Pending,
     lanes: Lock<Vec<u32>>,
     retired: watch::Sender<bool>,
+    /// Connections of which the log says that they are lost.
+    said_lost: Lock<Vec<&'static str>>,
 }
 
 impl Peer {
@@ -43,6 +46,7 @@ impl Peer {
             actions: Pending::default(),
             lanes: Lock::new(lanes),
             retired: watch::Sender::default(),
+            said_lost: Lock::default(),
         })
     }
 
@@ -96,18 +100,25 @@ impl Peer {
     }
 
     /// Notes that a connection ended, or could not be made.
-    pub(super) fn lost(&self, connection: &str, status: &watch::Sender<Status>, error: Error) {
+    pub(super) fn lost(
+        &self,
+        connection: &'static str,
+        status: &watch::Sender<Status>,
+        error: Error,
+    ) {
         let now = Clock::Kernel.now();
+        let instance = InstanceId::new(self.common.config.instance);
         if error::is_permanent(&error) {
             if let Some(suppressed) = self.common.refusals.allow(now) {
-                tracing::error!(connection, server = %self.place, suppressed, %error, "Redis refuses this instance; caches reload until it is let in");
+                tracing::error!(%instance, connection, server = %self.place, suppressed, %error, "Redis refuses this instance; caches reload until it is let in");
+                self.say_lost(connection);
             }
         } else if let Some(suppressed) = self.common.config.outages.allow(now) {
             tracing::warn!(
-                connection, server = %self.place, suppressed, %error,
-                "lost the connection to Redis; retrying. Once max_staleness has passed, entries \
-                 are loaded again instead of served"
+                %instance, connection, server = %self.place, suppressed, %error,
+                "lost the connection to Redis; retrying"
             );
+            self.say_lost(connection);
         }
         status.send_replace(Status::Down(error));
         self.common.changes.send_replace(());
@@ -115,10 +126,25 @@ impl Peer {
         self.common.doubt.notify_one();
     }
 
-    /// Notes that a connection works.
-    pub(super) fn restored(&self, connection: &str, status: &watch::Sender<Status>) {
-        if matches!(status.send_replace(Status::Up), Status::Down(_)) {
-            tracing::info!(connection, server = %self.place, "connected to Redis again");
+    fn say_lost(&self, connection: &'static str) {
+        let mut said = self.said_lost.lock();
+        if !said.contains(&connection) {
+            said.push(connection);
+        }
+    }
+
+    /// Notes that a connection works. The log says so where it has said that the connection was lost.
+    pub(super) fn restored(&self, connection: &'static str, status: &watch::Sender<Status>) {
+        status.send_replace(Status::Up);
+        let said = {
+            let mut said = self.said_lost.lock();
+            let before = said.len();
+            said.retain(|lost| *lost != connection);
+            said.len() < before
+        };
+        if said {
+            let instance = InstanceId::new(self.common.config.instance);
+            tracing::info!(%instance, connection, server = %self.place, "connected to Redis again");
         }
         self.common.changes.send_replace(());
     }

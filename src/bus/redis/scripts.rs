@@ -121,6 +121,8 @@ pub(super) struct Beat {
     pub(super) recovered: u32,
     /// Dead members are left: the head does not cover their intents yet.
     pub(super) more: bool,
+    /// The other members, where the caller was not known.
+    pub(super) others: Option<u32>,
 }
 
 /// A message on a lane's channel; `None` if it is too short or too long to be one.
@@ -150,7 +152,7 @@ pub(super) fn beat(value: &Value) -> Result<Beat, Error> {
         let Value::Array(values) = value else {
             return None;
         };
-        let [_, _, known, recovered, more] = values.as_slice() else {
+        let [_, _, known, recovered, more, others @ ..] = values.as_slice() else {
             return None;
         };
         Some(Beat {
@@ -158,6 +160,10 @@ pub(super) fn beat(value: &Value) -> Result<Beat, Error> {
             known: number(known)? != 0,
             recovered: number(recovered)?.try_into().ok()?,
             more: number(more)? != 0,
+            others: match others {
+                [others, ..] => Some(number(others)?.try_into().ok()?),
+                [] => None,
+            },
         })
     };
     parse().ok_or_else(|| error::unexpected("verify"))

@@ -209,13 +209,44 @@ fn what_kubernetes_makes_up_is_no_setting() {
         ("UNSTALE_PORT", "tcp://10.0.0.1:6379"),
         ("UNSTALE_PORT_6379_TCP", "tcp://10.0.0.1:6379"),
         ("UNSTALE_REDIS_PORT_6379_TCP_ADDR", "10.0.0.1"),
-        ("UNSTALE_TTL", ""),
-        ("UNSTALE_TYPO", "  "),
+        ("UNSTALE_SERVICE_PORT", ""),
         ("NOT_UNSTALE_TTL", "x"),
         ("unstale_ttl", "x"),
     ]);
     why("UNSTALE_REPORT_X", "1");
     why("UNSTALE_SUPPORT", "1");
+}
+
+#[test]
+fn a_variable_that_is_present_but_empty_stops_the_start_and_is_named() {
+    let all = Settings::default().describe();
+    let all = all.iter().map(|row| row.variable.as_str());
+    for name in all.chain(["UNSTALE_FILE", "UNSTALE_CACHES__ACCOUNTS__TTL"]) {
+        for nothing in ["", "  ", "\n"] {
+            let line = why(name, nothing);
+            assert!(line.starts_with(&format!("{name}: is empty: ")), "{line}");
+        }
+    }
+    let url = why("UNSTALE_REDIS_URL", "");
+    for right in ["redis://127.0.0.1:6379", "none"] {
+        assert!(url.contains(right), "{url}");
+    }
+    assert!(why("UNSTALE_TYPO", "").contains("no such setting"));
+    // With the others, in one error.
+    let lines = bad(&[("UNSTALE_REDIS_URL", ""), ("UNSTALE_TTL", "30")]);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+}
+
+#[test]
+fn none_is_no_server_and_no_mistake() {
+    for none in ["none", "NONE", " none "] {
+        let settings = good(&[("UNSTALE_REDIS_URL", none)]);
+        assert_eq!(settings.server_url(), None);
+        assert!(settings.redis_url.is_some());
+    }
+    assert_eq!(good(&[]).server_url(), None);
+    let no_tls = [("UNSTALE_REDIS_URL", "none"), ("UNSTALE_TLS_CA", "/ca.pem")];
+    assert!(bad(&no_tls)[0].contains("has no effect without TLS"));
 }
 
 #[test]
@@ -250,7 +281,7 @@ fn the_files_mistakes_are_listed_with_the_variables() {
         "unstale.toml: ttl=30: add a unit",
         "unstale.toml: TTL: no such setting; the nearest is ttl",
         "unstale.toml: lanes: must be one value",
-        "unstale.toml: namespace: must not be empty",
+        "unstale.toml: namespace: is empty: leave it out",
         "unstale.toml: a[9999999999]: no such setting",
         "unstale.toml: caches.accounts.lanes: no such setting",
         "unstale.toml: caches.accounts.tlt: no such setting; the nearest is ttl",

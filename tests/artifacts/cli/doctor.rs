@@ -40,6 +40,8 @@ async fn doctor_finds_a_good_server_well_and_changes_nothing() {
         "lanes",
         "clock",
         "pub/sub delay",
+        "members",
+        "fleets",
     ] {
         assert_eq!(
             finding(&ran, check),
@@ -138,4 +140,96 @@ async fn doctor_fails_where_the_fleet_has_other_lanes() {
     ill(&on(&url), "lanes", "UNSTALE_LANES=2");
     let vars = [&on(&url)[..], &[("UNSTALE_LANES", "2")]].concat();
     assert_eq!(run(&["doctor"], &vars).status, Some(0));
+}
+
+/// Everything that a second service could have set otherwise, as Redis and the metrics of both show it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_finds_what_two_services_have_set_differently() {
+    let server = RedisServer::start();
+    let dir = tempfile::tempdir().unwrap();
+    let saved = |node: &Node, name: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, node.instance.metrics_text()).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let start = async |change: fn(&mut Settings)| {
+        let mut settings = Settings::default();
+        settings.redis_url = Some(server.url());
+        settings.namespace = "shop".to_owned();
+        change(&mut settings);
+        Node::of(Instance::start(settings).await.unwrap(), &source())
+    };
+    let first = start(|_| {}).await;
+    first.cache.invalidate(&1).await.unwrap();
+    let second = start(|_| {}).await;
+    let (a, b) = (saved(&first, "a"), saved(&second, "b"));
+    let url = server.url();
+    let good = ["doctor", "--json", "--metrics", &a, "--metrics", &b];
+    let ran = run_on(&url, &good);
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    for check in [
+        "members",
+        "fleets",
+        "signing key",
+        "instance",
+        "versions",
+        "journals",
+    ] {
+        assert_eq!(finding(&ran, check).0, "ok", "{check}: {ran:?}");
+    }
+    let id = first.instance.id().to_string();
+    assert!(ran.stdout.contains(&id), "{id}: {ran:?}");
+
+    type Change = fn(&mut Settings);
+    let others: [(&str, Change, &str); 4] = [
+        (
+            "namespace",
+            |s| s.namespace = "shopp".to_owned(),
+            "UNSTALE_NAMESPACE",
+        ),
+        ("url", |s| s.redis_url = None, "UNSTALE_REDIS_URL"),
+        (
+            "database",
+            |s| s.redis_url.as_mut().unwrap().push_str("/3"),
+            "same database",
+        ),
+        (
+            "server",
+            |s| s.redis_url = Some("redis://127.0.0.1:1".to_owned()),
+            "same server",
+        ),
+    ];
+    for (name, change, remedy) in others {
+        let other = start(change).await;
+        let c = saved(&other, "c");
+        let ran = run_on(&url, &["doctor", "--json", "--metrics", &c]);
+        assert_eq!(ran.status, Some(1), "{name}: {ran:?}");
+        let (level, advice) = finding(&ran, "instance");
+        assert_eq!(level, "fail", "{name}: {ran:?}");
+        assert!(advice.contains(remedy), "{name}: {ran:?}");
+        if name == "database" {
+            assert_eq!(finding(&ran, "fleets").0, "warn", "{ran:?}");
+        }
+        other.instance.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_finds_another_signing_key_and_metrics_that_are_not_there() {
+    let server = RedisServer::start();
+    let url = server.url();
+    let first = node(&url, 1, &source()).await;
+    first.cache.invalidate(&1).await.unwrap();
+    let key = [("UNSTALE_SIGNING_KEY", "another secret of 16 bytes")];
+    ill(
+        &[&on(&url)[..], &key].concat(),
+        "signing key",
+        "UNSTALE_SIGNING_KEY",
+    );
+    let ran = run_on(&url, &["doctor", "--json", "--metrics", "/no/such/file"]);
+    assert_eq!(
+        (ran.status, finding(&ran, "metrics").0),
+        (Some(1), "fail".to_owned()),
+        "{ran:?}"
+    );
 }

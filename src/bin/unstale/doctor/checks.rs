@@ -51,7 +51,11 @@ impl Finding {
         }
     }
 
-    fn warn(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(super) fn warn(
+        check: &'static str,
+        found: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self {
             level: Level::Warn,
             remedy: Some(remedy.into()),
@@ -59,7 +63,11 @@ impl Finding {
         }
     }
 
-    fn fail(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(super) fn fail(
+        check: &'static str,
+        found: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self {
             level: Level::Fail,
             remedy: Some(remedy.into()),

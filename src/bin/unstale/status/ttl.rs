@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::scrape::Sample;
+use crate::scrape::Sample;
 
 /// Rows above and below the present TTL. Bounds of buckets double or quadruple, so these reach far.
 const ROWS: usize = 6;

@@ -24,6 +24,6 @@ if left > 0 then
 end
 if ARGV[2] == '1' then
   redis.call('ZREM', m, instance)
-  redis.call('HDEL', w, instance)
+  redis.call('HDEL', w, instance, 'c' .. instance)
 end
 return 1

@@ -2,7 +2,8 @@
 -- m: 8-byte instance -> last beat (ms); 16-byte intent that was recovered -> when it is settled for good (ms)
 -- less RECOVERED, so that one range scan finds those that are due; '-' -> +inf, which keeps the key in existence.
 -- w: 16-byte intent (instance, number) -> 8-byte deadline (ms, big-endian) and payload; 8-byte instance -> its
--- member timeout (ms); '-' -> ''.
+-- member timeout (ms); 'c' and the instance -> its caches, for who looks from outside (4-byte id and 4-byte
+-- format each); '-' -> ''.
 
 -- 2^50: more milliseconds than any clock shows. Scores are exact up to 2^53.
 local RECOVERED = 1125899906842624

@@ -1,8 +1,9 @@
 -- KEYS: s j m w, and r f for who uses the shared tier.
 -- ARGV: instance, member timeout (ms), lanes, journal cap, channel, 16 random bytes, and how it uses the shared
 -- tier: 0 not at all, 1, or 2 where events are signed; the epoch that the caller knows, and the lowest sequence
--- that it may have reached.
--- Returns: epoch, sequence, known, intents recovered, 1 if dead members are left (call again).
+-- that it may have reached; in lane 0, where that has changed, which caches the instance has.
+-- Returns: epoch, sequence, known, intents recovered, 1 if dead members are left (call again), and for who was not
+-- known the number of other members.
 local s, j, m, w = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local instance, timeout, lanes, journal, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local entropy, tier = ARGV[6], ARGV[7]
@@ -50,6 +51,9 @@ end
 
 local now = now_ms()
 local known = beat(m, w, instance, timeout, now)
+if ARGV[10] then
+  redis.call('HSET', w, 'c' .. instance, ARGV[10])
+end
 
 -- Bounds of one call, so that a mass death cannot block the server: 128 members, 512 events (a few ms).
 local members, events = 128, 512
@@ -94,7 +98,7 @@ local function expire_member(member)
     end
   end
   redis.call('ZREM', m, member)
-  redis.call('HDEL', w, member)
+  redis.call('HDEL', w, member, 'c' .. member)
   return true
 end
 
@@ -149,4 +153,9 @@ local head = redis.call('HGET', s, 'q')
 if tier ~= '0' then
   share(head)
 end
-return { tonumber(epoch), tonumber(head), known, recovered, more }
+local answer = { tonumber(epoch), tonumber(head), known, recovered, more }
+if known == 0 then
+  -- Recovered intents are below zero, and '-' is at infinity.
+  answer[6] = #redis.call('ZRANGEBYSCORE', m, 0, '(+inf') - 1
+end
+return answer

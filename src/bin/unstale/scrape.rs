@@ -17,21 +17,21 @@ const MAX_ANSWER: u64 = 64 << 20;
 
 /// One line: a name, its labels and its value.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Sample {
-    pub(super) name: String,
-    pub(super) labels: BTreeMap<String, String>,
-    pub(super) value: f64,
+pub(crate) struct Sample {
+    pub(crate) name: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) value: f64,
 }
 
 impl Sample {
-    pub(super) fn label(&self, name: &str) -> &str {
+    pub(crate) fn label(&self, name: &str) -> &str {
         self.labels.get(name).map_or("", String::as_str)
     }
 }
 
 /// Why there are no metrics.
 #[derive(Debug)]
-pub(super) struct NoMetrics {
+pub(crate) struct NoMetrics {
     from: String,
     why: String,
 }
@@ -45,7 +45,7 @@ impl fmt::Display for NoMetrics {
 impl std::error::Error for NoMetrics {}
 
 /// What this crate exports at an address (`http://host:port/metrics`), or has been saved to a file.
-pub(super) async fn metrics(from: &str) -> Result<Vec<Sample>, NoMetrics> {
+pub(crate) async fn metrics(from: &str) -> Result<Vec<Sample>, NoMetrics> {
     let text = match from.split_once("://") {
         None => read(Path::new(from)),
         Some(("http", address)) => timeout(PATIENCE, get(address))
@@ -104,7 +104,7 @@ async fn get(address: &str) -> Result<String, String> {
 }
 
 /// The lines of this crate. Others, and what cannot be read, are not ours.
-pub(super) fn parse(text: &str) -> Vec<Sample> {
+pub(crate) fn parse(text: &str) -> Vec<Sample> {
     let lines = text.lines().filter(|line| line.starts_with("unstale_"));
     lines.filter_map(sample).collect()
 }
