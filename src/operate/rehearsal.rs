@@ -6,12 +6,15 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::access::{Access, READY, connect};
-use crate::bus::tier::{Fetch, Found, Head, Put, Stored, Subject};
+use crate::bus::tier::{Fetch, Found, Head, Name, Put, Stored, Subject};
 use crate::bus::{Bus, BusEvent, Intent, IntentId, Known, Position, StillOpen};
 use crate::{Error, ErrorKind, Settings};
 
 /// Lanes that are tried at most: enough to meet every primary of a cluster of some nodes.
 const LANES: u32 = 16;
+
+/// What the value is called.
+const NAME: Name = *b"doctordoctordoctordoct";
 
 /// How long the value in Redis lives, in milliseconds: it is read back at once.
 const LIFE: u64 = 10_000;
@@ -34,7 +37,7 @@ pub async fn rehearse(settings: &Settings) -> Result<(), Error> {
         }
     }
     access.bus.close(StillOpen::default()).await;
-    let cleaned = connect(&own).await?.forget(own.lanes).await;
+    let cleaned = connect(&own).await?.forget(own.lanes, &NAME).await;
     result.and(cleaned.map_err(|error| in_step("remove", &error)))
 }
 
@@ -76,7 +79,7 @@ async fn hear(access: &mut Access, lane: u32, published: Position) -> bool {
 }
 
 async fn try_tier(access: &Access, lane: u32) -> Result<(), Error> {
-    let (bus, name) = (&access.bus, *b"doctordoctordoctordoct");
+    let (bus, name) = (&access.bus, NAME);
     let subject = Subject {
         cache: 0,
         format: 0,

@@ -255,7 +255,7 @@ async fn the_user_may_do_nothing_else() {
         &["SAVE"],
         &["SHUTDOWN"],
         // A command on its own keys that it does not need.
-        &["GET", "us:{default:0}s"],
+        &["TYPE", "us:{default:0}s"],
         &["HGETALL", "us:{default:0}s"],
         &["RENAME", "us:{default:0}s", "us:{default:0}j"],
         &["EXPIRE", "us:{default:0}s", "1"],

@@ -100,7 +100,7 @@ async fn examine(settings: &Settings, metrics: &[String]) -> Vec<Finding> {
         return findings;
     }
     // Without these nothing of the fleet can be seen.
-    let needed = ["connection", "rights", "scripts"];
+    let needed = ["connection", "rights"];
     let lacks = |finding: &Finding| finding.level == Level::Fail && needed.contains(&finding.check);
     if findings.iter().any(lacks) {
         return findings;
@@ -108,7 +108,7 @@ async fn examine(settings: &Settings, metrics: &[String]) -> Vec<Finding> {
     match fleet::examine(settings, &server, metrics).await {
         Ok(found) => findings.extend(found),
         // What cannot be seen for lack of a right was reported as that.
-        Err(error) if error.kind() == ErrorKind::Auth => {}
+        Err(error) if matches!(error.kind(), ErrorKind::Auth | ErrorKind::Settings) => {}
         Err(error) => findings.push(checks::refused("members", &error)),
     }
     findings
@@ -126,7 +126,7 @@ async fn look(
         findings.push(checks::rehearsal(&operate::rehearse(settings).await));
     }
     // What cannot be seen for lack of a right was reported as that.
-    let lack = |error: &Error| error.kind() == ErrorKind::Auth;
+    let lack = |error: &Error| matches!(error.kind(), ErrorKind::Auth | ErrorKind::Settings);
     match server.info().await {
         Ok(info) => {
             findings.push(checks::server(&info, server.is_cluster()));

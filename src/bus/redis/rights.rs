@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use fred::error::Error as FredError;
 use fred::types::Value;
 
-use super::error;
 use super::product::Product;
 use crate::{Error, ErrorKind};
 
@@ -153,7 +152,12 @@ pub(super) struct Probed {
 
 /// Reads the answer of probe.lua.
 pub(super) fn probed(answer: &Value) -> Result<Probed, Error> {
-    let unexpected = || error::unexpected("probe");
+    let unexpected = || {
+        Error::new(
+            ErrorKind::Bus,
+            "Redis answered probe with something unexpected",
+        )
+    };
     let Value::Array(values) = answer else {
         return Err(unexpected());
     };

@@ -72,7 +72,7 @@ async fn call(
 
 impl Names {
     /// Of a value, or of its claim.
-    fn of_value(&self, kind: &str, name: &Name) -> Str {
+    pub(super) fn of_value(&self, kind: &str, name: &Name) -> Str {
         let lane = self.state.strip_suffix('s').unwrap_or(&self.state);
         // Names are base64: always text.
         let name = std::str::from_utf8(name).unwrap_or_default();

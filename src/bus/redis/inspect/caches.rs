@@ -19,7 +19,10 @@ impl Server {
     /// # Errors
     ///
     /// As [`ping`](Self::ping).
-    pub async fn caches(&self, members: &[u64]) -> Result<BTreeMap<u64, Vec<CacheFormat>>, Error> {
+    pub(crate) async fn caches(
+        &self,
+        members: &[u64],
+    ) -> Result<BTreeMap<u64, Vec<CacheFormat>>, Error> {
         if members.is_empty() {
             return Ok(BTreeMap::new());
         }

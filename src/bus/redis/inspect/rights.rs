@@ -16,6 +16,7 @@ use crate::bus::redis::connection::{Connection, asking, options};
 use crate::bus::redis::error;
 use crate::bus::redis::rights::{self, Lack, MissingRight};
 use crate::bus::redis::scripts::{Names, SOURCES, Script};
+use crate::bus::tier::Name;
 
 /// Removes a lane. By a script, because users have the right to run `DEL`, and a connection only sends
 /// scripts.
@@ -120,13 +121,14 @@ impl Server {
         Ok(delays)
     }
 
-    /// Removes what a rehearsal has left in these lanes.
-    pub(crate) async fn forget(&self, lanes: u32) -> Result<(), Error> {
+    /// Removes what a rehearsal has left in these lanes, with the value of this name.
+    pub(crate) async fn forget(&self, lanes: u32, value: &Name) -> Result<(), Error> {
         for lane in 0..lanes {
             let (names, primary) = (self.names(lane), self.primary(lane).await?);
             let client = primary.connection.client();
             let client = client.with_options(&options(self.target.timeout()));
-            let keys: Vec<Str> = names.probed().into_iter().cloned().collect();
+            let mut keys: Vec<Str> = names.probed().into_iter().cloned().collect();
+            keys.push(names.of_value("v", value));
             let removed = async {
                 let hash: Str = client.script_load(Str::from_static(FORGET)).await?;
                 client

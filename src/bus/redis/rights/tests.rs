@@ -78,78 +78,99 @@ fn the_documented_rights_are_those_that_scripts_and_connections_need() {
     assert_eq!(file("users-cluster.acl"), cluster);
 }
 
+/// What an answer to ZADD says.
+enum Says {
+    Denied(&'static str),
+    Keys,
+    Channels,
+    Unknown,
+    Else,
+}
+
+const ANSWERS: &[(&str, Says)] = &[
+    (
+        "NOPERM this user has no permissions to run the 'zadd' command",
+        Says::Denied("zadd"),
+    ),
+    (
+        "NOPERM User app has no permissions to run the 'script|load' command",
+        Says::Denied("script|load"),
+    ),
+    (
+        "NOPERM User app has no permissions to run the 'hkeys' command",
+        Says::Denied("hkeys"),
+    ),
+    (
+        "NOPERM this user has no permissions to access one of the keys used as arguments",
+        Says::Keys,
+    ),
+    ("NOPERM No permissions to access a key", Says::Keys),
+    (
+        "NOPERM this user has no permissions to access one of the channels used as arguments",
+        Says::Channels,
+    ),
+    (
+        "ERR The user executing the script can't run this command or subcommand script: ab, on @user_script:1.",
+        Says::Denied("zadd"),
+    ),
+    (
+        "ERR The user executing the script can't access at least one of the keys mentioned in the command arguments",
+        Says::Keys,
+    ),
+    (
+        "ERR The user executing the script can't publish to the channel mentioned in the command",
+        Says::Channels,
+    ),
+    (
+        "ERR ACL failure in script: User app has no permissions to run the 'zadd' command script: ab",
+        Says::Denied("zadd"),
+    ),
+    (
+        "ERR ACL failure in script: No permissions to access a key",
+        Says::Keys,
+    ),
+    (
+        "ERR ACL failure in script: No permissions to access a channel",
+        Says::Channels,
+    ),
+    (
+        "ERR Unknown Redis command called from script script: ab",
+        Says::Unknown,
+    ),
+    (
+        "ERR Unknown Valkey command called from script script: ab",
+        Says::Unknown,
+    ),
+    (
+        "ERR unknown command 'ZADD', with args beginning with: 'a'",
+        Says::Unknown,
+    ),
+    (
+        "ERR unknown subcommand 'INFO'. Try CLIENT HELP.",
+        Says::Unknown,
+    ),
+    (
+        "ERR This Redis command is not allowed from script",
+        Says::Else,
+    ),
+    ("WRONGPASS invalid username-password pair", Says::Else),
+    ("ERR value is not an integer or out of range", Says::Else),
+    (
+        "OOM command not allowed when used memory > 'maxmemory'",
+        Says::Else,
+    ),
+];
+
 #[test]
 fn refusals_of_every_server_name_what_is_missing() {
-    use MissingRight::{Channels, Command, Keys, Unknown};
-    let zadd = || Some(Command("zadd".to_owned()));
-    let unknown = || Some(Unknown("ZADD".to_owned()));
-    for (details, missing) in [
-        (
-            "NOPERM this user has no permissions to run the 'zadd' command",
-            zadd(),
-        ),
-        (
-            "NOPERM User app has no permissions to run the 'script|load' command",
-            Some(Command("script|load".into())),
-        ),
-        (
-            "NOPERM User app has no permissions to run the 'hkeys' command",
-            Some(Command("hkeys".into())),
-        ),
-        (
-            "NOPERM this user has no permissions to access one of the keys used as arguments",
-            Some(Keys),
-        ),
-        ("NOPERM No permissions to access a key", Some(Keys)),
-        (
-            "NOPERM this user has no permissions to access one of the channels used as arguments",
-            Some(Channels),
-        ),
-        (
-            "ERR The user executing the script can't run this command or subcommand script: ab, on @user_script:1.",
-            zadd(),
-        ),
-        (
-            "ERR The user executing the script can't access at least one of the keys mentioned in the command arguments",
-            Some(Keys),
-        ),
-        (
-            "ERR The user executing the script can't publish to the channel mentioned in the command",
-            Some(Channels),
-        ),
-        (
-            "ERR ACL failure in script: User app has no permissions to run the 'zadd' command script: ab",
-            zadd(),
-        ),
-        (
-            "ERR ACL failure in script: No permissions to access a key",
-            Some(Keys),
-        ),
-        (
-            "ERR ACL failure in script: No permissions to access a channel",
-            Some(Channels),
-        ),
-        (
-            "ERR Unknown Redis command called from script script: ab",
-            unknown(),
-        ),
-        (
-            "ERR Unknown Valkey command called from script script: ab",
-            unknown(),
-        ),
-        (
-            "ERR unknown command 'ZADD', with args beginning with: 'a'",
-            unknown(),
-        ),
-        ("ERR unknown subcommand 'INFO'. Try CLIENT HELP.", unknown()),
-        ("ERR This Redis command is not allowed from script", None),
-        ("WRONGPASS invalid username-password pair", None),
-        ("ERR value is not an integer or out of range", None),
-        (
-            "OOM command not allowed when used memory > 'maxmemory'",
-            None,
-        ),
-    ] {
+    for (details, says) in ANSWERS {
+        let missing = match says {
+            Says::Denied(name) => Some(MissingRight::Command((*name).to_owned())),
+            Says::Keys => Some(MissingRight::Keys),
+            Says::Channels => Some(MissingRight::Channels),
+            Says::Unknown => Some(MissingRight::Unknown("ZADD".to_owned())),
+            Says::Else => None,
+        };
         assert_eq!(
             MissingRight::of_command("ZADD", details),
             missing,
@@ -157,7 +178,7 @@ fn refusals_of_every_server_name_what_is_missing() {
         );
     }
     let direct = MissingRight::of("ERR unknown command `HELLO`, with args beginning with: `3`");
-    assert_eq!(direct, Some(Unknown("HELLO".to_owned())));
+    assert_eq!(direct, Some(MissingRight::Unknown("HELLO".to_owned())));
 }
 
 #[test]
