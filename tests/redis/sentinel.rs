@@ -162,9 +162,6 @@ async fn sentinels_that_ask_for_a_login_accept_instances_and_the_programs_comman
         .chain(rights.iter().map(String::as_str))
         .collect();
     redis.at_sentinels(&set);
-    redis.at_sentinels(&["ACL", "SETUSER", "default", "off"]);
-    let refused = Instance::start(settings(&redis.url())).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Auth, "{refused}");
     let url = format!(
         "{}&sentinel_user=watcher&sentinel_password=w4tch",
         redis.url()
@@ -176,6 +173,9 @@ async fn sentinels_that_ask_for_a_login_accept_instances_and_the_programs_comman
     let remedy = format!("ACL SETUSER watcher +{needed}");
     assert!(mute.to_string().contains(&remedy), "{mute}");
     redis.at_sentinels(&["ACL", "SETUSER", "watcher", &format!("+{needed}")]);
+    redis.at_sentinels(&["ACL", "SETUSER", "default", "off"]);
+    let refused = Instance::start(settings(&redis.url())).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Auth, "{refused}");
     let unknown = url.replace("service=", "service=not");
     let unknown = Instance::start(settings(&unknown)).await.unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::Settings, "{unknown}");

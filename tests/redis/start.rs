@@ -92,7 +92,7 @@ async fn a_missing_right_is_an_error_at_once_that_names_it() {
             "ACL", "SETUSER", "app", "reset", "on", &secret, "~us:*", "&us:*", "+@all",
         ];
         admin.cmd(&[&base[..], &[rule]].concat());
-        refused(&url, 1, ErrorKind::Auth, &[named, "rights"]).await;
+        refused(&url, 1, ErrorKind::Auth, &[named, "ACL SETUSER app"]).await;
     }
 }
 
