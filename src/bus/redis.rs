@@ -32,10 +32,18 @@ pub(crate) mod inspect;
 mod logins;
 mod node;
 mod peer;
+#[cfg_attr(
+    not(feature = "cli"),
+    allow(unreachable_pub, reason = "the program shows it")
+)]
 pub(crate) mod product;
 mod refusal;
 mod renewal;
 mod retry;
+#[cfg_attr(
+    not(feature = "cli"),
+    allow(unreachable_pub, reason = "the program shows it")
+)]
 pub(crate) mod rights;
 mod routing;
 mod scripts;
