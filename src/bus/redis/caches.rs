@@ -1,4 +1,4 @@
-//! Which caches an instance has, as Redis knows it: what tells an operator that nobody has a cache of that
+//! Which caches an instance has, as Redis knows it: what tells an operator that no instance has a cache of that
 //! name.
 //!
 //! Nothing of the protocol depends on it. It travels with a verification of lane 0, once for each change.
