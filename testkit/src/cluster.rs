@@ -115,17 +115,24 @@ impl ClusterFleet {
     /// Has the replica take the first primary's place while neither side knows the other any more, so
     /// that the primary goes on as before.
     ///
-    /// A node tells those it still knows of whom it forgot, in answers to their pings (Redis 7.2) or at
-    /// once (Valkey 9); so the others forget the primary first, and what one node does happens in one
-    /// transaction, before it sends anything.
+    /// A node that forgets another says so to those it still knows: in answers to their pings (Redis 7.2),
+    /// or at once (Valkey 9); they forget it too, for a minute. So the others forget the primary first,
+    /// and what one node does happens in one transaction, before it sends anything. Between the two
+    /// transactions nothing of the primary may reach the replica, and nothing of the replica the primary:
+    /// 1. the primary forgets the replica and the two others, 2. the replica still pings it, 3. its answer
+    /// has the replica forget the two others, 4. the promotion reaches only who knows the replica, a
+    /// minute later. So the primary stands still from before the promotion until it forgets.
     pub fn replace_unnoticed(&self, key: &str) {
         let old = &self.primaries[0];
         let own = id(old);
         let forget = |server: &RedisServer| vec!["CLUSTER".into(), "FORGET".into(), id(server)];
         let others = self.all().skip(1);
         let forgets: Vec<_> = others.map(forget).collect();
+        let takeover = ["CLUSTER", "FAILOVER", "TAKEOVER"].map(str::to_owned);
+        let promotion = [takeover.into(), forget(old)];
         let coverage = ["CONFIG", "SET", "cluster-require-full-coverage", "no"];
-        Client::connect(old.port()).cmd(&coverage);
+        let mut primary = Client::connect(old.port());
+        primary.cmd(&coverage);
         for other in &self.primaries[1..] {
             let answer = Client::connect(other.port()).try_cmd(&["CLUSTER", "FORGET", &own]);
             let done = match &answer {
@@ -135,9 +142,14 @@ impl ClusterFleet {
             };
             assert!(done, "{answer:?}");
         }
-        transaction(old, &forgets);
-        let takeover = ["CLUSTER", "FAILOVER", "TAKEOVER"].map(str::to_owned);
-        transaction(&self.replica, &[takeover.into(), forget(old)]);
+        old.stop();
+        // It reads them before any message that reaches it after it has gone on.
+        send_transaction(&mut primary, &forgets);
+        let mut replica = Client::connect(self.replica.port());
+        send_transaction(&mut replica, &promotion);
+        read_transaction(&mut replica, promotion.len());
+        old.cont();
+        read_transaction(&mut primary, forgets.len());
         self.wait_for_promotion(key);
         for (server, knows) in self.all().zip([1, PRIMARIES, PRIMARIES, PRIMARIES]) {
             let info = Client::connect(server.port())
@@ -159,16 +171,29 @@ fn id(server: &RedisServer) -> String {
         .text()
 }
 
-/// Runs the commands with nothing in between, not even the server's own work.
-fn transaction(server: &RedisServer, commands: &[Vec<String>]) {
-    let mut client = Client::connect(server.port());
-    client.cmd(&["MULTI"]);
-    for command in commands {
-        client.cmd(command);
+/// Has the server run the commands with nothing in between, not even its own work.
+fn send_transaction(client: &mut Client, commands: &[Vec<String>]) {
+    let all = [
+        &[vec!["MULTI".to_owned()]],
+        commands,
+        &[vec!["EXEC".to_owned()]],
+    ]
+    .concat();
+    for command in all {
+        client.send(&command).expect("redis-server reads");
     }
-    let answers = client.cmd(&["EXEC"]);
-    let refused = |answer: &Value| matches!(answer, Value::Error(_));
-    assert!(!answers.array().iter().any(refused), "{answers:?}");
+}
+
+fn read_transaction(client: &mut Client, commands: usize) {
+    for _ in 0..=commands {
+        client.read().expect("redis-server answers");
+    }
+    let answers = client.read().expect("redis-server answers");
+    let done = answers
+        .array()
+        .iter()
+        .filter(|answer| !matches!(answer, Value::Error(_)));
+    assert_eq!(done.count(), commands, "{answers:?}");
 }
 
 fn bus_port(server: &RedisServer) -> String {

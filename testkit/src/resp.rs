@@ -79,6 +79,12 @@ impl Client {
 
     /// Runs a command; an error of the server is a value, one of the connection an `Err`.
     pub fn try_cmd<A: AsRef<[u8]>>(&mut self, args: &[A]) -> io::Result<Value> {
+        self.send(args)?;
+        self.read()
+    }
+
+    /// Sends a command. Its reply is the caller's to read.
+    pub fn send<A: AsRef<[u8]>>(&mut self, args: &[A]) -> io::Result<()> {
         let mut request = format!("*{}\r\n", args.len()).into_bytes();
         for arg in args {
             let arg = arg.as_ref();
@@ -86,8 +92,7 @@ impl Client {
             request.extend_from_slice(arg);
             request.extend_from_slice(b"\r\n");
         }
-        self.stream.get_mut().write_all(&request)?;
-        self.read()
+        self.stream.get_mut().write_all(&request)
     }
 
     /// Reads one value: the next reply, or what a subscription delivers.
