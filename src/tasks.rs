@@ -12,11 +12,13 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::identity::InstanceId;
 use crate::lock::Lock;
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
+    instance: Option<InstanceId>,
     /// The instance is closed, and its tasks end as they should.
     closing: AtomicBool,
     /// Set with the first name in `ended`.
@@ -30,6 +32,13 @@ pub(crate) struct Tasks {
 const NAMES: usize = 32;
 
 impl Tasks {
+    pub(crate) fn of(instance: InstanceId) -> Self {
+        Self {
+            instance: Some(instance),
+            ..Self::default()
+        }
+    }
+
     /// Spawns a task that ends with its instance and no sooner.
     pub(crate) fn spawn(
         self: &Arc<Self>,
@@ -157,12 +166,14 @@ impl Drop for Running {
         tasks.incomplete.store(true, Relaxed);
         if std::thread::panicking() {
             tracing::error!(
+                instance = tasks.instance.map(tracing::field::display),
                 task = self.name,
                 "a task of the instance has panicked: the instance is degraded until the process is \
                  started again. Please report this"
             );
         } else {
             tracing::warn!(
+                instance = tasks.instance.map(tracing::field::display),
                 task = self.name,
                 "a task of the instance has ended although the instance was not shut down: is the \
                  runtime gone that it was started on?"

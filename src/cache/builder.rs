@@ -185,6 +185,7 @@ where
         let options = self.validate(&member)?;
         for hidden in &options.hidden {
             tracing::info!(
+                instance = %member.name(),
                 cache = %hidden.cache,
                 setting = %hidden.setting,
                 value = %hidden.value,

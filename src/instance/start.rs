@@ -62,7 +62,7 @@ impl Start {
             redis,
             id,
             outages: Arc::default(),
-            tasks: Arc::default(),
+            tasks: Arc::new(Tasks::of(InstanceId::new(id))),
             deadline,
             stripes: STRIPES,
         })

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use crate::Error;
 use crate::bus::tier::{ClaimId, Name};
 use crate::bus::{BoxFuture, Bus};
-use crate::identity;
+use crate::identity::{self, InstanceId};
 use crate::lock::{Guard, Lock};
 use crate::log::LogLimit;
 use crate::metrics::Metrics;
@@ -265,7 +265,8 @@ impl Pool {
         let error = match answer {
             Ok(Ok(answer)) => {
                 if breaker.succeeded() {
-                    tracing::info!(lane, "the shared tier answers again");
+                    let instance = InstanceId::new(self.instance);
+                    tracing::info!(%instance, lane, "the shared tier answers again");
                 }
                 return Ok(answer);
             }
@@ -278,6 +279,7 @@ impl Pool {
         if let Some(suppressed) = self.outages.allow(self.clock.now()) {
             let reason = error.map_or_else(|| "no answer in time".to_owned(), |e| e.to_string());
             tracing::warn!(
+                instance = %InstanceId::new(self.instance),
                 lane,
                 suppressed,
                 reason,

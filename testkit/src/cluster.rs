@@ -160,6 +160,23 @@ impl ClusterFleet {
         }
     }
 
+    /// Has the second primary call all nodes by a name of this machine, where the others say addresses.
+    pub fn call_by_name(&self) {
+        let set = |server: &RedisServer, name: &str, value: &str| {
+            Client::connect(server.port()).cmd(&["CONFIG", "SET", name, value]);
+        };
+        for server in self.all() {
+            set(server, "cluster-announce-hostname", "localhost");
+        }
+        let caller = &self.primaries[1];
+        set(caller, "cluster-preferred-endpoint-type", "hostname");
+        wait("all names are known there", || {
+            let slots = Client::connect(caller.port()).cmd(&["CLUSTER", "SLOTS"]);
+            let nodes = slots.array().iter().flat_map(|range| &range.array()[2..]);
+            nodes.map(|node| node.array()[0].text()).all(|host| host == "localhost")
+        });
+    }
+
     pub fn wait_for_promotion(&self, key: &str) {
         wait("the promotion", || self.is_promoted(key));
     }

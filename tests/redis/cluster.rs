@@ -229,6 +229,19 @@ fn migrate(redis: &ClusterFleet, from: &RedisServer, to: &RedisServer) {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_call_one_another_in_two_ways_confirm_one_primary() {
+    let redis = ClusterFleet::start(COUNTER);
+    block_in_place(|| redis.call_by_name());
+    let source = Source::default();
+    let node = node(settings(&redis.url()), &source).await;
+    source.set(1, 1);
+    until("it hits", async || {
+        node.get(1).await == Some(1) && node.outcome(1).await == Outcome::Hit
+    })
+    .await;
+}
+
 /// A primary that is replaced and hears nothing of it, because it no longer knows the others, goes
 /// on as before. Whether an instance of before goes on serving what it holds.
 async fn replaced_behind_its_back() -> bool {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use fred::error::Error as FredError;
 use fred::types::Value;
 
+use super::slots::Spellings;
 use crate::Error;
 use crate::bus::redis::error;
 use crate::url::Place;
@@ -34,12 +35,17 @@ impl Ballot {
     }
 
     /// What the primary at `voter` answered to a command for a key of the lane.
-    pub(super) fn count(&mut self, voter: &Place, answer: &Result<Value, FredError>) {
+    pub(super) fn count(
+        &mut self,
+        voter: &Place,
+        answer: &Result<Value, FredError>,
+        spellings: &Spellings,
+    ) {
         match answer {
             // It serves the slot itself.
             Ok(_) => *self.votes.entry(voter.clone()).or_default() += 1,
             Err(error) => match error::redirected("MOVED", error, voter) {
-                Some(place) => *self.votes.entry(place).or_default() += 1,
+                Some(place) => *self.votes.entry(spellings.known(place)).or_default() += 1,
                 // Down, or cut off from most: it does not know.
                 None => self.fail(&error::of_witness("the primary", voter, "<user>", error)),
             },
@@ -127,7 +133,7 @@ mod tests {
             } else {
                 Err(FredError::new(FredKind::Cluster, details))
             };
-            ballot.count(&place(voter), &answer);
+            ballot.count(&place(voter), &answer, &Spellings::default());
         }
         ballot
     }

@@ -150,6 +150,7 @@ impl Cluster {
     async fn vote(&self, common: &Arc<Common>, state: &mut State) -> Vec<Ballot> {
         let primaries = state.view.primaries.clone();
         let owners = state.view.owners.clone();
+        let spellings = state.view.spellings.clone();
         let mut ballots: Vec<Ballot> = owners
             .iter()
             .map(|owner| Ballot::new(owner.clone(), primaries.len()))
@@ -182,7 +183,7 @@ impl Cluster {
             match answers {
                 Ok(answers) => {
                     for (lane, answer) in lanes.zip(answers) {
-                        ballots[lane].count(&place, &answer);
+                        ballots[lane].count(&place, &answer, &spellings);
                     }
                 }
                 Err(error) => {

@@ -1,7 +1,9 @@
 //! Where the slots are, as most of the nodes say.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
+use fred::bytes_utils::Str;
 use fred::types::Value;
 
 use crate::Error;
@@ -20,6 +22,20 @@ pub(super) struct View {
     pub(super) primaries: Vec<Place>,
     /// Those and their replicas.
     pub(super) nodes: BTreeSet<Place>,
+    pub(super) spellings: Spellings,
+}
+
+/// By any place that a node is called by, the one by which it is known here.
+///
+/// One node names the others by their addresses, another by their host names, as each is configured
+/// (`cluster-preferred-endpoint-type`); the id says which are one. An address counts rather than a name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Spellings(BTreeMap<Place, Place>);
+
+impl Spellings {
+    pub(super) fn known(&self, place: Place) -> Place {
+        self.0.get(&place).cloned().unwrap_or(place)
+    }
 }
 
 /// The names that nodes announce beside their addresses, which their certificates have.
@@ -29,9 +45,22 @@ pub(super) type HostNames = BTreeMap<Place, String>;
 #[derive(Debug)]
 struct Range {
     slots: std::ops::RangeInclusive<u16>,
-    primary: Place,
-    replicas: Vec<Place>,
-    names: Vec<(Place, String)>,
+    primary: Node,
+    replicas: Vec<Node>,
+}
+
+impl Range {
+    fn nodes(&self) -> impl Iterator<Item = &Node> {
+        std::iter::once(&self.primary).chain(&self.replicas)
+    }
+}
+
+/// One node as another one names it.
+#[derive(Debug)]
+struct Node {
+    place: Place,
+    id: Option<Str>,
+    name: Option<String>,
 }
 
 /// What some nodes say.
@@ -56,19 +85,43 @@ impl Survey {
         }
     }
 
+    fn named(&self) -> impl Iterator<Item = &Node> {
+        let ranges = self.answers.iter().flatten();
+        ranges.flat_map(Range::nodes)
+    }
+
     /// Every node that any of them knows.
     pub(super) fn nodes(&self) -> BTreeSet<Place> {
-        let ranges = self.answers.iter().flatten();
-        let places =
-            ranges.flat_map(|range| std::iter::once(&range.primary).chain(&range.replicas));
-        places.take(MOST_NODES).cloned().collect()
+        let spellings = self.spellings();
+        let places = self.named().map(|node| spellings.known(node.place.clone()));
+        let places: BTreeSet<Place> = places.collect();
+        places.into_iter().take(MOST_NODES).collect()
     }
 
     /// The names of those nodes that announce one.
     pub(super) fn names(&self) -> HostNames {
-        let ranges = self.answers.iter().flatten();
-        let names = ranges.flat_map(|range| range.names.iter().cloned());
-        names.take(MOST_NODES).collect()
+        let names = self.named();
+        let names = names.filter_map(|node| Some((node.place.clone(), node.name.clone()?)));
+        let names: HostNames = names.collect();
+        names.into_iter().take(MOST_NODES).collect()
+    }
+
+    fn spellings(&self) -> Spellings {
+        let mut by_id: BTreeMap<&Str, BTreeSet<&Place>> = BTreeMap::new();
+        for node in self.named() {
+            if let Some(id) = &node.id {
+                by_id.entry(id).or_default().insert(&node.place);
+            }
+        }
+        let is_name = |place: &&&Place| place.host.parse::<IpAddr>().is_err();
+        let united = by_id.into_values().filter(|places| places.len() > 1);
+        let pairs = united.flat_map(|places| {
+            let known = places.iter().min_by_key(|place| (is_name(place), **place));
+            let known = known.copied().cloned();
+            places.into_iter().cloned().zip(std::iter::repeat(known))
+        });
+        let pairs = pairs.filter_map(|(place, known)| Some((place, known?)));
+        Spellings(pairs.collect())
     }
 
     /// What most of them say.
@@ -79,11 +132,13 @@ impl Survey {
             };
             return Err(self.error.unwrap_or_else(none));
         }
+        let spellings = self.spellings();
+        let known_primary = |range: &Range| spellings.known(range.primary.place.clone());
         let owner = |slot: &u16| {
             let owner_by = |ranges: &Vec<Range>| {
                 let mut ranges = ranges.iter();
                 let range = ranges.find(|range| range.slots.contains(slot));
-                range.map(|range| range.primary.clone())
+                range.map(known_primary)
             };
             let mut votes: BTreeMap<Place, usize> = BTreeMap::new();
             for place in self.answers.iter().filter_map(owner_by) {
@@ -93,9 +148,9 @@ impl Survey {
             most.map(|(place, _)| place)
         };
         let owners: Vec<Option<Place>> = slots.iter().map(owner).collect();
-        let mut known: BTreeMap<&Place, usize> = BTreeMap::new();
+        let mut known: BTreeMap<Place, usize> = BTreeMap::new();
         for ranges in &self.answers {
-            let primaries: BTreeSet<&Place> = ranges.iter().map(|range| &range.primary).collect();
+            let primaries: BTreeSet<Place> = ranges.iter().map(known_primary).collect();
             for place in primaries {
                 *known.entry(place).or_default() += 1;
             }
@@ -104,13 +159,14 @@ impl Survey {
         let mut primaries: BTreeSet<Place> = known
             .into_iter()
             .filter(|(_, votes)| most(*votes))
-            .map(|(place, _)| place.clone())
+            .map(|(place, _)| place)
             .collect();
         primaries.extend(owners.iter().flatten().cloned());
         Ok(View {
             owners,
             primaries: primaries.into_iter().collect(),
             nodes: self.nodes(),
+            spellings,
         })
     }
 }
@@ -132,27 +188,28 @@ fn ranges(asked: &Place, answer: &Value) -> Option<Vec<Range>> {
             slots: number(start)?..=number(end)?,
             primary: node(asked, primary)?,
             replicas: replicas.iter().filter_map(|r| node(asked, r)).collect(),
-            names: std::iter::once(primary)
-                .chain(replicas)
-                .filter_map(|value| Some((node(asked, value)?, host_name(value)?)))
-                .collect(),
         })
     };
     entries.iter().map(entry).collect()
 }
 
 /// A node that does not know its own address leaves it out.
-fn node(asked: &Place, value: &Value) -> Option<Place> {
+fn node(asked: &Place, value: &Value) -> Option<Node> {
     let Value::Array(parts) = value else {
         return None;
     };
-    let [host, port, ..] = parts.as_slice() else {
+    let [host, port, rest @ ..] = parts.as_slice() else {
         return None;
     };
     let host = host.as_string().filter(|host| !matches!(&**host, "" | "?"));
-    Some(Place {
+    let place = Place {
         host: host.unwrap_or_else(|| asked.host.clone()),
         port: port.as_u64()?.try_into().ok()?,
+    };
+    Some(Node {
+        place,
+        id: rest.first().and_then(Value::as_bytes_str),
+        name: host_name(value),
     })
 }
 
@@ -185,7 +242,7 @@ mod tests {
 
     /// Half of the slots each, and a replica of the first.
     fn answer(first: i64, second: i64) -> Value {
-        let node = |port: i64| Value::Array(vec!["".into(), port.into(), "id".into()]);
+        let node = |port: i64| Value::Array(vec!["".into(), port.into(), format!("id{port}").into()]);
         let entry = |from: i64, to: i64, nodes: &[i64]| {
             let nodes = nodes.iter().map(|port| node(*port));
             Value::Array([from.into(), to.into()].into_iter().chain(nodes).collect())
@@ -207,6 +264,29 @@ mod tests {
         assert_eq!(view.owners, [Some(place(3)), Some(place(2))]);
         assert_eq!(view.primaries, [place(2), place(3)]);
         assert!(view.nodes.contains(&place(9)) && view.nodes.contains(&place(1)));
+    }
+
+    #[test]
+    fn names_and_addresses_of_one_node_are_one_place() {
+        let answer = |host: &str| {
+            let node = Value::Array(vec![host.into(), 7.into(), "id".into()]);
+            Value::Array(vec![Value::Array(vec![0.into(), 16_383.into(), node])])
+        };
+        let mut survey = Survey::default();
+        for host in ["b.example", "a.example", "10.0.0.1", "a.example"] {
+            survey.count(&place(1), &answer(host));
+        }
+        let view = survey.result(&[5]).unwrap();
+        let at = |host: &str| Place {
+            host: host.to_owned(),
+            port: 7,
+        };
+        let address = at("10.0.0.1");
+        assert_eq!(view.owners, [Some(address.clone())]);
+        assert_eq!(view.primaries, std::slice::from_ref(&address));
+        assert_eq!(view.nodes, BTreeSet::from([address.clone()]));
+        assert_eq!(view.spellings.known(at("b.example")), address);
+        assert_eq!(view.spellings.known(at("c.example")), at("c.example"));
     }
 
     #[test]
