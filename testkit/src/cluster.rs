@@ -118,10 +118,13 @@ impl ClusterFleet {
     /// A node that forgets another says so to those it still knows: in answers to their pings (Redis 7.2),
     /// or at once (Valkey 9); they forget it too, for a minute. So the others forget the primary first,
     /// and what one node does happens in one transaction, before it sends anything. Between the two
-    /// transactions nothing of the primary may reach the replica, and nothing of the replica the primary:
-    /// 1. the primary forgets the replica and the two others, 2. the replica still pings it, 3. its answer
-    /// has the replica forget the two others, 4. the promotion reaches only who knows the replica, a
-    /// minute later. So the primary stands still from before the promotion until it forgets.
+    /// transactions nothing of the primary may reach the replica, and nothing of the replica the primary,
+    /// so the primary stands still from before the promotion until it forgets:
+    ///
+    /// 1. the primary forgets the replica and the two others;
+    /// 2. the replica still pings it;
+    /// 3. its answer has the replica forget the two others;
+    /// 4. the promotion reaches only nodes that know the replica: a minute later.
     pub fn replace_unnoticed(&self, key: &str) {
         let old = &self.primaries[0];
         let own = id(old);
@@ -173,7 +176,9 @@ impl ClusterFleet {
         wait("all names are known there", || {
             let slots = Client::connect(caller.port()).cmd(&["CLUSTER", "SLOTS"]);
             let nodes = slots.array().iter().flat_map(|range| &range.array()[2..]);
-            nodes.map(|node| node.array()[0].text()).all(|host| host == "localhost")
+            nodes
+                .map(|node| node.array()[0].text())
+                .all(|host| host == "localhost")
         });
     }
 
