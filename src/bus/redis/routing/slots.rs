@@ -242,7 +242,8 @@ mod tests {
 
     /// Half of the slots each, and a replica of the first.
     fn answer(first: i64, second: i64) -> Value {
-        let node = |port: i64| Value::Array(vec!["".into(), port.into(), format!("id{port}").into()]);
+        let node =
+            |port: i64| Value::Array(vec!["".into(), port.into(), format!("id{port}").into()]);
         let entry = |from: i64, to: i64, nodes: &[i64]| {
             let nodes = nodes.iter().map(|port| node(*port));
             Value::Array([from.into(), to.into()].into_iter().chain(nodes).collect())
