@@ -58,9 +58,11 @@ lint: ## format, clippy, documentation, every feature alone, licences
 		(set -x; cargo check --no-default-features --features $$feature) || exit 1; \
 	done
 	@if cargo deny --version >/dev/null 2>&1; then \
-		set -x; cargo deny check bans licenses sources; \
+		set -x; cargo deny check bans licenses sources || exit 1; \
+		if cargo deny fetch db; then cargo deny check advisories; \
+		else echo 'the advisories cannot be fetched: they are not checked'; fi; \
 	else \
-		echo 'cargo-deny is not installed: licences and sources are not checked'; \
+		echo 'cargo-deny is not installed: licences, sources and advisories are not checked'; \
 	fi
 
 # One part after the other, for they judge different things of a machine that each has for itself. What

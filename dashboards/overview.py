@@ -34,7 +34,7 @@ def overview():
         stat("Settings in use",
              "More than one: instances disagree on lanes, journal, intervals or timeouts. Expected during a rollout "
              "only.", "none",
-             "count(count by (fleet, lanes, journal, verify_interval, member_timeout) (unstale_settings_info{I}))",
+             "count(count by (fleet, lanes, journal, verify_interval, member_timeout, signed) (unstale_settings_info{I}))",
              (None, GREEN), (2, ORANGE)),
         timeline("Connection: red is cut off from Redis", "Whether each instance is connected to Redis.",
                  "min by (instance) (unstale_connected{I})", CONNECTION, h=7, links=TO_INCIDENT),

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 pub(crate) use self::position::Position;
 use crate::Error;
 use crate::bus::tier::{ClaimId, Fetch, Fetched, Name, Put, Stored};
+use crate::event::KeyPrint;
 use crate::log::LogLimit;
 use crate::metrics::Traffic;
 use crate::tasks::Tasks;
@@ -33,9 +34,9 @@ pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub(crate) const EVENT_QUEUE: usize = 16_384;
 
 /// Bytes that the messages in a subscriber's queue take at most, each with its place. Full messages of
-/// our own are 8 KiB: half of the places; more than that is a flood of foreign ones.
+/// our own are 8 KiB: 2,000 of them, of two million keys. What is beyond is read from the journal.
 #[cfg(feature = "redis")]
-pub(crate) const EVENT_BYTES: usize = 64 << 20;
+pub(crate) const EVENT_BYTES: usize = 16 << 20;
 
 /// Journal entries one [`Bus::journal`] call returns at most; the caller asks again for the rest.
 pub(crate) const JOURNAL_PAGE: usize = 512;
@@ -182,6 +183,12 @@ pub(crate) struct BusConfig {
     pub(crate) member_timeout: Duration,
     /// The fleet has a key: a MAC ends every event.
     pub(crate) signs: bool,
+    /// The keys whose signatures are believed; the first signs.
+    #[cfg_attr(
+        not(feature = "redis"),
+        allow(dead_code, reason = "said of itself in Redis")
+    )]
+    pub(crate) keys: Vec<KeyPrint>,
     pub(crate) traffic: Arc<Traffic>,
     /// What is logged about a Redis that is away or slow, by the bus and by those above it.
     #[cfg_attr(

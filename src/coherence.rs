@@ -34,6 +34,7 @@ pub(crate) mod intents;
 pub(crate) mod lane;
 pub(crate) mod lifeline;
 pub(crate) mod member;
+pub(crate) mod origins;
 pub(crate) mod outbound;
 pub(crate) mod outbox;
 pub(crate) mod own;

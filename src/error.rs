@@ -2,9 +2,12 @@
 
 pub(crate) mod write;
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt::{self, Write};
 use std::sync::Arc;
+
+use crate::foreign;
 
 /// The error of a loader, boxed. `?` makes one of any error.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -96,7 +99,7 @@ impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Arc::new(Repr {
             kind,
-            message: message.into(),
+            message: harmless(message.into()),
             source: None,
         }))
     }
@@ -108,7 +111,7 @@ impl Error {
     ) -> Self {
         Self(Arc::new(Repr {
             kind,
-            message: message.into(),
+            message: harmless(message.into()),
             source: Some(source.into()),
         }))
     }
@@ -173,6 +176,14 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// A message may quote what others wrote.
+fn harmless(message: String) -> String {
+    match foreign::escaped(&message) {
+        Cow::Borrowed(_) => message,
+        Cow::Owned(escaped) => escaped,
     }
 }
 

@@ -10,7 +10,7 @@ mod tests;
 mod wire;
 
 pub(crate) use message::{Event, MAX_PAYLOAD, NO_ORIGIN, Op, What};
-pub(crate) use signing::{Mac, Seal};
+pub(crate) use signing::{KeyPrint, Mac, Seal};
 #[cfg(test)]
 pub(crate) use wire::encode_within;
 pub(crate) use wire::{DecodeError, decode};

@@ -68,6 +68,7 @@ mod contain;
 mod credentials;
 mod error;
 mod event;
+mod foreign;
 mod identity;
 mod instance;
 #[cfg(any(test, feature = "test-util"))]

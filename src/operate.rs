@@ -6,12 +6,14 @@
 mod access;
 mod audience;
 mod invalidate;
+mod members;
 mod rehearsal;
 mod tail;
 
 pub use self::access::{connect, instance_id, server_url};
 pub use self::audience::{Audience, audience};
 pub use self::invalidate::{Acknowledged, Scope, id_of_cache, invalidate};
+pub use self::members::of_other_keys;
 pub use self::rehearsal::rehearse;
 pub use self::tail::{Contents, Drops, Heading, Heard, Tail, last_event};
 pub use crate::bus::redis::inspect::Server;
@@ -20,3 +22,15 @@ pub use crate::bus::redis::inspect::lanes::Lane;
 pub use crate::bus::redis::inspect::rights::Lacks;
 pub use crate::bus::redis::product::Product;
 pub use crate::bus::redis::rights::Lack;
+
+/// Returns text of others as it may be shown: cut and escaped.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    crate::foreign::shown(text)
+}
+
+/// Returns text that has lines of ours in it as it may be shown: escaped.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    crate::foreign::escaped(text).into_owned()
+}

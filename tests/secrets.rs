@@ -209,7 +209,7 @@ async fn live(server: &RedisServer, seen: &mut Seen) {
         "us:{shop:0}e0",
         "nobody has signed this message of ours",
     ]);
-    let refused = "unstale_events_dropped_total{reason=\"undecodable\"} 1";
+    let refused = "unstale_events_dropped_total{reason=\"refused\"} 1";
     until("it is heard", async || {
         instance.metrics_text().contains(refused)
     })

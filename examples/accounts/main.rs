@@ -11,6 +11,8 @@
 //! curl -i localhost:8081/accounts/7      # x-cache: hit
 //! ```
 //!
+//! It has neither logins nor limits for slow clients: put a proxy in front of it that has.
+//!
 //! - `main.rs` starts and stops everything in the right order;
 //! - `routes.rs` is the HTTP side: what each outcome of a read or a write means to a client;
 //! - `database.rs` is the source of truth;
@@ -135,8 +137,12 @@ async fn run(flags: Flags) -> Result<(), Failure> {
         _ = interrupt.recv() => tracing::info!("interrupted"),
     }
     stop.send_replace(true); // `/readyz` says 503 from here on, and no new connection is taken
-    if tokio::time::timeout(DRAIN, server).await.is_err() {
-        tracing::warn!("some requests did not end within {DRAIN:?}");
+    tokio::select! {
+        drained = tokio::time::timeout(DRAIN, server) => if drained.is_err() {
+            tracing::warn!("some requests did not end within {DRAIN:?}");
+        },
+        _ = terminate.recv() => tracing::warn!("asked again: requests are not waited for"),
+        _ = interrupt.recv() => tracing::warn!("asked again: requests are not waited for"),
     }
     // Last: requests that were still running may have had something to publish.
     if let Err(error) = instance.shutdown().await {

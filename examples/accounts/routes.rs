@@ -61,6 +61,9 @@ async fn read(State(app): State<App>, id: Id) -> Result<Response, Failure> {
     Ok(([(HeaderName::from_static("x-cache"), outcome)], answer).into_response())
 }
 
+/// Longest name of an account, in characters.
+const LONGEST_NAME: usize = 200;
+
 /// Creates or changes an account. 200 says that every instance has been told.
 async fn write(
     State(app): State<App>,
@@ -70,6 +73,11 @@ async fn write(
     let id = parse(id)?;
     let Json(Change { name, balance }) =
         change.map_err(|error| Failure(error.status(), error.body_text()))?;
+    // A row's size is bounded, or no number of entries bounds the memory of the cache.
+    if name.chars().count() > LONGEST_NAME {
+        let reason = format!("a name has at most {LONGEST_NAME} characters");
+        return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, reason));
+    }
     // The commit owns its data, since it may outlive this request: a client that hangs up drops
     // this future, and the cache then invalidates as for any write of unknown outcome.
     let database = app.database.clone();

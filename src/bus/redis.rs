@@ -9,7 +9,7 @@
 //! - [`node`]: one server; [`commands`], [`subscription`]: its two connections; [`peer`]: what these two share
 //! - [`connection`]: one connection, without any reconnecting of its own; [`target`]: where to; [`retry`]: when the next one is tried
 //! - [`call`]: how a call finds its lane's server; [`ask_redirect`]: while a slot is on the move
-//! - [`caches`]: which caches this instance has, as Redis knows it
+//! - [`note`]: what this instance says of itself, as Redis keeps it
 //! - [`scripts`]: the scripts, their names and answers; [`tier`]: those of the shared tier
 //! - [`rights`], [`product`]: whether an instance can live on a server, and what is missing
 //! - [`error`], [`status`]: what went wrong, in words
@@ -19,7 +19,6 @@
 
 mod action;
 mod ask_redirect;
-mod caches;
 mod call;
 mod commands;
 mod common;
@@ -31,6 +30,7 @@ mod error;
 pub(crate) mod inspect;
 mod logins;
 mod node;
+mod note;
 mod peer;
 #[cfg_attr(
     not(feature = "cli"),
@@ -70,11 +70,11 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::caches::Announced;
 use self::call::Caller;
 use self::common::Common;
 pub(crate) use self::config::RedisConfig;
 use self::node::Node;
+use self::note::Announced;
 use self::routing::Routing;
 use self::scripts::{Beat, Names, Script};
 use self::values::{bytes, number};
@@ -83,6 +83,7 @@ use crate::bus::{
     BoxFuture, Bus, BusConfig, BusEvent, CacheFormat, EVENT_QUEUE, Intent, IntentId, JOURNAL_PAGE,
     Journal, Known, Position, StillOpen, SubscriptionRepair, Verified,
 };
+use crate::identity::InstanceId;
 use crate::lock::Lock;
 use crate::metrics::Kind;
 use crate::url::{Address, Deployment};
@@ -98,7 +99,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The bus of one instance.
 pub(crate) struct RedisBus {
     caller: Arc<Caller>,
-    caches: Announced,
+    note: Announced,
     task: Lock<Option<JoinHandle<()>>>,
 }
 
@@ -136,6 +137,7 @@ impl RedisBus {
             .config
             .tasks
             .spawn_alone(&Handle::current(), "routing", task);
+        let keys = common.config.keys.clone();
         let caller = Arc::new(Caller {
             common,
             routing: routes,
@@ -144,7 +146,7 @@ impl RedisBus {
         Ok((
             Arc::new(Self {
                 caller,
-                caches: Announced::default(),
+                note: Announced::new(keys),
                 task: Lock::new(Some(task)),
             }),
             receiver,
@@ -207,19 +209,36 @@ impl RedisBus {
             number(lowest.map_or(0, |lowest| lowest.epoch)),
             number(lowest.map_or(0, |lowest| lowest.sequence)),
         ];
-        let caches = self.caches.pending().filter(|_| lane == 0);
-        args.extend(caches.clone().map(Value::from));
+        let note = self.note.pending().filter(|_| lane == 0);
+        args.extend(note.clone().map(Value::from));
         let call = self
             .caller
             .call_at(lane, Kind::Verify, Script::Verify, &keys, &args);
         let (node, answer) = call.await?;
         let beat = scripts::beat(&answer)?;
-        match caches {
-            Some(caches) => self.caches.told(&caches),
-            None if lane == 0 && !beat.known => self.caches.forgotten(),
+        match note {
+            Some(note) => {
+                self.note.told(&note);
+                self.warn_of_keys(beat.disagree);
+            }
+            None if lane == 0 && !beat.known => self.note.forgotten(),
             None => {}
         }
         Ok((node, beat))
+    }
+
+    /// Said when this instance joins, and whenever it tells of another cache.
+    fn warn_of_keys(&self, disagree: u32) {
+        if disagree > 0 {
+            let config = &self.caller.common.config;
+            tracing::error!(
+                instance = %InstanceId::new(config.instance),
+                others = disagree,
+                "other instances sign events with another key, or do not sign: each side drops its \
+                 lanes at what the other publishes. Give all instances and writers the same \
+                 UNSTALE_SIGNING_KEY"
+            );
+        }
     }
 }
 
@@ -311,7 +330,7 @@ impl Bus for RedisBus {
                 .call(lane, Kind::Intent, Script::Announce, &keys, &args);
             let known = scripts::flag(&answer.await?)?;
             if lane == 0 && !known {
-                self.caches.forgotten();
+                self.note.forgotten();
             }
             Ok(known)
         })
@@ -346,7 +365,7 @@ impl Bus for RedisBus {
     }
 
     fn set_caches(&self, caches: &[CacheFormat]) -> bool {
-        self.caches.set(caches)
+        self.note.set(caches)
     }
 
     fn repair_subscription(&self, how: SubscriptionRepair) {

@@ -1,7 +1,7 @@
 //! The shared tier as the bus sees it: values in Redis, and what decides whether one still counts.
 //!
 //! A value's *head* is what the scripts read: where its load stood in the lane, how long it lives, a
-//! digest, its tags. What follows is the client's own and opaque to the bus. A lane keeps one capped
+//! digest, a MAC, its tags. What follows is the client's own and opaque to the bus. A lane keeps one capped
 //! *history* of its latest invalidations with a *floor*; a value counts if it is of the lane's epoch,
 //! not below the floor and not older than an invalidation of its key, its tags or its cache.
 
@@ -132,14 +132,16 @@ pub(crate) struct Head {
     /// When it ends.
     pub(crate) expires: u64,
     pub(crate) digest: Digest,
+    /// The client's own, of all of the above: the scripts do not read it.
+    pub(crate) mac: Digest,
     pub(crate) tags: Box<[u64]>,
 }
 
 /// The first byte of a head. Another layout takes another one, and is no value to this version.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 
-/// Bytes of a head before its tags: layout, epoch, sequence, born, expires, digest, number of tags.
-pub(crate) const HEAD: usize = 1 + 4 * 8 + 16 + 1;
+/// Bytes of a head before its tags: layout, epoch, sequence, born, expires, digest, MAC, number of tags.
+pub(crate) const HEAD: usize = 1 + 4 * 8 + 2 * 16 + 1;
 
 impl Head {
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -150,6 +152,7 @@ impl Head {
             out.extend_from_slice(&number.to_be_bytes());
         }
         out.extend_from_slice(&self.digest);
+        out.extend_from_slice(&self.mac);
         out.push(u8::try_from(self.tags.len()).expect("an entry has at most 8 tags"));
         for tag in &self.tags {
             out.extend_from_slice(&tag.to_be_bytes());
@@ -177,6 +180,7 @@ impl Head {
             born: number(2)?,
             expires: number(3)?,
             digest: fixed[33..49].try_into().ok()?,
+            mac: fixed[49..65].try_into().ok()?,
             tags: tags.iter().map(|tag| u64::from_be_bytes(*tag)).collect(),
         };
         (fixed[0] == LAYOUT).then_some((head, body))
@@ -196,6 +200,7 @@ mod tests {
             born: 1_700_000_000_000,
             expires: 1_700_000_060_000,
             digest: *b"0123456789abcdef",
+            mac: *b"fedcba9876543210",
             tags: tags.into(),
         }
     }
@@ -215,7 +220,7 @@ mod tests {
         for length in 0..bytes.len() {
             assert_eq!(Head::decode(&bytes[..length]), None);
         }
-        assert_eq!(Head::decode(&[&[2], &bytes[1..]].concat()), None);
+        assert_eq!(Head::decode(&[&[1], &bytes[1..]].concat()), None);
     }
 
     #[test]

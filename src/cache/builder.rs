@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+#[cfg(feature = "shared")]
+use crate::bus::BusKind;
 use crate::cache::Cache;
 use crate::cache::admission::Admission;
 use crate::cache::auditor::{Auditor, Same};
@@ -324,6 +326,9 @@ fn tier<K: Key, V>(
     metrics: &Arc<CacheMetrics>,
 ) -> Tier<V> {
     member.share();
+    if member.bus_kind == BusKind::Redis {
+        member.tier.warn_if_public();
+    }
     Tier {
         options: shared,
         cache: CacheId {

@@ -172,6 +172,21 @@ impl Follower {
         }
     }
 
+    /// The subscription delivered something at this place, whatever became of it.
+    pub(crate) fn delivered(&mut self, position: Position) {
+        if self
+            .applied
+            .is_some_and(|applied| applied.epoch == position.epoch)
+        {
+            self.alive(position.sequence);
+        }
+    }
+
+    /// Whether this very event was heard at this place, and the journal has not confirmed it yet.
+    pub(crate) fn expects(&self, sequence: u64, mac: Mac) -> bool {
+        self.hints.has(sequence, mac)
+    }
+
     /// The journal has this event at `sequence`: whether it was applied when it was heard there.
     pub(crate) fn confirm(&mut self, sequence: u64, mac: Option<Mac>) -> bool {
         self.hints

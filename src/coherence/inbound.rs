@@ -19,8 +19,8 @@ use crate::mutants::{Mechanism, without};
 /// one more gap.
 const STASH: usize = 4_096;
 
-/// Bytes of the payloads that wait in all lanes together: two lanes full of our own largest messages.
-const STASH_BYTES: usize = 64 << 20;
+/// Bytes of the payloads that wait in all lanes together: 2,048 of our own largest messages.
+const STASH_BYTES: usize = 16 << 20;
 
 impl Coherence {
     pub(super) fn on_event(&mut self, event: BusEvent) {
@@ -29,11 +29,12 @@ impl Coherence {
             BusEvent::Gap(cause) => self.interrupt(Some(cause)),
             BusEvent::Garbled { lane } => {
                 self.member.metrics.gaps[Gap::Garbled].inc();
-                self.member.metrics.dropped[Dropped::Undecodable].inc();
                 let reason = "a message that no instance of this crate has sent";
                 if self.member.seal.is_keyed() {
+                    self.member.metrics.dropped[Dropped::Refused].inc();
                     self.refuse(lane, reason);
                 } else {
+                    self.member.metrics.dropped[Dropped::Undecodable].inc();
                     self.fence_undecodable(lane, reason);
                 }
             }
@@ -164,7 +165,7 @@ impl Coherence {
         self.apply(lane, None, event, true);
     }
 
-    /// With a key, what the channel says is applied if it is genuine, whatever place it claims:
+    /// With a key, what the channel says is applied if it is genuine and news, whatever place it claims:
     /// a drop too many is harmless. Only the journal makes it count; see [`Follower::hint`].
     ///
     /// [`Follower::hint`]: crate::coherence::follower::Follower::hint
@@ -173,14 +174,28 @@ impl Coherence {
             Ok(genuine) => genuine,
             Err(error) => {
                 self.member.metrics.gaps[Gap::Garbled].inc();
-                self.member.metrics.dropped[Dropped::Undecodable].inc();
+                self.member.metrics.dropped[Dropped::Refused].inc();
+                // The subscription works: a writer without the key is no reason to renew it.
+                self.lanes[lane as usize].follower.delivered(position);
                 self.refuse(lane, &error.to_string());
                 return;
             }
         };
-        let follower = &mut self.lanes[lane as usize].follower;
+        let state = &mut self.lanes[lane as usize];
         let unique = (event.origin != NO_ORIGIN).then_some(mac);
-        match follower.hint(position, unique) {
+        if unique.is_some() && !state.origins.is_news(event.origin, event.sent) {
+            state.follower.delivered(position);
+            let again = state.follower.expects(position.sequence, mac)
+                || state.passed.place(position.sequence, xxh3_64(payload)) == Place::Same;
+            let why = if again {
+                Dropped::Duplicate
+            } else {
+                Dropped::Replayed
+            };
+            self.member.metrics.dropped[why].inc();
+            return;
+        }
+        match state.follower.hint(position, unique) {
             Heard::Duplicate => self.hear_again_signed(lane, position, payload, event),
             Heard::OtherEpoch => {
                 // The next verification finds another epoch by itself.
@@ -219,6 +234,9 @@ impl Coherence {
             let state = &mut self.lanes[lane as usize];
             state.passed.add(*sequence, xxh3_64(payload));
             let mac = read.as_ref().ok().map(|(_, mac)| *mac);
+            if let Ok((event, _)) = &read {
+                state.origins.is_news(event.origin, event.sent);
+            }
             if self.member.seal.is_keyed() && state.follower.confirm(*sequence, mac) {
                 continue;
             }

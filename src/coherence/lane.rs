@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::Error;
 use crate::bus::{Known, Position};
 use crate::coherence::follower::{Follower, Round};
+use crate::coherence::origins::Origins;
 use crate::coherence::outbox::Outbox;
 use crate::coherence::own::Own;
 use crate::coherence::pace::Pace;
@@ -121,6 +122,7 @@ impl OutLane {
 pub(crate) struct InLane {
     pub(crate) follower: Follower,
     pub(crate) passed: Passed,
+    pub(crate) origins: Origins,
     pub(crate) stash: VecDeque<(Position, Bytes)>,
     /// When to ask the journal for what has not arrived.
     pub(crate) overdue: Option<Instant>,
@@ -150,6 +152,7 @@ impl InLane {
         Self {
             follower: Follower::default(),
             passed: Passed::default(),
+            origins: Origins::default(),
             stash: VecDeque::new(),
             overdue: None,
             interrupted: false,

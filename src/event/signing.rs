@@ -27,6 +27,11 @@ pub(crate) type Mac = [u8; MAC];
 /// Separates these keys from all others that may be derived from the same secret.
 const CONTEXT: &str = "unstale 2026 v1 event authentication";
 
+/// Tells one key from another, and nothing else of it.
+pub(crate) type KeyPrint = [u8; 4];
+
+const PRINT: &str = "unstale 2026 v1 key fingerprint";
+
 /// Writes and reads the payloads of one namespace.
 pub(crate) struct Seal {
     namespace: String,
@@ -50,6 +55,17 @@ impl Seal {
             namespace: settings.namespace.clone(),
             keys: secrets.into_iter().flatten().map(derive).collect(),
         }
+    }
+
+    /// The fingerprint of each key, the one that signs first.
+    pub(crate) fn prints(&self) -> Vec<KeyPrint> {
+        let print = |key: &[u8; 32]| {
+            let mut print = KeyPrint::default();
+            let mut hasher = blake3::Hasher::new_derive_key(PRINT);
+            hasher.update(key).finalize_xof().fill(&mut print);
+            print
+        };
+        self.keys.iter().map(print).collect()
     }
 
     /// Whether there is a key, so that only the journal says which event has which sequence.

@@ -100,6 +100,7 @@ impl Start {
             journal: self.settings.journal,
             member_timeout: self.settings.member_timeout,
             signs: Seal::new(&self.settings).is_keyed(),
+            keys: Seal::new(&self.settings).prints(),
             traffic: self.metrics.traffic(),
             outages: self.outages.clone(),
             tasks: self.tasks.clone(),
@@ -211,6 +212,7 @@ fn metrics(settings: &Settings, id: u64, bus_kind: BusKind, redis: &str) -> Arc<
         journal: settings.journal,
         verify_interval: settings.verify_interval,
         member_timeout: settings.member_timeout,
+        signed: settings.signing_key.is_some(),
     })
 }
 

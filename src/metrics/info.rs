@@ -38,6 +38,8 @@ pub(crate) struct InstanceInfo {
     pub(crate) journal: u32,
     pub(crate) verify_interval: Duration,
     pub(crate) member_timeout: Duration,
+    /// Whether events are signed.
+    pub(crate) signed: bool,
 }
 
 impl Metric for InstanceInfo {
@@ -75,6 +77,10 @@ impl Metric for InstanceInfo {
             name: "member_timeout",
             values: &[],
         },
+        Label {
+            name: "signed",
+            values: &["yes", "no"],
+        },
     ];
 
     fn fold(&self, series: &'static Series, fold: &mut Fold<'_>) {
@@ -87,6 +93,7 @@ impl Metric for InstanceInfo {
             self.journal.to_string(),
             humantime::format_duration(self.verify_interval).to_string(),
             humantime::format_duration(self.member_timeout).to_string(),
+            if self.signed { "yes" } else { "no" }.to_owned(),
         ];
         let labels = Self::LABELS.iter().zip(values);
         let tags = labels

@@ -75,6 +75,11 @@ label! {
         NotAdopted = "not_adopted",
         /// It does not decode, or its version is unknown; the lane was fenced.
         Undecodable = "undecodable",
+        /// With a key, a message without its MAC; it was ignored.
+        Refused = "refused",
+        /// With a key, an event of a writer of which a later one was heard before, at another place: it was
+        /// played again. It was left out; what was published counts by the journal.
+        Replayed = "replayed",
         /// It names a cache that this instance has not built.
         UnknownCache = "unknown_cache",
         /// It arrived while the events that wait for a repair were at their limit.

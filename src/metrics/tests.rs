@@ -30,6 +30,7 @@ fn info() -> InstanceInfo {
         journal: 4096,
         verify_interval: Duration::from_millis(500),
         member_timeout: Duration::from_secs(5),
+        signed: true,
     }
 }
 
@@ -147,6 +148,7 @@ fn every_series_is_there_from_the_first_fold_on() {
         ("journal", "4096"),
         ("verify_interval", "500ms"),
         ("member_timeout", "5s"),
+        ("signed", "yes"),
     ];
     assert_eq!(value(&families, "unstale_settings_info", &settings), 1.0);
 }

@@ -76,6 +76,7 @@ impl Access {
             journal: settings.journal,
             member_timeout: settings.member_timeout,
             signs: Seal::new(settings).is_keyed(),
+            keys: Seal::new(settings).prints(),
             traffic: Arc::new(Traffic::default()),
             outages: Arc::default(),
             tasks: Arc::default(),

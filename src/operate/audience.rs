@@ -2,6 +2,7 @@
 
 use super::access::connect;
 use super::id_of_cache;
+use super::members::alive;
 use crate::bus::CacheFormat;
 use crate::{Error, Settings};
 
@@ -24,20 +25,14 @@ pub struct Audience {
 pub async fn audience(settings: &Settings, cache: &str) -> Result<Audience, Error> {
     let id = id_of_cache(cache)?;
     let server = connect(settings).await?;
-    let members = server.lane(0).await?.members;
-    let now = server.time().await?;
-    let timeout = settings.member_timeout;
-    let alive = members
-        .iter()
-        .filter(|(_, beat)| now.saturating_sub(**beat) <= timeout);
-    let alive: Vec<u64> = alive.map(|(member, _)| *member).collect();
-    let told = server.caches(&alive).await?;
+    let alive = alive(settings, &server).await?;
+    let told = server.notes(&alive).await?;
     let mut audience = Audience {
         instances: alive.len(),
         ..Audience::default()
     };
     for member in &alive {
-        let caches = told.get(member).map_or(&[][..], Vec::as_slice);
+        let caches = told.get(member).map_or(&[][..], |note| &note.caches);
         let of_it = |cache: &&CacheFormat| cache.id == id;
         match caches.iter().find(of_it) {
             Some(found) => audience.formats.push(found.format),

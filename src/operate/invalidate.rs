@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::access::Access;
+use super::access::{Access, connect};
+use super::members::of_other_keys;
 use crate::bus::{Bus, Position, StillOpen};
 use crate::coherence::outbox::GROUP_KEYS;
 use crate::event::{Event, Op, What};
@@ -72,7 +73,8 @@ pub struct Acknowledged {
 /// # Errors
 ///
 /// `Bus` when Redis did not acknowledge a message within `publish_timeout`; what was reported
-/// before is done all the same. `Auth` and `Settings` as when an instance starts.
+/// before is done all the same. `Auth` where instances would not believe an event that these settings sign, or
+/// do not sign: nothing is published. `Auth` and `Settings` as when an instance starts.
 pub async fn invalidate(
     settings: &Settings,
     cache: &str,
@@ -81,6 +83,10 @@ pub async fn invalidate(
     mut report: impl FnMut(Acknowledged),
 ) -> Result<(), Error> {
     let cache = id_of_cache(cache)?;
+    let others = of_other_keys(settings, &connect(settings).await?).await?;
+    if others > 0 {
+        return Err(Error::new(ErrorKind::Auth, not_believed(settings, others)));
+    }
     let access = Access::open(settings).await?;
     let result = async {
         for (lane, what) in messages(scope, access.lanes) {
@@ -102,6 +108,22 @@ pub async fn invalidate(
     .await;
     access.bus.close(StillOpen::default()).await;
     result
+}
+
+fn not_believed(settings: &Settings, others: usize) -> String {
+    let what = match settings.signing_key {
+        Some(_) => "sign events with another key, or do not sign: check UNSTALE_SIGNING_KEY",
+        None => "sign their events: set UNSTALE_SIGNING_KEY to the fleet's",
+    };
+    let there = if others == 1 {
+        "1 instance"
+    } else {
+        &format!("{others} instances")
+    };
+    format!(
+        "nothing was published: in namespace {}, {there} {what}",
+        settings.namespace
+    )
 }
 
 impl Access {
@@ -128,23 +150,27 @@ impl Access {
 
 /// A key concerns its lane; tags and everything concern every lane.
 fn messages(scope: Scope, lanes: u32) -> Vec<(u32, What)> {
-    let mut messages = Vec::new();
-    for lane in 0..lanes {
-        match &scope {
-            Scope::Keys(all) => {
-                let mine = all.iter().copied();
-                let mine: Vec<u64> = mine.filter(|key| lane_of(*key, lanes) == lane).collect();
-                let chunks = mine.chunks(GROUP_KEYS);
-                messages.extend(chunks.map(|keys| (lane, What::Keys(keys.to_vec()))));
+    match scope {
+        Scope::Keys(keys) => {
+            let mut by_lane = vec![Vec::new(); lanes as usize];
+            for key in keys {
+                by_lane[lane_of(key, lanes) as usize].push(key);
             }
-            Scope::Tags(tags) => {
-                let chunks = tags.chunks(GROUP_KEYS);
-                messages.extend(chunks.map(|tags| (lane, What::Tags(tags.to_vec()))));
-            }
-            Scope::All => messages.push((lane, What::Cache)),
+            let chunks = (0..).zip(&by_lane).flat_map(|(lane, keys)| {
+                let chunks = keys.chunks(GROUP_KEYS);
+                chunks.map(move |keys| (lane, What::Keys(keys.to_vec())))
+            });
+            chunks.collect()
         }
+        Scope::Tags(tags) => {
+            let chunks = |lane| {
+                let chunks = tags.chunks(GROUP_KEYS);
+                chunks.map(move |tags| (lane, What::Tags(tags.to_vec())))
+            };
+            (0..lanes).flat_map(chunks).collect()
+        }
+        Scope::All => (0..lanes).map(|lane| (lane, What::Cache)).collect(),
     }
-    messages
 }
 
 fn hashes(what: &What) -> &[u64] {

@@ -99,6 +99,7 @@ async fn try_tier(access: &Access, lane: u32) -> Result<(), Error> {
         born: empty.now,
         expires: empty.now + LIFE,
         digest: [0; 16],
+        mac: [0; 16],
         tags: Box::default(),
     };
     let put = Put {

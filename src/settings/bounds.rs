@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use super::text::Text;
 use super::values::RefreshAhead;
+use crate::foreign::MOST_LANES;
 use crate::url::Address;
 
 /// Nothing, or what would be right.
 pub(super) type Check = Result<(), String>;
+
+/// Different bytes that a secret has at least: 16 random hexadecimal digits have fewer once in a million.
+const FEWEST_DIFFERENT: usize = 5;
 
 /// Shortest life of anything: the clock's own step is a few milliseconds.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -36,8 +40,6 @@ const SLOWEST_BEAT: Duration = Duration::from_secs(60);
 const QUICKEST_KEEPALIVE: Duration = Duration::from_secs(1);
 /// Longest name of a host that DNS knows.
 const LONGEST_HOST: usize = 253;
-/// Most lanes: each costs a channel, a journal and a part of every beat.
-const MOST_LANES: u32 = 1024;
 /// Longest journal: about 100 MB of Redis a lane, where a fence would be cheaper than the repair.
 const LONGEST_JOURNAL: u32 = 1_000_000;
 /// Smallest outbox: one full message, below which bursts would collapse at once.
@@ -87,12 +89,18 @@ pub(super) fn keepalive(value: &Duration) -> Check {
 }
 
 pub(super) fn signing_key(value: &str) -> Check {
-    if (SHORTEST_KEY..=LONGEST_KEY).contains(&value.len()) {
+    if (SHORTEST_KEY..=LONGEST_KEY).contains(&value.len()) && !is_monotonous(value) {
         return Ok(());
     }
     Err(format!(
         "must be a random secret of {SHORTEST_KEY} to {LONGEST_KEY} bytes, as `openssl rand -hex 32` makes"
     ))
+}
+
+/// `aaaaaaaaaaaaaaaa` is no secret: a MAC that is public is guessed offline.
+fn is_monotonous(secret: &str) -> bool {
+    let different: std::collections::BTreeSet<u8> = secret.bytes().collect();
+    different.len() < FEWEST_DIFFERENT
 }
 
 pub(super) fn namespace(value: &str) -> Check {
@@ -193,10 +201,12 @@ pub(super) fn tier_ttl(value: &Duration) -> Check {
 }
 
 pub(super) fn tier_secret(value: &str) -> Check {
-    if value.len() >= SHORTEST_SECRET {
+    if value.len() >= SHORTEST_SECRET && !is_monotonous(value) {
         return Ok(());
     }
-    Err(format!("must have at least {SHORTEST_SECRET} bytes"))
+    Err(format!(
+        "must be a random secret of at least {SHORTEST_SECRET} bytes, as `openssl rand -hex 32` makes"
+    ))
 }
 
 pub(super) fn verify_interval(value: &Duration) -> Check {

@@ -82,7 +82,7 @@ pub(crate) fn single_flight(cache: &str, wait: Duration) -> Result<(), Error> {
 fn together(settings: &Settings, problems: &mut Problems) {
     tls(settings, problems);
     passwords(settings, problems);
-    signing_keys(settings, problems);
+    secrets(settings, problems);
     if problems.blames(&Place::global("verify_interval")) {
         return;
     }
@@ -143,13 +143,30 @@ fn bound_holds(place: Place, bound: Option<Duration>, beat: Duration, problems: 
     }
 }
 
-fn signing_keys(settings: &Settings, problems: &mut Problems) {
-    if settings.signing_key.is_none() && settings.signing_key_accepted.is_some() {
-        problems.report(
-            Place::global("signing_key_accepted"),
-            "",
-            "needs signing_key as well",
-        );
+fn secrets(settings: &Settings, problems: &mut Problems) {
+    let pairs = [
+        (
+            "signing_key",
+            &settings.signing_key,
+            "signing_key_accepted",
+            &settings.signing_key_accepted,
+        ),
+        (
+            "tier_secret",
+            &settings.tier_secret,
+            "tier_secret_accepted",
+            &settings.tier_secret_accepted,
+        ),
+    ];
+    for (first, one, second, other) in pairs {
+        if other.is_some() && one.is_none() {
+            problems.report(Place::global(second), "", format!("needs {first} as well"));
+        } else if other.is_some() && one == other {
+            let why = format!(
+                "is the same as {first}: it is for another one, while {first} is being changed"
+            );
+            problems.report(Place::global(second), "", why);
+        }
     }
     if settings.signing_key.is_some() && settings.journal == 0 {
         let why = "needs a journal, which alone says which event has which sequence: set journal";

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use config::{Environment, File, FileFormat, Source as _, Value, ValueKind};
 
 use super::bounds;
-use super::file::{UrlInFile, read_settings};
+use super::file::{UrlInFile, read_secret, read_settings};
 use super::options::{FIELDS, Settings, field};
 use super::problems::{Place, Problems};
 use crate::error::Error;
@@ -17,6 +17,7 @@ const PREFIX: &str = "UNSTALE_";
 
 /// Names the file; the only variable that is not a setting.
 const FILE: &str = "UNSTALE_FILE";
+const FILE_SUFFIX: &str = "_FILE";
 
 impl Settings {
     /// Reads `UNSTALE_*` over the TOML file that `UNSTALE_FILE` names.
@@ -82,6 +83,8 @@ fn from_vars(
     let mut settings = Settings::default();
     let mut file = None;
     let mut known = config::Map::new();
+    let mut secrets = Vec::new();
+    let mut url_file = None;
     for (name, value) in vars {
         let value = value.trim();
         if !is_ours(&name) {
@@ -95,8 +98,28 @@ fn from_vars(
             problems.report_name(&name, empty(&name));
         } else if name == FILE {
             file = Some(value.to_string());
+        } else if let Some(variable) = in_file(&name) {
+            secrets.push((variable, name, value.to_string()));
         } else {
             known.insert(name, value.to_string());
+        }
+    }
+    for (variable, name, path) in secrets {
+        if known.contains_key(&variable) {
+            problems.report_name(
+                &name,
+                format!("{variable} is set too: leave one of them out"),
+            );
+            continue;
+        }
+        match read_secret(&path) {
+            Ok(secret) => {
+                if variable == Place::global("redis_url").variable() {
+                    url_file = Some(path);
+                }
+                known.insert(variable, secret);
+            }
+            Err(why) => problems.report_name(&name, why),
         }
     }
     if let Some(path) = file {
@@ -107,6 +130,12 @@ fn from_vars(
         });
     }
     apply_vars(&mut settings, known, &mut problems);
+    if let (Some(path), Some(url)) = (url_file, settings.redis_url.clone()) {
+        settings.file = Some(UrlInFile {
+            path: path.into(),
+            url,
+        });
+    }
     settings.check(&mut problems);
     problems.into_result().map(|()| settings)
 }
@@ -121,6 +150,23 @@ fn is_ours(name: &str) -> bool {
     };
     name.strip_prefix(PREFIX)
         .is_some_and(|rest| !made_by_kubernetes(rest))
+}
+
+/// Secrets that a file may hold, whose path the variable with `_FILE` behind its name has: as systemd
+/// (`LoadCredential=`) and Kubernetes hand them over, in no environment that others may read.
+const IN_FILES: [&str; 5] = [
+    "redis_url",
+    "signing_key",
+    "signing_key_accepted",
+    "tier_secret",
+    "tier_secret_accepted",
+];
+
+/// The variable whose value is in the file that the variable of this name names.
+fn in_file(name: &str) -> Option<String> {
+    let variables = IN_FILES.map(|setting| Place::global(setting).variable());
+    let of = name.strip_suffix(FILE_SUFFIX)?;
+    variables.into_iter().find(|variable| variable == of)
 }
 
 /// What is wrong with a value that is present but empty: a variable of a deployment that was filled
@@ -139,6 +185,7 @@ fn knows(variable: &str) -> Result<(), String> {
     let rest = variable.strip_prefix(PREFIX).unwrap_or(variable);
     let parts: Vec<&str> = rest.split("__").collect();
     match parts[..] {
+        _ if in_file(variable).is_some() => Ok(()),
         [name] if is_upper(name) && field(&name.to_lowercase()).is_some() => Ok(()),
         ["CACHES", cache, name] if is_upper(cache) && is_upper(name) => {
             bounds::cache_name(&cache.to_lowercase())?;
@@ -174,7 +221,9 @@ fn suggestions(cache: &str) -> Vec<String> {
         .iter()
         .filter(|field| field.cache.is_some())
         .map(|field| Place::of_cache(cache, field.name).variable());
-    global.chain([FILE.to_string()]).chain(caches).collect()
+    let files = IN_FILES.map(|setting| Place::global(setting).variable() + FILE_SUFFIX);
+    let files = files.into_iter().chain([FILE.to_string()]);
+    global.chain(files).chain(caches).collect()
 }
 
 /// The name with the fewest edits between them, without regard to case.
@@ -339,6 +388,14 @@ fn apply(
     allow(dead_code, reason = "only the bus over Redis connects")
 )]
 pub(crate) fn url_in(text: &str) -> Result<String, &'static str> {
+    let line = text.trim();
+    let is_scheme = |text: &str| text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'-');
+    if let Some((scheme, _)) = line.split_once("://")
+        && is_scheme(scheme)
+    {
+        // The file of UNSTALE_REDIS_URL_FILE.
+        return Ok(line.to_owned());
+    }
     let root = File::from_str(text, FileFormat::Toml).collect();
     let root = root.map_err(|_| "it is not valid TOML")?;
     match root.get("redis_url").map(|value| &value.kind) {

@@ -19,6 +19,19 @@ pub(super) fn read_settings(path: &str) -> std::io::Result<String> {
     read_bounded(Path::new(path), LARGEST_SETTINGS)
 }
 
+/// Largest file that holds one secret.
+const LARGEST_SECRET: u64 = 64 << 10;
+
+/// Reads a file that holds a secret and nothing else; the end of its line does not belong to it.
+pub(super) fn read_secret(path: &str) -> Result<String, String> {
+    let text = read_bounded(Path::new(path), LARGEST_SECRET);
+    let text = text.map_err(|error| format!("{path} cannot be read: {error}"))?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(format!("{path} is empty")),
+        secret => Ok(secret.to_owned()),
+    }
+}
+
 /// Reads a file of at most so many bytes.
 pub(crate) fn read_bounded(path: &Path, most: u64) -> std::io::Result<String> {
     let mut text = String::new();

@@ -138,7 +138,9 @@ settings! {
         plain tier_timeout: Duration = Duration::from_millis(100), bounds::call_timeout,
             "Maximum wait of a load for an answer of the shared tier, after which it goes to the source; above the round trip to Redis.";
         unset tier_secret: String = None, bounds::tier_secret,
-            "Secret of the fleet, at least 16 bytes: it keys the names and checksums of values in Redis; unset uses signing_key, and without that the namespace.";
+            "Random secret of 16 bytes or more, the same on every instance: it authenticates the values in Redis, and hides their keys; unset uses signing_key, and without that the namespace, which anyone knows.";
+        unset tier_secret_accepted: String = None, bounds::tier_secret,
+            "Second secret whose values are used too, while tier_secret is being changed.";
         plain verify_interval: Duration = Duration::from_millis(500), bounds::verify_interval,
             "Interval at which Redis is asked whether an event was missed.";
         plain verification_wait: Duration = Duration::from_millis(250), bounds::call_timeout,

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::redact;
 use crate::error::{Error, ErrorKind};
+use crate::foreign;
 
 /// Longest value an error repeats, in characters: enough to recognise any sensible one.
 const MAX_SHOWN: usize = 100;
@@ -135,15 +136,5 @@ impl Problems {
 
 /// Cuts what is too long and escapes what could forge a line of a log.
 fn clip(text: &str) -> String {
-    let mut out: String = text.chars().take(MAX_SHOWN).flat_map(escape).collect();
-    if text.chars().nth(MAX_SHOWN).is_some() {
-        out.push_str("...");
-    }
-    out
-}
-
-fn escape(c: char) -> impl Iterator<Item = char> {
-    let escaped = c.is_control().then(|| c.escape_default());
-    let plain = escaped.is_none().then_some(c);
-    escaped.into_iter().flatten().chain(plain)
+    foreign::cut(text, MAX_SHOWN)
 }

@@ -172,6 +172,65 @@ fn a_password_for_redis_is_in_one_place() {
     assert!(!format!("{settings:?}").contains("hunter2"));
 }
 
+#[test]
+fn a_secret_may_be_in_a_file_of_its_own() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let read = |vars: &[(&str, &str)]| {
+        let vars = vars.iter();
+        Settings::from_vars(vars.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    };
+    let key = file("key", "a signing key of some bytes\n");
+    let secret = file("secret", "a tier secret of some bytes");
+    let settings = read(&[
+        ("UNSTALE_SIGNING_KEY_FILE", &key),
+        ("UNSTALE_TIER_SECRET_FILE", &secret),
+    ]);
+    let settings = settings.expect("two secrets");
+    assert_eq!(
+        settings.signing_key.as_deref(),
+        Some("a signing key of some bytes")
+    );
+    assert_eq!(
+        settings.tier_secret.as_deref(),
+        Some("a tier secret of some bytes")
+    );
+    let wrong = |vars: &[(&str, &str)]| read(vars).expect_err("wrong").to_string();
+    let both = [
+        ("UNSTALE_SIGNING_KEY_FILE", &*key),
+        ("UNSTALE_SIGNING_KEY", "another key of some bytes"),
+    ];
+    let said = wrong(&both);
+    assert!(said.contains("UNSTALE_SIGNING_KEY is set too"), "{said}");
+    let empty = file("empty", "\n");
+    for (path, why) in [("/no/such/file", "cannot be read"), (&*empty, "is empty")] {
+        let said = wrong(&[("UNSTALE_SIGNING_KEY_FILE", path)]);
+        assert!(said.contains(why), "{said}");
+    }
+    let short = file("short", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+    let said = wrong(&[("UNSTALE_TIER_SECRET_FILE", &short)]);
+    assert!(said.contains("openssl rand"), "{said}");
+    assert!(!said.contains("aaaaaaaa"), "{said}");
+    let said = wrong(&[("UNSTALE_TTL_FILE", &key)]);
+    assert!(said.contains("no such setting"), "{said}");
+}
+
+#[test]
+fn the_second_secret_is_another_one() {
+    let same = "0123456789abcdef0123456789abcdef";
+    for first in ["UNSTALE_SIGNING_KEY", "UNSTALE_TIER_SECRET"] {
+        let second = format!("{first}_ACCEPTED");
+        let both = bad(&[(first, same), (&second, same)]);
+        assert!(both[0].contains("is the same as"), "{both:?}");
+        let alone = bad(&[(&second, same)]);
+        assert!(alone[0].contains("as well"), "{alone:?}");
+    }
+}
+
 #[cfg(feature = "redis")]
 #[test]
 fn only_the_url_of_the_file_is_read_again_from_the_file() {

@@ -14,7 +14,7 @@ use crate::metrics::{CacheMetrics, SharedRead, SharedStore};
 use crate::store::stamps::lane_of;
 use crate::tier::SharedTier;
 use crate::tier::claim::{Held, Request};
-use crate::tier::names::Content;
+use crate::tier::names::{Content, Secret};
 use crate::tier::pool::{NoAnswer, Permit, Pool, STORE_PATIENCE, Slot};
 use crate::tier::value::{Layout, Unfit};
 use crate::time::{Nanos, nanos};
@@ -114,8 +114,27 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
         Some(Request::new(&self.pool, wait))
     }
 
-    /// Asks for a value. Ends within half a second.
+    /// Asks for a value, by the accepted secret too where there is one. Ends within half a second each.
     pub(crate) async fn fetch(&self, permit: Permit, query: &Query<'_>) -> Answer<V> {
+        let answer = self.fetch_by(&self.pool.secret, permit, query).await;
+        let (Answer::Missing(Some(_)), Some(accepted)) = (&answer, &self.pool.accepted) else {
+            return answer;
+        };
+        let Slot::Granted(permit) = self.pool.slot(self.pool.answer_time).await else {
+            return answer;
+        };
+        // The claim is that of the first name.
+        let query = Query {
+            claim: None,
+            ..*query
+        };
+        match self.fetch_by(accepted, permit, &query).await {
+            found @ Answer::Found(_) => found,
+            Answer::Missing(_) | Answer::Claimed | Answer::NoRecord => answer,
+        }
+    }
+
+    async fn fetch_by(&self, secret: &Secret, permit: Permit, query: &Query<'_>) -> Answer<V> {
         let subject = Subject {
             cache: self.cache.id,
             format: self.cache.format,
@@ -123,7 +142,7 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
         };
         let (part, margin) = query.age;
         let fetch = Fetch {
-            name: self.pool.secret.name(subject),
+            name: secret.name(subject),
             subject,
             part,
             margin,
@@ -134,7 +153,7 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
         let patience = (lane, patience(self.pool.answer_time, query.claim));
         let fetched = self.pool.call(patience, permit, call).await;
         let (answer, outcome) = match fetched {
-            Ok(fetched) => self.judge(query, (lane, fetch), fetched),
+            Ok(fetched) => self.judge((query, secret), (lane, fetch), fetched),
             Err(NoAnswer::Skipped) => (Answer::Missing(None), Some(SharedRead::Skipped)),
             Err(NoAnswer::Failed) => (Answer::Missing(None), Some(SharedRead::Failed)),
         };
@@ -146,7 +165,7 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
 
     fn judge(
         &self,
-        query: &Query<'_>,
+        (query, secret): (&Query<'_>, &Secret),
         (lane, fetch): (u32, Fetch),
         fetched: Fetched,
     ) -> (Answer<V>, Option<SharedRead>) {
@@ -174,7 +193,7 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
                 if !known {
                     return (Answer::Missing(None), Some(SharedRead::Refused));
                 }
-                match self.accept(query, bytes, fetched.now) {
+                match self.accept((query, secret), bytes, fetched.now) {
                     Some(found) => (Answer::Found(found), Some(SharedRead::Found)),
                     None => (Answer::Missing(Some(ticket)), Some(SharedRead::Foreign)),
                 }
@@ -183,10 +202,15 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
     }
 
     /// A value that counts, if it is this key's and of this version.
-    fn accept(&self, query: &Query<'_>, bytes: &[u8], now: u64) -> Option<Found<V>> {
+    fn accept(
+        &self,
+        (query, secret): (&Query<'_>, &Secret),
+        bytes: &[u8],
+        now: u64,
+    ) -> Option<Found<V>> {
         let (head, body) = Head::decode(bytes)?;
         let content = self.content(query.key, &head.tags, body);
-        if !self.pool.secret.is_digest(&head.digest, content) {
+        if !secret.is_genuine(&head, content) {
             return None;
         }
         let content = self.layout().read(body)?;
@@ -237,16 +261,19 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
         let digest = self.pool.secret.digest(self.content(key, &tags, &body));
         let expires = ticket.born.saturating_add(life);
         let kept = life.min(u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX));
+        let mut head = Head {
+            position: ticket.position,
+            born: ticket.born,
+            expires,
+            digest,
+            mac: Digest::default(),
+            tags,
+        };
+        head.mac = self.pool.secret.mac(&head);
         let put = Put {
             name: ticket.name,
             subject: ticket.subject,
-            head: Head {
-                position: ticket.position,
-                born: ticket.born,
-                expires,
-                digest,
-                tags,
-            },
+            head,
             body: None,
             forget: expires.saturating_add(kept),
             claim: ticket.claim.as_ref().map(|held| held.id),
@@ -320,6 +347,7 @@ mod tests {
             born: 1_000_000,
             expires: 1_120_000,
             digest: [0; 16],
+            mac: [0; 16],
             tags: Box::default(),
         };
         let seconds = |now| left(&head, now) / 1_000_000_000;

@@ -1,19 +1,20 @@
 //! What values are called in Redis, and how each is known for its key's.
 //!
-//! Both are keyed BLAKE3: without the secret, a reader of Redis learns neither keys nor which value
-//! is whose, and a writer cannot forge a value.
+//! All of it is keyed BLAKE3: without the secret, a reader of Redis learns neither keys nor which value
+//! is whose, and a writer can neither forge a value nor give one another place or another life.
 
 use std::fmt;
 
-use crate::bus::tier::{Digest, Name, Subject};
+use crate::bus::tier::{Digest, Head, Name, Subject};
 use crate::settings::Settings;
 
 /// Separates the keys made here from all others that may be made of the same secret.
 const CONTEXT: &str = "unstale 2026 v1 shared tier";
 
-/// What separates the two uses of a key.
+/// What separates the uses of a key.
 const NAME: &[u8] = b"name";
 const VALUE: &[u8] = b"value";
+const HEAD: &[u8] = b"head";
 
 /// URL-safe base64.
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -43,13 +44,29 @@ impl Secret {
     /// alone: names do not show keys at a glance then, but a reader who guesses a key can tell whether
     /// it is there, and any writer to Redis can forge a value.
     pub(crate) fn new(settings: &Settings) -> Self {
+        let secret = settings.tier_secret.as_deref();
+        let secret = secret.or(settings.signing_key.as_deref());
+        Self::derive(settings, secret.unwrap_or_default())
+    }
+
+    /// The second secret, whose values count too while the first is being changed.
+    pub(crate) fn accepted(settings: &Settings) -> Option<Self> {
+        let accepted = match &settings.tier_secret {
+            Some(_) => settings.tier_secret_accepted.as_deref(),
+            None => settings.signing_key_accepted.as_deref(),
+        };
+        accepted.map(|secret| Self::derive(settings, secret))
+    }
+
+    /// Whether a reader of the settings' namespace alone could make it.
+    pub(crate) fn is_public(settings: &Settings) -> bool {
+        settings.tier_secret.is_none() && settings.signing_key.is_none()
+    }
+
+    fn derive(settings: &Settings, secret: &str) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
         part(&mut hasher, settings.namespace.as_bytes());
-        let secret = settings
-            .tier_secret
-            .as_ref()
-            .or(settings.signing_key.as_ref());
-        part(&mut hasher, secret.map_or(&[], |secret| secret.as_bytes()));
+        part(&mut hasher, secret.as_bytes());
         Self(*hasher.finalize().as_bytes())
     }
 
@@ -77,15 +94,34 @@ impl Secret {
         first(&hasher)
     }
 
-    /// Whether a digest is that of the content, in constant time.
-    pub(crate) fn is_digest(&self, digest: &Digest, content: Content<'_>) -> bool {
-        let wide = |digest: &Digest| {
-            let mut bytes = [0; 32];
-            bytes[..digest.len()].copy_from_slice(digest);
-            blake3::Hash::from_bytes(bytes)
-        };
-        wide(&self.digest(content)) == wide(digest)
+    /// Says that the value of this digest was loaded there and then, and ends then: an old value can
+    /// claim neither a newer place, where no invalidation concerns it, nor a longer life.
+    pub(crate) fn mac(&self, head: &Head) -> Digest {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        part(&mut hasher, HEAD);
+        let position = head.position;
+        for number in [position.epoch, position.sequence, head.born, head.expires] {
+            hasher.update(&number.to_be_bytes());
+        }
+        hasher.update(&head.digest);
+        first(&hasher)
     }
+
+    /// Whether a value is whole: its head is one that was written with this content, by who has the
+    /// secret. In constant time.
+    pub(crate) fn is_genuine(&self, head: &Head, content: Content<'_>) -> bool {
+        same(&self.mac(head), &head.mac) && same(&self.digest(content), &head.digest)
+    }
+}
+
+/// In constant time, which is how `Hash` compares.
+fn same(one: &Digest, other: &Digest) -> bool {
+    let wide = |digest: &Digest| {
+        let mut bytes = [0; 32];
+        bytes[..digest.len()].copy_from_slice(digest);
+        blake3::Hash::from_bytes(bytes)
+    };
+    wide(one) == wide(other)
 }
 
 /// Its length in front keeps a part apart from what follows.
@@ -117,6 +153,7 @@ fn base64(bytes: Digest) -> Name {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::Position;
 
     fn secret(text: Option<&str>, namespace: &str) -> Secret {
         Secret::new(&Settings {
@@ -132,6 +169,22 @@ mod tests {
             format,
             hash,
         }
+    }
+
+    fn head(secret: &Secret, content: Content<'_>) -> Head {
+        let mut head = Head {
+            position: Position {
+                epoch: 7,
+                sequence: 8,
+            },
+            born: 1_000,
+            expires: 2_000,
+            digest: secret.digest(content),
+            mac: Digest::default(),
+            tags: content.tags.into(),
+        };
+        head.mac = secret.mac(&head);
+        head
     }
 
     #[test]
@@ -161,9 +214,9 @@ mod tests {
             tags: &[1, 2],
             body: b"body",
         };
-        let digest = mine.digest(content);
-        assert!(mine.is_digest(&digest, content));
-        assert!(!secret(Some("other"), "a").is_digest(&digest, content));
+        let written = head(&mine, content);
+        assert!(mine.is_genuine(&written, content));
+        assert!(!secret(Some("other"), "a").is_genuine(&written, content));
         for other in [
             Content {
                 cache: "rowsk",
@@ -200,8 +253,53 @@ mod tests {
                 ..content
             },
         ] {
-            assert!(!mine.is_digest(&digest, other));
+            assert!(!mine.is_genuine(&written, other));
         }
+    }
+
+    #[test]
+    fn no_value_can_claim_another_place_or_another_life() {
+        let mine = secret(Some("s3cret"), "a");
+        let content = Content {
+            cache: "rows",
+            format: 1,
+            key: b"key",
+            tags: &[],
+            body: b"body",
+        };
+        let change: [fn(&mut Head); 5] = [
+            |head| head.position.epoch += 1,
+            |head| head.position.sequence += 1,
+            |head| head.born += 1,
+            |head| head.expires += 1,
+            |head| head.mac[0] ^= 1,
+        ];
+        for change in change {
+            let mut other = head(&mine, content);
+            change(&mut other);
+            assert!(!mine.is_genuine(&other, content), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn the_accepted_secret_is_of_the_same_kind_as_the_first() {
+        let name = |secret: &Secret| secret.name(subject(1, 2, 3));
+        let with = |tier: [Option<&str>; 2], signing: [Option<&str>; 2]| Settings {
+            tier_secret: tier[0].map(str::to_owned),
+            tier_secret_accepted: tier[1].map(str::to_owned),
+            signing_key: signing[0].map(str::to_owned),
+            signing_key_accepted: signing[1].map(str::to_owned),
+            namespace: "a".to_owned(),
+            ..Settings::default()
+        };
+        let both = with([Some("t1"), Some("t2")], [Some("s1"), Some("s2")]);
+        let accepted = Secret::accepted(&both).unwrap();
+        assert_eq!(name(&accepted), name(&secret(Some("t2"), "a")));
+        let signed = with([None, None], [Some("s1"), Some("s2")]);
+        let accepted = Secret::accepted(&signed).unwrap();
+        assert_eq!(name(&accepted), name(&secret(Some("s2"), "a")));
+        let own = with([Some("t1"), None], [Some("s1"), Some("s2")]);
+        assert!(Secret::accepted(&own).is_none());
     }
 
     #[test]

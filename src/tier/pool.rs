@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -44,6 +45,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) struct Pool {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) secret: Secret,
+    /// See [`Secret::accepted`].
+    pub(crate) accepted: Option<Secret>,
+    /// The secret is none, and that was not said yet.
+    unsaid: AtomicBool,
     instance: u64,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -135,6 +140,8 @@ impl Pool {
         Self {
             bus,
             secret: Secret::new(settings),
+            accepted: Secret::accepted(settings),
+            unsaid: AtomicBool::new(Secret::is_public(settings)),
             instance,
             clock,
             metrics,
@@ -150,6 +157,18 @@ impl Pool {
             }),
             waiters: Arc::new(Semaphore::new(WAITERS)),
             breakers: (0..settings.lanes).map(|_| Breaker::default()).collect(),
+        }
+    }
+
+    /// Says once, as soon as a cache uses the tier, that values are not authenticated.
+    pub(crate) fn warn_if_public(&self) {
+        if self.unsaid.swap(false, Relaxed) {
+            tracing::warn!(
+                instance = %InstanceId::new(self.instance),
+                "the values of the shared tier are not authenticated: whoever may write to Redis can make \
+                 them up. Set UNSTALE_TIER_SECRET, the same on every instance, as `openssl rand -hex 32` \
+                 makes one"
+            );
         }
     }
 

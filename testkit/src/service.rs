@@ -215,6 +215,11 @@ impl Service {
         }
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child().id()
+    }
+
     /// SIGSTOP: the kernel still accepts connections, nothing answers.
     pub fn stop(&self) {
         freeze(&mut self.child());

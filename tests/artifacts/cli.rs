@@ -3,6 +3,8 @@
 #![expect(clippy::panic, reason = "a test that cannot go on fails")]
 
 mod doctor;
+mod hostile;
+mod keys;
 mod tail;
 
 use std::io::{BufRead, BufReader, Read, Write};

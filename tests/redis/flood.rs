@@ -1,5 +1,5 @@
 //! More than an instance can take, in messages as large as they may be: it drops what there is no room
-//! for, says so to itself, and repairs it.
+//! for, says so to itself, and repairs it. Its memory has a bound in bytes.
 
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -8,7 +8,8 @@ use unstale::{Cache, Instance};
 use super::{CHANNEL, settings, until};
 use crate::support::nodes::metric;
 use testkit::redis::RedisServer;
-use testkit::resp::Client;
+use testkit::resp::{Client, Value};
+use testkit::service::Service;
 
 /// Of a stranger, under another epoch: whoever hears it drops it.
 const LARGE: usize = 60_000;
@@ -111,4 +112,77 @@ async fn large_messages_that_nobody_takes_are_a_gap_that_is_repaired() {
         read.peek(&0).is_some()
     })
     .await;
+}
+
+/// Who may listen and publish plays one genuine event of the largest size, at places that are yet to come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_genuine_events_takes_no_more_memory_than_its_bound() {
+    /// 820 MB of them.
+    const PLAYED: u64 = 100_000;
+    const BOUND: u64 = 64 << 10;
+    let server = RedisServer::start();
+    let url = server.url();
+    let key = "a signing key of many bytes";
+    let vars = [
+        ("UNSTALE_REDIS_URL", &*url),
+        ("UNSTALE_NAMESPACE", "shop"),
+        ("UNSTALE_SIGNING_KEY", key),
+    ];
+    let folder = tempfile::TempDir::new().unwrap();
+    let service = Service::start(&folder.path().join("accounts.db"), &vars).await;
+    let mut tap = Client::connect(server.port());
+    tap.cmd(&["SUBSCRIBE", CHANNEL]);
+    let mut writer = settings(&url);
+    writer.signing_key = Some(key.to_owned());
+    let writer = Instance::start(writer).await.unwrap();
+    let accounts = writer.cache::<u64, u64>("accounts").build().unwrap();
+    let keys: Vec<u64> = (0..1_000).collect();
+    until("it is acknowledged", async || {
+        accounts.invalidate_many(&keys).await.is_ok()
+    })
+    .await;
+    let heard = tokio::task::block_in_place(|| tap.read().unwrap());
+    let Value::Text(genuine) = heard.array()[2].clone() else {
+        unreachable!("{heard:?}");
+    };
+    assert!(genuine.len() > 8_000, "{}", genuine.len());
+    drop(tap);
+    let (before, port) = (memory(&service, "VmRSS:"), server.port());
+    let flood = tokio::task::spawn_blocking(move || {
+        let mut client = Client::connect(port);
+        let last = u64::from_be_bytes(genuine[8..16].try_into().unwrap());
+        let mut message = genuine;
+        for ahead in 1..=PLAYED {
+            message[8..16].copy_from_slice(&(last + ahead).to_be_bytes());
+            client
+                .send(&[b"PUBLISH", CHANNEL.as_bytes(), &message])
+                .unwrap();
+            // Sixteen are under way: as many as Redis takes.
+            if ahead > 16 {
+                client.read().unwrap();
+            }
+        }
+    });
+    flood.await.unwrap();
+    let grown = memory(&service, "VmHWM:").saturating_sub(before);
+    assert!(grown < BOUND, "{grown} KiB");
+    // It goes on.
+    until("it answers", async || {
+        service
+            .put(1, "a name", 1)
+            .await
+            .is_ok_and(|reply| reply.status == 200)
+    })
+    .await;
+}
+
+/// In KiB, as Linux says it.
+fn memory(service: &Service, what: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(what));
+    line.unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap()
 }

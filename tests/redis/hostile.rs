@@ -57,7 +57,14 @@ fn raw(pair: &Pair, payload: &[u8], times: u32) {
 
 /// How often this instance did not take a message as it came.
 fn counted(node: &Node) -> u64 {
-    let reasons = ["duplicate", "other_epoch", "not_adopted", "undecodable"];
+    let reasons = [
+        "duplicate",
+        "other_epoch",
+        "not_adopted",
+        "undecodable",
+        "refused",
+        "replayed",
+    ];
     let causes = ["sequence", "epoch", "garbled"];
     reasons
         .map(|reason| dropped(node, reason))

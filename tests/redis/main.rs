@@ -17,6 +17,8 @@ mod crash;
 mod far;
 mod fleet;
 mod flood;
+#[cfg(feature = "shared")]
+mod forged;
 mod halted;
 mod health;
 mod hostile;

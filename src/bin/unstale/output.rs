@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use unstale::operate::escaped;
+
 /// Standard output, line by line. A reader who has seen enough (`| head -1`) is no error.
 pub(crate) struct Output<W = io::Stdout> {
     to: W,
@@ -50,7 +52,7 @@ pub(crate) fn complain(error: &dyn Error) {
         cause = error.source();
     }
     // No reader is left for the report of this failure.
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", escaped(&text));
 }
 
 #[cfg(test)]

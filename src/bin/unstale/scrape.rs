@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use unstale::operate::shown;
 
 /// How long an instance may take to answer: longer than the scrape of any Prometheus waits.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -69,8 +71,15 @@ pub(crate) async fn metrics(from: &str) -> Result<Vec<Sample>, NoMetrics> {
     })
 }
 
+/// Bounded: the file may be a device.
 fn read(file: &Path) -> Result<String, String> {
-    std::fs::read_to_string(file).map_err(|error| error.to_string())
+    let mut text = String::new();
+    let file = std::fs::File::open(file).map_err(|error| error.to_string())?;
+    let read = file.take(MAX_ANSWER).read_to_string(&mut text);
+    match read.map_err(|error| error.to_string())? as u64 {
+        MAX_ANSWER => Err(format!("more than {MAX_ANSWER} bytes")),
+        _ => Ok(text),
+    }
 }
 
 /// As little of HTTP as it takes: with 1.0 the end of the connection is the end of the answer.
@@ -122,14 +131,14 @@ fn sample(line: &str) -> Option<Sample> {
             }
             let (label, after) = inside.split_once("=\"")?;
             let (value, after) = quoted(after)?;
-            labels.insert(label.to_owned(), value);
+            labels.insert(shown(label), shown(&value));
             inside = after;
         }
     }
     // A time may follow.
     let value = rest.split_whitespace().next()?.parse().ok()?;
     Some(Sample {
-        name: name.to_owned(),
+        name: shown(name),
         labels,
         value,
     })

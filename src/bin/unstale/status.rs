@@ -20,6 +20,9 @@ use crate::scrape;
 /// How long events are counted.
 const WINDOW: Duration = Duration::from_secs(1);
 
+/// Members that are listed: a screen of them.
+const SHOWN: usize = 50;
+
 const HELP: &str = "\
 A member that has been silent for longer than member_timeout is dead: its peers finish its open \
 writes and forget it. Events are counted for a second.
@@ -103,6 +106,8 @@ struct Status {
     rates: Vec<Option<f64>>,
     /// By instance, how long ago it was last heard of, in any lane.
     members: BTreeMap<u64, Duration>,
+    /// Of them, those that sign otherwise than the settings say.
+    of_other_keys: usize,
 }
 
 impl Status {
@@ -127,6 +132,7 @@ impl Status {
             version: info.remove("redis_version").unwrap_or_default(),
             agreed_lanes,
             members: latest(&lanes, now),
+            of_other_keys: operate::of_other_keys(settings, &server).await?,
             lanes,
             rates,
         })
@@ -165,6 +171,7 @@ impl Status {
             "namespace": settings.namespace,
             "redis_version": self.version,
             "members": self.members.iter().map(member).collect::<Vec<_>>(),
+            "of_other_keys": self.of_other_keys,
             "lanes": lanes.map(lane).collect::<Vec<_>>(),
         })
     }
@@ -183,9 +190,15 @@ impl Status {
             ))),
             Some(_) => {}
         }
+        if self.of_other_keys > 0 {
+            lines.push(paint.yellow(format_args!(
+                "{} of the fleet sign events otherwise than UNSTALE_SIGNING_KEY says",
+                common::count(self.of_other_keys, "instance")
+            )));
+        }
         let writes = self.writes_of();
         lines.push(format!("members: {}", self.members.len()));
-        for (id, silent) in &self.members {
+        for (id, silent) in self.members.iter().take(SHOWN) {
             let heard = if *silent > settings.member_timeout {
                 paint.red(format_args!("dead, silent for {}", time(*silent)))
             } else {
@@ -198,6 +211,14 @@ impl Status {
                 format!(", {} open", common::count(open, "write"))
             };
             lines.push(format!("  {}  {heard}{open}", short(*id)));
+        }
+        if let Some(more) = self
+            .members
+            .len()
+            .checked_sub(SHOWN)
+            .filter(|more| *more > 0)
+        {
+            lines.push(format!("  and {more} more; --json has them all"));
         }
         lines.push(format!("lanes: {}", self.lanes.len()));
         for (number, (lane, rate)) in self.lanes.iter().zip(&self.rates).enumerate() {

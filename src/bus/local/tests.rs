@@ -25,6 +25,7 @@ pub(crate) fn config(instance: u64) -> BusConfig {
         journal: 4_096,
         member_timeout: MEMBER_TIMEOUT,
         signs: false,
+        keys: Vec::new(),
         traffic: Arc::new(Traffic::default()),
         outages: Arc::default(),
         tasks: Arc::default(),

@@ -3,6 +3,7 @@
 use fred::error::{Error as FredError, ErrorKind as FredKind};
 
 use super::rights;
+use crate::foreign::{self, MOST_LANES};
 use crate::url::Place;
 use crate::{Error, ErrorKind};
 
@@ -50,6 +51,10 @@ pub(super) const CERTIFICATE: &str = "the TLS certificate of ";
 pub(super) fn from_fred(error: &FredError) -> Error {
     let details = error.details();
     let details = details.split(", with args").next().unwrap_or(details);
+    if details.starts_with(CERTIFICATE) {
+        return Error::new(ErrorKind::Bus, details);
+    }
+    let details = &*foreign::shown(details);
     let code = details.split(' ').next().unwrap_or_default();
     if let Some(missing) = rights::of_answer(error, "<user>") {
         return missing;
@@ -74,9 +79,6 @@ pub(super) fn from_fred(error: &FredError) -> Error {
     }
     if *error.kind() == FredKind::Timeout {
         return Error::new(ErrorKind::Bus, "Redis did not answer in time");
-    }
-    if details.starts_with(CERTIFICATE) {
-        return Error::new(ErrorKind::Bus, details);
     }
     // A file that cannot be read: fred itself has no part in the settings.
     if *error.kind() == FredKind::Config {
@@ -108,16 +110,27 @@ pub(super) fn reason(details: &str) -> &str {
 
 /// verify.lua's `LANES <n>`.
 pub(super) fn lanes(error: &FredError, ours: u32) -> Error {
-    let theirs = error
-        .details()
-        .split(' ')
-        .nth(1)
-        .unwrap_or("another number of");
+    let theirs = error.details().split(' ').nth(1).unwrap_or_default();
+    let Some(theirs) = foreign::lanes(theirs) else {
+        return damaged_lanes(theirs);
+    };
     Error::new(
         ErrorKind::Lanes,
         format!(
             "the fleet has {theirs} lanes in Redis and this instance {ours}: set UNSTALE_LANES to \
              {theirs}, or stop every instance and delete the namespace's keys to change it"
+        ),
+    )
+}
+
+/// What Redis has for the number of lanes is none.
+pub(super) fn damaged_lanes(found: &str) -> Error {
+    Error::new(
+        ErrorKind::Lanes,
+        format!(
+            "the number of lanes in Redis is damaged (`{}`, instead of 1 to {MOST_LANES}): stop every \
+             instance and delete the namespace's keys, and find out what else writes there",
+            foreign::shown(found)
         ),
     )
 }
@@ -142,7 +155,7 @@ pub(super) fn redirected(code: &str, error: &FredError, asked: &Place) -> Option
     }
     let (host, port) = words.nth(1)?.rsplit_once(':')?;
     let host = if host.is_empty() { &asked.host } else { host };
-    Some(Place {
+    foreign::is_host(host).then_some(Place {
         host: host.to_owned(),
         port: port.parse().ok()?,
     })

@@ -21,13 +21,14 @@ use super::target::Target;
 use super::values::bytes;
 use super::{error, routing};
 use crate::bus::BusConfig;
+use crate::foreign::shown;
 use crate::metrics::Traffic;
 use crate::url::{Address, Place};
 use crate::{Error, ErrorKind};
 
-mod caches;
 pub(crate) mod fleets;
 pub(crate) mod lanes;
+mod notes;
 pub(crate) mod rights;
 
 /// Delivered messages that may wait: an echo is waited for before the next is sent.
@@ -87,6 +88,7 @@ impl Server {
             journal: 0,
             member_timeout: Duration::ZERO,
             signs: false,
+            keys: Vec::new(),
             traffic: Arc::default(),
             outages: Arc::default(),
             tasks: Arc::default(),
@@ -136,7 +138,7 @@ impl Server {
         let text = text.as_string().ok_or_else(|| error::unexpected("INFO"))?;
         let pairs = text.lines().filter_map(|line| line.split_once(':'));
         Ok(pairs
-            .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+            .map(|(name, value)| (name.to_owned(), shown(value.trim())))
             .collect())
     }
 
@@ -147,7 +149,13 @@ impl Server {
     /// As [`ping`](Self::ping).
     pub async fn config(&self, name: &str) -> Result<Option<String>, Error> {
         match self.ask(0, "CONFIG", &["GET", name]).await {
-            Ok(Value::Map(map)) => Ok(map.inner().into_values().next().and_then(|v| v.as_string())),
+            Ok(Value::Map(map)) => Ok(map
+                .inner()
+                .into_values()
+                .next()
+                .and_then(|v| v.as_string())
+                .as_deref()
+                .map(shown)),
             Ok(_) => Ok(None),
             // Also where the command was renamed or taken away, as hosted servers do.
             Err(error) if matches!(error.kind(), ErrorKind::Auth | ErrorKind::Settings) => Ok(None),

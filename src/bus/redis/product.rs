@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::foreign::shown;
 use crate::{Error, ErrorKind};
 
 /// Oldest version that runs the scripts: of Redis, and of what says that it is compatible with it.
@@ -27,7 +28,7 @@ impl Product {
         let lines = info.lines().filter_map(|line| line.split_once(':'));
         Self::from_fields(
             &lines
-                .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+                .map(|(name, value)| (name.to_owned(), shown(value.trim())))
                 .collect(),
         )
     }

@@ -123,6 +123,9 @@ pub(super) struct Beat {
     pub(super) more: bool,
     /// The other members, where the caller was not known.
     pub(super) others: Option<u32>,
+    /// Of the other members that were looked at, those whose events are not believed here, or that do not
+    /// believe this instance's.
+    pub(super) disagree: u32,
 }
 
 /// A message on a lane's channel; `None` if it is too short or too long to be one.
@@ -152,7 +155,7 @@ pub(super) fn beat(value: &Value) -> Result<Beat, Error> {
         let Value::Array(values) = value else {
             return None;
         };
-        let [_, _, known, recovered, more, others @ ..] = values.as_slice() else {
+        let [_, _, known, recovered, more, disagree, others @ ..] = values.as_slice() else {
             return None;
         };
         Some(Beat {
@@ -160,6 +163,7 @@ pub(super) fn beat(value: &Value) -> Result<Beat, Error> {
             known: number(known)? != 0,
             recovered: number(recovered)?.try_into().ok()?,
             more: number(more)? != 0,
+            disagree: number(disagree)?.try_into().ok()?,
             others: match others {
                 [others, ..] => Some(number(others)?.try_into().ok()?),
                 [] => None,

@@ -48,6 +48,7 @@ fn bus_config(instance: u64) -> BusConfig {
         journal: 4_096,
         member_timeout: Duration::from_secs(5),
         signs: false,
+        keys: Vec::new(),
         traffic: Arc::default(),
         outages: Arc::default(),
         tasks: Arc::default(),

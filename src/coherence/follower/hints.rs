@@ -30,6 +30,10 @@ impl Hints {
         !known
     }
 
+    pub(super) fn has(&self, sequence: u64, mac: Mac) -> bool {
+        self.0.get(&sequence) == Some(&mac)
+    }
+
     /// What was heard at `sequence`; forgets it and everything before.
     pub(super) fn take(&mut self, sequence: u64) -> Option<Mac> {
         let after = self.0.split_off(&(sequence + 1));

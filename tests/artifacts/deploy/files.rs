@@ -162,13 +162,57 @@ fn the_operator_gets_the_rules_and_asks_the_pods() {
     assert_eq!(selected, &service["spec"]["selector"]);
     let container = &pods["spec"]["containers"][0];
     let endpoint = &monitor["spec"]["podMetricsEndpoints"][0];
-    assert_eq!(endpoint["port"], container["ports"][0]["name"]);
+    assert_eq!(endpoint["port"], container["ports"][1]["name"]);
+    let address = format!(
+        "UNSTALE_METRICS_ADDR=0.0.0.0:{}",
+        container["ports"][1]["containerPort"].as_u64().unwrap()
+    );
+    assert!(read(&format!("{base}/unstale.env")).contains(&address));
     let target = &service["spec"]["ports"][0]["targetPort"];
     assert_eq!(target, &container["ports"][0]["name"]);
     for (file, kind) in [(&rule, "PrometheusRule"), (&monitor, "PodMonitor")] {
         assert_eq!(file["apiVersion"], "monitoring.coreos.com/v1");
         assert_eq!(file["kind"], kind);
     }
+}
+
+/// What a pod, or a process, may take is what is written to be needed.
+#[test]
+fn the_memory_limits_are_the_sum_that_is_written() {
+    let text = read("deploy/README.md");
+    let (_, table) = text.split_once("### Memory").unwrap();
+    let (table, _) = table.split_once("A service with larger rows").unwrap();
+    let rows = table.lines().filter_map(|line| {
+        let (mib, what) = line.strip_prefix("| ")?.split_once(" | ")?;
+        Some((mib.parse::<u64>().ok()?, what))
+    });
+    let rows: Vec<_> = rows.collect();
+    let sum: u64 = rows.iter().map(|(mib, _)| mib).sum();
+    let deployment = yaml("deploy/kubernetes/base/deployment.yaml");
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let limit = container["resources"]["limits"]["memory"].as_str().unwrap();
+    let limit: u64 = limit.strip_suffix("Mi").unwrap().parse().unwrap();
+    assert!(
+        (limit - 32..=limit).contains(&sum),
+        "{sum} of {limit}: {rows:?}"
+    );
+    let unit = read("deploy/systemd/accounts@.service");
+    assert!(unit.contains(&format!("MemoryMax={limit}M\n")));
+    // The bounds that the sum names are those of the code.
+    let of = |what: &str| rows.iter().find(|(_, row)| row.contains(what)).unwrap().0;
+    for (file, name, mib) in [
+        ("src/bus.rs", "EVENT_BYTES", of("wait to be applied")),
+        (
+            "src/coherence/inbound.rs",
+            "STASH_BYTES",
+            of("wait for a repair"),
+        ),
+    ] {
+        let line = format!("const {name}: usize = {mib} << 20;");
+        assert!(read(file).contains(&line), "{file}: {line}");
+    }
+    let capacity = read("deploy/kubernetes/base/unstale.env");
+    assert!(capacity.contains("UNSTALE_CAPACITY=50000\n"));
 }
 
 #[test]

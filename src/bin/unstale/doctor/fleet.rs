@@ -47,10 +47,16 @@ pub(super) async fn examine(
         members: alive.map(|(member, _)| short(*member)).collect(),
     };
     findings.push(members_of(&own));
+    let others = operate::of_other_keys(settings, server).await?;
+    if others > 0 {
+        findings.push(of_other_keys(others));
+    }
     if let Some(heard) = server.neighbours().await? {
         findings.push(neighbours(&own, &heard));
     }
     match operate::last_event(settings, server).await {
+        // It was said already.
+        Ok(_) if others > 0 => {}
         Ok(event) => findings.extend(event.map(|event| readable(&event))),
         // What cannot be seen for lack of a right was reported as that.
         Err(error) if error.kind() == ErrorKind::Auth => {}
@@ -84,6 +90,15 @@ fn members_of(own: &Own) -> Finding {
         }
     };
     Finding::ok("members", found)
+}
+
+/// Events that are signed as these settings say are not believed.
+fn of_other_keys(others: usize) -> Finding {
+    Finding::fail(
+        "signing key",
+        format!("{} signs events otherwise", count(others, "instance")),
+        "give all instances, writers and operators the same UNSTALE_SIGNING_KEY",
+    )
 }
 
 /// Other namespaces, and this one in other databases: a name that is misspelt looks like this.

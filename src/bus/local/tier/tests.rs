@@ -31,6 +31,7 @@ fn put(subject: Subject, sequence: u64, tags: &[u64]) -> Put {
             born: NOW,
             expires: NOW + 1_000,
             digest: *b"0123456789abcdef",
+            mac: [0; 16],
             tags: tags.into(),
         },
         body: Some(Bytes::from_static(b"body")),

@@ -1,5 +1,5 @@
 -- Shared by fetch.lua and put.lua: whether a value still counts. See lane.lua for r and f, bus/tier.rs
--- for a value's head: layout, epoch, sequence, born, expires, digest, number of tags, tags.
+-- for a value's head: layout, epoch, sequence, born, expires, digest, MAC, number of tags, tags.
 -- A subject is cache, format and key, 4 + 4 + 8 bytes.
 
 local function now_ms()
@@ -46,14 +46,14 @@ local function counts(r, f, lane_epoch, subject, tags, epoch, sequence)
   return true
 end
 
-local LAYOUT, HEAD = 1, 50
+local LAYOUT, HEAD = 2, 66
 
 -- Epoch, sequence, born, expires, digest and tags of the value's head; nothing if it has none.
 local function head_of(text)
   if #text < HEAD or string.byte(text, 1) ~= LAYOUT then
     return
   end
-  local epoch, sequence, born, expires, digest, tags = struct.unpack('>I8I8I8I8c16I1', text, 2)
+  local epoch, sequence, born, expires, digest, _, tags = struct.unpack('>I8I8I8I8c16c16I1', text, 2)
   if #text < HEAD + 8 * tags then
     return
   end

@@ -1,9 +1,9 @@
 -- KEYS: s j m w, and r f for who uses the shared tier.
 -- ARGV: instance, member timeout (ms), lanes, journal cap, channel, 16 random bytes, and how it uses the shared
 -- tier: 0 not at all, 1, or 2 where events are signed; the epoch that the caller knows, and the lowest sequence
--- that it may have reached; in lane 0, where that has changed, which caches the instance has.
--- Returns: epoch, sequence, known, intents recovered, 1 if dead members are left (call again), and for who was not
--- known the number of other members.
+-- that it may have reached; in lane 0, where that has changed, what the instance says of itself (see note.rs).
+-- Returns: epoch, sequence, known, intents recovered, 1 if dead members are left (call again), the number of members
+-- of other keys, and for who was not known the number of other members.
 local s, j, m, w = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local instance, timeout, lanes, journal, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local entropy, tier = ARGV[6], ARGV[7]
@@ -51,8 +51,39 @@ end
 
 local now = now_ms()
 local known = beat(m, w, instance, timeout, now)
+
+-- The keys of a note, 4 bytes each; the first signs.
+local function keys_of(note)
+  return string.sub(note, 2, 1 + 4 * string.byte(note, 1))
+end
+
+-- Whether one of these keys signs, and so whether the events of one are believed by the other.
+local function believes(keys, signs)
+  for at = 1, #keys, 4 do
+    if string.sub(keys, at, at + 3) == signs then
+      return true
+    end
+  end
+  return #keys == 0 and signs == ''
+end
+
+-- Of so many members at most, those that are heard of: one that disagrees with all is found among any.
+local function other_keys(note)
+  local ours, disagree = keys_of(note), 0
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', m, score(now - timeout), '(+inf', 'LIMIT', 0, 64)) do
+    local theirs = #member == 8 and member ~= instance and redis.call('HGET', w, 'c' .. member)
+    theirs = theirs and theirs ~= '' and keys_of(theirs)
+    if theirs and not (believes(ours, string.sub(theirs, 1, 4)) and believes(theirs, string.sub(ours, 1, 4))) then
+      disagree = disagree + 1
+    end
+  end
+  return disagree
+end
+
+local disagree = 0
 if ARGV[10] then
   redis.call('HSET', w, 'c' .. instance, ARGV[10])
+  disagree = other_keys(ARGV[10])
 end
 
 -- Bounds of one call, so that a mass death cannot block the server: 128 members, 512 events (a few ms).
@@ -153,9 +184,9 @@ local head = redis.call('HGET', s, 'q')
 if tier ~= '0' then
   share(head)
 end
-local answer = { tonumber(epoch), tonumber(head), known, recovered, more }
+local answer = { tonumber(epoch), tonumber(head), known, recovered, more, disagree }
 if known == 0 then
   -- Recovered intents are below zero, and '-' is at infinity.
-  answer[6] = #redis.call('ZRANGEBYSCORE', m, 0, '(+inf') - 1
+  answer[7] = #redis.call('ZRANGEBYSCORE', m, 0, '(+inf') - 1
 end
 return answer

@@ -6,6 +6,7 @@ use fred::types::Value;
 
 use super::witness::Testimony;
 use crate::bus::redis::error;
+use crate::foreign::is_host;
 use crate::url::Place;
 use crate::{Error, ErrorKind};
 
@@ -127,7 +128,9 @@ fn place(value: &Value) -> Option<Place> {
         return None;
     };
     Some(Place {
-        host: host.as_string().filter(|host| !host.is_empty())?,
+        host: host
+            .as_string()
+            .filter(|host| !host.is_empty() && is_host(host))?,
         port: port.as_u64()?.try_into().ok()?,
     })
 }

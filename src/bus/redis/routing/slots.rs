@@ -8,6 +8,7 @@ use fred::types::Value;
 
 use crate::Error;
 use crate::bus::redis::error;
+use crate::foreign::is_host;
 use crate::url::Place;
 
 /// Nodes that a cluster may have: Redis recommends no more than 1,000.
@@ -202,6 +203,9 @@ fn node(asked: &Place, value: &Value) -> Option<Node> {
         return None;
     };
     let host = host.as_string().filter(|host| !matches!(&**host, "" | "?"));
+    if !host.as_deref().is_none_or(is_host) {
+        return None;
+    }
     let place = Place {
         host: host.unwrap_or_else(|| asked.host.clone()),
         port: port.as_u64()?.try_into().ok()?,
@@ -228,7 +232,7 @@ fn host_name(value: &Value) -> Option<String> {
         Value::Map(map) => map.get(&"hostname".into())?.as_string(),
         _ => None,
     };
-    name.filter(|name| !name.is_empty())
+    name.filter(|name| !name.is_empty() && is_host(name))
 }
 
 #[cfg(test)]

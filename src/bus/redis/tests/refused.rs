@@ -23,6 +23,7 @@ fn bystander(position: Position) -> (Put, Fetch) {
             born: 0,
             expires: u64::MAX >> 12,
             digest: [0; 16],
+            mac: [0; 16],
             tags: Box::default(),
         },
         body: Some(Bytes::from_static(b"body")),

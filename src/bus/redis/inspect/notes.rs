@@ -1,4 +1,4 @@
-//! Which caches the members of a fleet have.
+//! What the members of a fleet say of themselves.
 
 use std::collections::BTreeMap;
 
@@ -7,22 +7,18 @@ use fred::types::{ClusterHash, CustomCommand, Value};
 
 use super::Server;
 use crate::Error;
-use crate::bus::CacheFormat;
-use crate::bus::redis::caches::unpack;
 use crate::bus::redis::connection::options;
 use crate::bus::redis::error;
+use crate::bus::redis::note::Note;
 use crate::bus::redis::values::bytes;
 
 impl Server {
-    /// Returns the caches of each of these members; a member that has told none yet is left out.
+    /// Returns what each of these members says of itself; a member that has said nothing yet is left out.
     ///
     /// # Errors
     ///
     /// As [`ping`](Self::ping).
-    pub(crate) async fn caches(
-        &self,
-        members: &[u64],
-    ) -> Result<BTreeMap<u64, Vec<CacheFormat>>, Error> {
+    pub(crate) async fn notes(&self, members: &[u64]) -> Result<BTreeMap<u64, Note>, Error> {
         if members.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -37,10 +33,9 @@ impl Server {
         let Value::Array(told) = answer.map_err(|error| error::from_fred(&error))? else {
             return Err(error::unexpected("HMGET"));
         };
-        let caches = |told: &Value| told.as_bytes().map(unpack);
         let pairs = members.iter().zip(&told);
-        Ok(pairs
-            .filter_map(|(member, told)| Some((*member, caches(told)?)))
-            .collect())
+        let notes =
+            pairs.filter_map(|(member, told)| Some((*member, Note::unpack(told.as_bytes()?)?)));
+        Ok(notes.collect())
     }
 }

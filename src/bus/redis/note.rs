@@ -1,0 +1,188 @@
+//! What an instance says of itself, as Redis keeps it: with which key it signs, and which caches it has. It tells
+//! an operator that no instance has a cache of that name, and a writer that none would believe it.
+//!
+//! Nothing of the protocol depends on it. It travels with a verification of lane 0, once for each change.
+//!
+//! ```text
+//! note = number of keys (1 byte), the fingerprint of each (4), the first signs; of each cache id and format (4 + 4)
+//! ```
+
+use bytes::Bytes;
+
+use crate::bus::CacheFormat;
+use crate::event::KeyPrint;
+use crate::lock::Lock;
+
+/// Caches that are told at most: 8 KiB. What has more says so by a cache with the id 0, which none has.
+const MOST: usize = 1_024;
+
+/// What was told last, and what is to be told.
+#[derive(Debug)]
+pub(super) struct Announced(Lock<State>);
+
+#[derive(Debug)]
+struct State {
+    keys: Vec<KeyPrint>,
+    packed: Bytes,
+    told: bool,
+}
+
+impl Announced {
+    /// Of an instance that signs with the first of these keys and believes them all.
+    pub(super) fn new(keys: Vec<KeyPrint>) -> Self {
+        let packed = pack(&keys, &[]);
+        Self(Lock::new(State {
+            keys,
+            packed,
+            told: false,
+        }))
+    }
+
+    /// Sets which caches the instance has; whether that is to be told.
+    pub(super) fn set(&self, caches: &[CacheFormat]) -> bool {
+        let mut state = self.0.lock();
+        let packed = pack(&state.keys, caches);
+        if state.packed != packed {
+            state.packed = packed;
+            state.told = false;
+        }
+        !state.told
+    }
+
+    /// What is to be told with the next verification.
+    pub(super) fn pending(&self) -> Option<Bytes> {
+        let state = self.0.lock();
+        (!state.told).then(|| state.packed.clone())
+    }
+
+    /// The server has taken this.
+    pub(super) fn told(&self, packed: &Bytes) {
+        let mut state = self.0.lock();
+        state.told = state.packed == *packed;
+    }
+
+    /// The server did not know this instance, and has nothing of it.
+    pub(super) fn forgotten(&self) {
+        self.0.lock().told = false;
+    }
+}
+
+fn pack(keys: &[KeyPrint], caches: &[CacheFormat]) -> Bytes {
+    let mut packed = vec![keys.len() as u8];
+    packed.extend(keys.as_flattened());
+    let others = (caches.len() > MOST).then_some(CacheFormat { id: 0, format: 0 });
+    for CacheFormat { id, format } in caches.iter().take(MOST).copied().chain(others) {
+        packed.extend_from_slice(&id.to_be_bytes());
+        packed.extend_from_slice(&format.to_be_bytes());
+    }
+    packed.into()
+}
+
+/// What [`pack`] has packed, of any member.
+#[cfg(feature = "cli")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Note {
+    pub(crate) keys: Vec<KeyPrint>,
+    pub(crate) caches: Vec<CacheFormat>,
+}
+
+#[cfg(feature = "cli")]
+impl Note {
+    /// `None` if these bytes are none; a rest that is no cache is left out.
+    pub(super) fn unpack(packed: &[u8]) -> Option<Self> {
+        let (number, rest) = packed.split_first()?;
+        let (keys, rest) = rest.split_at_checked(size_of::<KeyPrint>() * usize::from(*number))?;
+        let (caches, _) = rest.as_chunks::<8>();
+        let cache = |bytes: &[u8; 8]| {
+            let both = u64::from_be_bytes(*bytes);
+            CacheFormat {
+                id: (both >> 32) as u32,
+                format: both as u32,
+            }
+        };
+        Some(Self {
+            keys: keys.as_chunks().0.to_vec(),
+            caches: caches.iter().map(cache).collect(),
+        })
+    }
+
+    /// Whether this member and who has those keys believe one another.
+    pub(crate) fn agrees(&self, keys: &[KeyPrint]) -> bool {
+        match (self.keys.first(), keys.first()) {
+            (None, None) => true,
+            (Some(theirs), Some(ours)) => keys.contains(theirs) && self.keys.contains(ours),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: [KeyPrint; 2] = [*b"new!", *b"old!"];
+
+    fn cache(id: u32) -> CacheFormat {
+        CacheFormat { id, format: id + 1 }
+    }
+
+    fn note(packed: &[u8]) -> Note {
+        Note::unpack(packed).unwrap()
+    }
+
+    #[test]
+    fn what_changes_is_told_once_and_again_where_it_was_forgotten() {
+        let announced = Announced::new(KEYS.to_vec());
+        let alone = announced.pending().unwrap();
+        assert_eq!(
+            (note(&alone).keys, note(&alone).caches),
+            (KEYS.to_vec(), vec![])
+        );
+        assert!(announced.set(&[cache(1)]));
+        let first = announced.pending().unwrap();
+        announced.told(&first);
+        assert_eq!(announced.pending(), None);
+        assert!(!announced.set(&[cache(1)]));
+        assert!(announced.set(&[cache(1), cache(2)]));
+        // An answer to the one before says nothing of this one.
+        announced.told(&first);
+        assert_eq!(
+            note(&announced.pending().unwrap()).caches,
+            [cache(1), cache(2)]
+        );
+        announced.told(&pack(&KEYS, &[cache(1), cache(2)]));
+        assert_eq!(announced.pending(), None);
+        announced.forgotten();
+        assert!(announced.pending().is_some());
+    }
+
+    #[test]
+    fn more_than_can_be_told_is_told_as_more() {
+        let many: Vec<_> = (1..2_000).map(cache).collect();
+        let told = note(&pack(&[], &many)).caches;
+        assert_eq!(told[..MOST], many[..MOST]);
+        assert_eq!(told[MOST..], [CacheFormat { id: 0, format: 0 }]);
+        for hostile in [&b""[..], b"\x01abc", b"\xff"] {
+            assert_eq!(Note::unpack(hostile), None);
+        }
+        assert_eq!(note(b"\0short").caches, []);
+    }
+
+    #[test]
+    fn those_agree_who_believe_one_another() {
+        let of = |keys: &[KeyPrint]| note(&pack(keys, &[]));
+        let [new, old] = KEYS;
+        for (one, other, agree) in [
+            (&[][..], &[][..], true),
+            (&[], &[old], false),
+            (&[old], &[old, new], true),
+            (&[old, new], &[new, old], true),
+            (&[new, old], &[new], true),
+            (&[old], &[new, old], false),
+            (&[old], &[new], false),
+        ] {
+            assert_eq!(of(one).agrees(other), agree, "{one:?} {other:?}");
+            assert_eq!(of(other).agrees(one), agree, "{other:?} {one:?}");
+        }
+    }
+}
