@@ -69,7 +69,7 @@ def incident():
                stack=True, draw="bars"),
         series("Events not applied: grey is expected",
                "own is expected, duplicate, other_epoch and not_adopted are harmless. unknown_cache: another "
-               "service's cache in the same namespace. overflow and undecodable cost a repair or a fence. refused and replayed: somebody else publishes.", "ops",
+               "service's cache in the same namespace. overflow and undecodable cost a repair or a fence. refused and replayed: another program publishes.", "ops",
                ("sum by (reason) (rate(unstale_events_dropped_total{I}[R]))", "{{reason}}"), h=6, min=0, stack=True,
                colors={"undecodable": RED, "overflow": ORANGE, "own": GREY}),
     ]

@@ -234,7 +234,9 @@ impl Coherence {
             let state = &mut self.lanes[lane as usize];
             state.passed.add(*sequence, xxh3_64(payload));
             let mac = read.as_ref().ok().map(|(_, mac)| *mac);
-            if let Ok((event, _)) = &read {
+            if self.member.seal.is_keyed()
+                && let Ok((event, _)) = &read
+            {
                 state.origins.is_news(event.origin, event.sent);
             }
             if self.member.seal.is_keyed() && state.follower.confirm(*sequence, mac) {

@@ -165,8 +165,8 @@ impl Pool {
         if self.unsaid.swap(false, Relaxed) {
             tracing::warn!(
                 instance = %InstanceId::new(self.instance),
-                "the values of the shared tier are not authenticated: whoever may write to Redis can make \
-                 them up. Set UNSTALE_TIER_SECRET, the same on every instance, as `openssl rand -hex 32` \
+                "the values of the shared tier are not authenticated: any user who may write to Redis can \
+                 make them up. Set UNSTALE_TIER_SECRET, the same on every instance, as `openssl rand -hex 32` \
                  makes one"
             );
         }

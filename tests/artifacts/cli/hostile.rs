@@ -1,4 +1,4 @@
-//! A Redis whose every word is somebody else's: commands end with an error, soon, and nothing of it reaches a
+//! A Redis that answers and holds hostile text: commands end with an error, soon, and nothing of it reaches a
 //! terminal as more than text.
 
 use std::io::{Read, Write};
@@ -168,7 +168,7 @@ async fn an_error_of_redis_is_shown_as_text_and_cut() {
     }
 }
 
-/// The labels of a scrape are somebody else's too.
+/// The labels of a scrape may be hostile, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn labels_of_metrics_are_shown_as_text() {
     let folder = tempfile::TempDir::new().unwrap();
