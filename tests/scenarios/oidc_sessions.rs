@@ -302,9 +302,7 @@ async fn scenario_a_hit_costs_no_network_call() {
     let mine = sessions.refresh(&token).await.unwrap();
     assert!(sessions.allowed("token").await.unwrap());
     let instances = [&fleet.a.instance, &fleet.b.instance];
-    let own = [
-        "publish", "deliver", "repair", "intent", "shared", "connect",
-    ];
+    let own = ["publish", "deliver", "repair", "intent", "shared"];
     until("what was loaded is stored", async || {
         fleet.b.shared("stores", "refreshes", "stored") == 1
     })
@@ -335,11 +333,13 @@ async fn scenario_a_hit_costs_no_network_call() {
     let calls = admin.calls(&commands) - before.0;
     let after = counted_by_all(instances, &own);
     assert_eq!(mine.value, sessions.refresh(&token).await.unwrap().value);
-    // Each instance verifies twice a second, hits or none; at either end one may be counted more.
-    let beats = 2 * (took.as_millis() as u64 / 500 + 2);
-    println!("{HITS} hits in {took:?}: {calls} commands, at most {beats} of them verifications");
-    assert!(calls <= beats, "{calls} commands in {took:?}");
-    assert_eq!(after, before.1, "nothing but verifications");
+    // Each instance verifies twice a second, hits or none, and may ask for a sign of life every 10 s; at
+    // either end one may be counted more.
+    let times = |interval: u64| took.as_millis() as u64 / interval + 2;
+    let idle = 2 * (times(500) + times(10_000));
+    println!("{HITS} hits in {took:?}: {calls} commands, idle instances send {idle} at most");
+    assert!(calls <= idle, "{calls} commands in {took:?}");
+    assert_eq!(after, before.1, "nothing but what idle instances send");
     assert_eq!(
         metric(&fleet.b.instance, "unstale_hits_total{cache=\"refreshes\"}"),
         HITS / 2 + 1
