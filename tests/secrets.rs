@@ -3,6 +3,7 @@
 //!
 //! In a binary of its own, because it listens to all of the process's log lines.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
@@ -20,6 +21,8 @@ const WRONG: &str = "wr0ng-hunter3-p4ss";
 const SECRET: &str = "s1gning-secret-of-the-fleet";
 const OLD_SECRET: &str = "0ld-secret-of-the-fleet";
 const SHORT: &str = "sh0rt-secret";
+const TIER_SECRET: &str = "t1er-secret-of-the-fleet";
+const OLD_TIER_SECRET: &str = "0ld-t1er-secret-of-the-fleet";
 const KEY: &str = "rawkey-customer-4711";
 const TAG: &str = "rawtag-tenant-4712";
 const VALUE: &str = "rawvalue-4713";
@@ -68,19 +71,54 @@ fn admin(server: &RedisServer) -> Client {
     client
 }
 
+/// The variables of the settings' secrets.
+fn secret_variables(settings: &Settings) -> [(&'static str, &str); 5] {
+    [
+        ("UNSTALE_REDIS_URL", settings.redis_url.as_deref().unwrap()),
+        ("UNSTALE_SIGNING_KEY", SECRET),
+        ("UNSTALE_SIGNING_KEY_ACCEPTED", OLD_SECRET),
+        ("UNSTALE_TIER_SECRET", TIER_SECRET),
+        ("UNSTALE_TIER_SECRET_ACCEPTED", OLD_TIER_SECRET),
+    ]
+}
+
 /// Runs the program and returns what it printed on both channels.
 async fn program(args: &[&str], settings: &Settings) -> Vec<u8> {
+    said(args, "", settings, secret_variables(settings)).await
+}
+
+/// As [`program`], with lines on its standard input and its secrets in files.
+async fn program_of_files(args: &[&str], lines: &str, settings: &Settings) -> Vec<u8> {
+    let folder = tempfile::TempDir::new().unwrap();
+    let files = secret_variables(settings).map(|(name, secret)| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, secret).unwrap();
+        (format!("{name}_FILE"), path.display().to_string())
+    });
+    said(args, lines, settings, files).await
+}
+
+async fn said(
+    args: &[&str],
+    lines: &str,
+    settings: &Settings,
+    variables: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>,
+) -> Vec<u8> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_unstale"));
-    command.env_clear().args(args).stdin(Stdio::null());
-    command
-        .env("UNSTALE_REDIS_URL", settings.redis_url.as_ref().unwrap())
-        .env("UNSTALE_NAMESPACE", &settings.namespace)
-        .env(
-            "UNSTALE_SIGNING_KEY",
-            settings.signing_key.as_ref().unwrap(),
-        )
-        .env("UNSTALE_SIGNING_KEY_ACCEPTED", OLD_SECRET);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    command.env_clear().args(args).envs(variables);
+    command.env("UNSTALE_NAMESPACE", &settings.namespace);
+    command.env("RUST_LOG", "trace");
+    command.stdin(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let lines = lines.to_owned();
+    let output = tokio::task::spawn_blocking(move || {
+        let mut child = command.spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        // A command that reads no input may be gone already.
+        let _ = input.write_all(lines.as_bytes());
+        drop(input);
+        child.wait_with_output().unwrap()
+    });
     let output = output.await.unwrap();
     [output.stdout, output.stderr].concat()
 }
@@ -91,6 +129,8 @@ fn settings(server: &RedisServer, password: &str) -> Settings {
     settings.namespace = "shop".to_owned();
     settings.signing_key = Some(SECRET.to_owned());
     settings.signing_key_accepted = Some(OLD_SECRET.to_owned());
+    settings.tier_secret = Some(TIER_SECRET.to_owned());
+    settings.tier_secret_accepted = Some(OLD_TIER_SECRET.to_owned());
     settings.verify_interval = Duration::from_millis(50);
     settings.max_staleness = Some(Duration::from_millis(200));
     settings.publish_timeout = Duration::from_millis(300);
@@ -116,6 +156,8 @@ async fn refusals(server: &RedisServer, seen: &mut Seen) {
         ("UNSTALE_SIGNING_KEY", SHORT.to_owned()),
         ("UNSTALE_SIGNING_KEYS", SECRET.to_owned()),
         ("UNSTALE_SIGNING_KEY_ACCEPTED", SHORT.to_owned()),
+        ("UNSTALE_TIER_SECRET", SHORT.to_owned()),
+        ("UNSTALE_TIER_SECRETS", TIER_SECRET.to_owned()),
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value));
     let bad = Settings::from_vars(variables).unwrap_err();
@@ -146,13 +188,25 @@ async fn operate(settings: &Settings, seen: &mut Seen) {
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
     seen.add("tail", tail);
-    for args in [
-        ["settings"].as_slice(),
+    let commands: [&[&str]; 12] = [
+        &["demo", "--seconds", "6"],
+        &["settings"],
         &["settings", "--json"],
         &["doctor"],
+        &["status"],
         &["status", "--json"],
-    ] {
+        &["tail", "--seconds", "1"],
+        &["invalidate", "accounts", "--tag", TAG],
+        &["invalidate", "accounts", "--all"],
+        &["invalidate", "accounts", "--stdin"],
+        &["invalidate", "no cache has this name", KEY],
+        &["invalidate", KEY],
+    ];
+    let lines = format!("{KEY}\n {KEY}\n");
+    for args in commands {
         seen.add("program", program(args, settings).await);
+        let files = program_of_files(args, &lines, settings).await;
+        seen.add("program with files", files);
     }
 }
 
@@ -167,6 +221,27 @@ async fn encoder(instance: &Instance, seen: &mut Seen) {
         .unwrap();
     assert!(printed.lock().unwrap().contains("KeyEncoder"));
     seen.add("debug", printed.lock().unwrap().clone());
+}
+
+/// A cache with the shared tier: what it stores is in Redis in clear, but its key.
+async fn tiered(instance: &Instance, seen: &mut Seen) {
+    let builder = instance.cache::<String, u64>("tiered");
+    let builder = builder.tier(unstale::SharedTier::new());
+    seen.add("debug", format!("{builder:?}"));
+    let cache = builder.loader(|_: String| async { Ok(7) }).build().unwrap();
+    until("it is stored", async || {
+        cache.get(KEY).await.unwrap();
+        let stored = "unstale_shared_stores_total{cache=\"tiered\",outcome=\"stored\"} ";
+        let text = instance.metrics_text();
+        let count = text.lines().find_map(|line| line.strip_prefix(stored));
+        if count.is_some_and(|count| count != "0") {
+            return true;
+        }
+        // A store that took too long is given up: load again.
+        let _ = cache.invalidate(KEY).await;
+        false
+    })
+    .await;
 }
 
 /// Reads, writes, tags and a batch of one instance; the server dies and comes back meanwhile.
@@ -185,6 +260,7 @@ async fn live(server: &RedisServer, seen: &mut Seen) {
         cache.invalidate_tag(TAG).await.unwrap();
     }
     encoder(&instance, seen).await;
+    tiered(&instance, seen).await;
 
     let open = instance
         .batch()
@@ -240,7 +316,8 @@ async fn live(server: &RedisServer, seen: &mut Seen) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn neither_secrets_nor_raw_keys_are_shown_anywhere() {
-    let log = tracing_subscriber::fmt().with_env_filter("unstale=trace");
+    // Every crate's, those of the `log` crate too.
+    let log = tracing_subscriber::fmt().with_env_filter("trace");
     log.with_ansi(false).with_writer(|| Sink).init();
     let server = RedisServer::start_with(&["--requirepass", PASSWORD]);
     let mut seen = Seen::default();
@@ -256,17 +333,20 @@ async fn neither_secrets_nor_raw_keys_are_shown_anywhere() {
         ("monitor", "EVALSHA"),
         ("monitor", "us:{shop:0}w"),
         ("log", "WARN unstale"),
+        ("log", " fred::"),
         ("log", "UNSTALE_SIGNING_KEY"),
         ("metrics", "unstale_events_published_total"),
         ("redis", "us:{shop:0}j"),
         ("tail", "\"sequence\""),
         ("program", "UNSTALE_SIGNING_KEY_ACCEPTED"),
+        ("program with files", "UNSTALE_TIER_SECRET_ACCEPTED"),
+        ("program with files", "2 keys"),
         ("errors", "16 to 1024 bytes"),
         ("debug", "Settings"),
     ] {
         assert!(seen.count(place, text.as_bytes()) > 0, "{text} in {place}");
     }
-    let secrets = [PASSWORD, WRONG, SECRET, OLD_SECRET, SHORT];
-    seen.assert_clean(&secrets);
+    seen.assert_clean(&[PASSWORD, WRONG, SECRET, OLD_SECRET, SHORT]);
+    seen.assert_clean(&[TIER_SECRET, OLD_TIER_SECRET]);
     seen.assert_clean(&[KEY, TAG, VALUE]);
 }

@@ -388,6 +388,16 @@ async fn wrong_usage_is_status_2_and_help_teaches() {
     }
 }
 
+#[test]
+fn output_that_cannot_be_written_is_status_1() {
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let run = program(&["settings"], &[]).stdout(full).output().unwrap();
+    assert_eq!(run.status.code(), Some(1), "{run:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closed_pipe_is_no_error() {
     for args in [&["settings"][..], &["settings", "--json"]] {

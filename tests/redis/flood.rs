@@ -114,25 +114,63 @@ async fn large_messages_that_nobody_takes_are_a_gap_that_is_repaired() {
     .await;
 }
 
+/// Growth of a process in each flood, in KiB.
+const BOUND: u64 = 64 << 10;
+
+/// The reference service, whose memory is its own.
+async fn service(server: &RedisServer, key: Option<&str>) -> (Service, tempfile::TempDir) {
+    let url = server.url();
+    let mut vars = vec![("UNSTALE_REDIS_URL", &*url), ("UNSTALE_NAMESPACE", "shop")];
+    vars.extend(key.map(|key| ("UNSTALE_SIGNING_KEY", key)));
+    let folder = tempfile::TempDir::new().unwrap();
+    let service = Service::start(&folder.path().join("accounts.db"), &vars).await;
+    (service, folder)
+}
+
+/// Publishes as fast as Redis takes it, so many times what this makes of a number; how far the service
+/// grew meanwhile. It serves afterwards.
+async fn growth(
+    (server, service): (&RedisServer, &Service),
+    times: u64,
+    mut message: impl FnMut(u64) -> Vec<u8> + Send + 'static,
+) -> u64 {
+    // Forgets how large it has been.
+    std::fs::write(format!("/proc/{}/clear_refs", service.pid()), "5").unwrap();
+    let (before, port) = (memory(service, "VmRSS:"), server.port());
+    let flood = tokio::task::spawn_blocking(move || {
+        let mut client = Client::connect(port);
+        for number in 1..=times {
+            let message = message(number);
+            client
+                .send(&[b"PUBLISH", CHANNEL.as_bytes(), &message])
+                .unwrap();
+            // Sixteen are under way.
+            if number > 16 {
+                client.read().unwrap();
+            }
+        }
+        (0..times.min(16)).for_each(|_| drop(client.read().unwrap()));
+    });
+    flood.await.unwrap();
+    until("it answers", async || {
+        let put = service.put(1, "a name", 1).await;
+        put.is_ok_and(|reply| reply.status == 200)
+    })
+    .await;
+    memory(service, "VmHWM:").saturating_sub(before)
+}
+
 /// Who may listen and publish plays one genuine event of the largest size, at places that are yet to come.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_genuine_events_takes_no_more_memory_than_its_bound() {
     /// 820 MB of them.
     const PLAYED: u64 = 100_000;
-    const BOUND: u64 = 64 << 10;
     let server = RedisServer::start();
-    let url = server.url();
     let key = "a signing key of many bytes";
-    let vars = [
-        ("UNSTALE_REDIS_URL", &*url),
-        ("UNSTALE_NAMESPACE", "shop"),
-        ("UNSTALE_SIGNING_KEY", key),
-    ];
-    let folder = tempfile::TempDir::new().unwrap();
-    let service = Service::start(&folder.path().join("accounts.db"), &vars).await;
+    let (service, _folder) = service(&server, Some(key)).await;
     let mut tap = Client::connect(server.port());
     tap.cmd(&["SUBSCRIBE", CHANNEL]);
-    let mut writer = settings(&url);
+    let mut writer = settings(&server.url());
     writer.signing_key = Some(key.to_owned());
     let writer = Instance::start(writer).await.unwrap();
     let accounts = writer.cache::<u64, u64>("accounts").build().unwrap();
@@ -142,38 +180,56 @@ async fn a_flood_of_genuine_events_takes_no_more_memory_than_its_bound() {
     })
     .await;
     let heard = tokio::task::block_in_place(|| tap.read().unwrap());
-    let Value::Text(genuine) = heard.array()[2].clone() else {
+    let Value::Text(mut genuine) = heard.array()[2].clone() else {
         unreachable!("{heard:?}");
     };
     assert!(genuine.len() > 8_000, "{}", genuine.len());
     drop(tap);
-    let (before, port) = (memory(&service, "VmRSS:"), server.port());
-    let flood = tokio::task::spawn_blocking(move || {
-        let mut client = Client::connect(port);
-        let last = u64::from_be_bytes(genuine[8..16].try_into().unwrap());
-        let mut message = genuine;
-        for ahead in 1..=PLAYED {
-            message[8..16].copy_from_slice(&(last + ahead).to_be_bytes());
-            client
-                .send(&[b"PUBLISH", CHANNEL.as_bytes(), &message])
-                .unwrap();
-            // Sixteen are under way: as many as Redis takes.
-            if ahead > 16 {
-                client.read().unwrap();
-            }
-        }
-    });
-    flood.await.unwrap();
-    let grown = memory(&service, "VmHWM:").saturating_sub(before);
+    let last = u64::from_be_bytes(genuine[8..16].try_into().unwrap());
+    let ahead = move |number: u64| {
+        genuine[8..16].copy_from_slice(&(last + number).to_be_bytes());
+        genuine.clone()
+    };
+    let grown = growth((&server, &service), PLAYED, ahead).await;
+    println!("genuine events of 8 kB, played again: {grown} KiB");
     assert!(grown < BOUND, "{grown} KiB");
-    // It goes on.
-    until("it answers", async || {
-        service
-            .put(1, "a name", 1)
-            .await
-            .is_ok_and(|reply| reply.status == 200)
-    })
-    .await;
+}
+
+/// Who may publish, and has no key: nonsense of every size, and events of the largest size.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_anything_takes_no_more_memory_than_its_bound() {
+    /// Version 1, `[7, 0, [[cache, format, key, hashes]]]`, of 8,000 hashes.
+    fn event(number: u64) -> Vec<u8> {
+        let mut event = [[0_u8; 8], number.to_be_bytes()].concat();
+        event.extend([1, 0x93, 7, 0, 0x91, 0x94, 1, 1, 0, 0xc5]);
+        event.extend(64_000_u16.to_be_bytes());
+        event.extend((0..64_000).map(|_| fastrand::u8(..)));
+        event
+    }
+    for key in [None, Some("a signing key of many bytes")] {
+        let server = RedisServer::start();
+        let (service, _folder) = service(&server, key).await;
+        let both = (&server, &service);
+        // Two, because what is heard may be copied once out of the buffer that it was read into.
+        for (size, times, messages) in [
+            (100, 100_000, 0),
+            (65_000, 5_000, 0),
+            (1 << 20, 300, 2),
+            (30 << 20, 20, 2),
+        ] {
+            let nonsense = move |number: u64| vec![number as u8; size];
+            let grown = growth(both, times, nonsense).await;
+            let bound = BOUND + messages * (size as u64 >> 10);
+            println!(
+                "signed {}: {times} x {size} bytes: {grown} KiB",
+                key.is_some()
+            );
+            assert!(grown < bound, "{times} x {size} bytes: {grown} KiB");
+        }
+        let grown = growth(both, 5_000, event).await;
+        println!("signed {}: events of 64 kB: {grown} KiB", key.is_some());
+        assert!(grown < BOUND, "events: {grown} KiB");
+    }
 }
 
 /// In KiB, as Linux says it.

@@ -9,6 +9,7 @@
 mod support;
 
 mod access;
+mod attackers;
 mod cluster;
 mod coherence;
 mod connections;

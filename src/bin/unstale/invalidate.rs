@@ -1,12 +1,12 @@
 //! `unstale invalidate`: what another program changed without an invalidation.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use unstale::Settings;
 use unstale::operate::{self, Audience, Scope};
+use unstale::{MAX_KEY_BYTES, Settings};
 
 use crate::Failure;
 use crate::common::{self, count};
@@ -185,15 +185,37 @@ fn scope(args: &Args) -> Result<(Scope, &'static str), Failure> {
     Ok((Scope::Keys(keys), "key"))
 }
 
-/// Only the hashes are kept, so that a million keys are no burden.
-fn from_lines(input: impl BufRead) -> Result<Vec<u64>, Failure> {
-    let mut keys = Vec::new();
-    for (number, line) in (1..).zip(input.lines()) {
-        let line = line.map_err(|error| format!("line {number} of standard input: {error}"))?;
-        if !line.is_empty() {
-            let key = Scope::key(&line).map_err(|error| format!("line {number}: {error}"))?;
+/// Only the hashes are kept, so that a million keys are no burden; of a line no more than a key may have.
+fn from_lines(mut input: impl BufRead) -> Result<Vec<u64>, Failure> {
+    let (mut keys, mut line) = (Vec::new(), Vec::new());
+    // With its end, and one byte that is too many.
+    let most = MAX_KEY_BYTES as u64 + 3;
+    let mut spaces = None;
+    for number in 1_u64.. {
+        line.clear();
+        let read = input.by_ref().take(most).read_until(b'\n', &mut line);
+        let read = read.map_err(|error| format!("line {number} of standard input: {error}"))?;
+        if read == 0 {
+            break;
+        }
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        let text = str::from_utf8(text).map_err(|error| format!("line {number}: {error}"))?;
+        if !text.is_empty() {
+            if text.trim() != text && spaces.is_none() {
+                spaces = Some(number);
+            }
+            let key = Scope::key(text).map_err(|error| format!("line {number}: {error}"))?;
             keys.push(key);
         }
+    }
+    if let Some(number) = spaces {
+        let text = format!(
+            "line {number} begins or ends with white space, which belongs to its key: is it meant? Further \
+             such lines are not mentioned"
+        );
+        let said: Failure = text.into();
+        output::complain(&*said);
     }
     Ok(keys)
 }
@@ -267,5 +289,24 @@ mod tests {
         assert_eq!(keys, expected);
         let error = from_lines(&b"a\n\xff\n"[..]).unwrap_err().to_string();
         assert!(error.contains("line 2"), "{error}");
+        let whole = "k".repeat(MAX_KEY_BYTES);
+        let keys = from_lines(format!("{whole}\r\n{whole}").as_bytes()).unwrap();
+        assert_eq!(keys, [Scope::key(&whole).unwrap(); 2]);
+    }
+
+    #[test]
+    fn a_line_that_does_not_end_is_not_read_to_its_end() {
+        struct Endless(u64);
+        impl Read for Endless {
+            fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+                self.0 += bytes.len() as u64;
+                bytes.fill(b'k');
+                Ok(bytes.len())
+            }
+        }
+        let mut input = io::BufReader::new(Endless(0));
+        let error = from_lines(&mut input).unwrap_err().to_string();
+        assert!(error.starts_with("line 1: "), "{error}");
+        assert!(input.get_ref().0 < 2 * MAX_KEY_BYTES as u64);
     }
 }

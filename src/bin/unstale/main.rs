@@ -68,6 +68,10 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|failure| {
         output::complain(&*failure);
+        // What was asked for is right, and cannot be written.
+        if failure.is::<std::io::Error>() {
+            return ExitCode::FAILURE;
+        }
         ExitCode::from(2)
     })
 }
