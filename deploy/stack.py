@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import random
+import secrets
 import shutil
 import signal
 import socket
@@ -146,7 +147,8 @@ def answers_ping(port):
         try:
             with socket.create_connection(("127.0.0.1", port), 2) as connection:
                 connection.sendall(b"PING\r\n")
-                return connection.recv(5) == b"+PONG"
+                # "-NOAUTH" is an answer, too.
+                return connection.recv(7) in (b"+PONG\r\n", b"-NOAUTH")
         except OSError:
             return False
 
@@ -214,9 +216,14 @@ class Stack:
         prometheus_bin = program(["prometheus"], os.environ.get("PROMETHEUS_BIN"))
         wanted = [REDIS, PROMETHEUS, *range(FIRST_INSTANCE, FIRST_INSTANCE + INSTANCES)]
         redis_port, prometheus_port, *ports = free_ports([None] * len(wanted) if options.any_ports else wanted)
+        # In a file: other users of this machine may read command lines.
+        password = secrets.token_hex(16)
+        config = self.folder / "redis.conf"
+        config.touch(0o600)
+        config.write_text(f"requirepass {password}\n")
         self.redis = self.make(
-            "redis", redis_bin, "--port", redis_port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-            "--dir", self.folder,
+            "redis", redis_bin, config, "--port", redis_port, "--bind", "127.0.0.1", "--save", "", "--appendonly",
+            "no", "--dir", self.folder,
         )
         await self.redis.start()
         await self.redis.ready(answers_ping(redis_port))
@@ -225,7 +232,7 @@ class Stack:
             if options.faults:
                 self.ways.append(Way(redis_port))
                 upstream = await self.ways[-1].start()
-            env = {**TUNING, **os.environ, "UNSTALE_REDIS_URL": f"redis://127.0.0.1:{upstream}"}
+            env = {**TUNING, **os.environ, "UNSTALE_REDIS_URL": f"redis://:{password}@127.0.0.1:{upstream}"}
             instance = self.make(
                 f"instance-{number + 1}", options.accounts, "--listen", f"127.0.0.1:{port}", "--database",
                 self.folder / "accounts.db", env=env,
@@ -254,7 +261,7 @@ class Stack:
         await self.prometheus.start()
         url = f"http://127.0.0.1:{prometheus_port}"
         await self.prometheus.ready(answers_http(f"{url}/-/ready"))
-        return url, targets, f"redis://127.0.0.1:{redis_port}"
+        return url, targets, f"redis://:{password}@127.0.0.1:{redis_port}"
 
     async def watch(self):
         """Ends when a process has ended that should not have."""

@@ -1,8 +1,13 @@
 //! The processes that other tests stand on keep their own promises.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use testkit::service::Service;
+
+use super::until;
 
 /// Longer than any answer takes, shorter than a test is patient.
 const QUIET: Duration = Duration::from_millis(150);
@@ -43,6 +48,40 @@ async fn a_service_answers_stands_still_and_ends() {
     let status = service.terminate().await;
     assert!(status.success(), "{status}: {}", service.output());
     assert!(service.get(1).await.is_err());
+}
+
+/// The cache counts entries, so a row has a largest size.
+#[tokio::test]
+async fn a_row_of_the_service_has_a_largest_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(&dir.path().join("accounts.db"), &[]).await;
+    for (letters, status) in [(200, 200), (201, 422), (900_000, 422)] {
+        let put = service.put(1, &"é".repeat(letters), 1).await.unwrap();
+        assert_eq!(put.status, status, "{letters} letters");
+    }
+}
+
+/// A client that never finishes its request holds the end up, unless somebody insists.
+#[tokio::test]
+async fn a_second_signal_ends_a_service_that_waits_for_requests() {
+    until("the second signal counts", async || {
+        let dir = tempfile::tempdir().unwrap();
+        let service = Service::start(&dir.path().join("accounts.db"), &[]).await;
+        let mut half = TcpStream::connect(service.address()).unwrap();
+        half.write_all(b"GET /accounts/1 HTTP/1.1\r\nHost: half")
+            .unwrap();
+        let pid = Pid::from_raw(i32::try_from(service.pid()).unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        until("the first is heard", async || {
+            service.output().contains("asked to terminate")
+        })
+        .await;
+        let status = service.terminate().await;
+        assert!(status.success(), "{status}: {}", service.output());
+        // On a machine that stands still for long the wait is over by itself.
+        service.output().contains("asked again")
+    })
+    .await;
 }
 
 #[tokio::test]

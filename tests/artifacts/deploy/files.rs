@@ -101,6 +101,8 @@ fn kubernetes_knows_every_field() {
         "configmap/accounts-unstale-",
         "deployment/accounts ",
         "service/accounts ",
+        "poddisruptionbudget/accounts ",
+        "networkpolicy/accounts ",
     ] {
         assert!(
             said.contains(&format!("passed for resource {kind}")),
@@ -114,6 +116,33 @@ fn kubernetes_knows_every_field() {
         built.matches(&format!("accounts-unstale-{hash}")).count(),
         2
     );
+}
+
+/// A name that is misspelt in one of them selects nothing, and Kubernetes does not say so.
+#[test]
+fn everything_in_kubernetes_is_about_the_same_pods_and_ports() {
+    let base = "deploy/kubernetes/base";
+    let pods = &yaml(&format!("{base}/deployment.yaml"))["spec"]["template"];
+    let labels = &pods["metadata"]["labels"];
+    let disruption = yaml(&format!("{base}/disruption.yaml"));
+    let network = yaml(&format!("{base}/network.yaml"));
+    assert_eq!(&disruption["spec"]["selector"]["matchLabels"], labels);
+    assert_eq!(&network["spec"]["podSelector"]["matchLabels"], labels);
+    let ports = pods["spec"]["containers"][0]["ports"]
+        .as_sequence()
+        .unwrap();
+    let names: Vec<&str> = ports
+        .iter()
+        .map(|port| port["name"].as_str().unwrap())
+        .collect();
+    let rules = network["spec"]["ingress"].as_sequence().unwrap();
+    let opened: Vec<&str> = rules
+        .iter()
+        .map(|rule| rule["ports"][0]["port"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, opened);
+    // Metrics are for whom they are for.
+    assert!(rules[0]["from"].is_null() && !rules[1]["from"].is_null());
 }
 
 /// What is wrong with the operator's two kinds among these objects, by their schemas.
