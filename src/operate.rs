@@ -23,6 +23,12 @@ pub use crate::bus::redis::inspect::rights::Lacks;
 pub use crate::bus::redis::product::Product;
 pub use crate::bus::redis::rights::Lack;
 
+/// Returns the variables that name files of secrets which every user of this machine may read.
+#[must_use]
+pub fn exposed_files(settings: &crate::Settings) -> &[String] {
+    &settings.exposed
+}
+
 /// Returns text of others as it may be shown: cut and escaped.
 #[must_use]
 pub fn shown(text: &str) -> String {

@@ -54,7 +54,7 @@ impl Start {
             BusKind::Local => "none".to_owned(),
         };
         let deadline = Moment::now() + settings.start_wait;
-        Ok(Self {
+        let start = Self {
             metrics: metrics(&settings, id, bus_kind, &redis),
             settings,
             clock,
@@ -65,7 +65,9 @@ impl Start {
             tasks: Arc::new(Tasks::of(InstanceId::new(id))),
             deadline,
             stripes: STRIPES,
-        })
+        };
+        start.warn_of_exposed_files();
+        Ok(start)
     }
 
     /// Takes the id of another instance: a copy of it.
@@ -73,6 +75,18 @@ impl Start {
     pub(super) fn set_id(&mut self, id: u64) {
         self.id = id;
         self.metrics = metrics(&self.settings, id, self.bus_kind, &self.redis);
+    }
+
+    /// Says which secrets are none to the users of this machine.
+    fn warn_of_exposed_files(&self) {
+        for variable in &self.settings.exposed {
+            tracing::warn!(
+                instance = %InstanceId::new(self.id),
+                variable,
+                "every user of this machine may read the file with this secret: give it the mode 0400, in \
+                 Kubernetes by the volume's defaultMode"
+            );
+        }
     }
 
     /// Without a URL: on a bus of its own. That is what `none` asks for; who sets nothing may have

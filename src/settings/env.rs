@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use config::{Environment, File, FileFormat, Source as _, Value, ValueKind};
 
 use super::bounds;
-use super::file::{UrlInFile, read_secret, read_settings};
+use super::file::{UrlInFile, in_file, in_files, others_may_read, read_secret, read_settings};
 use super::options::{FIELDS, Settings, field};
 use super::problems::{Place, Problems};
 use crate::error::Error;
@@ -17,7 +17,6 @@ const PREFIX: &str = "UNSTALE_";
 
 /// Names the file; the only variable that is not a setting.
 const FILE: &str = "UNSTALE_FILE";
-const FILE_SUFFIX: &str = "_FILE";
 
 impl Settings {
     /// Reads `UNSTALE_*` over the TOML file that `UNSTALE_FILE` names.
@@ -114,6 +113,9 @@ fn from_vars(
         }
         match read_secret(&path) {
             Ok(secret) => {
+                if others_may_read(&path) {
+                    settings.exposed.push(name);
+                }
                 if variable == Place::global("redis_url").variable() {
                     url_file = Some(path);
                 }
@@ -121,6 +123,10 @@ fn from_vars(
             }
             Err(why) => problems.report_name(&name, why),
         }
+    }
+    let name = "UNSTALE_REDIS_PASSWORD_FILE";
+    if known.get(name).is_some_and(|path| others_may_read(path)) {
+        settings.exposed.push(name.to_owned());
     }
     if let Some(path) = file {
         apply_file(&mut settings, &path, &mut problems);
@@ -150,23 +156,6 @@ fn is_ours(name: &str) -> bool {
     };
     name.strip_prefix(PREFIX)
         .is_some_and(|rest| !made_by_kubernetes(rest))
-}
-
-/// Secrets that a file may hold, whose path the variable with `_FILE` behind its name has: as systemd
-/// (`LoadCredential=`) and Kubernetes hand them over, in no environment that others may read.
-const IN_FILES: [&str; 5] = [
-    "redis_url",
-    "signing_key",
-    "signing_key_accepted",
-    "tier_secret",
-    "tier_secret_accepted",
-];
-
-/// The variable whose value is in the file that the variable of this name names.
-fn in_file(name: &str) -> Option<String> {
-    let variables = IN_FILES.map(|setting| Place::global(setting).variable());
-    let of = name.strip_suffix(FILE_SUFFIX)?;
-    variables.into_iter().find(|variable| variable == of)
 }
 
 /// What is wrong with a value that is present but empty: a variable of a deployment that was filled
@@ -221,8 +210,7 @@ fn suggestions(cache: &str) -> Vec<String> {
         .iter()
         .filter(|field| field.cache.is_some())
         .map(|field| Place::of_cache(cache, field.name).variable());
-    let files = IN_FILES.map(|setting| Place::global(setting).variable() + FILE_SUFFIX);
-    let files = files.into_iter().chain([FILE.to_string()]);
+    let files = in_files().chain([FILE.to_string()]);
     global.chain(files).chain(caches).collect()
 }
 

@@ -3,6 +3,46 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use super::problems::Place;
+
+const SUFFIX: &str = "_FILE";
+
+/// Secrets that a file may hold, whose path the variable with `_FILE` behind its name has: as systemd
+/// (`LoadCredential=`) and Kubernetes hand them over, in no environment that others may read.
+const IN_FILES: [&str; 5] = [
+    "redis_url",
+    "signing_key",
+    "signing_key_accepted",
+    "tier_secret",
+    "tier_secret_accepted",
+];
+
+/// The variable whose value is in the file that the variable of this name names.
+pub(super) fn in_file(name: &str) -> Option<String> {
+    let variables = IN_FILES.map(|setting| Place::global(setting).variable());
+    let of = name.strip_suffix(SUFFIX)?;
+    variables.into_iter().find(|variable| variable == of)
+}
+
+/// The variables that name files of secrets.
+pub(super) fn in_files() -> impl Iterator<Item = String> {
+    IN_FILES
+        .into_iter()
+        .map(|setting| Place::global(setting).variable() + SUFFIX)
+}
+
+/// Whether every user of this machine may read a file.
+#[cfg(unix)]
+pub(super) fn others_may_read(path: &str) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
+}
+
+#[cfg(not(unix))]
+pub(super) fn others_may_read(_: &str) -> bool {
+    false
+}
+
 /// The URL of Redis in the file that `UNSTALE_FILE` names.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct UrlInFile {

@@ -111,6 +111,8 @@ macro_rules! settings {
             /// The file that `UNSTALE_FILE` named, and the URL in it: its login is read again at each
             /// connect.
             pub(crate) file: Option<UrlInFile>,
+            /// Variables that name files of secrets which every user of the machine may read.
+            pub(crate) exposed: Vec<String>,
             /// The settings for all caches and of the instance that a variable or the file set, and
             /// what set them.
             pub(crate) given: BTreeMap<&'static str, String>,
@@ -125,6 +127,7 @@ macro_rules! settings {
                     caches: BTreeMap::new(),
                     credentials: None,
                     file: None,
+                    exposed: Vec::new(),
                     given: BTreeMap::new(),
                 }
             }

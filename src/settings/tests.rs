@@ -199,6 +199,22 @@ fn a_secret_may_be_in_a_file_of_its_own() {
         settings.tier_secret.as_deref(),
         Some("a tier secret of some bytes")
     );
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = |path, mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(path, mode).expect("its mode");
+        };
+        mode(&key, 0o644);
+        mode(&secret, 0o440);
+        let vars = [
+            ("UNSTALE_SIGNING_KEY_FILE", &*key),
+            ("UNSTALE_TIER_SECRET_FILE", &*secret),
+        ];
+        let exposed = read(&vars).expect("two secrets").exposed;
+        assert_eq!(exposed, ["UNSTALE_SIGNING_KEY_FILE"]);
+    }
     let wrong = |vars: &[(&str, &str)]| read(vars).expect_err("wrong").to_string();
     let both = [
         ("UNSTALE_SIGNING_KEY_FILE", &*key),

@@ -191,7 +191,6 @@ async fn a_flood_of_genuine_events_takes_no_more_memory_than_its_bound() {
         genuine.clone()
     };
     let grown = growth((&server, &service), PLAYED, ahead).await;
-    println!("genuine events of 8 kB, played again: {grown} KiB");
     assert!(grown < BOUND, "{grown} KiB");
 }
 
@@ -220,14 +219,9 @@ async fn a_flood_of_anything_takes_no_more_memory_than_its_bound() {
             let nonsense = move |number: u64| vec![number as u8; size];
             let grown = growth(both, times, nonsense).await;
             let bound = BOUND + messages * (size as u64 >> 10);
-            println!(
-                "signed {}: {times} x {size} bytes: {grown} KiB",
-                key.is_some()
-            );
             assert!(grown < bound, "{times} x {size} bytes: {grown} KiB");
         }
         let grown = growth(both, 5_000, event).await;
-        println!("signed {}: events of 64 kB: {grown} KiB", key.is_some());
         assert!(grown < BOUND, "events: {grown} KiB");
     }
 }

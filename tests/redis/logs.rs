@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use tokio::task::block_in_place;
-use unstale::{BusKind, InstanceState};
+use unstale::{BusKind, Instance, InstanceState, Settings};
 
 use super::{PATIENCE, node, settings, until};
 use crate::support::logged::Logged;
@@ -174,4 +174,29 @@ async fn the_log_of_a_service_has_no_line_of_the_client_library() {
     assert_eq!(of_fred(&lines), 0, "{lines:#?}");
     let (_, lines) = printed(&server, dir.path(), &[("RUST_LOG", "info")]).await;
     assert!(of_fred(&lines) > 0, "{lines:#?}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_secret_that_every_user_of_the_machine_may_read_is_said() {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let server = RedisServer::start();
+    let folder = tempfile::TempDir::new().unwrap();
+    for (mode, lines) in [(0o400, 0), (0o444, 1)] {
+        let path = folder.path().join(format!("{mode:o}"));
+        fs::write(&path, "a signing key of many bytes").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let variables = [
+            ("UNSTALE_REDIS_URL", server.url()),
+            ("UNSTALE_SIGNING_KEY_FILE", path.display().to_string()),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value));
+        let logged = Logged::at(FILTER);
+        let settings = Settings::from_vars(variables).unwrap();
+        let instance = Instance::start(settings).await.unwrap();
+        instance.shutdown().await.unwrap();
+        assert_eq!(logged.with("UNSTALE_SIGNING_KEY_FILE").len(), lines);
+    }
 }

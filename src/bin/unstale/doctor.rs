@@ -94,6 +94,7 @@ async fn examine(settings: &Settings, metrics: &[String]) -> Vec<Finding> {
         ),
         Err(error) => checks::refused("connection", &error),
     });
+    findings.extend(checks::exposed_files(operate::exposed_files(settings)));
     let result = look(settings, &server, &mut findings).await;
     if let Err(error) = result {
         findings.push(checks::refused("connection", &error));

@@ -205,6 +205,18 @@ pub(super) fn eviction(info: &Info) -> Finding {
     Finding::fail("eviction", found, remedy)
 }
 
+/// Variables that name files of secrets which every user of this machine may read.
+pub(super) fn exposed_files(variables: &[String]) -> Option<Finding> {
+    let found = || {
+        format!(
+            "every user of this machine may read the files of {}",
+            variables.join(", ")
+        )
+    };
+    let remedy = "give them the mode 0400, in Kubernetes by the volume's defaultMode";
+    (!variables.is_empty()).then(|| Finding::warn("secret files", found(), remedy))
+}
+
 /// What `CONFIG GET client-output-buffer-limit` says of subscribers.
 pub(super) fn output_buffer(limit: Option<&str>) -> Finding {
     let check = "output buffer";

@@ -51,6 +51,15 @@ fn only_a_policy_that_evicts_keys_without_a_ttl_is_wrong_and_only_under_a_limit(
 }
 
 #[test]
+fn files_that_every_user_may_read_are_named() {
+    assert!(exposed_files(&[]).is_none());
+    let two = ["UNSTALE_SIGNING_KEY_FILE", "UNSTALE_TIER_SECRET_FILE"].map(str::to_owned);
+    let found = exposed_files(&two).unwrap();
+    is(&found, Level::Warn, "0400");
+    is(&found, Level::Warn, "UNSTALE_TIER_SECRET_FILE");
+}
+
+#[test]
 fn subscribers_need_a_buffer_that_is_bounded_and_large() {
     let of = |pubsub: &str| {
         let limit = format!("normal 0 0 0 slave 268435456 67108864 60 pubsub {pubsub}");
