@@ -130,6 +130,7 @@ def incident():
                ("sum(rate(unstale_loads_discarded_total{C}[R]))", "discarded"),
                ("sum(rate(unstale_refreshes_total{C}[R]))", "refreshed"),
                ("sum(rate(unstale_stale_if_error_total{C}[R]))", "stale if error"),
+               ("sum(rate(unstale_stale_if_slow_total{C}[R]))", "stale if slow"),
                ("sum(rate(unstale_oversized_total{C}[R]))", "oversized"), h=7, min=0),
         series("Invalidations applied", "What was dropped, by what the invalidation named and where it came from.",
                "ops", ("sum by (kind, from) (rate(unstale_invalidations_total{C}[R]))", "{{kind}}, {{from}}"), h=7,

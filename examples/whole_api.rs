@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use unstale::metrics::{Label, Series, SeriesKind, describe, histogram_buckets};
 use unstale::{
-    Batch, BoxError, BusKind, Cache, CacheBuilder, CacheSettings, Credentials, CredentialsProvider,
-    Error, ErrorKind, Health, HiddenSetting, Instance, InstanceId, InstanceState, Key, KeyEncoder,
-    KeyRef, Loaded, LocalBus, Lookup, MAX_KEY_BYTES, MAX_TAGS, Outcome, Preload, RefreshAhead,
-    SettingInfo, SettingScope, Settings, SharedTier, Stats, Switch, WriteError, WritePolicy,
+    Answer, Batch, BoxError, BusKind, Cache, CacheBuilder, CacheSettings, Credentials,
+    CredentialsProvider, Error, ErrorKind, Health, HiddenSetting, Instance, InstanceId,
+    InstanceState, Key, KeyEncoder, KeyRef, Loaded, LocalBus, Lookup, MAX_KEY_BYTES, Outcome,
+    Preload, RefreshAhead, SettingInfo, SettingScope, Settings, SharedTier, Stats, Switch,
+    WriteError, WritePolicy,
 };
 
 #[derive(Clone, PartialEq, Eq, Key)]
@@ -35,7 +36,11 @@ impl Key for Shop {
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let instance = Instance::start_on(&LocalBus::default(), settings()?).await?;
-    let names: Cache<Product, String> = instance.cache("names").loader(name).build()?;
+    let names: Cache<Product, String> = instance
+        .cache("names")
+        .loader(name)
+        .batch_loader(names_of)
+        .build()?;
     let stock = stock(instance.cache("stock"))?;
 
     let shop = Shop("north".to_owned());
@@ -112,9 +117,7 @@ fn settings() -> Result<Settings, Error> {
 
 fn stock(builder: CacheBuilder<(Shop, u64), u64>) -> Result<Cache<(Shop, u64), u64>, Error> {
     builder
-        .loader(|(Shop(name), sku)| async move {
-            Ok(Loaded::new(sku * 10).tags([name].into_iter().take(MAX_TAGS)))
-        })
+        .loader(|(Shop(name), sku)| async move { Ok(Loaded::new(sku * 10).tag(name)) })
         .ttl(Duration::from_secs(10))
         .refresh_ahead(RefreshAhead::Share(0.8))
         .tier(SharedTier::new())
@@ -126,6 +129,15 @@ async fn name(product: Product) -> Result<Option<String>, BoxError> {
         Product::Sku(sku) => Some(sku),
         Product::Ean(ean) => (ean > 0).then(|| format!("EAN {ean}")),
     })
+}
+
+async fn names_of(products: Vec<Product>) -> Result<Vec<(Product, Answer<String>)>, BoxError> {
+    let mut names = Vec::new();
+    for product in products {
+        let name = name(product.clone()).await;
+        names.push((product, name.into()));
+    }
+    Ok(names)
 }
 
 async fn show<Q>(stock: &Cache<(Shop, u64), u64>, key: Q) -> Result<(), Error>

@@ -6,6 +6,7 @@ pub(crate) mod audit;
 pub(crate) mod auditor;
 pub(crate) mod bucket;
 pub(crate) mod builder;
+pub(crate) mod failures;
 pub(crate) mod flight;
 #[cfg(feature = "shared")]
 pub(crate) mod from_tier;
@@ -16,10 +17,12 @@ pub(crate) mod load;
 mod load_many;
 pub(crate) mod lookup;
 mod many;
+mod nested;
 pub(crate) mod pauses;
 pub(crate) mod read;
 pub(crate) mod refresh;
 pub(crate) mod registration;
+mod stand_in;
 pub(crate) mod state;
 #[cfg(test)]
 mod tests;
@@ -106,12 +109,13 @@ where
     ///
     /// `Load`, `LoadTimeout` and `LoadPanic` for the loader's failures, `Overloaded` when
     /// `max_loads` are running and none ends within `load_timeout`, `Limited` when `unknown_loads`
-    /// refuses the key, `NoLoader`, and `Key` for a key over [`MAX_KEY_BYTES`](crate::MAX_KEY_BYTES). An error goes to every caller that waits for
-    /// the load and is not remembered.
+    /// refuses the key, `NoLoader`, `Recursion` where a loader reads its own key, and `Key` for a key over
+    /// [`MAX_KEY_BYTES`](crate::MAX_KEY_BYTES). The error of a loader goes to every caller that waits for the
+    /// load, and to those who come within [`error_ttl`](crate::CacheBuilder::error_ttl).
     ///
     /// # Panics
     ///
-    /// Never; a loader that panics is an error. Call it inside a tokio runtime.
+    /// Never; a loader that panics is an error.
     ///
     /// # Cancel safety
     ///
@@ -126,7 +130,7 @@ where
             Ok(hit) => Ok(hit.value),
             // Boxed, so that a hit does not pay for the size of a miss.
             Err(missing) => {
-                let loaded = Box::pin(self.0.read(hash, key, missing, None)).await;
+                let loaded = self.0.entered(self.0.read(hash, key, missing, None)).await;
                 loaded.map(|lookup| lookup.value)
             }
         }
@@ -149,7 +153,7 @@ where
         match self.0.hit(hash, key) {
             Ok(hit) => Ok(hit.into()),
             // Boxed, so that a hit does not pay for the size of a miss.
-            Err(missing) => Box::pin(self.0.read(hash, key, missing, None)).await,
+            Err(missing) => self.0.entered(self.0.read(hash, key, missing, None)).await,
         }
     }
 
@@ -201,9 +205,8 @@ where
             Err(missing) => missing,
         };
         let load = Box::pin(async move { load.await.map(Into::into) });
-        Ok(Box::pin(self.0.read(hash, key, missing, Some(load)))
-            .await?
-            .value)
+        let read = self.0.read(hash, key, missing, Some(load));
+        Ok(self.0.entered(read).await?.value)
     }
 
     /// As [`get`](Self::get), and reflects every invalidation that was published before the call, by
@@ -264,7 +267,7 @@ where
     {
         let hash = key.digest().ok_or_else(too_long)?;
         let began = self.0.member().clock.precise();
-        Box::pin(self.0.latest(hash, key, began, None)).await
+        self.0.entered(self.0.latest(hash, key, began, None)).await
     }
 
     /// The value if a hit would be served, from memory only; `None` otherwise, and also when it is

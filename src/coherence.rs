@@ -40,6 +40,7 @@ pub(crate) mod outbox;
 pub(crate) mod own;
 mod pace;
 mod passed;
+pub(crate) mod publish;
 pub(crate) mod reconcile;
 pub(crate) mod registry;
 mod replies;

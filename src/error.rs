@@ -35,6 +35,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// | `LoadTimeout` | 504 | |
 /// | `LoadPanic` | 500 | a bug of the loader |
 /// | `NoLoader` | 500 | a bug of the caller |
+/// | `Recursion` | 500 | a bug of the loader |
 /// | `Limited` | 429 | or 401, where the key is a credential |
 /// | `Overloaded` | 503 | |
 /// | `Bus` | 503 | |
@@ -80,6 +81,9 @@ pub enum ErrorKind {
     LoadPanic,
     /// The cache has no loader (and the call brought none).
     NoLoader,
+    /// A loader reads the key that it loads, directly or through the loaders of other keys: it would wait for
+    /// itself.
+    Recursion,
     /// The key is unknown, and [`unknown_loads`](crate::CacheBuilder::unknown_loads) lets no more of
     /// those be looked for at the moment. The source is not asked.
     Limited,
@@ -151,6 +155,7 @@ impl Error {
             | ErrorKind::Load
             | ErrorKind::LoadPanic
             | ErrorKind::NoLoader
+            | ErrorKind::Recursion
             | ErrorKind::Auth
             | ErrorKind::Lanes
             | ErrorKind::Closed => false,

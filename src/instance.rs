@@ -6,6 +6,7 @@ mod start;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::{Instant as Moment, sleep, timeout_at};
@@ -16,6 +17,7 @@ use crate::coherence::lifeline::{Lifeline, close};
 #[cfg(any(test, feature = "test-util"))]
 use crate::coherence::member::Member;
 use crate::coherence::member::Phase;
+use crate::entered::entered;
 use crate::identity::InstanceId;
 use crate::instance::start::Start;
 use crate::settings::{HiddenSetting, Settings};
@@ -316,6 +318,10 @@ impl Instance {
     ///
     /// Dropped on the way, the instance stays half shut down; call it again.
     pub async fn shutdown(&self) -> Result<(), Error> {
+        entered(&self.0.member().runtime, self.end()).await
+    }
+
+    async fn end(&self) -> Result<(), Error> {
         let member = self.0.member();
         member.phase.send_if_modified(|phase| {
             let running = *phase == Phase::Running;
@@ -326,7 +332,8 @@ impl Instance {
         });
         let deadline = Moment::now() + DRAIN;
         let drained = timeout_at(deadline, async {
-            while !member.lanes.iter().all(|lane| lane.idle()) {
+            let idle = || member.lanes.iter().all(|lane| lane.idle());
+            while member.going_out.load(Relaxed) > 0 || !idle() {
                 sleep(DRAIN_TICK).await;
             }
         });

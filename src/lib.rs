@@ -66,6 +66,7 @@ mod cache;
 mod coherence;
 mod contain;
 mod credentials;
+mod entered;
 mod error;
 mod event;
 mod foreign;
@@ -111,7 +112,7 @@ pub use instance::{Health, Instance, InstanceState};
 pub use key::Key;
 pub use key::encoder::{KeyEncoder, MAX_KEY_BYTES};
 pub use key::reference::KeyRef;
-pub use loader::{Loaded, MAX_TAGS};
+pub use loader::{Answer, Loaded};
 pub use settings::{
     CacheSettings, HiddenSetting, RefreshAhead, SettingInfo, SettingScope, Settings, Switch,
     WritePolicy,

@@ -1,12 +1,13 @@
 //! What a loader returns.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::BoxError;
 use crate::bus::BoxFuture;
-
-/// Tags an entry may have: each is compared on every hit.
-pub const MAX_TAGS: usize = 8;
+use crate::key::tag_hash;
+use crate::store::entry::Tags;
+use crate::store::outcome::Held;
 
 /// What a loader returns when it knows more than the value: its own TTL, or tags.
 ///
@@ -29,6 +30,9 @@ pub struct Loaded<V> {
     pub(crate) value: Option<V>,
     pub(crate) ttl: Option<Duration>,
     pub(crate) tags: Vec<String>,
+    /// Tags that the entry had whose value has not changed.
+    kept: Tags,
+    unchanged: bool,
 }
 
 impl<V> Loaded<V> {
@@ -38,7 +42,31 @@ impl<V> Loaded<V> {
             value: value.into(),
             ttl: None,
             tags: Vec::new(),
+            kept: None,
+            unchanged: false,
         }
+    }
+
+    /// The value that the loader was given is what the source has: it is as though it had been loaded now, with
+    /// the tags it had, those added here, and the TTL of the cache or of [`ttl`](Self::ttl). For
+    /// [`loader_with_held`](crate::CacheBuilder::loader_with_held); where nothing was held it fails the load.
+    #[must_use]
+    pub fn unchanged() -> Self {
+        Self {
+            unchanged: true,
+            ..Self::new(None)
+        }
+    }
+
+    /// Puts what was held in the place of "unchanged".
+    fn or_held(mut self, held: Option<Held<V>>) -> Result<Self, BoxError> {
+        if self.unchanged {
+            let Some(held) = held else {
+                return Err("it says unchanged, and it was given nothing that could be".into());
+            };
+            (self.value, self.kept, self.unchanged) = (Some(held.value), held.tags, false);
+        }
+        Ok(self)
     }
 
     /// Replaces the cache's TTL (or its negative TTL) for this entry.
@@ -57,8 +85,12 @@ impl<V> Loaded<V> {
 
     /// Adds a tag, for `invalidate_tag`.
     ///
-    /// At most [`MAX_TAGS`] an entry: more fail the load. So does an empty tag, which every entry
-    /// whose row lacks the column would share.
+    /// A tag that is given twice counts once. Each takes 8 bytes and is compared on every hit, which tens of
+    /// them make slower; a value with more than 255 is not kept in the shared tier. An empty tag, which every
+    /// entry whose row lacks the column would share, fails the load.
+    ///
+    /// An instance remembers invalidations of tags by 16 bits of their hashes: where 1,000 *other* tags are
+    /// invalidated a second, one in 65 seconds meets each tag of an entry, which is then loaded again.
     #[must_use]
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
@@ -66,7 +98,7 @@ impl<V> Loaded<V> {
     }
 
     /// Adds every tag of an iterator: a list of them, or an `Option` for a tag that only some rows
-    /// have. Limits as for [`tag`](Self::tag).
+    /// have. As [`tag`](Self::tag).
     ///
     /// ```
     /// # use unstale::Loaded;
@@ -82,12 +114,18 @@ impl<V> Loaded<V> {
         self
     }
 
+    /// The hashes of the tags, each once.
+    pub(crate) fn tag_hashes(&self) -> Box<[u64]> {
+        let new = self.tags.iter().map(|tag| tag_hash(tag));
+        let kept = self.kept.iter().flat_map(|tags| tags.iter().copied());
+        let mut hashes: Vec<u64> = new.chain(kept).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes.into()
+    }
+
     /// Returns what is wrong with the tags, if anything.
     pub(crate) fn wrong_tags(&self) -> Option<String> {
-        let count = self.tags.len();
-        if count > MAX_TAGS {
-            return Some(format!("{count} tags; an entry has at most {MAX_TAGS}"));
-        }
         let empty = self.tags.iter().any(String::is_empty);
         empty.then(|| {
             "an empty tag; where a row has none, add none (`tags` takes an `Option`)".to_owned()
@@ -110,9 +148,77 @@ impl<V> From<Option<V>> for Loaded<V> {
 /// One run of user code that fetches a value.
 pub(crate) type Load<V> = BoxFuture<'static, Result<Loaded<V>, BoxError>>;
 
+/// Looks what is held; called when the load begins.
+pub(crate) type LookAtHeld<V> = Box<dyn FnOnce() -> Option<Held<V>> + Send>;
+
 /// A cache's loader.
-pub(crate) type Loader<K, V> = dyn Fn(K) -> Load<V> + Send + Sync;
+pub(crate) type Loader<K, V> = dyn Fn(K, LookAtHeld<V>) -> Load<V> + Send + Sync;
+
+/// A loader that is given what is held.
+pub(crate) fn with_held<K, V, L, F, R>(load: L) -> Arc<Loader<K, V>>
+where
+    K: Send + 'static,
+    V: Clone + Send + 'static,
+    L: Fn(K, Option<V>) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<R, BoxError>> + Send + 'static,
+    R: Into<Loaded<V>>,
+{
+    let load = Arc::new(load);
+    Arc::new(move |key, look: LookAtHeld<V>| {
+        let load = load.clone();
+        Box::pin(async move {
+            let held = look();
+            let given = held.as_ref().map(|held| held.value.clone());
+            let loaded = load(key, given).await?.into();
+            loaded.or_held(held)
+        })
+    })
+}
+
+/// What a batch loader says of each key.
+pub(crate) type Answers<K, V> = Vec<(K, Result<Loaded<V>, BoxError>)>;
 
 /// A cache's loader for many keys.
 pub(crate) type BatchLoader<K, V> =
-    dyn Fn(Vec<K>) -> BoxFuture<'static, Result<Vec<(K, Loaded<V>)>, BoxError>> + Send + Sync;
+    dyn Fn(Vec<K>) -> BoxFuture<'static, Result<Answers<K, V>, BoxError>> + Send + Sync;
+
+/// What a [`batch_loader`](crate::CacheBuilder::batch_loader) says of one key. `V`, `Option<V>`,
+/// [`Loaded<V>`] and a `Result` of each of them convert into it.
+#[derive(Debug)]
+pub struct Answer<V>(pub(crate) Result<Loaded<V>, BoxError>);
+
+impl<V> From<V> for Answer<V> {
+    fn from(value: V) -> Self {
+        Self(Ok(value.into()))
+    }
+}
+
+impl<V> From<Option<V>> for Answer<V> {
+    fn from(value: Option<V>) -> Self {
+        Self(Ok(value.into()))
+    }
+}
+
+impl<V> From<Loaded<V>> for Answer<V> {
+    fn from(value: Loaded<V>) -> Self {
+        Self(Ok(value))
+    }
+}
+
+impl<V, E: Into<BoxError>> From<Result<V, E>> for Answer<V> {
+    fn from(result: Result<V, E>) -> Self {
+        Self(result.map(Into::into).map_err(Into::into))
+    }
+}
+
+impl<V, E: Into<BoxError>> From<Result<Option<V>, E>> for Answer<V> {
+    fn from(result: Result<Option<V>, E>) -> Self {
+        Self(result.map(Into::into).map_err(Into::into))
+    }
+}
+
+impl<V, E: Into<BoxError>> From<Result<Loaded<V>, E>> for Answer<V> {
+    fn from(result: Result<Loaded<V>, E>) -> Self {
+        Self(result.map_err(Into::into))
+    }
+}

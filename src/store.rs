@@ -37,9 +37,9 @@ use crate::store::stamps::{Freshness, Stamp, Stamps};
 use crate::sync::{AtomicBool, AtomicU64, Ordering::*};
 use crate::time::Nanos;
 
-/// "Does not exist" may take this part of the capacity, and of the bytes where those are bounded, so that
-/// requests for unknown keys cannot push out what exists.
-const ABSENT_SHARE: usize = 10;
+/// "Does not exist" has entries of its own, so that requests for unknown keys cannot push out what exists, and
+/// may take this part of the bytes where those are bounded.
+const ABSENT_SHARE: u64 = 10;
 
 pub(crate) struct Store<K, V> {
     values: Entries<K, V>,
@@ -87,8 +87,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             metrics,
             clock: options.clock,
         });
-        let absent = (options.capacity / ABSENT_SHARE).max(1);
-        let absent_bytes = options.max_bytes.map(|bytes| bytes / ABSENT_SHARE as u64);
+        let absent_bytes = options.max_bytes.map(|bytes| bytes / ABSENT_SHARE);
         let weigh = Weigh {
             capacity: options.capacity,
             max_bytes: options
@@ -99,7 +98,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             values: build(weigh.clone(), &evicted),
             absences: build(
                 Weigh {
-                    capacity: absent,
+                    capacity: options.negative_capacity,
                     max_bytes: absent_bytes,
                 },
                 &evicted,

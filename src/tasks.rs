@@ -123,6 +123,11 @@ impl Tasks {
         !self.incomplete.load(Relaxed)
     }
 
+    /// Whether one of this name has ended too soon.
+    pub(crate) fn has_ended(&self, name: &str) -> bool {
+        !self.all_run() && self.ended.lock().contains(&name)
+    }
+
     /// Those that have ended too soon.
     pub(crate) fn ended(&self) -> Vec<&'static str> {
         self.ended.lock().clone()

@@ -1,8 +1,8 @@
 //! The shared tier: values that are expensive to load live in Redis as well.
 //!
 //! - [`SharedTier`]: what of a value is stored, and how
-//! - [`client`]: fetch and store; [`value`]: a value's bytes; [`names`]: what it is called, and how it is
-//!   told from others
+//! - [`client`]: fetch and store; [`value`]: a value's bytes; [`shape`]: whether they read back; [`names`]: what
+//!   it is called, and how it is told from others
 //! - [`claim`]: one load for the whole fleet
 //! - [`pool`], [`breaker`]: places for calls; Redis is slow or away
 //!
@@ -13,6 +13,7 @@ pub(crate) mod claim;
 pub(crate) mod client;
 pub(crate) mod names;
 pub(crate) mod pool;
+mod shape;
 pub(crate) mod value;
 
 use std::fmt;
@@ -64,6 +65,7 @@ pub struct SharedTier<V> {
     pub(crate) max_bytes: usize,
     pub(crate) ttl: Option<Duration>,
     pub(crate) single_flight: Option<Duration>,
+    pub(crate) whole_where_loaded: bool,
 }
 
 impl<V> fmt::Debug for SharedTier<V> {
@@ -85,7 +87,9 @@ impl<V: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Default fo
 }
 
 impl<V: 'static> SharedTier<V> {
-    /// Stores values as they are.
+    /// Stores values as they are: whatever serde can write and read back. A value that comes back as another one,
+    /// or not at all (`Some(None)`, an internally tagged enum with an `IpAddr`), is not stored, which is logged
+    /// once; it stays in memory. A value counts for caches of the same type alone, by its full name.
     pub fn new() -> Self
     where
         V: Serialize + DeserializeOwned,
@@ -93,10 +97,9 @@ impl<V: 'static> SharedTier<V> {
         Self::with_codec(value::Whole)
     }
 
-    /// Stores what `to` makes of a value, and serves what `from` makes of that. The value that a
-    /// loader returned is never changed: every caller that waited for the load gets it as it is, and so does
-    /// this instance's memory. Instances that find it in Redis get `from(to(value))`, so `to` must
-    /// keep every field that any reader needs.
+    /// Stores what `to` makes of a value, and serves what `from` makes of that: `from(to(value))`, also where
+    /// the value was loaded, so that all instances serve the same. So `to` must keep every field that any reader
+    /// needs. [`whole_where_loaded`](Self::whole_where_loaded) keeps what a loader returned.
     pub fn projection<P, T, F>(to: T, from: F) -> Self
     where
         P: Serialize + DeserializeOwned + 'static,
@@ -114,7 +117,15 @@ impl<V: 'static> SharedTier<V> {
             max_bytes: MAX_BYTES,
             ttl: None,
             single_flight: None,
+            whole_where_loaded: false,
         }
+    }
+
+    /// With a projection: the instance that has loaded a value keeps and serves it whole, and all others what the
+    /// projection leaves of it. What a reader gets then depends on the instance.
+    pub fn whole_where_loaded(mut self) -> Self {
+        self.whole_where_loaded = true;
+        self
     }
 
     /// The version of what is stored: change it with the type. A value of another version is a

@@ -23,6 +23,9 @@ pub(crate) const HISTORY: usize = 65_536;
 /// names of caches cannot fill Redis.
 pub(crate) const HISTORY_CACHES: usize = 4_096;
 
+/// Tags that a value may have: their number is a byte.
+pub(crate) const MOST_TAGS: usize = 255;
+
 /// A value's name in Redis: 128 bits in base64.
 pub(crate) type Name = [u8; 22];
 
@@ -153,7 +156,7 @@ impl Head {
         }
         out.extend_from_slice(&self.digest);
         out.extend_from_slice(&self.mac);
-        out.push(u8::try_from(self.tags.len()).expect("an entry has at most 8 tags"));
+        out.push(u8::try_from(self.tags.len()).expect("a value has at most MOST_TAGS"));
         for tag in &self.tags {
             out.extend_from_slice(&tag.to_be_bytes());
         }

@@ -119,7 +119,7 @@ where
 
     /// Asks the source, past the cache and past its flights.
     async fn compare(&self, inner: &CacheState<K, V>) -> Compared {
-        let (Some(audit), Ok(load)) = (&inner.audit, inner.load_of(&self.key)) else {
+        let (Some(audit), Ok(load)) = (&inner.audit, inner.load_of_source(&self.key)) else {
             return Compared::Unknown;
         };
         match timeout(inner.options.load_timeout, load).await {

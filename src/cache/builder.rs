@@ -24,7 +24,8 @@ use crate::coherence::registry::AnyCache;
 use crate::contain::Contain;
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::key::{Key, cache_id};
-use crate::loader::{BatchLoader, Loaded, Loader};
+use crate::loader::{Answer, BatchLoader, Loaded, Loader, with_held};
+use crate::log::LogLimit;
 use crate::metrics::CacheInfo;
 #[cfg(feature = "shared")]
 use crate::metrics::CacheMetrics;
@@ -33,7 +34,7 @@ use crate::store::refresh::Refresh;
 use crate::store::{Store, StoreOptions, reaper};
 #[cfg(feature = "shared")]
 use crate::tier::client::{CacheId, Tier};
-use crate::time::nanos;
+use crate::time::{Nanos, nanos};
 
 /// Options of one cache; begin with [`Instance::cache`](crate::Instance::cache).
 ///
@@ -47,6 +48,8 @@ pub struct CacheBuilder<K, V> {
     name: String,
     code: CacheSettings,
     loader: Option<Arc<Loader<K, V>>>,
+    /// The loader is given what is past its TTL.
+    keeps_expired: bool,
     batch_loader: Option<Arc<BatchLoader<K, V>>>,
     weigher: Option<Arc<Weigher<K, V>>>,
     same: Option<Box<Same<V>>>,
@@ -74,6 +77,7 @@ where
             name: name.to_owned(),
             code: CacheSettings::default(),
             loader: None,
+            keeps_expired: false,
             batch_loader: None,
             weigher: None,
             same: None,
@@ -103,7 +107,7 @@ where
         R: Into<Loaded<V>>,
     {
         let load = Arc::new(load);
-        self.loader = Some(Arc::new(move |key| {
+        self.loader = Some(Arc::new(move |key, _| {
             let load = load.clone();
             // Called at the first poll: what it reads before its first await belongs to the load,
             // which has taken its token by then, and if it panics, it does so in the load's task.
@@ -112,16 +116,85 @@ where
         self
     }
 
+    /// As [`loader`](Self::loader), and is given the value that memory holds of the key, if any: past its TTL, or
+    /// before its end where it is reloaded ahead. So a source can be asked whether it has changed (an ETag, the
+    /// version of a row, a refresh token), and [`Loaded::unchanged`] renews the entry without transferring it;
+    /// what the shared tier has is renewed, too. After an invalidation of the key nothing is held.
+    ///
+    /// Entries past their TTL stay in memory until `capacity` evicts them, for the next load.
+    ///
+    /// ```
+    /// use unstale::{Instance, Loaded, Settings};
+    ///
+    /// #[derive(Clone)]
+    /// struct Page {
+    ///     etag: u64,
+    ///     text: String,
+    /// }
+    ///
+    /// /// `None`: 304 Not Modified.
+    /// async fn fetch(_path: &str, if_none_match: Option<u64>) -> Result<Option<Page>, std::io::Error> {
+    ///     let page = || Page { etag: 7, text: "hello".to_owned() };
+    ///     Ok((if_none_match != Some(7)).then(page))
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = Instance::start(Settings::default()).await?;
+    /// let pages = instance
+    ///     .cache::<String, Page>("pages")
+    ///     .loader_with_held(|path: String, held: Option<Page>| async move {
+    ///         Ok(match fetch(&path, held.map(|page| page.etag)).await? {
+    ///             Some(page) => Loaded::new(page),
+    ///             None => Loaded::unchanged(),
+    ///         })
+    ///     })
+    ///     .build()?;
+    /// assert_eq!(pages.get("/").await?.map(|page| page.text).as_deref(), Some("hello"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "conditional")]
+    #[doc(alias = "etag")]
+    pub fn loader_with_held<L, F, R>(mut self, load: L) -> Self
+    where
+        L: Fn(K, Option<V>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<R, BoxError>> + Send + 'static,
+        R: Into<Loaded<V>>,
+    {
+        self.loader = Some(with_held(load));
+        self.keeps_expired = true;
+        self
+    }
+
     /// One call for all keys that [`Cache::get_many`] and [`Cache::preload`] miss. Answers may come
     /// in any order; a key left out does not exist. Defaults to the loader, once for each key; without a
     /// loader, a single read is a batch of one.
     ///
-    /// Its error is a [`BoxError`], as the [`loader`](Self::loader)'s.
+    /// An answer is what a [`loader`](Self::loader) returns, or a `Result` of that: the error of one key goes
+    /// to those who asked for it, and the others are kept. The error of the call is that of all its keys.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// let halves = instance
+    ///     .cache::<u64, u64>("halves")
+    ///     .batch_loader(|ns: Vec<u64>| async move {
+    ///         let half = |n: u64| if n % 2 == 0 { Ok(n / 2) } else { Err("it is odd") };
+    ///         Ok(ns.into_iter().map(|n| (n, half(n))).collect::<Vec<_>>())
+    ///     })
+    ///     .build()?;
+    /// assert!(halves.get_many([4, 5]).await.is_err());
+    /// assert_eq!(halves.peek(&4), Some(2));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn batch_loader<L, F, R>(mut self, load: L) -> Self
     where
         L: Fn(Vec<K>) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Vec<(K, R)>, BoxError>> + Send + 'static,
-        R: Into<Loaded<V>>,
+        R: Into<Answer<V>>,
     {
         self.batch_loader = Some(Arc::new(move |keys| {
             let loading = load(keys);
@@ -129,7 +202,7 @@ where
                 let pairs = loading.await?;
                 Ok(pairs
                     .into_iter()
-                    .map(|(key, value)| (key, value.into()))
+                    .map(|(key, answer)| (key, answer.into().0))
                     .collect())
             })
         }));
@@ -227,6 +300,7 @@ where
         let store_options = StoreOptions {
             cache: id,
             capacity: options.capacity,
+            negative_capacity: options.negative_capacity.unwrap_or(options.capacity),
             max_bytes: options.max_bytes,
             // A hit reads a clock that lags: without its step the promise would be one step off.
             max_staleness: options
@@ -237,6 +311,13 @@ where
             clock: member.clock,
             contain: contain.clone(),
         };
+        #[cfg(feature = "shared")]
+        let codec = self
+            .shared
+            .as_ref()
+            .filter(|shared| !shared.whole_where_loaded);
+        #[cfg(feature = "shared")]
+        let codec = codec.map(|shared| shared.codec.clone());
         #[cfg(feature = "shared")]
         let tier = self
             .shared
@@ -253,7 +334,10 @@ where
                 .zip(options.audit)
                 .map(|(same, share)| Auditor::new(share, same, contain.clone())),
             loader: self.loader,
+            keeps_expired: self.keeps_expired,
             batch_loader: self.batch_loader,
+            #[cfg(feature = "shared")]
+            codec,
             weigher: self.weigher.map(|weigh| contained_weigher(weigh, contain)),
             #[cfg(feature = "shared")]
             has_tier: tier.is_some(),
@@ -261,6 +345,7 @@ where
             has_tier: false,
             #[cfg(feature = "shared")]
             tier,
+            failures: LogLimit::default(),
             admission: Admission::new(&options, member.clock),
             pauses: Pauses::default(),
             options,
@@ -384,7 +469,10 @@ where
             continue;
         }
         let began = member.clock.precise();
-        let keep = cache.options.stale_if_error.map_or(0, nanos);
+        let keep = match cache.keeps_expired {
+            true => Nanos::MAX,
+            false => cache.options.stale_if_error.map_or(0, nanos),
+        };
         cache.metrics.reaped.add(cache.store.sweep(now, keep));
         let took = Duration::from_nanos(member.clock.precise().saturating_sub(began));
         drop(cache);

@@ -2,15 +2,20 @@
 //!
 //! A flight belongs to no caller: any of them may be cancelled. A read joins only a flight whose
 //! load began after every invalidation that the read must see.
+//!
+//! The error of a load stays in the table for `error_ttl`, so that a source that has just failed is not
+//! asked by every reader.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
+use crate::cache::failures::{Failed, Failure};
 use crate::lock::{Guard, Lock};
 use crate::store::entry::Identity;
 use crate::store::stamps::Stamp;
@@ -98,9 +103,14 @@ enum Progress<V> {
 pub(crate) struct Flight<K, V> {
     key: K,
     hash: u64,
+    made: Instant,
+    /// The load before it has failed.
+    again: AtomicBool,
     /// What the load saw of the invalidation clock; [`NOT_BEGUN`] while it waits for its turn.
     token: AtomicU64,
     progress: watch::Sender<Progress<V>>,
+    /// A load waits for this one, and holds a place that this one may wait for.
+    urgent: Notify,
 }
 
 /// Joining is always right: the load will begin after the joiner did.
@@ -109,7 +119,60 @@ const NOT_BEGUN: Stamp = Stamp::MAX;
 /// The flights of one cache.
 pub(crate) struct Flights<K, V>([Lock<Table<K, V>>; SHARDS]);
 
-type Table<K, V> = HashMap<u64, Arc<Flight<K, V>>, Identity>;
+struct Table<K, V> {
+    places: HashMap<u64, Place<K, V>, Identity>,
+    failed: Failed,
+}
+
+impl<K, V> Default for Table<K, V> {
+    fn default() -> Self {
+        Self {
+            places: HashMap::default(),
+            failed: Failed::default(),
+        }
+    }
+}
+
+/// What the table has of a hash.
+enum Place<K, V> {
+    Flying(Arc<Flight<K, V>>),
+    Failed(Arc<Failure<K>>),
+}
+
+impl<K, V> Clone for Place<K, V> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Flying(flight) => Self::Flying(flight.clone()),
+            Self::Failed(failure) => Self::Failed(failure.clone()),
+        }
+    }
+}
+
+impl<K, V> Place<K, V> {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Flying(one), Self::Flying(other)) => Arc::ptr_eq(one, other),
+            (Self::Failed(one), Self::Failed(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
+    fn key(&self) -> &K {
+        match self {
+            Self::Flying(flight) => &flight.key,
+            Self::Failed(failure) => &failure.key,
+        }
+    }
+
+    /// Whether a read joins it that must see all up to `newest`; `now` is nothing for a read that brings its
+    /// own load, to which errors of other loads mean nothing.
+    fn counts(&self, newest: Stamp, now: Option<Nanos>) -> bool {
+        match self {
+            Self::Flying(flight) => flight.token.load(SeqCst) >= newest,
+            Self::Failed(failure) => failure.counts(newest, now),
+        }
+    }
+}
 
 /// What a read that found nothing does next.
 pub(crate) enum Joined<K, V> {
@@ -121,6 +184,8 @@ pub(crate) enum Joined<K, V> {
     /// 1: this read finds nothing in the store; 2: a load stores its value and leaves the table;
     /// 3: this read finds no flight and would load what was loaded just now.
     Lead(Leader<K, V>, Waiter<V>),
+    /// The source has just failed: this is its error.
+    Failed(Error),
 }
 
 impl<K, V> Default for Flights<K, V> {
@@ -139,7 +204,7 @@ impl<K: Eq + Clone, V> Flights<K, V> {
     /// Joins a flight for `key`, or takes the lead of a new one.
     ///
     /// `newest` is the newest invalidation that concerns the key; a flight that began before it is
-    /// left to its waiters and replaced.
+    /// left to its waiters and replaced. `now` is nothing for a read that brings its own load.
     ///
     /// Keys are cloned and compared outside the lock, so between two looks at the table another read
     /// may have taken the place; then this one looks again, as often as others do that.
@@ -147,70 +212,96 @@ impl<K: Eq + Clone, V> Flights<K, V> {
         self: &Arc<Self>,
         hash: u64,
         key: &K,
+        now: Option<Nanos>,
         newest: impl Fn() -> Stamp,
     ) -> Joined<K, V> {
         let mut mine = None;
-        // A flight of another key with the same hash, which makes way.
-        let mut stranger: Option<Arc<Flight<K, V>>> = None;
+        // What another key with the same hash has in the table, which makes way.
+        let mut stranger: Option<Place<K, V>> = None;
         loop {
             let met = {
                 let mut table = self.table(hash);
                 let newest = newest();
-                let held = table.get(&hash).filter(|flight| {
-                    let known = stranger.as_ref().is_some_and(|it| Arc::ptr_eq(it, flight));
-                    !known && flight.token.load(SeqCst) >= newest
+                let place = table.places.get(&hash);
+                let again = matches!(place, Some(Place::Failed(_)));
+                let held = place.filter(|place| {
+                    let known = stranger.as_ref().is_some_and(|it| it.is(place));
+                    !known && place.counts(newest, now)
                 });
                 match (held.cloned(), mine.take()) {
-                    (Some(flight), made) => {
+                    (Some(place), made) => {
                         mine = made;
-                        Some(flight)
+                        Some(place)
                     }
-                    (None, Some((flight, receiver))) => {
+                    (None, Some((flight, waiter))) => {
                         let flight: Arc<Flight<K, V>> = flight;
-                        let replaced = table.insert(hash, flight.clone());
+                        let mut waiter: Waiter<V> = waiter;
+                        flight.again.store(again, Relaxed);
+                        waiter.again = again;
+                        let replaced = table.places.insert(hash, Place::Flying(flight.clone()));
                         drop(table);
                         drop(replaced);
                         let leader = Leader {
                             flights: self.clone(),
                             flight,
                             landed: false,
+                            remembers: now.is_some(),
+                            failure: None,
                         };
-                        return Joined::Lead(leader, Waiter(receiver));
+                        return Joined::Lead(leader, waiter);
                     }
                     (None, None) => None,
                 }
             };
             match met {
-                // In the table when it was looked at: it has landed after this read began, so it
-                // knows of every invalidation that this read must see.
-                Some(flight) if flight.key == *key => {
-                    return Joined::Join(Waiter(flight.progress.subscribe()));
-                }
+                Some(place) if *place.key() == *key => match place {
+                    // In the table when it was looked at: it has landed after this read began, so it
+                    // knows of every invalidation that this read must see.
+                    Place::Flying(flight) => return Joined::Join(flight.waiter()),
+                    Place::Failed(failure) => return Joined::Failed(failure.error.clone()),
+                },
                 Some(other) => stranger = Some(other),
                 None => mine = Some(Flight::new(hash, key.clone())),
             }
         }
     }
+
+    /// As a load that holds a place and waits for the key's: it does not wait for a place itself.
+    pub(crate) fn hurry(&self, hash: u64) {
+        if let Some(Place::Flying(flight)) = self.table(hash).places.get(&hash) {
+            flight.urgent.notify_one();
+        }
+    }
 }
 
 impl<K, V> Flight<K, V> {
-    fn new(hash: u64, key: K) -> (Arc<Self>, watch::Receiver<Progress<V>>) {
-        let (progress, receiver) = watch::channel(Progress::Flying);
-        let token = AtomicU64::new(NOT_BEGUN);
+    fn new(hash: u64, key: K) -> (Arc<Self>, Waiter<V>) {
         let flight = Self {
             key,
             hash,
-            token,
-            progress,
+            made: Instant::now(),
+            again: AtomicBool::new(false),
+            token: AtomicU64::new(NOT_BEGUN),
+            progress: watch::Sender::new(Progress::Flying),
+            urgent: Notify::new(),
         };
-        (Arc::new(flight), receiver)
+        let waiter = flight.waiter();
+        (Arc::new(flight), waiter)
+    }
+
+    fn waiter(&self) -> Waiter<V> {
+        Waiter {
+            progress: self.progress.subscribe(),
+            made: self.made,
+            again: self.again.load(Relaxed),
+        }
     }
 }
 
 impl<K, V> Flights<K, V> {
     /// Whether a load of this hash is under way.
     pub(crate) fn has(&self, hash: u64) -> bool {
-        self.table(hash).contains_key(&hash)
+        matches!(self.table(hash).places.get(&hash), Some(Place::Flying(_)))
     }
 
     fn table(&self, hash: u64) -> Guard<'_, Table<K, V>> {
@@ -231,9 +322,33 @@ pub(crate) struct Leader<K, V> {
     flights: Arc<Flights<K, V>>,
     flight: Arc<Flight<K, V>>,
     landed: bool,
+    /// It runs the cache's loader, whose errors are remembered.
+    remembers: bool,
+    failure: Option<Arc<Failure<K>>>,
 }
 
 impl<K, V> Leader<K, V> {
+    /// Whether an error of this load is one of the cache's loader.
+    pub(crate) fn remembers(&self) -> bool {
+        self.remembers
+    }
+
+    /// What the load saw of the invalidation clock, once it has begun.
+    pub(crate) fn token(&self) -> Option<Stamp> {
+        let token = self.flight.token.load(SeqCst);
+        (token != NOT_BEGUN).then_some(token)
+    }
+
+    /// Leaves the load's error in the table when it lands.
+    pub(crate) fn remember(&mut self, failure: Failure<K>) {
+        self.failure = Some(Arc::new(failure));
+    }
+
+    /// Ends when another load, which holds a place, waits for this one.
+    pub(crate) async fn urgent(&self) {
+        self.flight.urgent.notified().await;
+    }
+
     pub(crate) fn key(&self) -> &K {
         &self.flight.key
     }
@@ -327,16 +442,39 @@ impl<K, V> Leader<K, V> {
         self.flight.progress.send_replace(landed);
     }
 
-    /// Leaves the table, unless a newer flight has taken the place.
+    /// Leaves the table, or leaves the load's error there, unless a newer flight has taken the place.
     fn leave(&mut self) {
         self.landed = true;
-        let mut table = self.flights.table(self.flight.hash);
-        let left = match table.entry(self.flight.hash) {
-            Slot::Occupied(slot) if Arc::ptr_eq(slot.get(), &self.flight) => Some(slot.remove()),
-            _ => None,
-        };
+        let hash = self.flight.hash;
+        let mut table = self.flights.table(hash);
+        let mut left = Vec::new();
+        match table.places.entry(hash) {
+            Slot::Occupied(mut slot) if slot.get().is(&Place::Flying(self.flight.clone())) => {
+                match self.failure.take() {
+                    None => left.push(slot.remove()),
+                    Some(failure) => {
+                        left.push(slot.insert(Place::Failed(failure.clone())));
+                        for over in table.failed.enter(hash, &failure) {
+                            left.extend(table.forget(over));
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
         drop(table);
         drop(left);
+    }
+}
+
+impl<K, V> Table<K, V> {
+    /// Takes an error out whose time is over, if it is still there.
+    fn forget(&mut self, (until, hash): (Nanos, u64)) -> Option<Place<K, V>> {
+        let Slot::Occupied(slot) = self.places.entry(hash) else {
+            return None;
+        };
+        let over = matches!(slot.get(), Place::Failed(failure) if failure.until == until);
+        over.then(|| slot.remove())
     }
 }
 
@@ -364,15 +502,21 @@ impl<K, V> Drop for Leader<K, V> {
 }
 
 /// The side of a flight that waits. Dropping it stops nothing.
-pub(crate) struct Waiter<V>(watch::Receiver<Progress<V>>);
+pub(crate) struct Waiter<V> {
+    progress: watch::Receiver<Progress<V>>,
+    /// When the flight was made.
+    pub(super) made: Instant,
+    /// The load before it has failed.
+    pub(super) again: bool,
+}
 
 impl<V: Clone> Waiter<V> {
     /// Waits for the flight's end; `None` if the value is to be looked for in memory.
-    pub(crate) async fn landing(mut self) -> Option<Landing<V>> {
+    pub(crate) async fn landing(&mut self) -> Option<Landing<V>> {
         let landed = {
             let flying = |progress: &Progress<V>| matches!(progress, Progress::Flying);
             match self
-                .0
+                .progress
                 .wait_for(|progress| !flying(progress))
                 .await
                 .as_deref()

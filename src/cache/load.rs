@@ -3,24 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 use crate::cache::bucket::{Loan, give_back};
 use crate::cache::flight::{Incoming, Leader, Wanted};
 use crate::cache::from_tier::{FromTier, Slot};
+use crate::cache::nested::{self, Chain};
 use crate::cache::state::CacheState;
 use crate::coherence::member::Phase;
+#[cfg(feature = "shared")]
+use crate::contain::contained;
 use crate::key::canonical;
 use crate::loader::{Load, Loaded};
 use crate::metrics::{CacheMetrics, LoadOutcome};
 use crate::mutants::{Mechanism, without};
 use crate::store::Insertion;
-use crate::store::entry::{Meta, Stored, Tags};
-use crate::store::outcome::PastTtl;
+use crate::store::entry::{Meta, Stored};
 use crate::store::packed::Packed;
-use crate::store::stamps::Stamp;
 use crate::time::{Clock, Nanos, nanos};
-use crate::window::window;
 use crate::{BoxError, Error, ErrorKind, Key};
 
 /// What a remembered absence takes beyond its key.
@@ -44,22 +45,24 @@ where
         wanted: Wanted,
     ) {
         let (cache, runtime) = (self.clone(), self.member().runtime.clone());
+        let waits = nested::current();
         if self.has_tier && wanted != Wanted::OfSource {
             self.when_tier_is_free(move |slot| {
-                drop(runtime.spawn(cache.run_load(leader, load, wanted, Some(slot))));
+                drop(runtime.spawn(cache.run_load(leader, load, wanted, Some(slot), waits)));
             });
         } else {
-            drop(runtime.spawn(cache.run_load(leader, load, wanted, None)));
+            drop(runtime.spawn(cache.run_load(leader, load, wanted, None, waits)));
         }
     }
 
     /// One load. What may be in the shared tier is looked for there first.
-    async fn run_load(
+    pub(super) async fn run_load(
         self: Arc<Self>,
         leader: Leader<K, V>,
         load: Load<V>,
         wanted: Wanted,
         slot: Option<Slot>,
+        waits: Option<Chain>,
     ) {
         let mut ticket = None;
         if self.has_tier {
@@ -72,7 +75,7 @@ where
             Ok(loan) => loan,
             Err(error) => return self.fail(leader, error, LoadOutcome::Limited).await,
         };
-        let permit = match self.admission.permit(|| length(leader.key())).await {
+        let permit = match self.place_for(&leader, waits.is_some()).await {
             Ok(permit) => permit,
             Err(error) => {
                 give_back(loan);
@@ -81,6 +84,7 @@ where
         };
         let (token, loaded_at) = self.begin(std::slice::from_ref(&leader));
         let running = InFlight::new(&self);
+        let load = nested::within(load, (self.id, vec![leader.hash()]), waits);
         let result = timeout(self.options.load_timeout, load).await;
         drop((permit, running));
         match &result {
@@ -103,6 +107,21 @@ where
                 self.fail(leader, self.timed_out(), LoadOutcome::Timeout)
                     .await;
             }
+        }
+    }
+
+    /// A place among `max_loads`. A load for which another one waits has that one's.
+    async fn place_for(
+        &self,
+        leader: &Leader<K, V>,
+        nested: bool,
+    ) -> Result<Option<SemaphorePermit<'_>>, Error> {
+        if nested {
+            return Ok(None);
+        }
+        tokio::select! {
+            permit = self.admission.permit(|| length(leader.key())) => permit.map(Some),
+            () = leader.urgent() => Ok(None),
         }
     }
 
@@ -153,14 +172,15 @@ where
             self.fail(leader, error, LoadOutcome::Error).await;
             return Landed::Invalid;
         }
-        let Loaded { value, ttl, tags } = loaded;
+        let tags = loaded.tag_hashes();
+        let Loaded { value, ttl, .. } = loaded;
+        let value = value.map(|value| self.given_back(value));
         let outcome = if value.is_some() {
             LoadOutcome::Ok
         } else {
             LoadOutcome::Absent
         };
         self.metrics.loads[outcome].inc();
-        let tags: Box<[u64]> = tags.iter().map(|tag| crate::key::tag_hash(tag)).collect();
         let incoming = Incoming {
             token,
             loaded_at,
@@ -174,6 +194,23 @@ where
         let Incoming { value, tags, .. } = incoming;
         leader.land(Ok(value), loaded_at, || self.store.newest_tag(&tags));
         landed
+    }
+
+    /// What every other instance would get for a loaded value.
+    #[cfg(feature = "shared")]
+    fn given_back(&self, value: V) -> V {
+        let Some(codec) = &self.codec else {
+            return value;
+        };
+        // A projection that panics stores nothing, so no other instance gets anything.
+        contained(|| codec.given_back(&value))
+            .flatten()
+            .unwrap_or(value)
+    }
+
+    #[cfg(not(feature = "shared"))]
+    fn given_back(&self, value: V) -> V {
+        value
     }
 
     /// Stores what the shared tier had, unless it was invalidated meanwhile, and wakes the waiters.
@@ -193,9 +230,10 @@ where
 
     fn keep(&self, leader: &Leader<K, V>, incoming: &Incoming<V>) -> Landed {
         let value = &incoming.value;
+        let tags = 8 * incoming.tags.len() as u64;
         let bytes = match (&self.weigher, value) {
-            (Some(weigh), Some(value)) => weigh(leader.key(), value),
-            (Some(_), None) => (length(leader.key()) + ABSENCE) as u64,
+            (Some(weigh), Some(value)) => weigh(leader.key(), value).saturating_add(tags),
+            (Some(_), None) => (length(leader.key()) + ABSENCE) as u64 + tags,
             (None, _) => 0,
         };
         let token = self.token_to_store(leader.hash(), &incoming.tags, incoming.token);
@@ -223,9 +261,23 @@ where
                 self.metrics.loads_discarded.inc();
                 return Landed::Invalid;
             }
-            Insertion::Oversized => self.metrics.oversized.inc(),
+            Insertion::Oversized => self.note_oversized(bytes),
         }
         Landed::Valid
+    }
+
+    /// Served, not stored: said once, for it is loaded at each read.
+    fn note_oversized(&self, bytes: u64) {
+        if self.metrics.oversized.get() == 0 {
+            tracing::warn!(
+                instance = %self.member().name(),
+                cache = self.name,
+                bytes,
+                "a value is too large to be stored, so each read loads it; further ones are counted \
+                 (unstale_oversized_total). Raise max_bytes, of which a fifth fits"
+            );
+        }
+        self.metrics.oversized.inc();
     }
 
     /// A load's token, unless a test asks what happens where fences spare loads in flight.
@@ -246,73 +298,6 @@ where
         let full = nanos(own.unwrap_or(default)) as f64;
         (full * (1.0 - self.options.ttl_jitter * fastrand::f64())) as Nanos
     }
-
-    /// The load failed: an entry that is past its TTL, and nothing else, may stand in for it.
-    pub(crate) async fn fail(&self, leader: Leader<K, V>, error: Error, outcome: LoadOutcome) {
-        self.metrics.loads[outcome].inc();
-        match self.stale_fallback(leader.hash(), leader.key()).await {
-            Some(Stale {
-                value,
-                tags,
-                age,
-                fresh_as_of,
-                token,
-            }) => {
-                self.metrics.stale_if_error.inc();
-                window().await;
-                let loaded_at = self.member().clock.now().saturating_sub(age);
-                let hash = leader.hash();
-                let newest = || {
-                    if without(Mechanism::StandInToken) {
-                        return 0;
-                    }
-                    self.store
-                        .newest(hash, tags.as_deref().map_or(&[], |tags| tags))
-                };
-                leader.land_stale(value, (loaded_at, fresh_as_of), token, newest);
-            }
-            None => leader.land(Err(error), 0, || 0),
-        }
-    }
-
-    /// An entry that is past its TTL, if a verification, which is waited for, proves it fresh otherwise: an
-    /// idle instance verifies too seldom for any moment.
-    async fn stale_fallback(&self, hash: u64, key: &K) -> Option<Stale<V>> {
-        let window = nanos(self.options.stale_if_error?);
-        let member = self.member();
-        let look = || {
-            // Before the entry is looked up: what is invalidated later is above it.
-            let token = member.stamps.token();
-            match self.store.past_ttl(hash, key, window) {
-                PastTtl::Value {
-                    value,
-                    tags,
-                    age,
-                    fresh_as_of,
-                } => Some(Some(Stale {
-                    value,
-                    tags,
-                    age,
-                    fresh_as_of,
-                    token,
-                })),
-                PastTtl::Unverified => None,
-                PastTtl::Nothing => Some(None),
-            }
-        };
-        // After one wait in vain the lane counts as down: the next load, of a batch say, does not wait.
-        member.wait_verified(hash, look).await.ok().flatten()
-    }
-}
-
-/// An expired entry that stands in for a load which failed.
-struct Stale<V> {
-    value: V,
-    tags: Tags,
-    age: Nanos,
-    fresh_as_of: Nanos,
-    /// What its lookup saw of the invalidation clock.
-    token: Stamp,
 }
 
 /// Whether what was loaded still counted when it was stored.

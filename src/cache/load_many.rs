@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tokio::sync::SemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -10,11 +11,12 @@ use crate::cache::bucket::Loan;
 use crate::cache::flight::{Leader, Wanted};
 use crate::cache::from_tier::{FromTier, Ticket};
 use crate::cache::load::{InFlight, Landed, length};
+use crate::cache::nested::{self, Chain};
 use crate::cache::state::CacheState;
-use crate::loader::{BatchLoader, Loaded};
+use crate::loader::{Answers, BatchLoader, Loaded};
 use crate::metrics::LoadOutcome;
 use crate::time::Nanos;
-use crate::{Error, Key};
+use crate::{BoxError, Error, Key};
 
 /// Values of one batch that are fetched from the shared tier, or stored there, at once.
 const TIER_CALLS: usize = 32;
@@ -39,6 +41,28 @@ impl<K, V> Admitted<'_, K, V> {
     }
 }
 
+type Answered<K, V> = (Leader<K, V>, Result<Loaded<V>, BoxError>);
+
+/// What a batch loader says of each flight's key: a key left out does not exist.
+fn answers_of<K: Key, V>(leaders: Vec<Leader<K, V>>, pairs: Answers<K, V>) -> Vec<Answered<K, V>> {
+    let mut answers: HashMap<u64, Vec<_>> = HashMap::new();
+    for (key, answer) in pairs {
+        if let Some(hash) = key.digest() {
+            answers.entry(hash).or_default().push((key, answer));
+        }
+    }
+    let mut take = |leader: &Leader<K, V>| {
+        let same_hash = answers.get_mut(&leader.hash())?;
+        let index = same_hash.iter().position(|(key, _)| key == leader.key())?;
+        Some(same_hash.swap_remove(index).1)
+    };
+    let answered = leaders.into_iter().map(|leader| {
+        let answer = take(&leader).unwrap_or_else(|| Ok(Loaded::new(None)));
+        (leader, answer)
+    });
+    answered.collect()
+}
+
 impl<K, V> CacheState<K, V>
 where
     K: Key + Clone + 'static,
@@ -49,6 +73,7 @@ where
         self: Arc<Self>,
         leaders: Vec<Leader<K, V>>,
         load: Arc<BatchLoader<K, V>>,
+        waits: Option<Chain>,
     ) {
         let (leaders, tickets) = if self.has_tier {
             self.complete_many_from_tier(leaders).await
@@ -66,8 +91,7 @@ where
         if leaders.is_empty() {
             return;
         }
-        let keys = || leaders.iter().map(|leader| length(leader.key())).sum();
-        let permit = match self.admission.permit(keys).await {
+        let permit = match self.place_for_many(&leaders, waits.is_some()).await {
             Ok(permit) => permit,
             Err(error) => {
                 self.admission.settle(loan, 0);
@@ -79,7 +103,9 @@ where
         let (token, loaded_at) = self.begin(&leaders);
         let running = InFlight::new(&self);
         let keys = leaders.iter().map(|leader| leader.key().clone()).collect();
-        let result = timeout(self.options.load_timeout, load(keys)).await;
+        let hashes = leaders.iter().map(Leader::hash).collect();
+        let load = nested::within(load(keys), (self.id, hashes), waits);
+        let result = timeout(self.options.load_timeout, load).await;
         drop((permit, running));
         let pairs = match result {
             Ok(Ok(pairs)) => pairs,
@@ -93,28 +119,58 @@ where
                     .await;
             }
         };
-        let mut loaded: HashMap<u64, Vec<(K, Loaded<V>)>> = HashMap::new();
-        for (key, value) in pairs {
-            if let Some(hash) = key.digest() {
-                loaded.entry(hash).or_default().push((key, value));
+        let answers = answers_of(leaders, pairs);
+        // A key that has failed costs as one that was not found.
+        let found =
+            |answer: &Result<Loaded<V>, _>| answer.as_ref().is_ok_and(|it| it.value.is_some());
+        let absent = answers.iter().skip(known);
+        let absent = absent.filter(|(_, answer)| !found(answer)).count();
+        self.admission.settle(loan, absent);
+        let mut landing = Vec::with_capacity(answers.len());
+        for (leader, answer) in answers {
+            match answer {
+                Ok(loaded) => landing.push((leader, loaded)),
+                Err(error) => {
+                    let error = self.load_failed(error);
+                    self.fail(leader, error, LoadOutcome::Error).await;
+                }
             }
         }
-        let mut take = |leader: &Leader<K, V>| {
-            let same_hash = loaded.get_mut(&leader.hash())?;
-            let index = same_hash.iter().position(|(key, _)| key == leader.key())?;
-            Some(same_hash.swap_remove(index).1)
-        };
-        let landing: Vec<_> = leaders
-            .into_iter()
-            .map(|leader| {
-                let value = take(&leader).unwrap_or_else(|| Loaded::new(None));
-                (leader, value)
-            })
-            .collect();
-        let absent = landing.iter().skip(known);
-        let absent = absent.filter(|(_, loaded)| loaded.value.is_none()).count();
-        self.admission.settle(loan, absent);
         self.land_batch(landing, tickets, token, loaded_at).await;
+    }
+
+    async fn place_for_many(
+        &self,
+        leaders: &[Leader<K, V>],
+        nested: bool,
+    ) -> Result<Option<SemaphorePermit<'_>>, Error> {
+        if nested {
+            return Ok(None);
+        }
+        let keys = || leaders.iter().map(|leader| length(leader.key())).sum();
+        self.admission.permit(keys).await.map(Some)
+    }
+
+    /// One load for each flight, at most as many at once as may run: none waits behind its own batch.
+    pub(crate) async fn run_loads(
+        self: Arc<Self>,
+        leaders: Vec<Leader<K, V>>,
+        waits: Option<Chain>,
+    ) {
+        let mut running = JoinSet::new();
+        for leader in leaders {
+            if running.len() >= self.options.max_loads {
+                running.join_next().await;
+            }
+            match self.load_of(leader.key()) {
+                Ok(load) => {
+                    let (cache, waits) = (self.clone(), waits.clone());
+                    running.spawn(cache.run_load(leader, load, Wanted::ValueOfMany, None, waits));
+                }
+                Err(error) => leader.land(Err(error), 0, || 0),
+            }
+        }
+        while running.join_next().await.is_some() {}
     }
 
     /// Lands every flight of a batch, and stores in the shared tier what still counts.

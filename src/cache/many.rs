@@ -1,9 +1,11 @@
 //! Many keys at once: one call of the batch loader for all that are missing.
 
 use crate::cache::Cache;
-use crate::cache::flight::{Joined, Leader, Waiter, Wanted};
+use crate::cache::flight::{Joined, Leader, Waiter};
 use crate::cache::lookup::{Lookup, Outcome, Preload};
+use crate::cache::nested;
 use crate::cache::read::{Began, outcome_of};
+use crate::cache::stand_in::Waited;
 use crate::key::reference::KeyRef;
 use crate::key::too_long;
 use crate::metrics::Miss;
@@ -62,7 +64,11 @@ where
         I::Item: KeyRef<K>,
     {
         let keys: Vec<I::Item> = keys.into_iter().collect();
-        self.results(&keys).await?.into_iter().collect()
+        self.0
+            .entered(self.results(&keys))
+            .await?
+            .into_iter()
+            .collect()
     }
 
     async fn results<Q: KeyRef<K>>(&self, keys: &[Q]) -> Result<Results<V>, Error> {
@@ -113,12 +119,21 @@ where
         // others have joined without its load.
         let mut waiting = Vec::new();
         let mut leaders = Vec::new();
+        let mut failed = Vec::new();
         for (index, cause) in missing {
             let (key, hash) = (keys[index], hashes[index]);
             let newest = || self.0.store.newest(hash, &[]);
-            match self.0.flights.join(hash, &key.to_key(), newest) {
+            let now = Some(self.0.member().clock.now());
+            match self.0.flights.join(hash, &key.to_key(), now, newest) {
+                Joined::Failed(error) => {
+                    self.0.metrics.coalesced.inc();
+                    failed.push((index, error));
+                }
                 Joined::Join(waiter) => {
                     self.0.metrics.coalesced.inc();
+                    if nested::is_nested() {
+                        self.0.flights.hurry(hash);
+                    }
                     waiting.push((index, Outcome::Coalesced, began[index], waiter));
                 }
                 Joined::Lead(leader, waiter) => {
@@ -136,7 +151,11 @@ where
         self.spawn_loads(leaders);
         let mut results: Vec<Option<Result<Lookup<V>, Error>>> =
             found.into_iter().map(|lookup| lookup.map(Ok)).collect();
-        self.wait_for(waiting, &mut results).await;
+        for (index, error) in failed {
+            let answer = self.0.after_failure(hashes[index], keys[index], error);
+            results[index] = Some(answer.await);
+        }
+        self.wait_for(&keys, &hashes, waiting, &mut results).await;
         let mut answers = Vec::with_capacity(keys.len());
         for (key, result) in keys.into_iter().zip(results) {
             answers.push(match result {
@@ -149,18 +168,14 @@ where
 
     /// Starts the loads: one call if there is a batch loader, else one for each key.
     fn spawn_loads(&self, leaders: Vec<Leader<K, V>>) {
-        if let Some(load) = &self.0.batch_loader {
-            if !leaders.is_empty() {
-                let runtime = &self.0.member().runtime;
-                runtime.spawn(self.0.clone().run_load_of_many(leaders, load.clone()));
-            }
+        if leaders.is_empty() {
             return;
         }
-        for leader in leaders {
-            match self.0.load_of(leader.key()) {
-                Ok(load) => self.0.spawn_load(leader, load, Wanted::ValueOfMany),
-                Err(error) => leader.land(Err(error), 0, || 0),
-            }
+        let (cache, runtime) = (self.0.clone(), &self.0.member().runtime);
+        let waits = nested::current();
+        match &self.0.batch_loader {
+            Some(load) => drop(runtime.spawn(cache.run_load_of_many(leaders, load.clone(), waits))),
+            None => drop(runtime.spawn(cache.run_loads(leaders, waits))),
         }
     }
 
@@ -177,21 +192,28 @@ where
     }
 
     /// Waits for the loads. What does not answer this call stays open in `results`.
-    async fn wait_for(
+    async fn wait_for<Q: KeyRef<K>>(
         &self,
+        keys: &[&Q],
+        hashes: &[u64],
         waiting: Vec<(usize, Outcome, Began, Waiter<V>)>,
         results: &mut [Option<Result<Lookup<V>, Error>>],
     ) {
-        for (index, outcome, began, waiter) in waiting {
-            let landing = waiter.landing().await;
+        for (index, outcome, began, mut waiter) in waiting {
+            let waited = self
+                .0
+                .wait_for_load(hashes[index], keys[index], &mut waiter);
+            let landing = match waited.await {
+                Waited::Stale(lookup) => {
+                    results[index] = Some(Ok(lookup));
+                    continue;
+                }
+                Waited::Landed(landing) => landing,
+            };
             let answers = landing.filter(|landing| self.0.answers(began, landing));
             results[index] = answers.map(|landing| {
-                let age = self
-                    .0
-                    .member()
-                    .clock
-                    .now()
-                    .saturating_sub(landing.loaded_at);
+                let now = self.0.member().clock.now();
+                let age = now.saturating_sub(landing.loaded_at);
                 landing
                     .result
                     .map(|value| Lookup::new(value, outcome_of(outcome, landing.from), age))
@@ -238,8 +260,13 @@ where
         let (keys, refused): (Vec<_>, Vec<_>) =
             fit.into_iter().partition(|key| key.digest().is_some());
         preload.note_failures(refused.iter().map(|_| too_long()));
-        for batch in keys.chunks(PRELOAD_BATCH) {
-            let results = self.results(batch).await;
+        // Whole rounds of loads: the last one of a batch would else leave places free.
+        let batch = match &self.0.batch_loader {
+            Some(_) => PRELOAD_BATCH,
+            None => PRELOAD_BATCH.next_multiple_of(self.0.options.max_loads),
+        };
+        for batch in keys.chunks(batch) {
+            let results = self.0.entered(self.results(batch)).await;
             match results {
                 Ok(results) => preload.note_failures(results.into_iter().filter_map(Result::err)),
                 Err(error) => preload.note_failures(batch.iter().map(|_| error.clone())),

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::cache::flight::{Joined, Landing, Origin, Wanted};
 use crate::cache::lookup::{Hit, Lookup, Outcome};
+use crate::cache::nested;
+use crate::cache::stand_in::Waited;
 use crate::cache::state::CacheState;
 use crate::coherence::freshness::NotVerified;
 use crate::key::reference::KeyRef;
@@ -146,11 +148,24 @@ where
             },
         };
         let owned = key.to_key();
+        if nested::has(self.id, hash) {
+            return Err(self.recursion());
+        }
+        // Errors of the cache's loader mean nothing to a load that the caller brings.
+        let heeds = load.is_none();
         loop {
             let newest = || self.store.newest(hash, &[]);
-            let (waiter, outcome) = match self.flights.join(hash, &owned, newest) {
+            let now = heeds.then(|| self.member().clock.now());
+            let (mut waiter, outcome) = match self.flights.join(hash, &owned, now, newest) {
+                Joined::Failed(error) => {
+                    self.metrics.coalesced.inc();
+                    return self.after_failure(hash, key, error).await;
+                }
                 Joined::Join(waiter) => {
                     self.metrics.coalesced.inc();
+                    if nested::is_nested() {
+                        self.flights.hurry(hash);
+                    }
                     (waiter, Outcome::Coalesced)
                 }
                 Joined::Lead(leader, waiter) => {
@@ -168,7 +183,11 @@ where
                     (waiter, Outcome::Miss)
                 }
             };
-            let Some(landing) = waiter.landing().await else {
+            let landing = match self.wait_for_load(hash, key, &mut waiter).await {
+                Waited::Stale(lookup) => return Ok(lookup),
+                Waited::Landed(landing) => landing,
+            };
+            let Some(landing) = landing else {
                 // Its leader has found it in memory.
                 match self.held(hash, key) {
                     Ok(hit) if wanted != Wanted::OfSource => return Ok(hit.into()),
@@ -183,6 +202,14 @@ where
             let age = self.member().clock.now().saturating_sub(landing.loaded_at);
             return landing.result.map(|value| Lookup::new(value, outcome, age));
         }
+    }
+
+    fn recursion(&self) -> Error {
+        let message = format!(
+            "the loader of cache {:?} reads the key that it loads, or through more caches than it may",
+            self.name
+        );
+        Error::new(ErrorKind::Recursion, message)
     }
 
     /// Looks into memory again, before a load. No lock of the flights is held: a hit may start a
@@ -234,10 +261,25 @@ where
         }
     }
 
-    pub(crate) fn load_of(&self, key: &K) -> Result<Load<V>, Error> {
+    /// The cache's own load of a key. Its loader is given what is held when it begins.
+    pub(crate) fn load_of(self: &Arc<Self>, key: &K) -> Result<Load<V>, Error> {
         if let Some(loader) = &self.loader {
-            return Ok(loader(key.clone()));
+            let (cache, of) = (self.clone(), key.clone());
+            let look = move || cache.store.held(of.digest()?, &of);
+            return Ok(loader(key.clone(), Box::new(look)));
         }
+        self.batch_of_one(key)
+    }
+
+    /// As [`load_of`](Self::load_of), of a loader that is given nothing: what the source says by itself.
+    pub(crate) fn load_of_source(&self, key: &K) -> Result<Load<V>, Error> {
+        match &self.loader {
+            Some(loader) => Ok(loader(key.clone(), Box::new(|| None))),
+            None => self.batch_of_one(key),
+        }
+    }
+
+    fn batch_of_one(&self, key: &K) -> Result<Load<V>, Error> {
         let Some(load) = self.batch_loader.clone() else {
             let message = format!("cache {:?} has no loader; use `get_with`", self.name);
             return Err(Error::new(ErrorKind::NoLoader, message));
@@ -246,7 +288,7 @@ where
         Ok(Box::pin(async move {
             let pairs = load(vec![key.clone()]).await?;
             let mine = pairs.into_iter().find(|(loaded, _)| *loaded == key);
-            Ok(mine.map_or_else(|| Loaded::new(None), |(_, value)| value))
+            mine.map_or_else(|| Ok(Loaded::new(None)), |(_, answer)| answer)
         }))
     }
 

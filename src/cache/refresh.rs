@@ -62,8 +62,9 @@ where
             return;
         };
         let newest = || self.store.newest(hash, &[]);
-        let joined = self.flights.join(hash, &owned, newest);
-        if let Joined::Lead(leader, waiter) = joined {
+        let now = Some(self.member().clock.now());
+        let joined = self.flights.join(hash, &owned, now, newest);
+        if let Joined::Lead(leader, mut waiter) = joined {
             self.metrics.refreshes.inc();
             self.spawn_load(leader, load, Wanted::Newer);
             let cache = self.clone();

@@ -22,6 +22,7 @@ impl Drop for Registration {
         if self.member.caches.remove(self.id, &self.cache) {
             self.metrics.entries.set(0);
             self.metrics.weight.set(0);
+            self.member.metrics.retire(&self.metrics);
             self.member.tell_caches();
         }
         if let Some(cache) = cache {

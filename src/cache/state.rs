@@ -9,7 +9,9 @@ use crate::cache::flight::Flights;
 use crate::cache::pauses::Pauses;
 use crate::coherence::lifeline::Lifeline;
 use crate::coherence::member::Member;
+use crate::entered::{Entered, entered};
 use crate::loader::{BatchLoader, Loader};
+use crate::log::LogLimit;
 use crate::metrics::CacheMetrics;
 use crate::settings::CacheOptions;
 use crate::store::Store;
@@ -25,7 +27,12 @@ pub(crate) struct CacheState<K, V> {
     pub(crate) store: Store<K, V>,
     pub(crate) flights: Arc<Flights<K, V>>,
     pub(crate) loader: Option<Arc<Loader<K, V>>>,
+    /// Entries past their TTL stay, for the loader.
+    pub(crate) keeps_expired: bool,
     pub(crate) batch_loader: Option<Arc<BatchLoader<K, V>>>,
+    /// What the shared tier would give back for a value, where that is another one.
+    #[cfg(feature = "shared")]
+    pub(crate) codec: Option<Arc<dyn crate::tier::value::Codec<V>>>,
     pub(crate) weigher: Option<Arc<Weigher<K, V>>>,
     /// None unless hits are to be audited.
     pub(crate) audit: Option<Auditor<V>>,
@@ -34,6 +41,8 @@ pub(crate) struct CacheState<K, V> {
     #[cfg(feature = "shared")]
     pub(crate) tier: Option<crate::tier::client::Tier<V>>,
     pub(crate) admission: Admission,
+    /// Loads that failed, in the log.
+    pub(crate) failures: LogLimit,
     pub(crate) pauses: Pauses,
     pub(crate) metrics: Arc<CacheMetrics>,
 }
@@ -45,5 +54,10 @@ where
 {
     pub(crate) fn member(&self) -> &Arc<Member> {
         self.lifeline.member()
+    }
+
+    /// A future of the API, boxed, so that a hit does not pay for the size of a miss.
+    pub(crate) fn entered<F: Future>(&self, future: F) -> Entered<F> {
+        entered(&self.member().runtime, future)
     }
 }

@@ -5,6 +5,7 @@ use std::future::Future;
 use crate::cache::Cache;
 use crate::coherence::commit;
 use crate::coherence::outbox::Invalidation;
+use crate::coherence::publish;
 use crate::coherence::registry::AnyCache;
 use crate::key::reference::KeyRef;
 use crate::key::{tag_hash, too_long};
@@ -105,14 +106,13 @@ where
         &self,
         items: Result<Vec<Invalidation>, Error>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<K, V> {
-        let member = self.0.member().clone();
-        let queued = items.and_then(|items| {
-            for item in &items {
+        let member = self.0.member();
+        let items = items.inspect(|items| {
+            for item in items {
                 self.0.drop_local(*item);
             }
-            member.enqueue(&items, None)
         });
-        async move { member.acknowledged(queued?).await }
+        publish::all(member, items)
     }
 
     /// Runs `commit`, then invalidates the key here and on every peer. Crash safe: if the process
@@ -150,7 +150,8 @@ where
         Q: KeyRef<K> + ?Sized,
     {
         let item = self.key_item(key).map_err(WriteError::Refused)?;
-        commit::write(self.0.member(), vec![item], commit).await
+        let write = commit::write(self.0.member(), vec![item], commit);
+        self.0.entered(write).await
     }
 
     pub(crate) fn key_item<Q>(&self, key: &Q) -> Result<Invalidation, Error>

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
@@ -52,6 +52,8 @@ pub(crate) struct Member {
     pub(crate) caches: Registry,
     /// Wakes the task of `coherence` for the lanes that are to be verified now.
     pub(crate) verify: Notify,
+    /// Calls whose invalidations are not all queued yet.
+    pub(crate) going_out: AtomicUsize,
     /// The tasks that the instance needs, and whether they run.
     pub(crate) tasks: Arc<Tasks>,
     /// Whether the fleet has the number of lanes that this instance has.
@@ -163,6 +165,9 @@ impl Member {
 
     /// Waits until Redis has acknowledged, at most `publish_timeout`.
     pub(crate) async fn acknowledged(&self, waiters: Vec<Waiter>) -> Result<(), Error> {
+        if self.tasks.has_ended("publisher") {
+            return Err(self.no_runtime());
+        }
         let all = async {
             for mut waiter in waiters {
                 match waiter.wait_for(Option::is_some).await {
@@ -183,6 +188,16 @@ impl Member {
             Ok(result) => result,
             Err(_) => Err(self.unacknowledged()),
         }
+    }
+
+    /// What was queued is published by nothing any more.
+    fn no_runtime(&self) -> Error {
+        let ended = self.tasks.ended().join(", ");
+        let message = format!(
+            "nothing is published: these tasks of the instance have ended: {ended}. Is the runtime gone that it \
+             was started on?"
+        );
+        Error::new(ErrorKind::Bus, message)
     }
 
     fn unacknowledged(&self) -> Error {

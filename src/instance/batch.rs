@@ -6,6 +6,8 @@ use std::sync::Arc;
 use crate::coherence::commit;
 use crate::coherence::lifeline::Lifeline;
 use crate::coherence::outbox::Invalidation;
+use crate::coherence::publish;
+use crate::entered::entered;
 use crate::key::reference::KeyRef;
 use crate::{Cache, Error, ErrorKind, Key, WriteError};
 
@@ -127,15 +129,15 @@ impl Batch {
     /// As there.
     #[must_use = "dropping the future is fine, but says so: `drop(batch.invalidate())`"]
     pub fn invalidate(self) -> impl Future<Output = Result<(), Error>> + Send + 'static {
-        let member = self.lifeline.member().clone();
-        let queued = match self.refused {
+        let member = self.lifeline.member();
+        let items = match self.refused {
             Some(error) => Err(error),
             None => {
                 member.drop_local(&self.items);
-                member.enqueue(&self.items, None)
+                Ok(self.items)
             }
         };
-        async move { member.acknowledged(queued?).await }
+        publish::all(member, items)
     }
 
     /// As [`Cache::write`](crate::Cache::write), for all of the batch.
@@ -153,7 +155,10 @@ impl Batch {
     ) -> Result<T, WriteError<T, E>> {
         match self.refused {
             Some(error) => Err(WriteError::Refused(error)),
-            None => commit::write(self.lifeline.member(), self.items, commit).await,
+            None => {
+                let member = self.lifeline.member();
+                entered(&member.runtime, commit::write(member, self.items, commit)).await
+            }
         }
     }
 }

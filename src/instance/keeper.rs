@@ -190,6 +190,10 @@ fn note_unused_overrides(member: &Member) {
     }
 }
 
+/// How often the listener tries again where its address is taken.
+#[cfg(feature = "prometheus")]
+const LISTEN_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Starts the metrics listener, if there is an address for one.
 pub(crate) fn listen(member: &Arc<Member>) -> Result<(), Error> {
     let Some(address) = member.settings.metrics_addr else {
@@ -197,10 +201,29 @@ pub(crate) fn listen(member: &Arc<Member>) -> Result<(), Error> {
     };
     #[cfg(feature = "prometheus")]
     {
-        let (bound, serving) = crate::metrics::serve(address, member.metrics.clone())?;
-        tracing::info!(instance = %member.name(), %bound, "serving metrics");
+        let (name, metrics) = (member.name(), member.metrics.clone());
+        let first = crate::metrics::serve(address, metrics.clone());
+        if let Err(error) = &first {
+            // A service that serves its users matters more than its metrics.
+            tracing::error!(
+                instance = %name,
+                %error,
+                "metrics are not served; this is tried again every {LISTEN_AGAIN:?}"
+            );
+        }
         let mut phase = member.phase.subscribe();
         tokio::spawn(async move {
+            let serving = async move {
+                let mut served = first;
+                loop {
+                    if let Ok((bound, serving)) = served {
+                        tracing::info!(instance = %name, %bound, "serving metrics");
+                        return serving.await;
+                    }
+                    tokio::time::sleep(LISTEN_AGAIN).await;
+                    served = crate::metrics::serve(address, metrics.clone());
+                }
+            };
             tokio::select! {
                 _ = phase.wait_for(|phase| *phase == Phase::Closed) => {}
                 () = serving => {}

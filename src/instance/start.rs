@@ -1,7 +1,7 @@
 //! How an instance starts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant as Moment, timeout_at};
@@ -198,6 +198,7 @@ impl Start {
             metrics,
             caches: Registry::default(),
             verify: Notify::new(),
+            going_out: AtomicUsize::new(0),
             tasks,
             agreement: Agreement::default(),
             runtime: tokio::runtime::Handle::current(),

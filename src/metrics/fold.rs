@@ -40,6 +40,7 @@ pub(super) struct Fold<'a> {
     /// The label `cache`, for a cache.
     scope: Option<&'a Tag>,
     closed: bool,
+    anew: bool,
 }
 
 impl<'a> Fold<'a> {
@@ -56,7 +57,14 @@ impl<'a> Fold<'a> {
             seen,
             scope,
             closed,
+            anew: false,
         }
+    }
+
+    /// Whether histograms take what there is for reported.
+    pub(super) fn anew(&mut self, anew: bool) -> &mut Self {
+        self.anew = anew;
+        self
     }
 
     /// Adds what a counter grew by.
@@ -104,6 +112,11 @@ impl<'a> Fold<'a> {
                 count.saturating_sub(std::mem::replace(seen, *count))
             })
             .collect();
+        let grown = if self.anew {
+            vec![0; grown.len()]
+        } else {
+            grown
+        };
         let total: u64 = grown.iter().sum();
         // What is carried over can add less than one sample a bucket.
         let budget = (MAX_SAMPLES - counts.len()) as f64;

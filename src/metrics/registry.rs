@@ -1,5 +1,6 @@
 //! All metrics of one instance, and what is reported of them to recorders.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -29,13 +30,11 @@ const ROUNDS: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Metrics {
     counted: InstanceMetrics,
-    caches: Lock<Vec<Arc<CacheScope>>>,
+    caches: Lock<Caches>,
     installed: Lock<Turn>,
     closed: AtomicBool,
     #[cfg(feature = "prometheus")]
-    own: Own,
-    #[cfg(feature = "prometheus")]
-    own_reported: Lock<Reported>,
+    own: Lock<(Own, Reported)>,
 }
 
 /// What was reported to the program's recorders. A recorder is the program's own code, so this is
@@ -59,17 +58,31 @@ impl Default for Turn {
 
 #[derive(Debug)]
 struct CacheScope {
+    /// No other scope of the instance has had it; they ascend.
+    id: u64,
     /// The label `cache`.
     tag: Tag,
     counted: Arc<CacheMetrics>,
+    /// The cache is gone: its gauges go back to nothing, and then the scope goes.
+    retired: AtomicBool,
+}
+
+/// The caches that are there, and those that have gone and are to be folded once more.
+#[derive(Debug, Default)]
+struct Caches {
+    scopes: Vec<Arc<CacheScope>>,
+    last_id: u64,
 }
 
 /// What was reported to one recorder, by the instance and by each of its caches.
 #[derive(Debug, Default)]
 struct Reported {
     described: bool,
+    /// It takes the place of another one: counters go on, and histograms begin again with what comes.
+    anew: bool,
     instance: Seen,
-    caches: Vec<Seen>,
+    /// By the scope's id.
+    caches: BTreeMap<u64, Seen>,
 }
 
 /// The settings of a cache that dashboards and alerts need to know.
@@ -81,6 +94,12 @@ pub(crate) struct CacheInfo {
     pub(crate) negative_ttl: Duration,
     /// Entries.
     pub(crate) capacity: u64,
+}
+
+impl CacheScope {
+    fn is_there(&self) -> bool {
+        !self.retired.load(Relaxed)
+    }
 }
 
 impl Metrics {
@@ -95,13 +114,11 @@ impl Metrics {
             installed: Lock::default(),
             closed: AtomicBool::new(false),
             #[cfg(feature = "prometheus")]
-            own: Own::new(),
-            #[cfg(feature = "prometheus")]
-            own_reported: Lock::default(),
+            own: Lock::new((Own::new(), Reported::default())),
         })
     }
 
-    /// The metrics of a cache; the same ones if its name is not new.
+    /// The metrics of a cache; the same ones if there is one of its name.
     pub(crate) fn cache(&self, name: &str, info: CacheInfo) -> Arc<CacheMetrics> {
         let counted = self.counted_of(name);
         counted.ttl.set(info.ttl);
@@ -115,19 +132,49 @@ impl Metrics {
 
     fn counted_of(&self, name: &str) -> Arc<CacheMetrics> {
         let mut caches = self.caches.lock();
-        if let Some(known) = caches.iter().find(|cache| cache.tag.value() == name) {
+        let there = |scope: &&Arc<CacheScope>| scope.is_there() && scope.tag.value() == name;
+        if let Some(known) = caches.scopes.iter().find(there) {
             return known.counted.clone();
         }
         let counted = Arc::default();
-        caches.push(Arc::new(CacheScope {
+        caches.last_id += 1;
+        let scope = CacheScope {
+            id: caches.last_id,
             tag: Tag::new("cache", name.to_owned()),
             counted: Arc::clone(&counted),
-        }));
+            retired: AtomicBool::new(false),
+        };
+        caches.scopes.push(Arc::new(scope));
         counted
     }
 
+    /// The cache of these metrics is gone: its series go with the next fold.
+    pub(crate) fn retire(&self, counted: &Arc<CacheMetrics>) {
+        let caches = self.caches.lock();
+        let scope = caches
+            .scopes
+            .iter()
+            .find(|it| Arc::ptr_eq(&it.counted, counted));
+        if let Some(scope) = scope {
+            scope.retired.store(true, Relaxed);
+        }
+    }
+
     fn scopes(&self) -> Vec<Arc<CacheScope>> {
-        self.caches.lock().clone()
+        self.caches.lock().scopes.clone()
+    }
+
+    /// Forgets those that had gone before they were folded.
+    fn forget(&self, folded: &[Arc<CacheScope>]) {
+        let gone: BTreeSet<u64> = folded
+            .iter()
+            .filter(|scope| !scope.is_there())
+            .map(|scope| scope.id)
+            .collect();
+        if !gone.is_empty() {
+            let mut caches = self.caches.lock();
+            caches.scopes.retain(|scope| !gone.contains(&scope.id));
+        }
     }
 
     /// Where the bus counts its bytes.
@@ -141,9 +188,15 @@ impl Metrics {
     /// Moves what was counted since the last fold into the own and the installed recorder.
     /// Once a second, from one task.
     pub(crate) fn fold(&self) {
+        let gone: Vec<_> = self
+            .scopes()
+            .into_iter()
+            .filter(|it| !it.is_there())
+            .collect();
         #[cfg(feature = "prometheus")]
         self.fold_own();
         ::metrics::with_recorder(|recorder| self.fold_into(recorder));
+        self.forget(&gone);
     }
 
     /// Moves what was not reported to `recorder` yet, and goes round once more for calls that came
@@ -189,32 +242,46 @@ impl Metrics {
             reported.described = true;
         }
         let closed = self.closed.load(Relaxed);
-        self.counted.fold(&mut Fold::new(
-            recorder,
-            &mut reported.instance,
-            None,
-            closed,
-        ));
-        reported.caches.resize_with(caches.len(), Seen::default);
-        for (cache, seen) in caches.iter().zip(&mut reported.caches) {
-            cache
-                .counted
-                .fold(&mut Fold::new(recorder, seen, Some(&cache.tag), closed));
+        let anew = std::mem::take(&mut reported.anew);
+        let mut fold = Fold::new(recorder, &mut reported.instance, None, closed);
+        self.counted.fold(fold.anew(anew));
+        // Both ascend.
+        let there = |id: &u64| caches.binary_search_by_key(id, |scope| scope.id).is_ok();
+        reported.caches.retain(|id, _| there(id));
+        for cache in caches {
+            let seen = reported.caches.entry(cache.id).or_default();
+            let closed = closed || !cache.is_there();
+            let mut fold = Fold::new(recorder, seen, Some(&cache.tag), closed);
+            cache.counted.fold(fold.anew(anew));
         }
     }
 
     #[cfg(feature = "prometheus")]
     fn fold_own(&self) {
-        let scopes = self.scopes();
-        self.report(&scopes, &mut self.own_reported.lock(), self.own.recorder());
-        self.own.upkeep();
+        let mut scopes = self.scopes();
+        let (own, reported) = &mut *self.own.lock();
+        self.report(&scopes, reported, own.recorder());
+        own.upkeep();
+        let names = scopes
+            .iter()
+            .map(|scope| (scope.tag.value(), scope.is_there()));
+        if own.note(names) {
+            *own = Own::new();
+            *reported = Reported {
+                anew: true,
+                ..Reported::default()
+            };
+            scopes.retain(|scope| scope.is_there());
+            self.report(&scopes, reported, own.recorder());
+        }
     }
 
     /// This instance's metrics, up to now, in Prometheus' text format.
     #[cfg(feature = "prometheus")]
     pub(crate) fn text(&self) -> String {
         self.fold_own();
-        self.own.render()
+        let page = self.own.lock().0.page();
+        page.render()
     }
 
     /// Folds a last time and takes this instance's share of the gauges back. Idempotent; what is

@@ -145,6 +145,7 @@ series! {
         reaped: Counter, "reaped_total", "Expired entries removed before a read found them.";
         refreshes: Counter, "refreshes_total", "Background loads begun ahead of the TTL.";
         stale_if_error: Counter, "stale_if_error_total", "Expired entries served because their loader failed.";
+        stale_if_slow: Counter, "stale_if_slow_total", "Expired entries served because their load took long.";
         audits: Family<Audited>, "audits_total", "Hits compared with the source by the audit.";
         audit_stale: Family<StaleFor>, "audit_stale_total", "Audited values still served, and still not what the source has, so long after the staleness bound.";
         expiry_overage: Histogram<Overage>, "expiry_overage_seconds", "How long past its TTL an expired entry was found by a read.";

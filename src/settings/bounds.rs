@@ -184,6 +184,14 @@ pub(super) fn stale_if_error(value: &Duration) -> Check {
     within(*value, SHORTEST, LONGEST)
 }
 
+pub(super) fn stale_if_slow(value: &Duration) -> Check {
+    within(*value, SHORTEST, LONGEST_CALL)
+}
+
+pub(super) fn error_ttl(value: &Duration) -> Check {
+    within(*value, Duration::ZERO, LONGEST_CALL)
+}
+
 pub(super) fn call_timeout(value: &Duration) -> Check {
     within(*value, SHORTEST, LONGEST_CALL)
 }

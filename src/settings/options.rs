@@ -108,7 +108,9 @@ settings! {
         switch max_staleness: Duration = Some(Duration::from_secs(2)), bounds::max_staleness, "3s" not "999ms",
             "Maximum age of a hit after its invalidation, whatever fails, at least twice verify_interval; or off for TTL only.";
         plain negative_ttl: Duration = Duration::from_secs(5), bounds::negative_ttl, "0s" not "46d",
-            "How long \"does not exist\" is remembered, in at most a tenth of the capacity.";
+            "How long \"does not exist\" is remembered.";
+        switch negative_capacity: usize = None, bounds::capacity, "7" not "0",
+            "Maximum number of entries that say \"does not exist\", beside those of capacity; or off for as many. Where max_bytes is set they take a tenth of it at most.";
         plain capacity: usize = 10_000, bounds::capacity, "7" not "0",
             "Maximum number of entries.";
         switch max_bytes: u64 = None, bounds::max_bytes, "64MiB" not "0",
@@ -121,6 +123,10 @@ settings! {
             "Share of hits that are compared with the source in the background, such as 0.001, in caches that can compare; or off.";
         switch stale_if_error: Duration = None, bounds::stale_if_error, "5m" not "0s",
             "How long past its TTL an entry is served when its loader fails, never after an invalidation; or off.";
+        switch stale_if_slow: Duration = Some(Duration::from_millis(250)), bounds::stale_if_slow, "100ms" not "90m",
+            "How long a read waits for a load before an entry answers that stale_if_error may serve, never after an invalidation; or off.";
+        plain error_ttl: Duration = Duration::from_secs(1), bounds::error_ttl, "0s" not "90m",
+            "How long the error of a load answers reads of its key, or what stale_if_error may serve does, before the source is asked again; an invalidation ends it.";
         plain confirm_absent: bool = false, bounds::any, "on" not "maybe",
             "Whether an answer \"does not exist\" from memory is confirmed: one round trip to Redis, which all such reads of the moment share; on or off.";
         plain load_timeout: Duration = Duration::from_secs(5), bounds::call_timeout, "1s" not "90m",

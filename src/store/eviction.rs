@@ -22,15 +22,29 @@ const FULL: u64 = 1 << 40;
 /// Entries by the hashes of their keys.
 pub(super) type Entries<K, T> = Cache<Stored<K>, Entry<T>, Weigh, Identity, Hook>;
 
-pub(super) fn build<K: Eq, T: Clone>(weigh: Weigh, shared: &Arc<EvictionState>) -> Entries<K, T> {
+/// Bytes a shard is made for, where they are bounded, and the fewest and most such shards. They do not follow
+/// the machine: what fits into a shard fits everywhere.
+const SHARD_BYTES: u64 = 16 << 20;
+const BYTE_SHARDS: std::ops::RangeInclusive<u64> = 4..=128;
+
+/// Shards of a store: as many as its threads want, where entries are bounded alone.
+fn shards(weigh: &Weigh) -> usize {
+    if let Some(bytes) = weigh.max_bytes {
+        let wanted = (bytes / SHARD_BYTES).clamp(*BYTE_SHARDS.start(), *BYTE_SHARDS.end());
+        return (wanted as usize).next_power_of_two();
+    }
     let cores = std::thread::available_parallelism().map_or(4, usize::from);
     let wanted = (cores * 4)
         .next_power_of_two()
         .max(weigh.capacity / SHARD_ENTRIES);
     let most = (weigh.capacity / MIN_SHARD_ENTRIES).max(1);
+    wanted.min(most).next_power_of_two().min(1_024)
+}
+
+pub(super) fn build<K: Eq, T: Clone>(weigh: Weigh, shared: &Arc<EvictionState>) -> Entries<K, T> {
     let mut options = OptionsBuilder::new();
     options
-        .shards(wanted.min(most).next_power_of_two().min(1_024))
+        .shards(shards(&weigh))
         .estimated_items_capacity(weigh.capacity)
         .weight_capacity(weigh.full());
     let options = options

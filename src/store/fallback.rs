@@ -3,7 +3,7 @@
 use crate::key::reference::KeyRef;
 use crate::store::Store;
 use crate::store::entry::{ByKey, Entry, Verdict, judge};
-use crate::store::outcome::PastTtl;
+use crate::store::outcome::{Held, PastTtl};
 use crate::sync::Ordering::Relaxed;
 use crate::time::Nanos;
 
@@ -34,6 +34,16 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             Verdict::Unverified => PastTtl::Unverified,
             Verdict::Expired => PastTtl::Nothing,
         }
+    }
+
+    /// What memory has of a key, served or not.
+    pub(crate) fn held<Q>(&self, hash: u64, key: &Q) -> Option<Held<V>>
+    where
+        Q: KeyRef<K> + ?Sized,
+    {
+        let Entry { value, meta } = self.values.peek(&ByKey { hash, key })?;
+        let tags = meta.tags;
+        Some(Held { value, tags })
     }
 
     /// Whether anything in memory says that the key exists, or did: an entry, though it may not be

@@ -14,6 +14,8 @@ use crate::time::{Clock, Nanos};
 pub(crate) struct StoreOptions {
     pub(crate) cache: u32,
     pub(crate) capacity: usize,
+    /// Of what is known not to exist, beside those.
+    pub(crate) negative_capacity: usize,
     pub(crate) max_bytes: Option<u64>,
     pub(crate) max_staleness: Option<Nanos>,
     /// From when on a hit asks for a reload.
@@ -73,4 +75,11 @@ pub(crate) enum Insertion {
     Oversized,
     /// Another load of the key is being stored at this very moment.
     Busy,
+}
+
+/// What memory has of a key, served or not: for a loader that asks whether it has changed.
+#[derive(Debug)]
+pub(crate) struct Held<V> {
+    pub(crate) value: V,
+    pub(crate) tags: Tags,
 }

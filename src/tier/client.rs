@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use crate::bus::Position;
 use crate::bus::tier::{
-    Claim, Digest, Fetch, Fetched, Found as Answered, Head, Name, Put, Stored, Subject,
+    Claim, Digest, Fetch, Fetched, Found as Answered, Head, MOST_TAGS, Name, Put, Stored, Subject,
 };
-use crate::key::tag_hash;
 use crate::loader::Loaded;
 use crate::metrics::{CacheMetrics, SharedRead, SharedStore};
 use crate::store::stamps::lane_of;
@@ -226,11 +225,31 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
     fn content<'a>(&'a self, key: &'a [u8], tags: &'a [u64], body: &'a [u8]) -> Content<'a> {
         Content {
             cache: &self.cache.name,
+            stored_type: self.options.codec.stored_type(),
             format: self.cache.format,
             key,
             tags,
             body,
         }
+    }
+
+    /// Said once: the other instances load what this one has loaded.
+    fn say_unfit(&self, unfit: Unfit) {
+        if self.metrics.shared_stores[SharedStore::Broken].get() > 0 {
+            return;
+        }
+        let why = match unfit {
+            Unfit::Changed => "it comes back from MessagePack as another value, or not at all",
+            Unfit::Broken | Unfit::Oversized => "serde cannot write it, or its projection panics",
+        };
+        tracing::error!(
+            cache = self.cache.name,
+            stored_type = self.options.codec.stored_type(),
+            why,
+            "a value of this cache is not stored in the shared tier and stays in memory; further ones are counted \
+             (unstale_shared_stores_total, broken). Another serde representation of its type, or a projection, \
+             mends it"
+        );
     }
 
     /// Stores what was loaded, and gives the claim up.
@@ -252,12 +271,18 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
         let body = match written {
             Ok(body) => body,
             Err(Unfit::Oversized) => return SharedStore::Oversized,
-            Err(Unfit::Broken) => return SharedStore::Broken,
+            Err(unfit @ (Unfit::Broken | Unfit::Changed)) => {
+                self.say_unfit(unfit);
+                return SharedStore::Broken;
+            }
         };
         if life == 0 {
             return SharedStore::Refused;
         }
-        let tags: Box<[u64]> = loaded.tags.iter().map(|tag| tag_hash(tag)).collect();
+        let tags = loaded.tag_hashes();
+        if tags.len() > MOST_TAGS {
+            return SharedStore::Oversized;
+        }
         let digest = self.pool.secret.digest(self.content(key, &tags, &body));
         let expires = ticket.born.saturating_add(life);
         let kept = life.min(u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX));

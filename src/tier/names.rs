@@ -32,6 +32,8 @@ impl fmt::Debug for Secret {
 #[derive(Clone, Copy)]
 pub(crate) struct Content<'a> {
     pub(crate) cache: &'a str,
+    /// The full name of the value's type.
+    pub(crate) stored_type: &'a str,
     pub(crate) format: u32,
     /// The canonical bytes of the key.
     pub(crate) key: &'a [u8],
@@ -84,6 +86,7 @@ impl Secret {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         part(&mut hasher, VALUE);
         part(&mut hasher, content.cache.as_bytes());
+        part(&mut hasher, content.stored_type.as_bytes());
         hasher.update(&content.format.to_be_bytes());
         part(&mut hasher, content.key);
         hasher.update(&(content.tags.len() as u32).to_be_bytes());
@@ -209,6 +212,7 @@ mod tests {
         let mine = secret(Some("s3cret"), "a");
         let content = Content {
             cache: "rows",
+            stored_type: "u64",
             format: 1,
             key: b"key",
             tags: &[1, 2],
@@ -228,6 +232,7 @@ mod tests {
                 ..content
             },
             Content {
+                stored_type: "u64",
                 format: 2,
                 ..content
             },
@@ -262,6 +267,7 @@ mod tests {
         let mine = secret(Some("s3cret"), "a");
         let content = Content {
             cache: "rows",
+            stored_type: "u64",
             format: 1,
             key: b"key",
             tags: &[],

@@ -1,8 +1,10 @@
 //! A value's bytes: projected, serialized, compressed, with the version of its schema.
 //!
 //! ```text
-//! body = version (4 bytes), flags (1), [length before compression (4)], MessagePack
+//! body = version (4 bytes), flags (1), print (8), [length before compression (4)], MessagePack
 //! ```
+//!
+//! The print is that of the value as serde sees it. What is read and has another one is another value.
 
 use std::marker::PhantomData;
 
@@ -12,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::contain::contained;
+use crate::tier::shape::print;
 
 /// It does not exist; no MessagePack follows.
 const ABSENT: u8 = 1;
@@ -25,22 +28,52 @@ const LEVEL: u8 = 1;
 
 /// Between a cache's values and MessagePack.
 pub(crate) trait Codec<V>: Send + Sync {
-    /// `None` if it cannot be written.
-    fn write(&self, value: &V) -> Option<Vec<u8>>;
-    /// `None` if these bytes are no value.
-    fn read(&self, bytes: &[u8]) -> Option<V>;
+    fn write(&self, value: &V) -> Result<Written, Unfit>;
+    /// `None` if these bytes are no value of this print.
+    fn read(&self, bytes: &[u8], print: u64) -> Option<V>;
+    /// What others get for this value, where that is another one.
+    fn given_back(&self, _: &V) -> Option<V> {
+        None
+    }
+    /// The full name of the type that is stored.
+    fn stored_type(&self) -> &'static str;
+}
+
+/// A value's MessagePack, and its print.
+pub(crate) struct Written {
+    bytes: Vec<u8>,
+    print: u64,
+}
+
+/// Writes a value that reads back as what it is.
+fn write<T: Serialize + DeserializeOwned>(value: &T) -> Result<Written, Unfit> {
+    let bytes = rmp_serde::to_vec_named(value).map_err(|_| Unfit::Broken)?;
+    let print = print(value).ok_or(Unfit::Broken)?;
+    match read::<T>(&bytes, print) {
+        Some(_) => Ok(Written { bytes, print }),
+        None => Err(Unfit::Changed),
+    }
+}
+
+fn read<T: Serialize + DeserializeOwned>(bytes: &[u8], of: u64) -> Option<T> {
+    let value: T = rmp_serde::from_slice(bytes).ok()?;
+    (print(&value)? == of).then_some(value)
 }
 
 /// Values as they are. Fields by name, so that `skip_serializing_if` and the like read back.
 pub(crate) struct Whole;
 
 impl<V: Serialize + DeserializeOwned> Codec<V> for Whole {
-    fn write(&self, value: &V) -> Option<Vec<u8>> {
-        rmp_serde::to_vec_named(value).ok()
+    fn write(&self, value: &V) -> Result<Written, Unfit> {
+        write(value)
     }
 
-    fn read(&self, bytes: &[u8]) -> Option<V> {
-        rmp_serde::from_slice(bytes).ok()
+    fn read(&self, bytes: &[u8], print: u64) -> Option<V> {
+        read(bytes, print)
+    }
+
+    fn stored_type(&self) -> &'static str {
+        std::any::type_name::<V>()
     }
 }
 
@@ -67,12 +100,20 @@ where
     T: Fn(&V) -> P + Send + Sync,
     F: Fn(P) -> V + Send + Sync,
 {
-    fn write(&self, value: &V) -> Option<Vec<u8>> {
-        rmp_serde::to_vec_named(&(self.to)(value)).ok()
+    fn write(&self, value: &V) -> Result<Written, Unfit> {
+        write(&(self.to)(value))
     }
 
-    fn read(&self, bytes: &[u8]) -> Option<V> {
-        rmp_serde::from_slice(bytes).ok().map(&self.from)
+    fn read(&self, bytes: &[u8], print: u64) -> Option<V> {
+        read(bytes, print).map(&self.from)
+    }
+
+    fn given_back(&self, value: &V) -> Option<V> {
+        Some((self.from)((self.to)(value)))
+    }
+
+    fn stored_type(&self) -> &'static str {
+        std::any::type_name::<P>()
     }
 }
 
@@ -81,6 +122,8 @@ where
 pub(crate) enum Unfit {
     /// It cannot be serialized.
     Broken,
+    /// It reads back as another value, or not at all.
+    Changed,
     /// It is larger than allowed.
     Oversized,
 }
@@ -110,7 +153,8 @@ impl<V> Layout<'_, V> {
             return Ok(out);
         };
         let written = contained(|| self.codec.write(value));
-        let plain = written.flatten().ok_or(Unfit::Broken)?;
+        let written = written.unwrap_or(Err(Unfit::Broken))?;
+        let (plain, print) = (written.bytes, written.print.to_be_bytes());
         let length = u32::try_from(plain.len()).map_err(|_| Unfit::Oversized)?;
         if plain.len() > self.max_bytes {
             return Err(Unfit::Oversized);
@@ -119,12 +163,14 @@ impl<V> Layout<'_, V> {
             let small = compress_to_vec(&plain, LEVEL);
             if small.len() + size_of::<u32>() < plain.len() {
                 out.push(flags | COMPRESSED);
+                out.extend_from_slice(&print);
                 out.extend_from_slice(&length.to_be_bytes());
                 out.extend_from_slice(&small);
                 return Ok(out);
             }
         }
         out.push(flags);
+        out.extend_from_slice(&print);
         out.extend_from_slice(&plain);
         Ok(out)
     }
@@ -143,6 +189,7 @@ impl<V> Layout<'_, V> {
             let value = None;
             return rest.is_empty().then_some(Content { value, own_ttl });
         }
+        let (print, rest) = rest.split_first_chunk()?;
         let inflated;
         let plain = if flags & COMPRESSED == 0 {
             rest
@@ -158,11 +205,15 @@ impl<V> Layout<'_, V> {
         if plain.len() > self.max_bytes {
             return None;
         }
-        let read = contained(|| self.codec.read(plain));
+        let print = u64::from_be_bytes(*print);
+        let read = contained(|| self.codec.read(plain, print));
         let value = Some(read.flatten()?);
         Some(Content { value, own_ttl })
     }
 }
+
+#[cfg(test)]
+mod shapes;
 
 #[cfg(test)]
 mod tests {
@@ -214,7 +265,7 @@ mod tests {
             .unwrap();
         assert_eq!(layout(2, 0).read(&body), None);
         for length in 0..body.len() {
-            assert_eq!(layout(1, 0).read(&body[..length]), None);
+            assert_eq!(layout(1, 0).read(&body[..length]), None, "{length}");
         }
         let small = Layout {
             max_bytes: 10,
@@ -227,7 +278,8 @@ mod tests {
         );
         // A length that lies does not cause an allocation of more than it says.
         let bomb = compress_to_vec(&[b'x'; 100_000], LEVEL);
-        let body = [&[0, 0, 0, 1, COMPRESSED, 0, 0, 0, 9][..], &bomb].concat();
+        let print = print("x").unwrap().to_be_bytes();
+        let body = [&[0, 0, 0, 1, COMPRESSED][..], &print, &[0, 0, 0, 9], &bomb].concat();
         assert_eq!(layout(1, 0).read(&body), None);
     }
 

@@ -72,7 +72,8 @@ async fn running_instances_tell_what_another_ttl_would_do() {
             rows.get(&(read % 10)).await.unwrap();
         }
         arguments.extend(["--metrics".to_owned(), format!("http://{address}/metrics")]);
-        fleet.push(instance);
+        // With its last handle a cache takes its metrics along.
+        fleet.push((instance, rows));
     }
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let told: Value = serde_json::from_str(&stdout(&status(&arguments))).unwrap();

@@ -6,6 +6,7 @@
 mod support;
 
 mod audit;
+mod callers;
 mod clocks;
 mod coherence;
 mod contained;
@@ -41,7 +42,9 @@ mod outages_with_the_shared_tier;
 mod race;
 mod recorder;
 mod shared;
+mod sources;
 mod stale_if_error;
 mod store;
+mod types;
 mod unknown_keys;
 mod writes;

@@ -189,7 +189,7 @@ async fn what_is_too_large_or_cannot_be_written_stays_in_memory() {
         },
         |_: String| 0,
     );
-    let a = Node::start(&bus, &source, fussy.max_bytes(100)).await;
+    let a = Node::start(&bus, &source, fussy.whole_where_loaded().max_bytes(100)).await;
     for key in [1, 2] {
         assert_eq!(a.get(key).await, Some(key * 10));
         pass(ms(1)).await;

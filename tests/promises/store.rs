@@ -114,9 +114,18 @@ async fn a_flood_of_unknown_keys_pushes_nothing_out_that_exists() {
     assert_eq!(held(&cache, 0..600), 600);
     let entries = cache.stats().entries;
     assert!(
-        (650..=700).contains(&entries),
-        "{entries}: at most a tenth for what does not exist"
+        (1_500..=1_600).contains(&entries),
+        "{entries}: as many as the capacity for what does not exist"
     );
+    let few = instance
+        .cache::<u64, u64>("few")
+        .loader(|_| async { Ok(None) })
+        .negative_capacity(100)
+        .build()
+        .unwrap();
+    fill(&few, 0..1_000).await;
+    let entries = few.stats().entries;
+    assert!((90..=100).contains(&entries), "{entries}");
 }
 
 #[tokio::test(start_paused = true)]

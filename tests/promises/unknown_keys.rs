@@ -100,6 +100,7 @@ async fn an_attack_costs_no_good_key_its_reload() {
         assert_eq!(error.kind(), ErrorKind::Load);
     }
     source.fail(false);
+    pass(ms(1_000)).await;
     assert_eq!(a.get(40).await, Some(40));
 }
 

@@ -7,12 +7,14 @@ mod values;
 use std::process::{Command, Stdio};
 
 use tokio::task::block_in_place;
+use tokio::time::sleep;
 use unstale::{InstanceState, Outcome, Settings};
 
 use super::{
     CHANNEL, COUNTER, INTENTS, JOURNAL, OPEN, Pair, dropped, fences, mends, misses, node, until,
 };
 use crate::support::nodes::{Node, Source, ms};
+use crate::support::over_redis::POLL;
 use testkit::redis::RedisServer;
 use testkit::resp::{Client, Value};
 
@@ -261,19 +263,33 @@ async fn who_listens_and_publishes_plays_events_again_to_an_unsigned_fleet() {
     let pair = fleet(open).await;
     let event = event_of(&pair, ROW).await;
     let mut out = attacker(pair.server.port(), LISTEN_AND_SAY);
-    for ahead in 1..=5 {
-        played(&pair.b, &mut out, &event, ahead).await;
+    for _ in 0..5 {
+        played(&pair, &pair.b, &mut out, &event).await;
     }
 }
 
-/// Plays an event until it has dropped the row that the instance hits.
-async fn played(node: &Node, out: &mut Client, event: &Event, ahead: u64) {
+/// Plays an event once, in the next place; whether it has dropped the row that the instance hits.
+async fn plays(pair: &Pair, node: &Node, out: &mut Client, event: &Event) -> bool {
     hits(node).await;
     let invalidated = misses(node, "invalidated");
-    say(out, event.epoch, event.sequence + ahead, &event.payload);
-    until("the row is dropped", async || {
+    // By now the lane may have another life, in which the old place means nothing.
+    let number = |field| pair.admin(&["HGET", COUNTER, field]).parse::<u64>();
+    let [epoch, sequence] = ["e", "q"].map(number).map(Result::unwrap);
+    say(out, epoch, sequence + 1, &event.payload);
+    for _ in 0..200 {
         node.get(ROW).await;
-        misses(node, "invalidated") > invalidated
+        if misses(node, "invalidated") > invalidated {
+            return true;
+        }
+        sleep(POLL).await;
+    }
+    false
+}
+
+/// Plays an event until it has dropped the row, again where the machine was busy.
+async fn played(pair: &Pair, node: &Node, out: &mut Client, event: &Event) {
+    until("the row is dropped", async || {
+        plays(pair, node, out, event).await
     })
     .await;
 }
@@ -283,26 +299,19 @@ async fn played(node: &Node, out: &mut Client, event: &Event, ahead: u64) {
 async fn who_listens_and_publishes_plays_an_event_once_to_an_instance_that_is_younger() {
     let pair = fleet(signed).await;
     let event = event_of(&pair, ROW).await;
-    let younger = node(signed(&pair.server.url()), &pair.source).await;
     let mut out = attacker(pair.server.port(), LISTEN_AND_SAY);
-    played(&younger, &mut out, &event, 1).await;
-    hits(&younger).await;
-    let invalidated = misses(&younger, "invalidated");
-    let replayed = dropped(&younger, "replayed");
-    for ahead in 2..12 {
-        say(
-            &mut out,
-            event.epoch,
-            event.sequence + ahead,
-            &event.payload,
-        );
-    }
-    until("all are told from events", async || {
+    until("a younger instance believes it once", async || {
+        let younger = node(signed(&pair.server.url()), &pair.source).await;
+        if !plays(&pair, &younger, &mut out, &event).await {
+            return false;
+        }
+        let replayed = dropped(&younger, "replayed");
+        for _ in 0..10 {
+            assert!(!plays(&pair, &younger, &mut out, &event).await);
+        }
         dropped(&younger, "replayed") >= replayed + 10
     })
     .await;
-    hits(&younger).await;
-    assert_eq!(misses(&younger, "invalidated"), invalidated);
 }
 
 /// SUBSCRIBE and PUBLISH, signed: what a peer publishes for a writer that has gone carries no number.
@@ -323,8 +332,8 @@ async fn who_listens_and_publishes_plays_the_event_of_a_finished_write_as_often_
     writer.instance.shutdown().await.unwrap();
     let event = hear(&mut tap);
     let mut out = attacker(pair.server.port(), LISTEN_AND_SAY);
-    for ahead in 1..=5 {
-        played(&pair.b, &mut out, &event, ahead).await;
+    for _ in 0..5 {
+        played(&pair, &pair.b, &mut out, &event).await;
     }
 }
 

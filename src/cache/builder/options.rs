@@ -26,6 +26,14 @@ where
         self
     }
 
+    /// Sets the maximum number of entries that say "does not exist", beside those of
+    /// [`capacity`](Self::capacity); `None` for as many. Requests for unknown keys push nothing out that
+    /// exists. Defaults to as many as `capacity`.
+    pub fn negative_capacity(mut self, entries: impl Into<Switch<usize>>) -> Self {
+        self.code.negative_capacity = Some(entries.into());
+        self
+    }
+
     /// Sets the share of the TTL, 0 to 0.9, by which an entry may live shorter, so that entries loaded
     /// together do not expire together. Defaults to 0.1.
     pub fn ttl_jitter(mut self, part: f64) -> Self {
@@ -76,9 +84,10 @@ where
     /// Sets the maximum number of bytes, as the [`weigher`](Self::weigher) counts them; it needs
     /// one. Defaults to no bound.
     ///
-    /// An entry too large for its part of the store is served but not stored, and counted
-    /// (`unstale_oversized_total`). What is known not to exist has a tenth of the bytes, and takes
-    /// its key's and 64.
+    /// The tags of an entry count 8 bytes each. An entry fits if it takes at most a fifth of the bytes, or 6 MiB
+    /// where that is less: whatever machine it runs on. A larger one is served but not stored, counted
+    /// (`unstale_oversized_total`), and the first is logged. What is known not to exist has a tenth of the
+    /// bytes, and takes its key's and 64.
     #[doc(alias = "weigher")]
     #[doc(alias = "maximum_weight")]
     pub fn max_bytes(mut self, bytes: impl Into<Switch<u64>>) -> Self {
@@ -105,6 +114,30 @@ where
     #[doc(alias = "fail_safe")]
     pub fn stale_if_error(mut self, window: impl Into<Switch<Duration>>) -> Self {
         self.code.stale_if_error = Some(window.into());
+        self
+    }
+
+    /// Sets how long a read waits for a load before an expired entry answers it; `None` until the load ends.
+    /// It takes [`stale_if_error`](Self::stale_if_error), which says how long past its TTL an entry may be
+    /// served, and relaxes no more than that. The load goes on, and reads of the key that come while it does are
+    /// answered at once. So are reads whose source has just failed: see [`error_ttl`](Self::error_ttl).
+    /// Defaults to 250 ms.
+    #[doc(alias = "soft_timeout")]
+    pub fn stale_if_slow(mut self, after: impl Into<Switch<Duration>>) -> Self {
+        self.code.stale_if_slow = Some(after.into());
+        self
+    }
+
+    /// Sets how long the error of a load answers further reads of its key, before the source is asked again:
+    /// a source that has just failed is not asked by every reader. Where
+    /// [`stale_if_error`](Self::stale_if_error) lets an expired entry stand in, that answers instead. An
+    /// invalidation ends it, a zero `error_ttl` keeps no error, and a read that brings its own load
+    /// ([`Cache::get_with`](crate::Cache::get_with)) asks in any case. At most 65,536 errors are kept.
+    /// Defaults to 1 s.
+    #[doc(alias = "negative_caching")]
+    #[doc(alias = "throttle")]
+    pub fn error_ttl(mut self, ttl: Duration) -> Self {
+        self.code.error_ttl = Some(ttl);
         self
     }
 

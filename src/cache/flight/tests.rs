@@ -5,7 +5,11 @@ fn flights() -> Arc<Flights<u64, u64>> {
 }
 
 fn join(flights: &Arc<Flights<u64, u64>>, newest: Stamp) -> Joined<u64, u64> {
-    flights.join(1, &1, || newest)
+    flights.join(1, &1, Some(0), || newest)
+}
+
+async fn landed<V: Clone>(mut waiter: Waiter<V>) -> Option<Landing<V>> {
+    waiter.landing().await
 }
 
 fn lead(boarding: Joined<u64, u64>) -> (Leader<u64, u64>, Waiter<u64>) {
@@ -38,14 +42,14 @@ async fn later_reads_join_until_an_invalidation() {
     );
     newer.land(Ok(Some(20)), 0, || 6);
     assert!(!flights.has(1));
-    let landing = first.landing().await.unwrap();
+    let landing = landed(first).await.unwrap();
     assert_eq!(
         (landing.answers(5), landing.answers(6), landing.answers(7)),
         (true, false, false)
     );
     assert_eq!(landing.result.unwrap(), Some(10));
-    assert_eq!(second.landing().await.unwrap().result.unwrap(), Some(10));
-    let landing = third.landing().await.unwrap();
+    assert_eq!(landed(second).await.unwrap().result.unwrap(), Some(10));
+    let landing = landed(third).await.unwrap();
     assert!(landing.answers(7));
     assert_eq!(landing.result.unwrap(), Some(20));
 }
@@ -56,7 +60,7 @@ async fn a_leader_that_is_dropped_lands_with_an_error() {
     let (leader, waiter) = lead(join(&flights, 0));
     drop(leader);
     assert_eq!(
-        waiter.landing().await.unwrap().result.unwrap_err().kind(),
+        landed(waiter).await.unwrap().result.unwrap_err().kind(),
         ErrorKind::Closed
     );
     let (leader, waiter) = lead(join(&flights, 0));
@@ -66,7 +70,7 @@ async fn a_leader_that_is_dropped_lands_with_an_error() {
     });
     assert!(panicked.await.unwrap_err().is_panic());
     assert_eq!(
-        waiter.landing().await.unwrap().result.unwrap_err().kind(),
+        landed(waiter).await.unwrap().result.unwrap_err().kind(),
         ErrorKind::LoadPanic
     );
     assert!(!flights.has(1));
@@ -77,10 +81,10 @@ fn another_key_with_the_same_hash_does_not_join() {
     let flights = flights();
     let (leader, _waiter) = lead(join(&flights, 0));
     leader.begin(0);
-    let (other, _waits) = lead(flights.join(1, &2, || 0));
+    let (other, _waits) = lead(flights.join(1, &2, Some(0), || 0));
     assert_eq!(*other.key(), 2);
     assert!(
-        matches!(flights.join(1, &2, || 0), Joined::Join(_)),
+        matches!(flights.join(1, &2, Some(0), || 0), Joined::Join(_)),
         "it has taken the place"
     );
 }
@@ -94,8 +98,8 @@ async fn waiters_of_a_withdrawn_flight_look_into_memory() {
     };
     leader.withdraw();
     assert!(!flights.has(1));
-    assert!(first.landing().await.is_none());
-    assert!(second.landing().await.is_none());
+    assert!(landed(first).await.is_none());
+    assert!(landed(second).await.is_none());
 }
 
 /// A key whose every method is what it must not be under a lock of this crate.
@@ -129,23 +133,23 @@ async fn no_key_and_no_value_is_touched_under_the_lock() {
     let flights: Arc<Flights<Outside, Outside>> = Arc::default();
     let mut waiting = Vec::new();
     for newest in [0, 7] {
-        let boarding = flights.join(1, &Outside(1), || newest);
+        let boarding = flights.join(1, &Outside(1), Some(0), || newest);
         let Joined::Lead(leader, waiter) = boarding else {
             unreachable!("leads")
         };
         leader.begin(newest);
         waiting.push(waiter);
-        let Joined::Join(waiter) = flights.join(1, &Outside(1), || newest) else {
+        let Joined::Join(waiter) = flights.join(1, &Outside(1), Some(0), || newest) else {
             unreachable!("joins")
         };
         waiting.push(waiter);
-        let stranger = flights.join(1, &Outside(2), || newest);
+        let stranger = flights.join(1, &Outside(2), Some(0), || newest);
         assert!(matches!(stranger, Joined::Lead(..)));
         drop(stranger);
         leader.land(Ok(Some(Outside(3))), 0, || 0);
     }
     for waiter in waiting {
-        let landing = waiter.landing().await.unwrap();
+        let landing = landed(waiter).await.unwrap();
         assert_eq!(landing.result.unwrap().map(|value| value.0), Some(3));
     }
 }

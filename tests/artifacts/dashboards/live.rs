@@ -67,7 +67,7 @@ const QUIET: [(&str, &str); 14] = [
 ];
 
 /// Lines that belong to a setting which the service does not use.
-const UNUSED: [(&str, &str); 7] = [
+const UNUSED: [(&str, &str); 8] = [
     (
         "unstale_shared_reads_total",
         "the service has no shared tier",
@@ -78,6 +78,7 @@ const UNUSED: [(&str, &str); 7] = [
     ("unstale_shared_broken", "as before"),
     ("unstale_oversized_total", "it needs a weigher"),
     ("unstale_stale_if_error_total", "it is off"),
+    ("unstale_stale_if_slow_total", "so is this"),
 ];
 
 /// Metrics that only caches with an audit have, and the service's has none.
@@ -320,7 +321,7 @@ async fn a_real_prometheus_answers_every_query() {
     let settings = [
         ("UNSTALE_TTL", "3s"),
         ("UNSTALE_NEGATIVE_TTL", "1s"),
-        ("UNSTALE_CAPACITY", "200"),
+        ("UNSTALE_CAPACITY", "60"),
         ("UNSTALE_REFRESH_AHEAD", "0.8"),
         ("UNSTALE_AUDIT", "0.2"),
     ];

@@ -45,6 +45,7 @@ async fn an_error_of_one_instance_is_not_shared_with_others() {
     assert_eq!(b.waits("led"), 1);
     // Nobody is kept waiting by what has failed.
     source.fail(false);
+    pass(ms(1_000)).await;
     assert_eq!(a.get(1).await, Some(10));
     assert_eq!(source.loads(), 3);
 }

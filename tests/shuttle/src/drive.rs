@@ -76,6 +76,7 @@ impl Instance {
         let options = StoreOptions {
             cache: CACHE,
             capacity: 16,
+            negative_capacity: 16,
             max_bytes: None,
             max_staleness: bounded.then_some(BOUND),
             refresh: None,
