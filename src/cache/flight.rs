@@ -9,8 +9,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicU64, Ordering::*};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -104,8 +104,8 @@ pub(crate) struct Flight<K, V> {
     key: K,
     hash: u64,
     made: Instant,
-    /// The load before it has failed.
-    again: AtomicBool,
+    /// The error of the load before, if that has failed.
+    last: OnceLock<Error>,
     /// What the load saw of the invalidation clock; [`NOT_BEGUN`] while it waits for its turn.
     token: AtomicU64,
     progress: watch::Sender<Progress<V>>,
@@ -154,6 +154,13 @@ impl<K, V> Place<K, V> {
             (Self::Flying(one), Self::Flying(other)) => Arc::ptr_eq(one, other),
             (Self::Failed(one), Self::Failed(other)) => Arc::ptr_eq(one, other),
             _ => false,
+        }
+    }
+
+    fn failure(&self) -> Option<Arc<Failure<K>>> {
+        match self {
+            Self::Flying(_) => None,
+            Self::Failed(failure) => Some(failure.clone()),
         }
     }
 
@@ -223,7 +230,7 @@ impl<K: Eq + Clone, V> Flights<K, V> {
                 let mut table = self.table(hash);
                 let newest = newest();
                 let place = table.places.get(&hash);
-                let again = matches!(place, Some(Place::Failed(_)));
+                let before = place.and_then(Place::failure);
                 let held = place.filter(|place| {
                     let known = stranger.as_ref().is_some_and(|it| it.is(place));
                     !known && place.counts(newest, now)
@@ -236,11 +243,15 @@ impl<K: Eq + Clone, V> Flights<K, V> {
                     (None, Some((flight, waiter))) => {
                         let flight: Arc<Flight<K, V>> = flight;
                         let mut waiter: Waiter<V> = waiter;
-                        flight.again.store(again, Relaxed);
-                        waiter.again = again;
                         let replaced = table.places.insert(hash, Place::Flying(flight.clone()));
                         drop(table);
                         drop(replaced);
+                        let before = before.filter(|it| it.token >= newest && it.key == *key);
+                        if let (Some(failure), true) = (before, now.is_some()) {
+                            // Who joined before this waits for the load.
+                            let _ = flight.last.set(failure.error.clone());
+                            waiter.last = Some(failure.error.clone());
+                        }
                         let leader = Leader {
                             flights: self.clone(),
                             flight,
@@ -280,12 +291,13 @@ impl<K, V> Flight<K, V> {
             key,
             hash,
             made: Instant::now(),
-            again: AtomicBool::new(false),
+            last: OnceLock::new(),
             token: AtomicU64::new(NOT_BEGUN),
             progress: watch::Sender::new(Progress::Flying),
             urgent: Notify::new(),
         };
-        let waiter = flight.waiter();
+        let mut waiter = flight.waiter();
+        waiter.leads = true;
         (Arc::new(flight), waiter)
     }
 
@@ -293,7 +305,8 @@ impl<K, V> Flight<K, V> {
         Waiter {
             progress: self.progress.subscribe(),
             made: self.made,
-            again: self.again.load(Relaxed),
+            last: self.last.get().cloned(),
+            leads: false,
         }
     }
 }
@@ -506,8 +519,10 @@ pub(crate) struct Waiter<V> {
     progress: watch::Receiver<Progress<V>>,
     /// When the flight was made.
     pub(super) made: Instant,
-    /// The load before it has failed.
-    pub(super) again: bool,
+    /// The error of the load before, if that has failed.
+    pub(super) last: Option<Error>,
+    /// It waits for its own load.
+    pub(super) leads: bool,
 }
 
 impl<V: Clone> Waiter<V> {

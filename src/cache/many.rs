@@ -204,8 +204,8 @@ where
                 .0
                 .wait_for_load(hashes[index], keys[index], &mut waiter);
             let landing = match waited.await {
-                Waited::Stale(lookup) => {
-                    results[index] = Some(Ok(lookup));
+                Waited::Answered(answer) => {
+                    results[index] = Some(answer);
                     continue;
                 }
                 Waited::Landed(landing) => landing,

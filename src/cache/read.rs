@@ -183,8 +183,11 @@ where
                     (waiter, Outcome::Miss)
                 }
             };
+            if !heeds {
+                waiter.last = None;
+            }
             let landing = match self.wait_for_load(hash, key, &mut waiter).await {
-                Waited::Stale(lookup) => return Ok(lookup),
+                Waited::Answered(answer) => return answer,
                 Waited::Landed(landing) => landing,
             };
             let Some(landing) = landing else {

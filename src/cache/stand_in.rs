@@ -2,8 +2,6 @@
 //!
 //! It relaxes the TTL alone. After an invalidation, unverified, or past a TTL of its own no entry stands in.
 
-use std::time::Duration;
-
 use tokio::time::timeout_at;
 
 use crate::cache::failures::{Failure, LONGEST};
@@ -36,8 +34,8 @@ struct Stale<V> {
 pub(super) enum Waited<V> {
     /// As [`Waiter::landing`].
     Landed(Option<Landing<V>>),
-    /// It takes long, and an expired entry answers.
-    Stale(Lookup<V>),
+    /// It takes long, and an expired entry answers, or the error of the load before.
+    Answered(Result<Lookup<V>, Error>),
 }
 
 impl<K, V> CacheState<K, V>
@@ -117,7 +115,8 @@ where
     }
 
     /// Waits for a load; when it has taken `stale_if_slow`, or follows one that failed, an expired entry
-    /// answers.
+    /// answers. So does the error of that one where there is no entry: the read that leads the new load waits
+    /// for it as long, and those that join it do not.
     pub(super) async fn wait_for_load<Q>(
         &self,
         hash: u64,
@@ -127,18 +126,29 @@ where
     where
         Q: KeyRef<K> + ?Sized,
     {
-        if let (Some(_), Some(slow)) = (self.options.stale_if_error, self.options.stale_if_slow) {
-            let patience = if waiter.again { Duration::ZERO } else { slow };
-            let until = waiter.made + patience;
-            if let Ok(landing) = timeout_at(until, waiter.landing()).await {
-                return Waited::Landed(landing);
-            }
-            if let Some(stale) = self.stale(hash, key).await {
-                self.metrics.stale_if_slow.inc();
-                return Waited::Stale(stale.into());
-            }
+        let last = waiter.last.take();
+        let slow = self.options.stale_if_slow;
+        let slow = slow.filter(|_| last.is_some() || self.options.stale_if_error.is_some());
+        let Some(slow) = slow else {
+            return Waited::Landed(waiter.landing().await);
+        };
+        let slow = waiter.made + slow;
+        let until = if last.is_some() { waiter.made } else { slow };
+        if let Ok(landing) = timeout_at(until, waiter.landing()).await {
+            return Waited::Landed(landing);
         }
-        Waited::Landed(waiter.landing().await)
+        if let Some(stale) = self.stale(hash, key).await {
+            self.metrics.stale_if_slow.inc();
+            return Waited::Answered(Ok(stale.into()));
+        }
+        let Some(error) = last else {
+            return Waited::Landed(waiter.landing().await);
+        };
+        let until = if waiter.leads { slow } else { until };
+        match timeout_at(until, waiter.landing()).await {
+            Ok(landing) => Waited::Landed(landing),
+            Err(_) => Waited::Answered(Err(error)),
+        }
     }
 
     /// An entry that is past its TTL, if a verification, which is waited for, proves it fresh otherwise: an

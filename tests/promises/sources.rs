@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use unstale::{Cache, CacheBuilder, ErrorKind, Instance, Loaded, Lookup, Outcome};
+use unstale::{
+    Cache, CacheBuilder, ErrorKind, Instance, Loaded, LocalBus, Lookup, Outcome, Settings, testing,
+};
 
 use crate::support::logged::Logged;
 use crate::support::nodes::{alone, metric, ms, pass};
@@ -99,6 +101,44 @@ async fn a_database_that_hangs_keeps_no_reader_of_a_held_key_waiting() {
     cache.get(&1).await.unwrap();
     pass(ms(1)).await;
     assert_eq!(cache.lookup(&1).await.unwrap().outcome, Outcome::Hit);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_old_value_readers_of_a_database_that_hangs_get_the_last_error_and_no_queue() {
+    let (_bus, instance) = alone().await;
+    let database = Database::default();
+    let cache = rows(&instance, &database).build().unwrap();
+    database.is(HANGS);
+    let (found, took) = timed(&cache, 1).await;
+    assert_eq!(
+        (found.map(|it| it.value), took),
+        (Err(ErrorKind::LoadTimeout), ms(5_000))
+    );
+    let (mut slow, mut reads) = (0, 0);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(30) {
+        let four = [1; 4].map(|key| {
+            let cache = cache.clone();
+            tokio::spawn(async move { timed(&cache, key).await })
+        });
+        for read in four {
+            let (found, took) = read.await.unwrap();
+            assert_eq!(found.map(|it| it.value), Err(ErrorKind::LoadTimeout));
+            assert!(took <= ms(300), "{took:?}");
+            slow += u32::from(took > ms(20));
+            reads += 1;
+        }
+        pass(ms(10)).await;
+    }
+    assert!(
+        slow * 100 <= reads,
+        "{slow} of {reads} took longer than 20 ms"
+    );
+    assert!((2..=30).contains(&database.asked()));
+    // It is back: the read that asks gets the row.
+    database.is(WELL);
+    pass(ms(6_001)).await;
+    assert_eq!(cache.get(&1).await.unwrap(), Some(1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -500,4 +540,45 @@ async fn what_fits_into_a_bound_of_bytes_does_not_depend_on_the_machine() {
         metric(&instance, r#"unstale_oversized_total{cache="files"}"#),
         1
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bulk_of_any_size_drops_its_keys_and_nothing_else() {
+    let bus = LocalBus::default();
+    let mut settings = Settings::default();
+    settings.outbox = 2_048;
+    let mut fleet = Vec::new();
+    for _ in 0..2 {
+        let instance = testing::start_on(&bus, settings.clone()).await.unwrap();
+        let cache = instance
+            .cache::<u64, u64>("rows")
+            .capacity(50_000)
+            .ttl(ms(3_600_000))
+            .batch_loader(|keys: Vec<u64>| async move {
+                Ok(keys.into_iter().map(|key| (key, key)).collect::<Vec<_>>())
+            })
+            .build()
+            .unwrap();
+        assert_eq!(cache.preload(0..20_000).await.held, 20_000);
+        fleet.push((instance, cache));
+    }
+    let (first, cache) = &fleet[0];
+    let told = cache.invalidate_many(0..13_000_u64);
+    // Here it acts at the call.
+    assert_eq!(cache.peek(&12_999), None);
+    told.await.unwrap();
+    pass(ms(1)).await;
+    for (instance, cache) in &fleet {
+        let held = (0..20_000).filter(|key| cache.peek(key).is_some());
+        assert!(held.eq(13_000..20_000));
+        for to in ["cache", "lane"] {
+            let series = format!("unstale_outbox_collapses_total{{to=\"{to}\"}}");
+            assert_eq!(metric(instance, &series), 0, "{to}");
+        }
+    }
+    // A call that is dropped goes on, and a shutdown waits for it.
+    drop(cache.invalidate_many(13_000..20_000_u64));
+    first.shutdown().await.unwrap();
+    pass(ms(1)).await;
+    assert!((0..20_000).all(|key| fleet[1].1.peek(&key).is_none()));
 }

@@ -130,8 +130,9 @@ where
 
     /// Sets how long the error of a load answers further reads of its key, before the source is asked again:
     /// a source that has just failed is not asked by every reader. Where
-    /// [`stale_if_error`](Self::stale_if_error) lets an expired entry stand in, that answers instead. An
-    /// invalidation ends it, a zero `error_ttl` keeps no error, and a read that brings its own load
+    /// [`stale_if_error`](Self::stale_if_error) lets an expired entry stand in, that answers instead. After it
+    /// one read asks; those that come while it does are answered as before, and it waits for
+    /// [`stale_if_slow`](Self::stale_if_slow) at most. An invalidation ends it, a zero `error_ttl` keeps no error, and a read that brings its own load
     /// ([`Cache::get_with`](crate::Cache::get_with)) asks in any case. At most 65,536 errors are kept.
     /// Defaults to 1 s.
     #[doc(alias = "negative_caching")]
