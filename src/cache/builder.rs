@@ -4,6 +4,7 @@ mod options;
 
 use std::future::Future;
 use std::marker::PhantomData;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -345,6 +346,7 @@ where
             has_tier: false,
             #[cfg(feature = "shared")]
             tier,
+            source_hangs: AtomicBool::new(false),
             failures: LogLimit::default(),
             admission: Admission::new(&options, member.clock),
             pauses: Pauses::default(),

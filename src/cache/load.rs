@@ -1,6 +1,7 @@
 //! One load: its turn, its token, and what becomes of its value.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
@@ -181,6 +182,9 @@ where
             LoadOutcome::Absent
         };
         self.metrics.loads[outcome].inc();
+        if self.source_hangs.load(Relaxed) {
+            self.source_hangs.store(false, Relaxed);
+        }
         let incoming = Incoming {
             token,
             loaded_at,

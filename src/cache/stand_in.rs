@@ -2,6 +2,8 @@
 //!
 //! It relaxes the TTL alone. After an invalidation, unverified, or past a TTL of its own no entry stands in.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use tokio::time::timeout_at;
 
 use crate::cache::failures::{Failure, LONGEST};
@@ -133,9 +135,14 @@ where
             return Waited::Landed(waiter.landing().await);
         };
         let slow = waiter.made + slow;
-        let until = if last.is_some() { waiter.made } else { slow };
+        // Where the loads of other keys take long, too, each key would else have its own wait.
+        let at_once = last.is_some() || self.source_hangs.load(Relaxed);
+        let until = if at_once { waiter.made } else { slow };
         if let Ok(landing) = timeout_at(until, waiter.landing()).await {
             return Waited::Landed(landing);
+        }
+        if !at_once {
+            self.source_hangs.store(true, Relaxed);
         }
         if let Some(stale) = self.stale(hash, key).await {
             self.metrics.stale_if_slow.inc();

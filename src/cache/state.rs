@@ -1,6 +1,7 @@
 //! What one cache is made of.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::Key;
 use crate::cache::admission::Admission;
@@ -41,6 +42,8 @@ pub(crate) struct CacheState<K, V> {
     #[cfg(feature = "shared")]
     pub(crate) tier: Option<crate::tier::client::Tier<V>>,
     pub(crate) admission: Admission,
+    /// A load has taken `stale_if_slow`, and none has brought a value since.
+    pub(crate) source_hangs: AtomicBool,
     /// Loads that failed, in the log.
     pub(crate) failures: LogLimit,
     pub(crate) pauses: Pauses,

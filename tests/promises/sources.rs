@@ -104,6 +104,32 @@ async fn a_database_that_hangs_keeps_no_reader_of_a_held_key_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_key_after_another_waits_no_longer_for_a_database_that_hangs() {
+    let (_bus, instance) = alone().await;
+    let database = Database::default();
+    let cache = rows(&instance, &database)
+        .stale_if_error(ms(3_600_000))
+        .build()
+        .unwrap();
+    let keys: Vec<u64> = (0..1_000).collect();
+    cache.get_many(&keys).await.unwrap();
+    pass(ms(10_001)).await;
+    database.is(HANGS);
+    for key in keys {
+        let (found, took) = timed(&cache, key).await;
+        assert_eq!(found.unwrap().value, Some(key));
+        let most = if key == 0 { ms(300) } else { ms(20) };
+        assert!(took <= most, "{key}: {took:?}");
+    }
+    // Well again, a load brings a value, and reads wait for theirs.
+    database.is(WELL);
+    pass(ms(6_001)).await;
+    cache.get(&2_000).await.unwrap();
+    pass(ms(10_001)).await;
+    assert_eq!(cache.lookup(&7).await.unwrap().outcome, Outcome::Miss);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_an_old_value_readers_of_a_database_that_hangs_get_the_last_error_and_no_queue() {
     let (_bus, instance) = alone().await;
     let database = Database::default();
