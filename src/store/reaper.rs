@@ -94,7 +94,12 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         if self.stamped(self.stamps.lane(hash), meta.token(), &meta.tags) {
             return Ok(Gone::Fenced);
         }
-        let keep = if meta.hard_ttl() { 0 } else { keep };
+        // What nothing may serve any longer is kept for a loader that is given what is held, and for no other end.
+        let keep = if meta.hard_ttl() && keep < Nanos::MAX {
+            0
+        } else {
+            keep
+        };
         let until = meta.expires_at().saturating_add(keep);
         if now >= until {
             Ok(expired)

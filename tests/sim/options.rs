@@ -1,5 +1,7 @@
 //! The options of a cache in one run.
 
+use std::io;
+
 use unstale::{CacheBuilder, Instance, Loaded, RefreshAhead};
 
 use crate::fleet::ms;
@@ -175,7 +177,7 @@ impl CacheOptions {
             let keys: Vec<u64> = ids.into_iter().map(Id::into_key).collect();
             async move {
                 mind::load(place, Spot::BatchLoader).await;
-                let mut loaded: Vec<(Id, Loaded<Row>)> = Vec::new();
+                let mut loaded: Vec<(Id, io::Result<Loaded<Row>>)> = Vec::new();
                 for row in source.load_many(place, &keys, own_ttl).await? {
                     loaded.push((Id::new(row.0, place), row.1));
                 }

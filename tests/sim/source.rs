@@ -117,16 +117,16 @@ impl Source {
     ) -> io::Result<Loaded<Row>> {
         let mut rows = self.load_many(node, &[key], own_ttl).await?;
         let row = rows.pop().map(|(_, row)| row);
-        row.ok_or_else(|| io::Error::other("one row for one key"))
+        row.unwrap_or_else(|| Err(io::Error::other("one row for one key")))
     }
 
-    /// What a loader of many keys does.
+    /// What a loader of many keys does. Where the source fails, it does so for one key, and for half of many.
     pub(crate) async fn load_many(
         &self,
         node: usize,
         keys: &[u64],
         own_ttl: Option<u64>,
-    ) -> io::Result<Vec<(u64, Loaded<Row>)>> {
+    ) -> io::Result<Vec<(u64, io::Result<Loaded<Row>>)>> {
         let (before, after, fails) = {
             let state = self.state();
             (state.before, state.after, state.fails)
@@ -139,8 +139,9 @@ impl Source {
         if !after.is_zero() {
             sleep(after).await;
         }
-        if fails {
-            return Err(io::Error::other("the source is down"));
+        let down = || io::Error::other("the source is down");
+        if fails && keys.len() == 1 {
+            return Err(down());
         }
         let rows = keys.iter().zip(versions).map(|(key, version)| {
             let life = own_ttl.filter(|_| version % 2 == 0);
@@ -155,7 +156,8 @@ impl Source {
                 Some(life) => loaded.ttl(Duration::from_millis(life)),
                 None => loaded,
             };
-            (*key, loaded)
+            let half = fails && key % 2 == 1;
+            (*key, if half { Err(down()) } else { Ok(loaded) })
         });
         Ok(rows.collect())
     }
