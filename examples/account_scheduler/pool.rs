@@ -158,6 +158,7 @@ fn shared() -> SharedTier<Arc<Account>> {
             })
         },
     )
+    .whole_where_loaded()
     .version(1) // another number whenever `Scheduling` changes
     .ttl(IN_REDIS)
 }

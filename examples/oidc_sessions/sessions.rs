@@ -187,6 +187,7 @@ fn refreshes(
         .capacity(10_000)
         .ttl(REFRESHED)
         .ttl_jitter(0.0)
+        .error_ttl(Duration::ZERO) // a token may be tried again at once
         .tier(shared.fleet_single_flight(REFRESH_WAIT))
         .loader(with(provider, |provider, token: String| async move {
             Ok(Arc::new(provider.refresh(&token).await?))

@@ -30,6 +30,12 @@ impl<K> Failure<K> {
     pub(super) fn counts(&self, newest: Stamp, now: Option<Nanos>) -> bool {
         self.token >= newest && now.is_some_and(|now| now < self.until)
     }
+
+    /// Whether the load that comes now follows it at once: as long ago as its error counts, once more.
+    pub(super) fn is_recent(&self, newest: Stamp, now: Option<Nanos>) -> bool {
+        let again = self.until.saturating_add(self.until - self.failed_at);
+        self.token >= newest && now.is_some_and(|now| now < again)
+    }
 }
 
 /// When the errors in one table are over, the oldest first.
@@ -71,6 +77,9 @@ mod tests {
         assert!(failure.counts(5, Some(109)));
         assert!(!failure.counts(5, Some(110)) && !failure.counts(6, Some(100)));
         assert!(!failure.counts(5, None), "to a read with its own load");
+        assert!(failure.is_recent(5, Some(119)));
+        assert!(!failure.is_recent(5, Some(120)) && !failure.is_recent(6, Some(110)));
+        assert!(!failure.is_recent(5, None));
     }
 
     #[test]

@@ -246,8 +246,9 @@ impl<K: Eq + Clone, V> Flights<K, V> {
                         let replaced = table.places.insert(hash, Place::Flying(flight.clone()));
                         drop(table);
                         drop(replaced);
-                        let before = before.filter(|it| it.token >= newest && it.key == *key);
-                        if let (Some(failure), true) = (before, now.is_some()) {
+                        let recent = |it: &Arc<Failure<K>>| it.is_recent(newest, now);
+                        let before = before.filter(recent).filter(|it| it.key == *key);
+                        if let Some(failure) = before {
                             // Who joined before this waits for the load.
                             let _ = flight.last.set(failure.error.clone());
                             waiter.last = Some(failure.error.clone());

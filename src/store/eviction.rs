@@ -29,15 +29,15 @@ const BYTE_SHARDS: std::ops::RangeInclusive<u64> = 4..=128;
 
 /// Shards of a store: as many as its threads want, where entries are bounded alone.
 fn shards(weigh: &Weigh) -> usize {
+    let most = (weigh.capacity / MIN_SHARD_ENTRIES).max(1);
     if let Some(bytes) = weigh.max_bytes {
         let wanted = (bytes / SHARD_BYTES).clamp(*BYTE_SHARDS.start(), *BYTE_SHARDS.end());
-        return (wanted as usize).next_power_of_two();
+        return (wanted as usize).min(most).next_power_of_two();
     }
     let cores = std::thread::available_parallelism().map_or(4, usize::from);
     let wanted = (cores * 4)
         .next_power_of_two()
         .max(weigh.capacity / SHARD_ENTRIES);
-    let most = (weigh.capacity / MIN_SHARD_ENTRIES).max(1);
     wanted.min(most).next_power_of_two().min(1_024)
 }
 

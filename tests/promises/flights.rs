@@ -127,6 +127,7 @@ async fn an_error_goes_to_all_who_wait_and_is_kept_for_a_second() {
         1
     );
     source.fail(false);
+    source.slow(ms(100));
     assert!(a.cache.get(&1).await.is_err());
     pass(ms(1_000)).await;
     assert_eq!(a.get(1).await, Some(10));

@@ -22,8 +22,8 @@ const HEAL: Duration = ms(1_000 + 1_000 + LONGEST_MEMBER_TIMEOUT + WRITE_TIMEOUT
 const LOOK: Duration = ms(200);
 
 /// Rounds of reads in which everything must come from memory once. What a late publication drops
-/// takes a round more.
-const ROUNDS: usize = 3;
+/// takes a round more, and errors that are kept take a second.
+const ROUNDS: usize = 60;
 
 impl World<'_> {
     /// All faults stop, and the fleet must be as if there had been none.
