@@ -1,8 +1,8 @@
 //! The shared tier: values that are expensive to load live in Redis as well.
 //!
 //! - [`SharedTier`]: what of a value is stored, and how
-//! - [`client`]: fetch and store; [`value`]: a value's bytes; [`shape`]: whether they read back; [`names`]: what
-//!   it is called, and how it is told from others
+//! - [`client`]: fetch and store; [`value`]: a value's bytes; [`shape`]: whether they read back; [`names`]: the
+//!   names of values, and their MACs
 //! - [`claim`]: one load for the whole fleet
 //! - [`pool`], [`breaker`]: places for calls; Redis is slow or away
 //!

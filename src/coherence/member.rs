@@ -190,7 +190,7 @@ impl Member {
         }
     }
 
-    /// What was queued is published by nothing any more.
+    /// The task that publishes has ended.
     fn no_runtime(&self) -> Error {
         let ended = self.tasks.ended().join(", ");
         let message = format!(

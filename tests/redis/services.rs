@@ -61,7 +61,7 @@ async fn a_row_of_the_service_has_a_largest_size() {
     }
 }
 
-/// A client that never finishes its request holds the end up, unless somebody insists.
+/// A client that never finishes its request delays the end, and a second signal does not wait for it.
 #[tokio::test]
 async fn a_second_signal_ends_a_service_that_waits_for_requests() {
     until("the second signal counts", async || {
