@@ -280,6 +280,11 @@ pub(crate) trait Bus: Send + Sync + fmt::Debug {
     )]
     fn release(&self, lane: u32, name: Name, claim: ClaimId) -> BoxFuture<'_, Result<(), Error>>;
 
+    /// Says by which keys this instance signs and believes, with the next verification of lane 0.
+    fn set_keys(&self, keys: Vec<KeyPrint>) {
+        let _ = keys;
+    }
+
     /// Says which caches this instance has, for who looks from outside; whether the next verification
     /// of lane 0 has something to tell.
     fn set_caches(&self, caches: &[CacheFormat]) -> bool {

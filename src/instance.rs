@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 mod keeper;
+mod secrets;
 mod start;
 
 use std::fmt;

@@ -7,7 +7,8 @@
 //!
 //! - [`routing`]: on which server each lane lives, and which servers decide that
 //! - [`node`]: one server; [`commands`], [`subscription`]: its two connections; [`peer`]: what these two share
-//! - [`connection`]: one connection, without any reconnecting of its own; [`target`]: where to; [`retry`]: when the next one is tried
+//! - [`connection`], [`link`]: one connection of either kind, without any reconnecting of its own
+//! - [`reach`]: how one is made; [`target`]: where to; [`retry`]: when the next one is tried
 //! - [`call`]: how a call finds its lane's server; [`ask_redirect`]: while a slot is on the move
 //! - [`note`]: what this instance says of itself, as Redis keeps it
 //! - [`scripts`]: the scripts, their names and answers; [`tier`]: those of the shared tier
@@ -28,6 +29,7 @@ mod dial;
 mod error;
 #[cfg(feature = "cli")]
 pub(crate) mod inspect;
+mod link;
 mod logins;
 mod node;
 mod note;
@@ -37,6 +39,7 @@ mod peer;
     allow(unreachable_pub, reason = "the program shows it")
 )]
 pub(crate) mod product;
+mod reach;
 mod refusal;
 mod renewal;
 mod retry;
@@ -83,6 +86,7 @@ use crate::bus::{
     BoxFuture, Bus, BusConfig, BusEvent, CacheFormat, EVENT_QUEUE, Intent, IntentId, JOURNAL_PAGE,
     Journal, Known, Position, StillOpen, SubscriptionRepair, Verified,
 };
+use crate::event::KeyPrint;
 use crate::identity::InstanceId;
 use crate::lock::Lock;
 use crate::metrics::Kind;
@@ -362,6 +366,10 @@ impl Bus for RedisBus {
 
     fn release(&self, lane: u32, name: Name, claim: ClaimId) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(tier::release(&self.caller, lane, name, claim))
+    }
+
+    fn set_keys(&self, keys: Vec<KeyPrint>) {
+        self.note.set_keys(keys);
     }
 
     fn set_caches(&self, caches: &[CacheFormat]) -> bool {

@@ -10,12 +10,14 @@
 //! see [`Hints`](crate::coherence::follower) and PROTOCOL.md.
 
 use std::fmt;
+use std::sync::Arc;
 
 use blake3::Hash;
 use bytes::Bytes;
 
 use super::message::{Event, MAX_PAYLOAD};
 use super::wire::{DecodeError, decode, encode_within};
+use crate::lock::Lock;
 use crate::settings::Settings;
 
 /// Bytes of a MAC. Who guesses gets one try a message: 128 bits are out of reach.
@@ -35,26 +37,44 @@ const PRINT: &str = "unstale 2026 v1 key fingerprint";
 /// Writes and reads the payloads of one namespace.
 pub(crate) struct Seal {
     namespace: String,
-    /// The first signs; any of them is accepted. None: payloads are bare events.
-    keys: Vec<[u8; 32]>,
+    /// The first signs; any of them is accepted. None: payloads are bare events, for ever.
+    keys: Lock<Keys>,
+    keyed: bool,
+}
+
+type Keys = Arc<[[u8; 32]]>;
+
+fn keys(settings: &Settings) -> Keys {
+    let secrets = [&settings.signing_key, &settings.signing_key_accepted];
+    let derive = |secret: &String| blake3::derive_key(CONTEXT, secret.as_bytes());
+    secrets.into_iter().flatten().map(derive).collect()
 }
 
 impl fmt::Debug for Seal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Seal")
-            .field("keys", &self.keys.len())
+            .field("keys", &self.keys().len())
             .finish_non_exhaustive()
     }
 }
 
 impl Seal {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let secrets = [&settings.signing_key, &settings.signing_key_accepted];
-        let derive = |secret: &String| blake3::derive_key(CONTEXT, secret.as_bytes());
         Self {
             namespace: settings.namespace.clone(),
-            keys: secrets.into_iter().flatten().map(derive).collect(),
+            keyed: settings.signing_key.is_some(),
+            keys: Lock::new(keys(settings)),
         }
+    }
+
+    /// Takes the keys of these settings, which differ from those of before in the secrets alone.
+    pub(crate) fn renew(&self, settings: &Settings) {
+        debug_assert_eq!(self.keyed, settings.signing_key.is_some(), "signed or not");
+        *self.keys.lock() = keys(settings);
+    }
+
+    fn keys(&self) -> Keys {
+        self.keys.lock().clone()
     }
 
     /// The fingerprint of each key, the one that signs first.
@@ -65,17 +85,18 @@ impl Seal {
             hasher.update(key).finalize_xof().fill(&mut print);
             print
         };
-        self.keys.iter().map(print).collect()
+        self.keys().iter().map(print).collect()
     }
 
     /// Whether there is a key, so that only the journal says which event has which sequence.
     pub(crate) fn is_keyed(&self) -> bool {
-        !self.keys.is_empty()
+        self.keyed
     }
 
     /// The payload that says `event` on `lane`.
     pub(crate) fn encode(&self, lane: u32, event: &Event) -> Bytes {
-        let Some(key) = self.keys.first() else {
+        let keys = self.keys();
+        let Some(key) = keys.first() else {
             return encode_within(event, MAX_PAYLOAD).into();
         };
         let mut payload = encode_within(event, MAX_PAYLOAD - MAC);
@@ -86,7 +107,7 @@ impl Seal {
 
     /// The event that a payload says, and its MAC where there is a key.
     pub(crate) fn decode(&self, lane: u32, payload: &[u8]) -> Result<(Event, Mac), DecodeError> {
-        if self.keys.is_empty() {
+        if !self.keyed {
             return decode(payload).map(|event| (event, Mac::default()));
         }
         // Before anything is spent on it.
@@ -95,7 +116,7 @@ impl Seal {
         }
         let (event, mac) = payload.split_last_chunk().ok_or(DecodeError::Unsigned)?;
         let good = |key| same(&self.mac(key, lane, event), mac);
-        if !self.keys.iter().any(good) {
+        if !self.keys().iter().any(good) {
             return Err(DecodeError::Unsigned);
         }
         decode(event).map(|event| (event, *mac))

@@ -20,7 +20,7 @@ use crate::coherence::registry::Registry;
 use crate::coherence::said::StateLog;
 use crate::event::Seal;
 use crate::identity::{self, InstanceId};
-use crate::instance::keeper;
+use crate::instance::{keeper, secrets};
 #[cfg(any(test, feature = "test-util"))]
 use crate::lock::Lock;
 use crate::log::LogLimit;
@@ -244,6 +244,9 @@ fn spawn_tasks(member: &Arc<Member>, events: mpsc::Receiver<BusEvent>) {
         tasks.spawn(runtime, "publisher", Publisher { member, lane }.run());
     }
     tasks.spawn(runtime, "keeper", keeper::keep(member.clone()));
+    if !member.settings.secret_files.is_empty() {
+        tasks.spawn(runtime, "secrets", secrets::keep(member.clone()));
+    }
 }
 
 /// Waits for the first verification, at most until the deadline: after it the instance is degraded.

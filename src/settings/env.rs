@@ -114,10 +114,12 @@ fn from_vars(
         match read_secret(&path) {
             Ok(secret) => {
                 if others_may_read(&path) {
-                    settings.exposed.push(name);
+                    settings.exposed.push(name.clone());
                 }
                 if variable == Place::global("redis_url").variable() {
                     url_file = Some(path);
+                } else {
+                    settings.secret_files.push((name, path));
                 }
                 known.insert(variable, secret);
             }

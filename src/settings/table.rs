@@ -111,6 +111,9 @@ macro_rules! settings {
             /// The file that `UNSTALE_FILE` named, and the URL in it: its login is read again at each
             /// connect.
             pub(crate) file: Option<UrlInFile>,
+            /// Secrets that were in files of their own, which are read again while the program runs: the
+            /// variable that named each, and its path.
+            pub(crate) secret_files: Vec<(String, String)>,
             /// Variables that name files of secrets which every user of the machine may read.
             pub(crate) exposed: Vec<String>,
             /// The settings for all caches and of the instance that a variable or the file set, and
@@ -127,6 +130,7 @@ macro_rules! settings {
                     caches: BTreeMap::new(),
                     credentials: None,
                     file: None,
+                    secret_files: Vec::new(),
                     exposed: Vec::new(),
                     given: BTreeMap::new(),
                 }

@@ -236,6 +236,32 @@ fn a_secret_may_be_in_a_file_of_its_own() {
 }
 
 #[test]
+fn secrets_in_files_are_read_again() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let path = folder.path().join("key");
+    let write = |text: &str| std::fs::write(&path, text).expect("a file");
+    write("a signing key of some bytes\n");
+    let name = "UNSTALE_SIGNING_KEY_FILE".to_owned();
+    let settings = Settings::from_vars([(name, path.display().to_string())]).expect("a key");
+    let again = || settings.with_secrets_read_again();
+    assert!(again().expect("the same").is_none());
+    write("another key of some bytes");
+    let changed = again().expect("a good key").expect("another one");
+    let key = changed.signing_key.as_deref();
+    assert_eq!(key, Some("another key of some bytes"));
+    assert_eq!(changed.namespace, settings.namespace);
+    for (text, why) in [
+        ("", "is empty"),
+        ("abababababababababababab", "openssl rand"),
+    ] {
+        write(text);
+        let said = again().expect_err("no good");
+        assert!(said.contains("UNSTALE_SIGNING_KEY_FILE: "), "{said}");
+        assert!(said.contains(why) && !said.contains("abab"), "{said}");
+    }
+}
+
+#[test]
 fn the_second_secret_is_another_one() {
     let same = "0123456789abcdef0123456789abcdef";
     for first in ["UNSTALE_SIGNING_KEY", "UNSTALE_TIER_SECRET"] {

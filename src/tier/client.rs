@@ -115,8 +115,9 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
 
     /// Asks for a value, by the accepted secret too where there is one. Ends within half a second each.
     pub(crate) async fn fetch(&self, permit: Permit, query: &Query<'_>) -> Answer<V> {
-        let answer = self.fetch_by(&self.pool.secret, permit, query).await;
-        let (Answer::Missing(Some(_)), Some(accepted)) = (&answer, &self.pool.accepted) else {
+        let secrets = self.pool.secrets();
+        let answer = self.fetch_by(&secrets.first, permit, query).await;
+        let (Answer::Missing(Some(_)), Some(accepted)) = (&answer, &secrets.accepted) else {
             return answer;
         };
         let Slot::Granted(permit) = self.pool.slot(self.pool.answer_time).await else {
@@ -283,7 +284,12 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
         if tags.len() > MOST_TAGS {
             return SharedStore::Oversized;
         }
-        let digest = self.pool.secret.digest(self.content(key, &tags, &body));
+        let secrets = self.pool.secrets();
+        // Asked for under a secret that was changed meanwhile.
+        if ticket.name != secrets.first.name(ticket.subject) {
+            return SharedStore::Refused;
+        }
+        let digest = secrets.first.digest(self.content(key, &tags, &body));
         let expires = ticket.born.saturating_add(life);
         let kept = life.min(u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX));
         let mut head = Head {
@@ -294,7 +300,7 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
             mac: Digest::default(),
             tags,
         };
-        head.mac = self.pool.secret.mac(&head);
+        head.mac = secrets.first.mac(&head);
         let put = Put {
             name: ticket.name,
             subject: ticket.subject,

@@ -44,9 +44,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 /// See the module's documentation.
 pub(crate) struct Pool {
     pub(crate) bus: Arc<dyn Bus>,
-    pub(crate) secret: Secret,
-    /// See [`Secret::accepted`].
-    pub(crate) accepted: Option<Secret>,
+    secrets: Lock<Arc<Secrets>>,
     /// The secret is none, and that was not said yet.
     unsaid: AtomicBool,
     instance: u64,
@@ -87,6 +85,22 @@ pub(crate) enum Slot {
     Granted(Permit),
     /// The wait was too long, or too many others wait.
     TimedOut,
+}
+
+/// The secrets of one moment.
+pub(crate) struct Secrets {
+    pub(crate) first: Secret,
+    /// See [`Secret::accepted`].
+    pub(crate) accepted: Option<Secret>,
+}
+
+impl Secrets {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            first: Secret::new(settings),
+            accepted: Secret::accepted(settings),
+        }
+    }
 }
 
 /// A place. Dropped, it goes to the next that waits.
@@ -139,8 +153,7 @@ impl Pool {
     ) -> Self {
         Self {
             bus,
-            secret: Secret::new(settings),
-            accepted: Secret::accepted(settings),
+            secrets: Lock::new(Arc::new(Secrets::new(settings))),
             unsaid: AtomicBool::new(Secret::is_public(settings)),
             instance,
             clock,
@@ -158,6 +171,15 @@ impl Pool {
             waiters: Arc::new(Semaphore::new(WAITERS)),
             breakers: (0..settings.lanes).map(|_| Breaker::default()).collect(),
         }
+    }
+
+    pub(crate) fn secrets(&self) -> Arc<Secrets> {
+        self.secrets.lock().clone()
+    }
+
+    /// Takes the secrets of these settings.
+    pub(crate) fn renew(&self, settings: &Settings) {
+        *self.secrets.lock() = Arc::new(Secrets::new(settings));
     }
 
     /// Says once, as soon as a cache uses the tier, that values are not authenticated.

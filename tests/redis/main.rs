@@ -27,6 +27,7 @@ mod logs;
 mod messages;
 mod outage;
 mod passwords;
+mod secrets;
 mod sentinel;
 mod server;
 mod services;

@@ -314,7 +314,6 @@ async fn scenario_a_hit_costs_no_network_call() {
         "eval",
         "script|load",
         "ping",
-        "client|info",
         "subscribe",
         "publish",
     ];

@@ -27,6 +27,11 @@ pub(crate) fn settings(url: &str) -> Settings {
     let mut settings = Settings::default();
     settings.redis_url = Some(url.to_owned());
     settings.namespace = "shop".to_owned();
+    quick(settings)
+}
+
+/// These settings, with what makes a test quick.
+pub(crate) fn quick(mut settings: Settings) -> Settings {
     settings.verify_interval = VERIFY_INTERVAL;
     settings.max_staleness = Some(MAX_STALENESS);
     settings.member_timeout = MEMBER_TIMEOUT;

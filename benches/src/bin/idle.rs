@@ -18,7 +18,6 @@ const SENT_BY_CLIENTS: [&str; 8] = [
     "ping",
     "publish",
     "subscribe",
-    "client|info",
     "client|id",
     "script|load",
 ];

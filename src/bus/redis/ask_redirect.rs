@@ -8,12 +8,9 @@ use fred::types::{ClusterHash, CustomCommand, Value};
 use super::connection::{Connection, options};
 use super::peer::Peer;
 use super::scripts::{SOURCES, Script};
-use super::values;
+use super::{reach, values};
 use crate::metrics::Kind;
 use crate::url::Place;
-
-/// Delivered messages kept for a connection that subscribes to nothing.
-const PUSHES: usize = 4;
 
 /// Runs a script on a server that takes the lane over, as the one that gives it away asked for. On a
 /// connection of its own: such a move takes moments, and nothing may come between the two commands.
@@ -26,7 +23,7 @@ pub(super) async fn call(
     args: &[Value],
 ) -> Result<Value, FredError> {
     let traffic = &peer.common.config.traffic;
-    let (connection, _) = Connection::open(&peer.target.at(place), traffic, PUSHES).await?;
+    let connection: Connection = reach::open(&peer.target.at(place), traffic).await?;
     let client = connection
         .client()
         .with_options(&options(peer.target.timeout()));

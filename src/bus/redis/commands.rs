@@ -243,7 +243,7 @@ impl Commands {
             }
             error = session.verdict() => error,
             error = session.watch(&self.peer) => error,
-            never = renewal::keep(&client, &self.peer, version) => match never {},
+            never = renewal::keep(|login| renewal::log_in(&client, &self.peer, login), &self.peer, version) => match never {},
         }
     }
 }

@@ -1,36 +1,34 @@
-//! One connection to Redis.
+//! One connection to Redis that carries commands.
 //!
 //! It is a fred client that never reconnects: when the connection ends, its owner opens another. fred's own reconnection is not used, because it keeps commands
 //! in a queue while it is disconnected, calls itself connected during its first back-off, waits for
 //! a black-holed peer when it is asked to reconnect, and forgets the subscription.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fred::clients::Client;
 use fred::error::{Error as FredError, ErrorKind as FredKind};
-use fred::interfaces::{ClientLike, EventInterface, FredResult};
+use fred::interfaces::{ClientLike, FredResult};
 use fred::socket2::TcpKeepalive;
 use fred::types::config::{ConnectionConfig, Options, PerformanceConfig, TcpConfig};
-use fred::types::{ClusterHash, CustomCommand, Message, Value};
+use fred::types::{ClusterHash, CustomCommand, Value};
 use tokio::select;
-use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
 
 use super::logins::Known;
+use super::reach::{Attempt, Connect};
 use super::target::Target;
-use super::{refusal, values};
+use super::values;
 use crate::metrics::{Kind, Traffic};
 
 /// When the kernel begins to ask whether a silent peer still exists, and how often it asks again.
 /// Keeps idle connections alive through NATs, which forget after some minutes at the earliest.
-const KEEPALIVE: Duration = Duration::from_secs(30);
+pub(super) const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// A subscription was refused, and the refusal was lost.
-pub(super) const UNSUBSCRIBED: &str = "NOPERM the subscription was refused";
+/// Pushes that fred keeps, in each of eight queues: a connection of this kind subscribes to nothing.
+const PUSHES: usize = 4;
 
 /// An open connection; dropping it closes it.
 pub(super) struct Connection {
@@ -41,67 +39,42 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects, authenticates and selects the database; ends within the time for connecting.
-    ///
-    /// `pushes` is how many delivered messages may wait to be read from the receiver.
-    pub(super) async fn open(
-        target: &Target,
-        traffic: &Traffic,
-        pushes: usize,
-    ) -> Result<(Self, broadcast::Receiver<Message>), FredError> {
-        let deadline = Instant::now() + target.times().connect;
-        let failed = |why: String| FredError::new(FredKind::IO, why);
-        let login = timeout_at(deadline, target.logins().current()).await;
-        let login = login.map_err(|_| failed("the login cannot be read in time".to_owned()))??;
-        let address = match target.place().socket() {
-            Some(_) => None,
-            None => Some(target.door().address(deadline).await.map_err(failed)?),
-        };
-        let mut first = None;
-        for name in target.server_names() {
-            let opening = Self::open_at(target, (address, &name), &login, traffic, pushes);
-            let late = || FredError::new(FredKind::Timeout, "");
-            let opened = timeout_at(deadline, opening).await;
-            let error = match opened.unwrap_or_else(|_| Err(late())) {
-                Ok(open) => {
-                    address.inspect(|address| target.door().is_good(*address));
-                    return Ok(open);
-                }
-                Err(error) => error,
-            };
-            let wrong_name = error.details().contains("NotValidForName");
-            first.get_or_insert_with(|| refusal::explain(target, address, &name, &error));
-            if !wrong_name {
-                break;
-            }
-        }
-        target.logins().refused(login.version);
-        address.inspect(|address| target.door().is_bad(*address));
-        Err(first.unwrap_or_else(|| failed("there is no name for it".to_owned())))
+    /// The version of the login that it has.
+    pub(super) fn version(&self) -> u64 {
+        self.version
     }
 
-    async fn open_at(
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Waits until the connection is lost. Not to be called again after it returned.
+    pub(super) async fn lost(&mut self) -> FredError {
+        reason((&mut self.router).await)
+    }
+}
+
+impl Connect for Connection {
+    /// And selects the database.
+    async fn connect(
         target: &Target,
-        (address, name): (Option<SocketAddr>, &str),
+        attempt: Attempt<'_>,
         known: &Known,
         traffic: &Traffic,
-        pushes: usize,
-    ) -> Result<(Self, broadcast::Receiver<Message>), FredError> {
+    ) -> Result<Self, FredError> {
         let login = target.login(known);
         let (username, password) = (login.username.as_deref(), login.password.as_deref());
         let setup = values::setup(username, password, target.database());
         let client = Client::new(
-            target.config(address, name, login),
+            target.config(attempt.address, attempt.name, login),
             Some(PerformanceConfig {
                 default_command_timeout: target.timeout(),
-                broadcast_channel_capacity: pushes,
+                broadcast_channel_capacity: PUSHES,
                 ..PerformanceConfig::default()
             }),
             Some(connection_config(target.times().connect)),
             None,
         );
-        // Before anything can be delivered: what came earlier would vanish.
-        let messages = client.message_rx();
         let mut connection = Self {
             router: client.connect(),
             client,
@@ -117,21 +90,7 @@ impl Connection {
             pong = first.ping::<Value>(None) => pong?,
         };
         traffic.received(Kind::Connect, setup.1 + b"+PONG\r\n".len());
-        Ok((connection, messages))
-    }
-
-    /// The version of the login that it has.
-    pub(super) fn version(&self) -> u64 {
-        self.version
-    }
-
-    pub(super) fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// Waits until the connection is lost. Not to be called again after it returned.
-    pub(super) async fn lost(&mut self) -> FredError {
-        reason((&mut self.router).await)
+        Ok(connection)
     }
 }
 
@@ -150,7 +109,7 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// A `PING` whose answer must be its own: after a refused `SUBSCRIBE` it would be the refusal.
+/// A `PING` whose answer must be its own.
 pub(super) fn ping(
     client: &Client,
     target: &Target,
@@ -180,39 +139,6 @@ pub(super) async fn asking(client: &Client, target: &Target) -> Result<(), FredE
     let command = CustomCommand::new_static("ASKING", ClusterHash::Random, false);
     let _: Value = client.custom(command, Vec::<Value>::new()).await?;
     Ok(())
-}
-
-/// Asks the server how many channels this connection is subscribed to: at least `channels`, unless
-/// the `SUBSCRIBE` before it was refused.
-pub(super) fn subscribed(
-    client: &Client,
-    target: &Target,
-    traffic: &Arc<Traffic>,
-    channels: usize,
-) -> impl Future<Output = Result<(), FredError>> + Send + use<> {
-    let client = client.with_options(&options(target.timeout()));
-    let traffic = Arc::clone(traffic);
-    async move {
-        traffic.sent(
-            Kind::Connect,
-            values::command(["CLIENT".len(), "INFO".len()]),
-        );
-        let command = CustomCommand::new_static("CLIENT", ClusterHash::Random, false);
-        let answer: Value = client.custom(command, vec!["INFO"]).await?;
-        traffic.received(Kind::Connect, values::reply(&answer));
-        let text = answer.as_str().unwrap_or_default();
-        let count = text.split(' ').find_map(|field| field.strip_prefix("sub="));
-        let Some(count) = count.and_then(|count| count.parse::<usize>().ok()) else {
-            return Err(FredError::new(
-                FredKind::Protocol,
-                "answers came out of step",
-            ));
-        };
-        if count >= channels {
-            return Ok(());
-        }
-        Err(FredError::new(FredKind::Auth, UNSUBSCRIBED))
-    }
 }
 
 /// What one command may take. A command is never sent twice by fred: the callers retry.

@@ -16,10 +16,11 @@ use tokio::time::Instant;
 use super::common::Common;
 use super::config::RedisConfig;
 use super::connection::{Connection, options};
+use super::reach::Connect;
 use super::scripts::Names;
 use super::target::Target;
 use super::values::bytes;
-use super::{error, routing};
+use super::{error, reach, routing};
 use crate::bus::BusConfig;
 use crate::foreign::shown;
 use crate::metrics::Traffic;
@@ -30,9 +31,6 @@ pub(crate) mod fleets;
 pub(crate) mod lanes;
 mod notes;
 pub(crate) mod rights;
-
-/// Delivered messages that may wait: an echo is waited for before the next is sent.
-const PUSHES: usize = 16;
 
 /// A server to look at; nothing is changed and no member is added.
 ///
@@ -100,7 +98,7 @@ impl Server {
             known
         } else {
             let target = self.target.at(&place);
-            let (connection, _) = connect(&target).await?;
+            let connection: Connection = connect(&target).await?;
             Arc::new(Primary {
                 place,
                 target,
@@ -200,16 +198,8 @@ impl Server {
     }
 }
 
-async fn connect(
-    target: &Target,
-) -> Result<
-    (
-        Connection,
-        tokio::sync::broadcast::Receiver<fred::types::Message>,
-    ),
-    Error,
-> {
-    Connection::open(target, &Traffic::default(), PUSHES)
+async fn connect<C: Connect>(target: &Target) -> Result<C, Error> {
+    reach::open(target, &Traffic::default())
         .await
         .map_err(|error| error::from_fred(&error))
 }

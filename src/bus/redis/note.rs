@@ -38,6 +38,17 @@ impl Announced {
         }))
     }
 
+    /// The keys were changed.
+    pub(super) fn set_keys(&self, keys: Vec<KeyPrint>) {
+        let mut state = self.0.lock();
+        // All that is packed behind the keys is the caches.
+        let caches = 1 + size_of::<KeyPrint>() * state.keys.len();
+        let packed = [&pack(&keys, &[]), &state.packed[caches..]].concat();
+        state.packed = packed.into();
+        state.keys = keys;
+        state.told = false;
+    }
+
     /// Sets which caches the instance has; whether that is to be told.
     pub(super) fn set(&self, caches: &[CacheFormat]) -> bool {
         let mut state = self.0.lock();

@@ -23,14 +23,23 @@ const FIRST: std::time::Duration = std::time::Duration::from_millis(250);
 /// Longest pause; the connection goes on with its old login meanwhile.
 const LONGEST: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Logs the connection in whenever there are newer logins than those of this version. Never ends.
-pub(super) async fn keep(client: &Client, peer: &Peer, version: u64) -> Infallible {
+/// Logs a connection in, by `log_in`, whenever there are newer logins than those of this version. Never ends.
+pub(super) async fn keep<F, R>(log_in: F, peer: &Peer, version: u64) -> Infallible
+where
+    F: Fn(Login) -> R,
+    R: Future<Output = Result<(), FredError>>,
+{
     let logins = peer.target.logins();
     let mut known = logins.newer(version).await;
     let mut failures = 0;
     loop {
         let version = known.version;
-        let Err(refused) = log_in(client, peer, peer.target.login(&known)).await else {
+        let login = peer.target.login(&known).clone();
+        if login.password.is_none() {
+            known = logins.newer(version).await;
+            continue;
+        }
+        let Err(refused) = log_in(login).await else {
             tracing::debug!(server = %peer.place, "logged in to Redis anew");
             failures = 0;
             known = logins.newer(version).await;
@@ -48,12 +57,10 @@ pub(super) async fn keep(client: &Client, peer: &Peer, version: u64) -> Infallib
     }
 }
 
-async fn log_in(client: &Client, peer: &Peer, login: &Login) -> Result<(), FredError> {
-    let Some(password) = &login.password else {
-        return Ok(());
-    };
+/// By AUTH, on a connection of fred's.
+pub(super) async fn log_in(client: &Client, peer: &Peer, login: Login) -> Result<(), FredError> {
     let traffic = &peer.common.config.traffic;
-    let words = login.username.iter().chain([password]);
+    let words = login.username.iter().chain(&login.password);
     let lengths = words.clone().map(String::len);
     traffic.sent(
         Kind::Connect,

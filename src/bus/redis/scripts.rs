@@ -47,6 +47,9 @@ pub(super) const SOURCES: [&str; 8] = [
 /// What a lane's channel carries in front of each payload: epoch and sequence, big-endian.
 pub(super) const HEADER: usize = 16;
 
+/// The largest message on a channel that any instance takes.
+pub(super) const MAX_MESSAGE: usize = HEADER + MAX_PAYLOAD;
+
 /// The names of one lane. They share a hash tag, so that one node of a cluster holds them all.
 #[derive(Clone, Debug)]
 pub(super) struct Names {

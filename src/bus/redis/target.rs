@@ -104,6 +104,11 @@ impl Target {
         self
     }
 
+    #[cfg(feature = "tls")]
+    pub(super) fn tls(&self) -> Option<&fred::types::config::TlsConnector> {
+        self.config.tls.as_ref().map(|tls| &tls.connector)
+    }
+
     pub(super) fn place(&self) -> &Place {
         &self.place
     }

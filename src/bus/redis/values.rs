@@ -75,27 +75,6 @@ pub(super) fn error_reply(error: &FredError) -> usize {
     1 + error.details().len() + 2
 }
 
-/// A message on a channel: `>3`, `message` (`smessage` in a cluster), the channel, the message.
-pub(super) fn push(sharded: bool, channel: usize, message: usize) -> usize {
-    let kind = if sharded { "smessage" } else { "message" };
-    header(3) + bulk(kind.len()) + bulk(channel) + bulk(message)
-}
-
-/// `SSUBSCRIBE` of one channel, and its acknowledgement.
-pub(super) fn ssubscribe(channel: usize) -> (usize, usize) {
-    let ack = header(3) + bulk("ssubscribe".len()) + bulk(channel) + 1 + 1 + 2;
-    (command(["SSUBSCRIBE".len(), channel]), ack)
-}
-
-/// `SUBSCRIBE` of these channels, and its acknowledgements: one push for each, with a number.
-pub(super) fn subscribe(channels: &[usize]) -> (usize, usize) {
-    let request = command(std::iter::once("SUBSCRIBE".len()).chain(channels.iter().copied()));
-    let acks = channels.iter().enumerate().map(|(i, &channel)| {
-        header(3) + bulk("subscribe".len()) + bulk(channel) + 1 + digits(i + 1) + 2
-    });
-    (request, acks.sum())
-}
-
 /// What fred exchanges before the first command of ours; the answer's size is an estimate.
 pub(super) fn setup(
     username: Option<&str>,
@@ -129,16 +108,5 @@ mod tests {
             Value::String("abc".into()),
         ]);
         assert_eq!(reply(&answer), b"*3\r\n:-10\r\n:0\r\n$3\r\nabc\r\n".len());
-        let message = b">3\r\n$7\r\nmessage\r\n$10\r\nus:{a:0}e0\r\n$4\r\nabcd\r\n";
-        assert_eq!(push(false, 10, 4), message.len());
-        let (request, acks) = subscribe(&[3, 3]);
-        assert_eq!(
-            request,
-            b"*3\r\n$9\r\nSUBSCRIBE\r\n$3\r\nabc\r\n$3\r\nabd\r\n".len()
-        );
-        assert_eq!(
-            acks,
-            2 * b">3\r\n$9\r\nsubscribe\r\n$3\r\nabc\r\n:1\r\n".len()
-        );
     }
 }

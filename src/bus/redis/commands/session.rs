@@ -13,11 +13,9 @@ use tokio::try_join;
 
 use crate::bus::redis::action::Action;
 use crate::bus::redis::connection::{Connection, asking, options, ping};
-use crate::bus::redis::error;
 use crate::bus::redis::peer::Peer;
-use crate::bus::redis::rights;
 use crate::bus::redis::scripts::{SOURCES, Script};
-use crate::bus::redis::values;
+use crate::bus::redis::{error, reach, rights, values};
 use crate::lock::{Guard, Lock};
 use crate::metrics::Kind;
 use crate::{Error, ErrorKind};
@@ -25,9 +23,6 @@ use crate::{Error, ErrorKind};
 /// Commands without an answer, sent some time apart, after which the connection counts as dead.
 /// One may be a slow moment of the server. fred notices a dead peer only while nothing is sent.
 const SILENCES: u32 = 2;
-
-/// Delivered messages kept for the command connection, which subscribes to nothing.
-const PUSHES: usize = 4;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -66,7 +61,8 @@ impl Session {
     /// Connects, loads the scripts and makes sure that the user may run what they contain.
     pub(super) async fn open(peer: &Peer) -> Result<(Self, Connection), Error> {
         let from_fred = |error| peer.explained(&error);
-        let (connection, _) = Connection::open(&peer.target, &peer.common.config.traffic, PUSHES)
+        let traffic = &peer.common.config.traffic;
+        let connection: Connection = reach::open(&peer.target, traffic)
             .await
             .map_err(from_fred)?;
         let session = Self {

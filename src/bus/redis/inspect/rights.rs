@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use fred::bytes_utils::Str;
 use fred::error::{Error as FredError, ErrorKind as FredKind};
-use fred::interfaces::{ClientLike, LuaInterface, PubsubInterface};
-use fred::types::{ClusterHash, CustomCommand, Value};
-use tokio::time::{Instant, timeout_at};
-use tokio::try_join;
+use fred::interfaces::{ClientLike, LuaInterface};
+use fred::types::Value;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Primary, Server, connect};
 use crate::Error;
-use crate::bus::redis::connection::{Connection, asking, options};
+use crate::bus::redis::connection::{asking, options};
 use crate::bus::redis::error;
+use crate::bus::redis::link::{Frame, Link, refused};
 use crate::bus::redis::rights::{self, Lack, MissingRight};
 use crate::bus::redis::scripts::{Names, SOURCES, Script};
 use crate::bus::tier::Name;
+use crate::metrics::Traffic;
 
 /// Removes a lane. By a script, because users have the right to run `DEL`, and a connection only sends
 /// scripts.
@@ -57,9 +58,8 @@ impl Server {
             {
                 rights.extend([missing(&error)?]);
             }
-            // A refused SUBSCRIBE answers another command: on a connection of its own.
-            let (connection, _) = connect(&primary.target).await?;
-            if let Err(error) = self.subscribe(&connection, names.channel).await {
+            let mut link: Link = connect(&primary.target).await?;
+            if let Err(error) = self.subscribe(&mut link, &names.channel).await {
                 rights.extend([missing(&error)?]);
             }
         }
@@ -99,8 +99,8 @@ impl Server {
     pub async fn echo(&self, times: usize) -> Result<Vec<Duration>, Error> {
         let channel = self.names(0).unused_channel();
         let primary = self.primary(0).await?;
-        let (connection, mut messages) = connect(&primary.target).await?;
-        self.subscribe(&connection, channel.clone())
+        let mut link: Link = connect(&primary.target).await?;
+        self.subscribe(&mut link, &channel)
             .await
             .map_err(|error| error::from_fred(&error))?;
         let mut delays = Vec::with_capacity(times);
@@ -109,14 +109,10 @@ impl Server {
             let began = Instant::now();
             self.ask(0, self.publish(), &[&channel, &nonce]).await?;
             let deadline = began + self.target.timeout();
-            loop {
-                match timeout_at(deadline, messages.recv()).await {
-                    Ok(Ok(message)) if message.value.as_bytes() == Some(nonce.as_bytes()) => break,
-                    Ok(Ok(_)) => {}
-                    Ok(Err(_)) | Err(_) => return Ok(delays),
-                }
+            match timeout_at(deadline, delivered(&mut link, nonce.as_bytes())).await {
+                Ok(Ok(())) => delays.push(began.elapsed()),
+                Ok(Err(_)) | Err(_) => break,
             }
-            delays.push(began.elapsed());
         }
         Ok(delays)
     }
@@ -140,24 +136,26 @@ impl Server {
         Ok(())
     }
 
-    /// Subscribes, and proves it by an answer behind the acknowledgement, as an instance does.
-    async fn subscribe(&self, connection: &Connection, channel: Str) -> Result<(), FredError> {
-        let client = connection.client();
-        let client = client.with_options(&options(self.target.timeout()));
-        if self.address.is_cluster() {
-            return client.ssubscribe(channel).await;
-        }
-        let info = CustomCommand::new_static("CLIENT", ClusterHash::Random, false);
-        // Both are queued at once: a refusal that comes while nothing waits for an answer is dropped.
-        let (_, answer) = try_join!(
-            client.subscribe(vec![channel]),
-            client.custom::<Value, _>(info, vec!["INFO"])
-        )?;
-        if answer.as_str().is_some_and(|text| text.contains("sub=1")) {
-            return Ok(());
-        }
-        let message = "answers came out of step";
-        Err(FredError::new(FredKind::Protocol, message))
+    /// Subscribes, as an instance does.
+    async fn subscribe(&self, link: &mut Link, channel: &str) -> Result<(), FredError> {
+        let command: &[u8] = if self.address.is_cluster() {
+            b"SSUBSCRIBE"
+        } else {
+            b"SUBSCRIBE"
+        };
+        link.send(&Traffic::default(), &[command, channel.as_bytes()]);
+        let answer = async {
+            loop {
+                match link.next()? {
+                    Some((Frame::Subscribed { .. }, _)) => return Ok(()),
+                    Some((Frame::Refusal(refusal), _)) => return Err(refused(refusal)),
+                    Some(_) => {}
+                    None => link.arrived().await?,
+                }
+            }
+        };
+        let late = |_| FredError::new(FredKind::Timeout, "");
+        timeout(self.target.timeout(), answer).await.map_err(late)?
     }
 
     fn publish(&self) -> &'static str {
@@ -165,6 +163,17 @@ impl Server {
             "SPUBLISH"
         } else {
             "PUBLISH"
+        }
+    }
+}
+
+/// Waits until this message is delivered.
+async fn delivered(link: &mut Link, expected: &[u8]) -> Result<(), FredError> {
+    loop {
+        match link.next()? {
+            Some((Frame::Message { message, .. }, _)) if message == expected => return Ok(()),
+            Some(_) => {}
+            None => link.arrived().await?,
         }
     }
 }

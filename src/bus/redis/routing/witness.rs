@@ -13,14 +13,11 @@ use tokio::time::{Instant, timeout};
 
 use crate::bus::redis::common::Common;
 use crate::bus::redis::connection::Connection;
-use crate::bus::redis::error;
 use crate::bus::redis::target::Target;
 use crate::bus::redis::values::{self, bytes};
+use crate::bus::redis::{error, reach};
 use crate::metrics::Kind;
 use crate::url::Place;
-
-/// Delivered messages kept for a connection that subscribes to nothing.
-const PUSHES: usize = 4;
 
 /// How long one that could not be reached is left alone.
 const REST: Duration = Duration::from_millis(500);
@@ -130,8 +127,8 @@ impl Witness {
         {
             return Err(error.clone());
         }
-        match Connection::open(&self.target, &common.config.traffic, PUSHES).await {
-            Ok((connection, _)) => {
+        match reach::open::<Connection>(&self.target, &common.config.traffic).await {
+            Ok(connection) => {
                 state.failed = None;
                 Ok(connection)
             }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::bus::{BusEvent, GapCause, Position};
+use crate::bus::{BusEvent, EVENT_BYTES, GapCause, Position};
 use crate::event::MAX_PAYLOAD;
 
 /// What a message takes in the queue beyond its payload.
@@ -27,8 +27,8 @@ impl AsRef<[u8]> for Queued {
 
 /// One connection's end of the queue.
 ///
-/// It never waits: meanwhile fred's queue would fill with what nothing bounds in bytes. Where the
-/// consumer is behind, the event is dropped, and the next one that finds a place says so.
+/// It never waits, so that a consumer that is stuck does not keep the connection from being read. Where
+/// it has no place, the event is dropped, and the next one that finds a place says so.
 pub(super) struct Queue<'a> {
     events: &'a mpsc::Sender<BusEvent>,
     room: &'a Arc<Semaphore>,
@@ -45,8 +45,16 @@ impl<'a> Queue<'a> {
         }
     }
 
+    /// Passes on what a lane's channel has said; `None` is what no instance of this crate says.
+    pub(super) fn heard(&mut self, lane: u32, message: Option<(Position, Bytes)>) {
+        match message {
+            Some((position, payload)) => self.message(lane, position, payload),
+            None => self.pass(BusEvent::Garbled { lane }),
+        }
+    }
+
     /// Passes a message on, if the queue has room for its bytes.
-    pub(super) fn message(&mut self, lane: u32, position: Position, payload: Bytes) {
+    fn message(&mut self, lane: u32, position: Position, payload: Bytes) {
         let takes = u32::try_from(payload.len() + PLACE).unwrap_or(u32::MAX);
         match Arc::clone(self.room).try_acquire_many_owned(takes) {
             Ok(room) => {
@@ -92,6 +100,12 @@ impl<'a> Queue<'a> {
         if self.lost != Some(GapCause::Disconnected) {
             self.lost = Some(cause);
         }
+    }
+
+    /// Whether the consumer is behind.
+    pub(super) fn is_half_full(&self) -> bool {
+        self.events.capacity() < self.events.max_capacity() / 2
+            || self.room.available_permits() < EVENT_BYTES / 2
     }
 
     /// Whether a dropped event is to be reported.

@@ -270,7 +270,7 @@ async fn reconnecting_leaks_no_connections() {
 async fn a_consumer_that_is_too_slow_learns_of_it() {
     let server = RedisServer::start();
     let (bus, mut events) = join(&server.url(), bus_config(1)).await;
-    // 20 MB: more than both queues and the sockets' buffers hold together.
+    // 20 MB: more than the queue and the sockets' buffers hold together.
     let total = 200_000;
     let mut admin = admin(&server);
     flood(&mut admin, total);
@@ -299,7 +299,7 @@ async fn a_consumer_that_is_too_slow_learns_of_it() {
     loop {
         match next(&mut events).await {
             BusEvent::Message { position, .. } if position.sequence == 1 => return,
-            // What fred had read by then.
+            // What had arrived by then.
             BusEvent::Message { position, .. } => assert!(position.sequence > last),
             BusEvent::Gap(GapCause::Lagged) => {}
             other => unreachable!("{other:?}"),

@@ -7,14 +7,7 @@ use crate::bus::redis::rights;
 use crate::{Error, ErrorKind};
 
 /// What a connection sends besides scripts.
-const DIRECT: [&str; 6] = [
-    "PING",
-    "SELECT",
-    "CLIENT|INFO",
-    "SUBSCRIBE",
-    "SCRIPT|LOAD",
-    "EVALSHA",
-];
+const DIRECT: [&str; 5] = ["PING", "SELECT", "SUBSCRIBE", "SCRIPT|LOAD", "EVALSHA"];
 
 /// Every command that an instance needs.
 fn needed() -> Vec<String> {
@@ -116,6 +109,15 @@ async fn every_command_that_a_host_has_taken_away_is_named() {
         )
         .await;
     }
+}
+
+/// The client library asks for it, and does without.
+#[tokio::test]
+async fn a_host_that_has_taken_client_away_will_do() {
+    let server = RedisServer::start_with(&["--rename-command", "CLIENT", ""]);
+    let (bus, mut events) = join(&server.url(), bus_config(1)).await;
+    publish_until_acknowledged(&bus).await;
+    message(&mut events).await;
 }
 
 /// A copy of the server whose `INFO` names no run id, as some look-alikes' does.
