@@ -53,6 +53,8 @@ pub enum Mechanism {
     AgreedLanes,
     /// An expired entry that stands in for a failed load has a token, as a load has.
     StandInToken,
+    /// What stands in for a load is looked at as any entry is: after an invalidation it is none.
+    StandInStamps,
     /// Open writes are announced again after every adoption.
     AnnouncementAfterAdoption,
     /// A panic in the code of the user ends no task of the instance.

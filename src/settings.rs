@@ -13,6 +13,7 @@ mod options;
 mod problems;
 mod redact;
 mod resolve;
+mod secrets;
 mod table;
 mod text;
 mod values;

@@ -244,15 +244,8 @@ impl<K: Eq + Clone, V> Flights<K, V> {
                         let flight: Arc<Flight<K, V>> = flight;
                         let mut waiter: Waiter<V> = waiter;
                         let replaced = table.places.insert(hash, Place::Flying(flight.clone()));
-                        drop(table);
-                        drop(replaced);
-                        let recent = |it: &Arc<Failure<K>>| it.is_recent(newest, now);
-                        let before = before.filter(recent).filter(|it| it.key == *key);
-                        if let Some(failure) = before {
-                            // Who joined before this waits for the load.
-                            let _ = flight.last.set(failure.error.clone());
-                            waiter.last = Some(failure.error.clone());
-                        }
+                        // Before anything that is the user's runs: 1: the flight is in the table; 2: the end
+                        // of a key, or its comparison, panics; 3: reads join a flight that nothing leads.
                         let leader = Leader {
                             flights: self.clone(),
                             flight,
@@ -260,6 +253,15 @@ impl<K: Eq + Clone, V> Flights<K, V> {
                             remembers: now.is_some(),
                             failure: None,
                         };
+                        drop(table);
+                        drop(replaced);
+                        let recent = |it: &Arc<Failure<K>>| it.is_recent(newest, now);
+                        let before = before.filter(recent).filter(|it| it.key == *key);
+                        if let Some(failure) = before {
+                            // Who joined before this waits for the load.
+                            let _ = leader.flight.last.set(failure.error.clone());
+                            waiter.last = Some(failure.error.clone());
+                        }
                         return Joined::Lead(leader, waiter);
                     }
                     (None, None) => None,

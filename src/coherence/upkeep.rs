@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Between two attempts of one kind in a lane. A failing Redis gets one small script a second and
-/// lane of each instance, and what is recorded too much only costs loads.
+/// From an attempt that failed to the next of its kind, and between two that only clear, in a lane. A failing
+/// Redis gets one small script a second and lane of each instance, and what is recorded too much only costs loads.
 const PACE: Duration = Duration::from_secs(1);
 
 /// What is to be done in one lane.
@@ -61,6 +61,11 @@ impl Upkeep {
 
     /// The attempt succeeded. One that settles a doubt is followed by another, `later`.
     pub(crate) fn succeeded(&mut self, attempt: Attempt, later: Instant) {
+        // The next one is due at once: 1: a failover loses the records, and they are made again; 2: another one
+        // follows, and loses them; 3: their writer dies within the pace.
+        if attempt.register {
+            self.registered = None;
+        }
         if attempt.doubts > self.settled {
             self.settled = attempt.doubts;
             self.confirm_at = Some(later);
@@ -119,6 +124,14 @@ mod tests {
             Some(start + PACE),
             "not as fast as it fails"
         );
-        assert!(upkeep.begin(start + PACE).register);
+        let attempt = upkeep.begin(start + PACE);
+        assert!(attempt.register);
+        upkeep.succeeded(attempt, start + 6 * PACE);
+        upkeep.register = true;
+        assert_eq!(
+            upkeep.due(start + PACE),
+            Some(start + PACE),
+            "a failover may follow another"
+        );
     }
 }

@@ -20,7 +20,8 @@ use crate::coherence::registry::Registry;
 use crate::coherence::said::StateLog;
 use crate::event::Seal;
 use crate::identity::{self, InstanceId};
-use crate::instance::{keeper, secrets};
+use crate::instance::keeper;
+use crate::instance::secrets;
 #[cfg(any(test, feature = "test-util"))]
 use crate::lock::Lock;
 use crate::log::LogLimit;

@@ -1,6 +1,7 @@
 //! What memory knows beyond what it may serve, and how much it holds.
 
 use crate::key::reference::KeyRef;
+use crate::mutants::{Mechanism, without};
 use crate::store::Store;
 use crate::store::entry::{ByKey, Entry, Verdict, judge};
 use crate::store::outcome::{Held, PastTtl};
@@ -18,7 +19,8 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         let Some(Entry { value, meta }) = self.values.peek(&ByKey { hash, key }) else {
             return PastTtl::Nothing;
         };
-        if meta.hard_ttl() || self.stamped(lane, meta.token(), &meta.tags) {
+        let looks = !without(Mechanism::StandInStamps);
+        if meta.hard_ttl() || looks && self.stamped(lane, meta.token(), &meta.tags) {
             return PastTtl::Nothing;
         }
         let now = self.options.clock.now();

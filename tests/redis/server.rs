@@ -6,7 +6,7 @@ use tokio::task::block_in_place;
 use unstale::{InstanceState, Outcome};
 
 use super::watch::endure;
-use super::{COUNTER, INTENTS, JOURNAL, MEMBERS, Pair, fences, gaps, repairs, until};
+use super::{COUNTER, INTENTS, JOURNAL, MEMBERS, Node, Pair, fences, gaps, repairs, until};
 use crate::support::nodes::ms;
 use testkit::proxy::{Cut, Door};
 use testkit::redis::RedisServer;
@@ -46,6 +46,62 @@ async fn a_server_that_restarts_at_once_begins_another_epoch() {
     })
     .await;
     assert!(gaps(&pair.b, "disconnected") > 0);
+}
+
+/// What the table of faults says of it: everything is loaded once more, and no more than that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_restarts_with_its_data_costs_the_source_every_entry_once() {
+    const ROWS: u64 = 50;
+    let saves = ["--appendonly", "yes", "--appendfsync", "always"];
+    let pair = Pair::on(RedisServer::start_with(&saves)).await;
+    // Some journal, for the counter to go on.
+    for row in 0..ROWS {
+        pair.change(row, 1).await;
+    }
+    let warm = async |node: &Node| {
+        for row in 0..ROWS {
+            until("it is read", async || node.cache.get(&row).await.is_ok()).await;
+        }
+    };
+    let before = async |node: &Node| {
+        warm(node).await;
+        until("all is held", async || {
+            (0..ROWS).all(|row| node.cache.peek(&row).is_some())
+        })
+        .await;
+        all_fences(node)
+    };
+    let fenced = [before(&pair.a).await, before(&pair.b).await];
+    let known = epochs(&pair);
+    block_in_place(|| pair.server.restart());
+    new_epoch(&pair, known).await;
+    pair.pushed().await;
+    until("both are coherent", async || {
+        [&pair.a, &pair.b]
+            .iter()
+            .all(|node| node.instance.health().state == InstanceState::Coherent)
+    })
+    .await;
+    let loads = pair.source.loads();
+    let fences = [&pair.a, &pair.b].map(all_fences);
+    assert_eq!(fences, fenced.map(|fences| fences + 1), "one each");
+    warm(&pair.a).await;
+    warm(&pair.b).await;
+    let loaded = pair.source.loads() - loads;
+    assert!(
+        loaded <= 2 * ROWS,
+        "{loaded} loads of {ROWS} rows at two instances"
+    );
+}
+
+/// Of all causes.
+fn all_fences(node: &Node) -> u64 {
+    let text = node.instance.metrics_text();
+    let fences = text
+        .lines()
+        .filter(|line| line.starts_with("unstale_fences_total{"));
+    let count = |line: &str| line.rsplit(' ').next()?.parse::<u64>().ok();
+    fences.filter_map(count).sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

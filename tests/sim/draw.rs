@@ -52,6 +52,7 @@ fn set(random: &mut Random, option: u64, options: &mut CacheOptions) {
         1 => options.max_bytes = Some(1_000),
         2 => {
             options.stale_if_error = Some(random.of(&[200, 2_000]));
+            options.stale_if_slow = random.of(&[None, Some(20), Some(250)]);
             options.ttl = options.ttl.or(Some(random.of(&[100, 250])));
         }
         3 => options.unknown_loads = Some(random.of(&[1, 3, 20])),
@@ -84,6 +85,7 @@ pub(crate) fn refresh(random: &mut Random, options: &mut CacheOptions) {
 /// Old entries stand in for loads that never begin.
 pub(crate) fn stale_fallbacks(random: &mut Random, options: &mut CacheOptions) {
     options.stale_if_error = Some(2_000);
+    options.stale_if_slow = random.of(&[None, None, Some(20)]);
     options.ttl = Some(random.of(&[100, 250]));
     options.max_loads = 1;
     options.load_timeout = 100;

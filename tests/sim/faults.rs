@@ -83,6 +83,12 @@ fn hole(random: &mut Random, kind: Kind, at: u64, node: usize, lasts: u64, steps
             ]);
             add(at, What::Server(fault));
         }
+        Kind::Hangs => {
+            add(at, What::LoaderHangs(true));
+            let reads = random.of(&[5, 60]);
+            add(at + lasts / 3, What::ReadOften { node, key, reads });
+            add(at + lasts, What::LoaderHangs(false));
+        }
         Kind::SilentStarts => {
             add(at, What::Crash { node });
             add(at + 1, What::StartSilent { node, lasts });
@@ -185,6 +191,7 @@ fn user(random: &mut Random, kind: Kind, node: usize) -> What {
         Act::Get(key),
         Act::Invalidate(key),
         Act::Wait(random.of(&[20, 400])),
+        Act::Nest(random.below(FIRST_COLUMN)),
     ];
     let (spot, act) = match kind {
         Kind::Panics => {

@@ -74,10 +74,12 @@ pub(crate) enum Kind {
     Evictions,
     /// An instance starts while the server is silent.
     SilentStarts,
+    /// The source does not answer.
+    Hangs,
 }
 
 /// Each as likely as the others.
-const KINDS: [Kind; 26] = [
+const KINDS: [Kind; 27] = [
     Kind::Delivery(0),
     Kind::Delivery(1),
     Kind::Delivery(2),
@@ -104,6 +106,7 @@ const KINDS: [Kind; 26] = [
     Kind::Calls,
     Kind::Evictions,
     Kind::SilentStarts,
+    Kind::Hangs,
 ];
 
 /// Kinds that are left out of the seeds' schedules until the holes that they show are mended; `SIM_HOLES`

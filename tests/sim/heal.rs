@@ -30,6 +30,7 @@ impl World<'_> {
     pub(super) async fn heal(&mut self) -> Vec<String> {
         self.source.set_delays(0, 0);
         self.source.set_fails(false);
+        self.source.set_hangs(false);
         self.bus.unsplit();
         mind::disarm();
         internals::before_next_landing(None);
@@ -156,7 +157,11 @@ impl World<'_> {
             for _ in 0..2 {
                 (hits, failed) = (0, 0);
                 for key in keys_of(false).chain(keys_of(true)) {
-                    let answer = node.read((index, key), key, false, How::Lookup).await;
+                    let until = Instant::now() + ms(node.options_of(key).longest_read());
+                    let read = node.read((index, key), key, false, How::Lookup);
+                    let Ok(answer) = tokio::time::timeout_at(until, read).await else {
+                        return false;
+                    };
                     let hit = Answer::Got(Outcome::Hit);
                     hits += u64::from(answer == hit || answer == Answer::Got(Outcome::Negative));
                     failed += u64::from(answer == Answer::Failed);

@@ -196,6 +196,42 @@ fn without_stand_in_token_the_simulator_sees_an_answer_older_than_the_own_invali
     );
 }
 
+/// A database that has become slow: an entry past its TTL answers, unless something else speaks against it.
+fn a_slow_source_and_what_was_invalidated() -> Schedule {
+    let mut schedule = schedule(&[
+        (110, read(0)),
+        (
+            310,
+            Loader {
+                before: 1_000,
+                after: 0,
+            },
+        ),
+        (
+            320,
+            PutTag {
+                node: 0,
+                column: false,
+                odd: false,
+            },
+        ),
+        (800, read(0)),
+    ]);
+    schedule.rows.ttl = Some(200);
+    schedule.rows.stale_if_error = Some(2_000);
+    schedule.rows.stale_if_slow = Some(50);
+    schedule
+}
+
+#[test]
+fn without_stand_in_stamps_the_simulator_sees_what_was_invalidated_while_the_source_is_slow() {
+    sees_in(
+        Mechanism::StandInStamps,
+        "stale",
+        a_slow_source_and_what_was_invalidated(),
+    );
+}
+
 /// Hole 6. The promoted replica has the member, and lacks the intent; the peers load the old row after
 /// their fences; the row is committed, and its writer is gone.
 fn an_intent_that_a_failover_loses() -> Schedule {

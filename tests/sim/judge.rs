@@ -310,9 +310,11 @@ impl<'a> Judge<'a> {
         }
         self.ran.log.acknowledged.iter().any(|call| {
             call.number == read.number
-                && call.keys.contains(&version.key)
-                && version.moment <= call.from
                 && call.at < read.began
+                && call
+                    .keys
+                    .iter()
+                    .any(|(key, had)| *key == version.key && version.version <= *had)
         })
     }
 
@@ -334,7 +336,7 @@ impl<'a> Judge<'a> {
     fn unsequenced(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for call in &self.ran.log.acknowledged {
-            for key in &call.keys {
+            for (key, _) in &call.keys {
                 let sequenced = self.sequenced().any(|(moment, _, event)| {
                     (call.from..call.to).contains(&moment) && self.drops(event, *key)
                 });

@@ -55,7 +55,8 @@ pub(crate) struct Written {
 /// A call that returned Ok: an event that names these keys was sequenced in between.
 #[derive(Clone, Debug)]
 pub(crate) struct Acknowledged {
-    pub(crate) keys: Vec<u64>,
+    /// Each with the version that the source had when the caller had committed.
+    pub(crate) keys: Vec<(u64, u64)>,
     /// Of the caller's connection.
     pub(crate) number: usize,
     pub(crate) at: Instant,

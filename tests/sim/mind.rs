@@ -46,6 +46,8 @@ pub(crate) enum Act {
     Invalidate(u64),
     /// Takes its time; loaders only.
     Wait(u64),
+    /// Waits for a row of the first cache, which may be the one that it loads; loaders only.
+    Nest(u64),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +112,7 @@ fn next(node: usize, spot: Spot) -> Option<Act> {
         Act::Get(_) => "user_gets",
         Act::Invalidate(_) => "user_invalidates",
         Act::Wait(_) => "user_waits",
+        Act::Nest(_) => "user_nests",
     };
     DONE.with_borrow_mut(|done| *done.entry(name).or_default() += 1);
     Some(act)
@@ -137,7 +140,7 @@ pub(crate) fn at(node: usize, spot: Spot) {
             let _ = read.map(|row| row.map(Row::into_facts));
         }),
         Act::Invalidate(key) => drop(rows.invalidate(&Id::new(key, node))),
-        Act::Panic | Act::Wait(_) => {}
+        Act::Panic | Act::Wait(_) | Act::Nest(_) => {}
     }
 }
 
@@ -148,14 +151,27 @@ pub(crate) async fn load(node: usize, spot: Spot) {
     }
     let waits = ARMED.with_borrow_mut(|armed| {
         let waits = |armed: &Armed| {
-            armed.node == node && armed.spot == spot && matches!(armed.act, Act::Wait(_))
+            let is_wait = matches!(armed.act, Act::Wait(_) | Act::Nest(_));
+            armed.node == node && armed.spot == spot && is_wait
         };
         let mine = armed.iter().position(waits)?;
         Some(armed.remove(mine).act)
     });
-    if let Some(Act::Wait(time)) = waits {
-        DONE.with_borrow_mut(|done| *done.entry("user_waits").or_default() += 1);
-        sleep(ms(time)).await;
+    let count = |name| DONE.with_borrow_mut(|done| *done.entry(name).or_default() += 1);
+    match waits {
+        Some(Act::Wait(time)) => {
+            count("user_waits");
+            sleep(ms(time)).await;
+        }
+        Some(Act::Nest(key)) => {
+            count("user_nests");
+            let caches = CACHES.with_borrow(|all| all.get(&node).cloned());
+            if let Some((rows, _)) = caches {
+                let read = rows.get(&Id::new(key, node)).await;
+                let _ = read.map(|row| row.map(Row::into_facts));
+            }
+        }
+        _ => {}
     }
     at(node, spot);
 }

@@ -18,6 +18,7 @@ pub(crate) struct CacheOptions {
     pub(crate) refresh_ahead: Option<u64>,
     pub(crate) refresh_before: Option<u64>,
     pub(crate) stale_if_error: Option<u64>,
+    pub(crate) stale_if_slow: Option<u64>,
     pub(crate) unknown_loads: Option<u32>,
     /// As the instance's TTL without one.
     pub(crate) negative_ttl: Option<u64>,
@@ -52,6 +53,7 @@ impl Default for CacheOptions {
             refresh_ahead: None,
             refresh_before: None,
             stale_if_error: None,
+            stale_if_slow: None,
             unknown_loads: None,
             negative_ttl: None,
             ttl: None,
@@ -86,13 +88,14 @@ impl CacheOptions {
     }
 
     /// How often each option is in use, for the totals.
-    pub(crate) fn used(&self) -> [(&'static str, bool); 14] {
+    pub(crate) fn used(&self) -> [(&'static str, bool); 15] {
         [
             ("with_capacity", self.capacity < 64),
             ("with_max_bytes", self.max_bytes.is_some()),
             ("with_refresh_ahead", self.refresh_ahead.is_some()),
             ("with_refresh_before", self.refresh_before.is_some()),
             ("with_stale_if_error", self.stale_if_error.is_some()),
+            ("with_stale_if_slow", self.stale_if_slow.is_some()),
             ("with_unknown_loads", self.unknown_loads.is_some()),
             ("with_negative_ttl", self.negative_ttl.is_some()),
             ("with_ttl", self.ttl.is_some()),
@@ -126,6 +129,7 @@ impl CacheOptions {
             .reap_interval(self.reap.map(ms))
             .refresh_ahead(self.refresh())
             .stale_if_error(self.stale_if_error.map(ms))
+            .stale_if_slow(self.stale_if_slow.map(ms))
             .unknown_loads(self.unknown_loads);
         if let Some(ttl) = self.ttl {
             cache = cache.ttl(ms(ttl));

@@ -156,6 +156,7 @@ impl<'a> World<'a> {
         match what {
             What::Loader { before, after } => self.source.set_delays(before, after),
             What::LoaderFails(fails) => self.source.set_fails(fails),
+            What::LoaderHangs(hangs) => self.source.set_hangs(hangs),
             What::Arm { node, spot, act } => mind::arm(node, spot, act),
             What::AtLanding { node } => self.at_landing(index, node),
             What::Server(fault) => self.on_server(fault),

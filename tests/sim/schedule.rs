@@ -163,6 +163,7 @@ pub(crate) enum What {
         after: u64,
     },
     LoaderFails(bool),
+    LoaderHangs(bool),
     Fault {
         node: usize,
         fault: LinkFault,
@@ -234,6 +235,7 @@ impl What {
             Self::AtLanding { .. } => "at_landing",
             Self::Loader { .. } => "loader",
             Self::LoaderFails(_) => "loader_fails",
+            Self::LoaderHangs(_) => "loader_hangs",
             Self::Fault { fault, .. } if *fault == LinkFault::Refuse => "refuse",
             Self::Fault { .. } => "link_fault",
             Self::Server(fault) => fault.name(),

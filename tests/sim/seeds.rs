@@ -102,6 +102,8 @@ fn expected() -> BTreeMap<&'static str, u64> {
         "user_gets",
         "user_invalidates",
         "user_waits",
+        "user_nests",
+        "loader_hangs",
         "loads_panicked",
         "degraded_starts",
         "evictions",

@@ -79,12 +79,13 @@ fn plain(mut small: Schedule, tries: &mut Tries) -> Schedule {
     change(&|schedule| schedule.columns = CacheOptions::default());
     change(&|schedule| schedule.rows = CacheOptions::default());
     change(&|schedule| schedule.lanes = 1);
-    let defaults: [fn(&mut CacheOptions); 14] = [
+    let defaults: [fn(&mut CacheOptions); 15] = [
         |of| of.capacity = 64,
         |of| of.max_bytes = None,
         |of| of.refresh_ahead = None,
         |of| of.refresh_before = None,
         |of| of.stale_if_error = None,
+        |of| of.stale_if_slow = None,
         |of| of.unknown_loads = None,
         |of| of.negative_ttl = None,
         |of| of.ttl = None,

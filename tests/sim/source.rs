@@ -53,6 +53,7 @@ struct State {
     before: Duration,
     after: Duration,
     fails: bool,
+    hangs: bool,
 }
 
 impl Source {
@@ -88,14 +89,14 @@ impl Source {
         self.state().versions.clone()
     }
 
-    /// How much of the bus' timeline came before the commit of this write.
-    pub(crate) fn moment_of(&self, write: usize) -> usize {
+    /// What this write has committed.
+    pub(crate) fn commit_of(&self, write: usize) -> Version {
         let state = self.state();
         let version = state
             .versions
             .iter()
             .find(|version| version.write == Some(write));
-        version.expect("it was committed").moment
+        version.expect("it was committed").clone()
     }
 
     pub(crate) fn set_delays(&self, before: u64, after: u64) {
@@ -106,6 +107,11 @@ impl Source {
 
     pub(crate) fn set_fails(&self, fails: bool) {
         self.state().fails = fails;
+    }
+
+    /// Loads that begin meanwhile have no end of their own.
+    pub(crate) fn set_hangs(&self, hangs: bool) {
+        self.state().hangs = hangs;
     }
 
     /// What a loader does.
@@ -127,10 +133,13 @@ impl Source {
         keys: &[u64],
         own_ttl: Option<u64>,
     ) -> io::Result<Vec<(u64, io::Result<Loaded<Row>>)>> {
-        let (before, after, fails) = {
+        let (before, after, fails, hangs) = {
             let state = self.state();
-            (state.before, state.after, state.fails)
+            (state.before, state.after, state.fails, state.hangs)
         };
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         let born = u64::try_from(self.2.elapsed().as_micros()).unwrap_or(u64::MAX);
         if !before.is_zero() {
             sleep(before).await;

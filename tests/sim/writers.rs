@@ -17,7 +17,7 @@ use crate::schedule::*;
 
 impl Node {
     /// What a call that returned Ok promises.
-    fn acknowledged(&self, keys: Vec<u64>, from: usize) {
+    fn acknowledged(&self, keys: Vec<(u64, u64)>, from: usize) {
         let (number, at, to) = (self.number, Instant::now(), internals::moment(&self.bus));
         let call = Acknowledged {
             keys,
@@ -66,14 +66,13 @@ impl Node {
     }
 
     pub(crate) async fn put(self, key: u64, publish_after: u64) {
-        self.source.commit(key, self.number, None);
-        let from = internals::moment(&self.bus);
+        let (from, had) = self.commit_all(&[key]);
         sleep(ms(publish_after)).await;
         let id = self.id(key);
         let dropping = self.cache_of(key).invalidate(&id);
         self.dropped(&[key]);
         if dropping.await.is_ok() {
-            self.acknowledged(vec![key], from);
+            self.acknowledged(had, from);
         }
     }
 
@@ -81,41 +80,45 @@ impl Node {
         let keys = keys_of(column)
             .filter(|key| (key % 2 == 1) == odd)
             .collect::<Vec<_>>();
-        let from = self.commit_all(&keys);
+        let (from, had) = self.commit_all(&keys);
         let tag = if odd { "odd" } else { "even" };
         let dropping = self.cache(column).invalidate_tag(tag);
         if self.drops(dropping, &keys).await.is_ok() {
-            self.acknowledged(keys, from);
+            self.acknowledged(had, from);
         }
     }
 
     pub(crate) async fn put_all(self, column: bool) {
         let keys = keys_of(column).collect::<Vec<_>>();
-        let from = self.commit_all(&keys);
+        let (from, had) = self.commit_all(&keys);
         let dropping = self.cache(column).invalidate_all();
         if self.drops(dropping, &keys).await.is_ok() {
-            self.acknowledged(keys, from);
+            self.acknowledged(had, from);
         }
     }
 
     pub(crate) async fn put_batch(self, keys: (u64, u64)) {
         let both = vec![keys.0, keys.1];
-        let from = self.commit_all(&both);
+        let (from, had) = self.commit_all(&both);
+        // The end of an id may panic, and a batch that is lost with its caller was never asked for.
+        let ids = both.iter().map(|key| self.id(*key)).collect::<Vec<_>>();
         let mut batch = self.instance.batch();
-        for key in &both {
-            batch = batch.key(self.cache_of(*key), &self.id(*key));
+        for (key, id) in both.iter().zip(&ids) {
+            batch = batch.key(self.cache_of(*key), id);
         }
         if self.drops(batch.invalidate(), &both).await.is_ok() {
-            self.acknowledged(both, from);
+            self.acknowledged(had, from);
         }
     }
 
-    fn commit_all(&self, keys: &[u64]) -> usize {
+    /// How much of the bus' timeline came before, and the versions that there are then.
+    fn commit_all(&self, keys: &[u64]) -> (usize, Vec<(u64, u64)>) {
         let from = internals::moment(&self.bus);
         for key in keys {
             self.source.commit(*key, self.number, None);
         }
-        from
+        let had = keys.iter().map(|key| (*key, self.source.version(*key)));
+        (from, had.collect())
     }
 
     pub(crate) async fn flood(self, keys: u64) {
@@ -151,7 +154,10 @@ impl Node {
             None => Some(write.await),
         };
         match answer {
-            Some(Ok(())) => self.acknowledged(vec![key], self.source.moment_of(number)),
+            Some(Ok(())) => {
+                let committed = self.source.commit_of(number);
+                self.acknowledged(vec![(key, committed.version)], committed.moment);
+            }
             Some(Err(WriteError::Refused(_))) => {
                 let log = self.shared.log();
                 assert!(

@@ -53,6 +53,8 @@ pub(crate) struct OtherLanes(pub(crate) u32);
 struct Counter {
     epoch: u64,
     sequence: u64,
+    /// Where the counter was when the epoch began.
+    first: u64,
     /// What only a verification stores: the server's life and the number of lanes.
     /// `None` until then: the counter was made by a publish.
     checked: Option<Checked>,
@@ -112,9 +114,11 @@ impl Lane {
         }
         if checked.is_none_or(|checked| checked.run != Some(moment.run)) || self.went_back(beat) {
             let sequence = self.counter.as_ref().map(|counter| counter.sequence);
+            let sequence = sequence.unwrap_or_else(|| first_sequence(moment.now));
             self.counter = Some(Counter {
                 epoch: moment.fresh_epoch,
-                sequence: sequence.unwrap_or_else(|| first_sequence(moment.now)),
+                sequence,
+                first: sequence,
                 checked: Some(Checked {
                     run: Some(moment.run),
                     lanes: beat.lanes,
@@ -229,6 +233,7 @@ impl Lane {
         let counter = self.counter.get_or_insert_with(|| Counter {
             epoch: moment.fresh_epoch,
             sequence: first_sequence(moment.now),
+            first: first_sequence(moment.now),
             checked: None,
         });
         counter.sequence += 1;
@@ -239,6 +244,7 @@ impl Lane {
             // this one, which in the same epoch they would take for that one and ignore.
             // The epoch is provisional: the next verification begins another.
             counter.epoch = moment.fresh_epoch;
+            counter.first = counter.sequence - 1;
             if let Some(checked) = &mut counter.checked {
                 checked.run = None;
             }
@@ -272,7 +278,8 @@ impl Lane {
     /// The last events never happened: the counter steps back, and the journal with it.
     pub(crate) fn forget(&mut self, events: u64) {
         if let Some(counter) = &mut self.counter {
-            counter.sequence = counter.sequence.saturating_sub(events);
+            // A replica that lacks so many events has the epoch: none before it is lost with them.
+            counter.sequence = counter.sequence.saturating_sub(events).max(counter.first);
             let head = counter.sequence;
             self.journal.retain(|(sequence, _)| *sequence <= head);
         }

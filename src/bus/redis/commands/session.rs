@@ -13,9 +13,12 @@ use tokio::try_join;
 
 use crate::bus::redis::action::Action;
 use crate::bus::redis::connection::{Connection, asking, options, ping};
+use crate::bus::redis::error;
 use crate::bus::redis::peer::Peer;
+use crate::bus::redis::reach;
+use crate::bus::redis::rights;
 use crate::bus::redis::scripts::{SOURCES, Script};
-use crate::bus::redis::{error, reach, rights, values};
+use crate::bus::redis::values;
 use crate::lock::{Guard, Lock};
 use crate::metrics::Kind;
 use crate::{Error, ErrorKind};

@@ -13,9 +13,10 @@ use tokio::time::{Instant, timeout};
 
 use crate::bus::redis::common::Common;
 use crate::bus::redis::connection::Connection;
+use crate::bus::redis::error;
+use crate::bus::redis::reach;
 use crate::bus::redis::target::Target;
 use crate::bus::redis::values::{self, bytes};
-use crate::bus::redis::{error, reach};
 use crate::metrics::Kind;
 use crate::url::Place;
 
