@@ -216,6 +216,7 @@ fn a_slow_source_and_what_was_invalidated() -> Schedule {
             },
         ),
         (800, read(0)),
+        (1_500, Peek { node: 0 }),
     ]);
     schedule.rows.ttl = Some(200);
     schedule.rows.stale_if_error = Some(2_000);
@@ -227,7 +228,7 @@ fn a_slow_source_and_what_was_invalidated() -> Schedule {
 fn without_stand_in_stamps_the_simulator_sees_what_was_invalidated_while_the_source_is_slow() {
     sees_in(
         Mechanism::StandInStamps,
-        "stale",
+        "too old",
         a_slow_source_and_what_was_invalidated(),
     );
 }

@@ -1,8 +1,8 @@
 //! A connection that subscribes: written here, for fred's keeps what it has heard in a queue that counts
 //! messages and not bytes, loses refusals of `SUBSCRIBE`, and does not say when a server ends one.
 //!
-//! Whoever has it reads it, at its own pace: what is not read waits in the sockets and in the server, which
-//! cuts off a subscriber that lets too much wait.
+//! Its owner reads it at its own pace: what is not read waits in the sockets and in the server, which cuts
+//! off a subscriber that lets too much wait.
 
 mod frames;
 
