@@ -12,7 +12,7 @@ const WATCHED: Duration = Duration::from_secs(20);
 const SETTLES: Duration = Duration::from_secs(9);
 
 /// What clients send. Everything else in `INFO commandstats` was called by the scripts.
-const SENT_BY_CLIENTS: [&str; 8] = [
+const SENT_BY_CLIENTS: [&str; 7] = [
     "evalsha",
     "eval",
     "ping",
