@@ -99,6 +99,8 @@ pub(crate) struct Verified {
     pub(crate) known: bool,
     /// Intents of dead members that this beat published on their behalf.
     pub(crate) recovered: u32,
+    /// How long events up to the head may wait before they are delivered.
+    pub(crate) wait: Duration,
     /// The other members of the lane, where the fleet did not know this instance.
     pub(crate) others: Option<u32>,
 }
@@ -210,8 +212,9 @@ pub(crate) struct BusConfig {
 /// `Auth` or `Lanes` (an operator must act). Dropping a future never corrupts the bus, but what it
 /// asked for may still happen.
 pub(crate) trait Bus: Send + Sync + fmt::Debug {
-    /// Gives the event the lane's next sequence, journals it and delivers it to all subscribers,
-    /// the publisher included, in one atomic step; removes the intents in the same step.
+    /// Gives the event the lane's next sequence, journals it, and delivers it to all subscribers, the
+    /// publisher included, or has it wait for those that come after it; removes the intents. All that is
+    /// one atomic step.
     fn publish(
         &self,
         lane: u32,

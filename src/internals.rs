@@ -86,6 +86,11 @@ pub fn keep_timeline(bus: &LocalBus) {
     bus.keep_timeline();
 }
 
+/// Each message of the bus is followed by such a pause, in which events wait to be delivered together.
+pub fn pause_deliveries(bus: &LocalBus, pause: std::time::Duration) {
+    bus.pause_deliveries(pause);
+}
+
 /// How much has happened on a bus so far: a moment between what came before and what comes after.
 #[must_use]
 pub fn moment(bus: &LocalBus) -> usize {

@@ -44,9 +44,14 @@ impl Vector {
 
     /// Bytes in hexadecimal; spaces are for the eye.
     pub(crate) fn bytes(&self, member: &str) -> Vec<u8> {
-        let digits: Vec<u8> = self.text(member).bytes().filter(|b| *b != b' ').collect();
-        let pair = |pair: &[u8]| hex(std::str::from_utf8(pair).expect("ASCII")) as u8;
-        digits.chunks(2).map(pair).collect()
+        unhex(self.text(member))
+    }
+
+    /// Several of [`bytes`](Self::bytes).
+    pub(crate) fn all_bytes(&self, member: &str) -> Vec<Vec<u8>> {
+        let list = self.0[member].as_array().expect("a list");
+        let text = |it: &Value| unhex(it.as_str().expect("text"));
+        list.iter().map(text).collect()
     }
 
     pub(crate) fn list(&self, member: &str) -> Vec<Self> {
@@ -83,4 +88,10 @@ fn bounds_are_those_of_the_code() {
         };
         assert_eq!(vector.number::<usize>("most"), bound, "{vector:?}");
     }
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(|b| *b != b' ').collect();
+    let pair = |pair: &[u8]| hex(std::str::from_utf8(pair).expect("ASCII")) as u8;
+    digits.chunks(2).map(pair).collect()
 }

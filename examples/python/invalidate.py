@@ -16,6 +16,7 @@ import json
 import os
 import struct
 import sys
+import time
 from pathlib import Path
 
 import blake3
@@ -37,6 +38,7 @@ MAC_CONTEXT = "unstale 2026 v1 event authentication"
 # The publish script, unchanged. Where you copy this file to, copy these two as well.
 SCRIPTS = Path(__file__).resolve().parents[2] / "src" / "bus" / "redis" / "lua"
 SCRIPT_FILES = ("lane.lua", "publish.lua")
+DELIVER_FILES = ("lane.lua", "deliver.lua")
 
 
 def hash64(data):
@@ -84,9 +86,9 @@ def signed(payload, key, namespace, lane):
 
 
 def names(namespace, lane, database):
-    """The lane's channel, state and journal."""
+    """The lane's channel, state, journal, and what waits there."""
     lane = "us:{%s:%d}" % (namespace, lane)
-    return f"{lane}e{database}", f"{lane}s", f"{lane}j"
+    return f"{lane}e{database}", f"{lane}s", f"{lane}j", f"{lane}d"
 
 
 def lane_events(lanes, cache, key_format, keys=(), tags=()):
@@ -113,21 +115,29 @@ class Publisher:
         self.key = key
         self.database = client.connection_pool.connection_kwargs.get("db") or 0
         # Sends the hash only, and the text where the server does not have it yet.
-        text = "".join((SCRIPTS / name).read_text() for name in SCRIPT_FILES)
-        self.script = client.register_script(text)
+        def script(files):
+            return client.register_script("".join((SCRIPTS / name).read_text() for name in files))
+
+        self.script, self.deliver = script(SCRIPT_FILES), script(DELIVER_FILES)
 
     def lanes(self):
         """How many lanes the instances use; None if none has ever used this namespace."""
-        _, state, _ = names(self.namespace, 0, self.database)
+        _, state, *_ = names(self.namespace, 0, self.database)
         number = self.client.hget(state, "l")
         return None if number is None else int(number)
 
     def publish(self, lane, payload):
         """Returns the event's epoch and sequence: Redis has it, and every instance will."""
-        _, state, journal = names(self.namespace, lane, self.database)
+        _, state, journal, waiting = names(self.namespace, lane, self.database)
         channel_end = f"e{self.database}"
         payload = signed(payload, self.key, self.namespace, lane)
-        return self.script(keys=[state, journal], args=[channel_end, self.journal, payload])
+        args = [channel_end, self.journal, payload]
+        epoch, sequence, wait = self.script(keys=[state, journal, waiting], args=args)
+        if wait:
+            # It is the first of several that are delivered together.
+            time.sleep(wait / 1e6)
+            self.deliver(keys=[state, waiting], args=[channel_end])
+        return epoch, sequence
 
 
 def check_vectors(path):
@@ -151,7 +161,7 @@ def check_vectors(path):
     checks = {
         "names": lambda v: (
             names(v["namespace"], v["lane"], v["database"]),
-            (v["channel"], v["state"], v["journal"]),
+            (v["channel"], v["state"], v["journal"], v["waiting"]),
         ),
         "keys": lambda v: (key(v), (v["format"], number(v["hash"]))),
         "lanes": lambda v: (number(v["hash"]) % v["lanes"], v["lane"]),

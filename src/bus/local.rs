@@ -5,6 +5,7 @@ mod conditions;
 mod delivery;
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod faults;
+mod gather;
 mod history;
 mod hub;
 pub(crate) mod lane;

@@ -192,7 +192,13 @@ impl RedisBus {
     async fn beat(&self, lane: u32, known: Known) -> Result<(Arc<Node>, Beat), Error> {
         let names = self.caller.names(lane)?;
         let config = &self.caller.common.config;
-        let mut keys = vec![&names.state, &names.journal, &names.members, &names.intents];
+        let mut keys = vec![
+            &names.state,
+            &names.journal,
+            &names.waiting,
+            &names.members,
+            &names.intents,
+        ];
         let shares = self.caller.common.shares.load(Relaxed);
         if shares {
             keys.extend([&names.history, &names.formats]);
@@ -255,7 +261,7 @@ impl Bus for RedisBus {
     ) -> BoxFuture<'_, Result<Position, Error>> {
         Box::pin(async move {
             let names = self.caller.names(lane)?;
-            let mut keys = vec![&names.state, &names.journal];
+            let mut keys = vec![&names.state, &names.journal, &names.waiting];
             if !clears.is_empty() {
                 keys.extend([&names.members, &names.intents]);
             }
@@ -268,12 +274,14 @@ impl Bus for RedisBus {
                 payload.into(),
             ];
             args.extend(clears.iter().map(|id| bytes(id)));
-            scripts::position(
-                &self
-                    .caller
-                    .call(lane, Kind::Publish, Script::Publish, &keys, &args)
-                    .await?,
-            )
+            let call = self
+                .caller
+                .call(lane, Kind::Publish, Script::Publish, &keys, &args);
+            let (position, wait) = scripts::published(&call.await?)?;
+            if let Some(wait) = wait {
+                tokio::spawn(call::come_back(Arc::clone(&self.caller), lane, wait));
+            }
+            Ok(position)
         })
     }
 
@@ -298,6 +306,7 @@ impl Bus for RedisBus {
                 head: beat.head,
                 known: member,
                 recovered,
+                wait: beat.wait,
                 others,
             })
         })

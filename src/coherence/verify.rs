@@ -120,6 +120,7 @@ impl Coherence {
             member.bus.repair_subscription(how);
         }
         let interrupted = std::mem::take(&mut state.interrupted);
+        let wait = verified.wait;
         if state.is_back(verified.head.epoch) {
             state.interrupted |= interrupted;
             self.member.metrics.gaps[Gap::Epoch].inc();
@@ -151,7 +152,8 @@ impl Coherence {
                 }
             }
             Learned::Behind => {
-                state.overdue.get_or_insert(Instant::now() + GRACE);
+                let arrives = Instant::now() + GRACE + wait;
+                state.overdue.get_or_insert(arrives);
             }
         }
         // A promoted replica may lack the latest announcements and still know their writer.

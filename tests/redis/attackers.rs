@@ -11,7 +11,8 @@ use tokio::time::sleep;
 use unstale::{InstanceState, Outcome, Settings};
 
 use super::{
-    CHANNEL, COUNTER, INTENTS, JOURNAL, OPEN, Pair, dropped, fences, mends, misses, node, until,
+    CHANNEL, COUNTER, INTENTS, JOURNAL, OPEN, Pair, dropped, fences, mends, misses, node,
+    one_event, until,
 };
 use crate::support::nodes::{Node, Source, ms};
 use crate::support::over_redis::POLL;
@@ -39,6 +40,7 @@ const RUN_THE_SCRIPT: &[&str] = &[
     "&us:{shop:0}e0",
     "+evalsha",
     "+hget",
+    "+hmget",
     "+hincrby",
     "+xadd",
     "+publish",
@@ -103,13 +105,12 @@ fn hear(listener: &mut Client) -> Event {
     Event {
         epoch: number(0),
         sequence: number(8),
-        payload: message[16..].to_vec(),
+        payload: message[20..].to_vec(),
     }
 }
 
 fn say(attacker: &mut Client, epoch: u64, sequence: u64, payload: &[u8]) {
-    let head = [epoch.to_be_bytes(), sequence.to_be_bytes()].concat();
-    let message = [&head, payload].concat();
+    let message = one_event(epoch, sequence, payload);
     let heard = attacker.cmd(&[b"PUBLISH", CHANNEL.as_bytes(), &message]);
     assert!(heard.int().is_some(), "{heard:?}");
 }
@@ -364,7 +365,7 @@ fn run(attacker: &mut Client, sha: &str, payload: &[u8]) {
         payload,
     ];
     let answer = attacker.cmd(&args);
-    assert_eq!(answer.array().len(), 2, "{answer:?}");
+    assert_eq!(answer.array().len(), 3, "{answer:?}");
 }
 
 /// The publish script, unsigned: what it says is an event like any other.

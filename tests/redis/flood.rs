@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use unstale::{Cache, Instance};
 
-use super::{CHANNEL, settings, until};
+use super::{CHANNEL, one_event, settings, until};
 use crate::support::nodes::metric;
 use testkit::redis::RedisServer;
 use testkit::resp::{Client, Value};
@@ -199,11 +199,10 @@ async fn a_flood_of_genuine_events_takes_no_more_memory_than_its_bound() {
 async fn a_flood_of_anything_takes_no_more_memory_than_its_bound() {
     /// Version 1, `[7, 0, [[cache, format, key, hashes]]]`, of 8,000 hashes.
     fn event(number: u64) -> Vec<u8> {
-        let mut event = [[0_u8; 8], number.to_be_bytes()].concat();
-        event.extend([1, 0x93, 7, 0, 0x91, 0x94, 1, 1, 0, 0xc5]);
+        let mut event = vec![1, 0x93, 7, 0, 0x91, 0x94, 1, 1, 0, 0xc5];
         event.extend(64_000_u16.to_be_bytes());
         event.extend((0..64_000).map(|_| fastrand::u8(..)));
-        event
+        one_event(0, number, &event)
     }
     for key in [None, Some("a signing key of many bytes")] {
         let server = RedisServer::start();

@@ -12,7 +12,7 @@ use crate::support::nodes::{Node, ms};
 const FORGE: &str = "local head = redis.call('HMGET', KEYS[1], 'e', 'q') \
     local raw = string.gsub(ARGV[3], '..', function(hex) return string.char(tonumber(hex, 16)) end) \
     return redis.call('PUBLISH', ARGV[4], \
-        struct.pack('>I8I8', head[1] + ARGV[1], head[2] + ARGV[2]) .. raw)";
+        struct.pack('>I8I8I4', head[1] + ARGV[1], head[2] + ARGV[2], #raw) .. raw)";
 
 /// Publishes the payload, in hex, of ARGV without any header, so many times over.
 const RAW: &str = "local raw = string.gsub(ARGV[1], '..', function(hex) \
@@ -22,8 +22,8 @@ const RAW: &str = "local raw = string.gsub(ARGV[1], '..', function(hex) \
 /// Publishes a part of the journal's last event in the place of the next one.
 const TRUNCATE: &str = "local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1][2][2] \
     local head = redis.call('HMGET', KEYS[1], 'e', 'q') \
-    return redis.call('PUBLISH', ARGV[2], \
-        struct.pack('>I8I8', head[1], head[2] + 1) .. string.sub(last, 1, #last * ARGV[1]))";
+    local part = string.sub(last, 1, #last * ARGV[1]) \
+    return redis.call('PUBLISH', ARGV[2], struct.pack('>I8I8I4', head[1], head[2] + 1, #part) .. part)";
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

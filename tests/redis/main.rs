@@ -59,6 +59,13 @@ const JOURNAL: &str = "us:{shop:0}j";
 const MEMBERS: &str = "us:{shop:0}m";
 const INTENTS: &str = "us:{shop:0}w";
 
+/// The message that delivers one event.
+fn one_event(epoch: u64, sequence: u64, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap();
+    let head = [epoch.to_be_bytes(), sequence.to_be_bytes()].concat();
+    [&head, &length.to_be_bytes()[..], payload].concat()
+}
+
 /// A row that no writer changes.
 const UNTOUCHED: u64 = 900;
 

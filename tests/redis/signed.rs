@@ -9,7 +9,7 @@ use unstale::{Outcome, Settings};
 use super::watch::endure;
 use super::{
     CHANNEL, COUNTER, JOURNAL, MAX_STALENESS, Pair, dropped, fences, gaps, mends, misses,
-    stale_for, until,
+    one_event, stale_for, until,
 };
 use crate::support::nodes::ms;
 use testkit::redis::RedisServer;
@@ -69,7 +69,7 @@ impl Tenant {
             unreachable!("{push:?}");
         };
         let number = |at: usize| u64::from_be_bytes(message[at..at + 8].try_into().unwrap());
-        (number(0), number(8), message[16..].to_vec())
+        (number(0), number(8), message[20..].to_vec())
     }
 
     fn say(&mut self, message: &[u8]) {
@@ -79,8 +79,7 @@ impl Tenant {
     }
 
     fn claim(&mut self, epoch: u64, sequence: u64, payload: &[u8]) {
-        let head = [epoch.to_be_bytes(), sequence.to_be_bytes()].concat();
-        self.say(&[&head, payload].concat());
+        self.say(&one_event(epoch, sequence, payload));
     }
 }
 
@@ -179,7 +178,6 @@ async fn with_a_key_forgeries_while_events_flow_hide_no_event() {
         let mut forge = async || {
             for round in 0..400_u64 {
                 let now: u64 = pair.admin(&["HGET", COUNTER, "q"]).parse().unwrap();
-                let place = [epoch.to_be_bytes(), (now + round % 7).to_be_bytes()].concat();
                 let payload = match round % 3 {
                     0 => genuine.clone(),
                     1 => NOTHING.to_vec(),
@@ -187,7 +185,8 @@ async fn with_a_key_forgeries_while_events_flow_hide_no_event() {
                         .map(|_| fastrand::u8(..))
                         .collect(),
                 };
-                out.cmd(&[b"PUBLISH", CHANNEL.as_bytes(), &[place, payload].concat()]);
+                let message = one_event(epoch, now + round % 7, &payload);
+                out.cmd(&[b"PUBLISH", CHANNEL.as_bytes(), &message]);
             }
         };
         // An instance that gets no time for long may hear the journal first.
@@ -305,7 +304,7 @@ async fn a_writer_without_the_key_cuts_no_subscription() {
     let publish = "local id = redis.call('HINCRBY', KEYS[1], 'q', 1) \
         redis.call('XADD', KEYS[2], string.format('%.0f-0', id), 'e', ARGV[1]) \
         local epoch = redis.call('HGET', KEYS[1], 'e') \
-        return redis.call('PUBLISH', ARGV[2], struct.pack('>I8I8', epoch, id) .. ARGV[1])";
+        return redis.call('PUBLISH', ARGV[2], struct.pack('>I8I8I4', epoch, id, #ARGV[1]) .. ARGV[1])";
     let unsigned = "\u{1}an event of a writer that has no key";
     let events = async || {
         for _ in 0..12 {

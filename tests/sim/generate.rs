@@ -121,6 +121,12 @@ fn kinds(seed: u64) -> Vec<Kind> {
         .collect()
 }
 
+/// How long the deliveries of a seed's schedule wait.
+fn pause(seed: u64) -> u64 {
+    let mut random = Random::new(seed.wrapping_mul(0xE703_7ED1_A0B4_28DB));
+    random.of(&[0, 0, 3, 20, 50])
+}
+
 /// Whether a seed's schedule has a kind that `SIM_HOLES` names; all have one if it names none.
 pub(crate) fn is_asked_for(seed: u64) -> bool {
     let named = std::env::var("SIM_HOLES").unwrap_or_else(|_| "all".to_string());
@@ -179,6 +185,7 @@ pub(crate) fn schedule(seed: u64) -> Schedule {
     Schedule {
         seed,
         lanes,
+        pause: pause(seed),
         nodes,
         rows,
         columns,

@@ -238,7 +238,7 @@ impl<'a> Judge<'a> {
                     Some("too old")
                 } else if read.call == Call::Latest && read.began > told.at {
                     Some("not the latest")
-                } else if read.clean && read.began > told.at {
+                } else if read.clean && read.began > told.at + ms(self.ran.schedule.pause) {
                     Some("not pushed")
                 } else if self.applied_before(read, told.moment) {
                     Some("applied and returned")

@@ -73,7 +73,10 @@ impl<'a> World<'a> {
         let mut world = Self {
             schedule,
             started: Instant::now(),
-            source: Source::new(bus.clone()),
+            source: {
+                internals::pause_deliveries(&bus, ms(schedule.pause));
+                Source::new(bus.clone())
+            },
             bus,
             shared: Shared::default(),
             nodes: BTreeMap::new(),

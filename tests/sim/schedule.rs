@@ -27,6 +27,8 @@ pub(crate) const WRITE_TIMEOUT: u64 = 2_400;
 pub(crate) struct Schedule {
     pub(crate) seed: u64,
     pub(crate) lanes: u32,
+    /// For how long events wait to be delivered together.
+    pub(crate) pause: u64,
     pub(crate) nodes: Vec<NodeSettings>,
     /// Of the cache of the first keys.
     pub(crate) rows: CacheOptions,

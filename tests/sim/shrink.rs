@@ -79,6 +79,7 @@ fn plain(mut small: Schedule, tries: &mut Tries) -> Schedule {
     change(&|schedule| schedule.columns = CacheOptions::default());
     change(&|schedule| schedule.rows = CacheOptions::default());
     change(&|schedule| schedule.lanes = 1);
+    change(&|schedule| schedule.pause = 0);
     let defaults: [fn(&mut CacheOptions); 15] = [
         |of| of.capacity = 64,
         |of| of.max_bytes = None,

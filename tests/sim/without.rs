@@ -37,6 +37,7 @@ pub(crate) fn schedule(steps: &[(u64, What)]) -> Schedule {
     Schedule {
         seed: 1,
         lanes: 1,
+        pause: 0,
         nodes: vec![NodeSettings::default(); 2],
         rows: CacheOptions::default(),
         columns: CacheOptions::default(),

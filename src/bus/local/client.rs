@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use super::conditions::take_one;
 use super::history::Signs;
@@ -55,19 +55,36 @@ impl Client {
             let now = state.now();
             let server = state.server(namespace, self.network.number);
             let published = server.publish(now, lane, *journal, payload, &clears);
-            state.deliver(namespace, self.network.number, &published);
+            let come_back = state.published(namespace, self.network.number, &published);
             let connection = state.connections.get_mut(&self.network.number);
             let lost =
                 connection.is_some_and(|connection| take_one(&mut connection.conditions.lose_acks));
-            (published.position, lost)
+            (published.position, come_back, lost)
         };
         match self.network.command(Command::Publish, publish).await? {
-            (position, false) => Ok(position),
-            (_, true) => {
+            (position, come_back, false) => {
+                if let Some(wait) = come_back {
+                    self.come_back(lane, wait);
+                }
+                Ok(position)
+            }
+            (_, _, true) => {
                 sleep_until(deadline).await;
                 Err(timed_out())
             }
         }
+    }
+
+    /// Delivers what waits in a lane, once it is due.
+    fn come_back(&self, lane: u32, wait: Duration) {
+        let (network, namespace) = (self.network.clone(), self.config.namespace.clone());
+        drop(tokio::spawn(async move {
+            sleep(wait).await;
+            let number = network.number;
+            let flush = |state: &mut State| state.flush(&namespace, number, lane, false);
+            // Where it fails, the next verification of any instance does it.
+            let _ = network.command(Command::Publish, flush).await;
+        }));
     }
 
     async fn verify_lane(&self, lane: u32, known: Known) -> Result<Verified, Error> {
@@ -108,9 +125,11 @@ impl Client {
             #[cfg(any(test, feature = "test-util"))]
             state.note_seen(self.network.number);
             for published in &published {
-                state.deliver(namespace, self.network.number, published);
+                state.published(namespace, self.network.number, published);
             }
-            verified
+            let recovered = !published.is_empty();
+            let wait = state.flush(namespace, self.network.number, lane, recovered);
+            verified.map(|verified| Verified { wait, ..verified })
         };
         #[cfg(any(test, feature = "test-util"))]
         self.network.hub.lock().note_asked(self.network.number);

@@ -84,22 +84,26 @@ impl Delivery {
         !cut && !silent && !unsubscribed && !deaf
     }
 
-    /// A message from the server on a lane's channel, and how long it is.
-    pub(super) fn deliver(&mut self, lane: u32, mut event: BusEvent, bytes: usize) {
+    /// A message from the server on a lane's channel: its events, and how long it is.
+    pub(super) fn deliver(&mut self, lane: u32, events: &[BusEvent], bytes: usize) {
         if lane >= self.lanes || !self.hears() || take_one(&mut self.conditions.lose) {
             return;
         }
-        if take_one(&mut self.conditions.garble)
-            && let BusEvent::Message { payload, .. } = &mut event
-        {
-            *payload = Bytes::from_static(GARBAGE);
+        let mut events = events.to_vec();
+        if take_one(&mut self.conditions.garble) {
+            match events.as_mut_slice() {
+                [BusEvent::Message { payload, .. }] => *payload = Bytes::from_static(GARBAGE),
+                // Of several none can be told from another then.
+                _ => events = vec![BusEvent::Garbled { lane }],
+            }
         }
-        if take_one(&mut self.conditions.duplicate) {
+        let times = 1 + usize::from(take_one(&mut self.conditions.duplicate));
+        for _ in 0..times {
             self.traffic.received(Kind::Deliver, bytes);
-            self.hold_or_send(event.clone());
+            for event in &events {
+                self.hold_or_send(event.clone());
+            }
         }
-        self.traffic.received(Kind::Deliver, bytes);
-        self.hold_or_send(event);
     }
 
     /// The channels are subscribed from here on.

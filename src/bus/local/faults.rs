@@ -273,6 +273,11 @@ impl LocalBus {
         state.stepped = state.stepped.saturating_add(milliseconds);
     }
 
+    /// Each message is followed by such a pause, in which events wait.
+    pub(crate) fn pause_deliveries(&self, pause: Duration) {
+        self.0.lock().pause = pause;
+    }
+
     /// All connections break, and come back at once.
     pub(crate) fn reconnect_all(&self) {
         self.0
@@ -293,7 +298,7 @@ impl LocalBus {
             let garbage = Bytes::from_static(GARBAGE);
             let server = state.server(&namespace, number);
             let published = server.publish(now, lane, 4_096, garbage, &[]);
-            state.deliver(&namespace, number, &published);
+            state.published(&namespace, number, &published);
         }
     }
 
@@ -315,7 +320,7 @@ impl LocalBus {
             _ => BusEvent::Garbled { lane },
         };
         for connection in self.0.lock().connections.values_mut() {
-            connection.deliver(lane, event.clone(), bytes.len());
+            connection.deliver(lane, std::slice::from_ref(&event), bytes.len());
         }
     }
 

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::delivery::{Delivery, Wait};
+use super::gather::Delivered;
 use super::lane::Published;
 use super::server::Server;
 #[cfg(any(test, feature = "test-util"))]
@@ -50,6 +51,8 @@ pub(super) struct State {
     pub(super) started: Option<Instant>,
     /// By how much its clock was set, in milliseconds.
     pub(super) stepped: i64,
+    /// What follows each message, as with many subscribers over Redis.
+    pub(super) pause: Duration,
 }
 
 impl Hub {
@@ -93,30 +96,65 @@ impl State {
         connection.is_some_and(|connection| connection.conditions.isolated)
     }
 
-    /// Hands an event that this connection's server has published to all who subscribe there.
-    pub(super) fn deliver(&mut self, namespace: &str, from: usize, published: &Published) {
-        let isolated = self.isolated(from);
+    /// An event that this connection's server has published is delivered, or waits. Returns when its
+    /// publisher is to come back, where it is the first that waits.
+    pub(super) fn published(
+        &mut self,
+        namespace: &str,
+        from: usize,
+        published: &Published,
+    ) -> Option<Duration> {
         #[cfg(any(test, feature = "test-util"))]
         self.note_published(from, published);
-        let Published {
-            lane,
-            position,
-            payload,
-        } = published.clone();
-        let bytes = payload.len() + POSITION;
-        let event = if payload.len() > MAX_PAYLOAD {
-            BusEvent::Garbled { lane }
-        } else {
-            BusEvent::Message {
-                lane,
-                position,
-                payload,
-            }
+        let (now, pause) = (self.now(), self.pause);
+        let gather = self.server(namespace, from).gather(published.lane);
+        let Delivered {
+            messages,
+            come_back,
+        } = gather.add(now, pause, published.clone());
+        for message in messages {
+            self.deliver(namespace, from, &message);
+        }
+        come_back
+    }
+
+    /// Delivers what waits in a lane, if it is due, or at once where that is asked for. Returns how long
+    /// it has to wait yet.
+    pub(super) fn flush(
+        &mut self,
+        namespace: &str,
+        from: usize,
+        lane: u32,
+        at_once: bool,
+    ) -> Duration {
+        let (now, pause) = (self.now(), self.pause);
+        let gather = self.server(namespace, from).gather(lane);
+        let message = gather.flush(now, pause, at_once);
+        let wait = gather.wait(now);
+        self.deliver(namespace, from, &message);
+        wait
+    }
+
+    /// Hands a message of this connection's server to all who subscribe there.
+    fn deliver(&mut self, namespace: &str, from: usize, message: &[Published]) {
+        let Some(lane) = message.first().map(|first| first.lane) else {
+            return;
         };
+        let isolated = self.isolated(from);
+        let bytes = message.iter().map(|it| it.payload.len()).sum::<usize>() + POSITION;
+        let event = |published: &Published| match published.payload.len() {
+            ..=MAX_PAYLOAD => BusEvent::Message {
+                lane,
+                position: published.position,
+                payload: published.payload.clone(),
+            },
+            _ => BusEvent::Garbled { lane },
+        };
+        let events: Vec<BusEvent> = message.iter().map(event).collect();
         for connection in self.connections.values_mut().filter(|connection| {
             connection.namespace == namespace && connection.conditions.isolated == isolated
         }) {
-            connection.deliver(lane, event.clone(), bytes);
+            connection.deliver(lane, &events, bytes);
         }
     }
 }

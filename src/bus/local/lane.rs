@@ -142,6 +142,7 @@ impl Lane {
             head: self.head(),
             known,
             recovered,
+            wait: Duration::ZERO,
             others: (!known).then(|| self.members.count() - 1),
         })
     }

@@ -16,6 +16,7 @@ pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(1);
 const STALL: Duration = Duration::from_secs(3600);
 
 /// One instance's way to the server.
+#[derive(Clone)]
 pub(super) struct Network {
     pub(super) hub: Arc<Hub>,
     /// Its place in the order of attachment.

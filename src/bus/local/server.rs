@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::gather::Gather;
 use super::history::Signs;
 use super::lane::{Beat, Lane, Moment, OtherLanes, Published};
 use super::tier::{Tier, millis};
@@ -22,6 +23,8 @@ pub(crate) struct Server {
     lanes: BTreeMap<u32, Lane>,
     /// Each lane's part of the shared tier. What happens to a lane is noted there in the same step.
     tiers: BTreeMap<u32, Tier>,
+    /// What waits to be delivered in each lane.
+    gathers: BTreeMap<u32, Gather>,
     /// Which life of the server this is; stands for Redis' run id.
     run: u64,
     /// Epochs drawn so far.
@@ -60,7 +63,11 @@ impl Server {
         if shares.is_some() && self.tier(lane).is_beyond(head) {
             self.lane(lane).doubt();
         }
+        let epoch = self.lane(lane).head().epoch;
         let verified = self.lane(lane).verify(&moment, beat, published)?;
+        if verified.head.epoch != epoch {
+            self.gather(lane).discard();
+        }
         let tier = self.tier(lane);
         for Published {
             position, payload, ..
@@ -130,6 +137,11 @@ impl Server {
             .or_insert_with(|| Lane::new(number))
     }
 
+    /// What waits to be delivered in a lane.
+    pub(crate) fn gather(&mut self, lane: u32) -> &mut Gather {
+        self.gathers.entry(lane).or_default()
+    }
+
     fn tier(&mut self, lane: u32) -> &mut Tier {
         self.tiers.entry(lane).or_default()
     }
@@ -176,6 +188,7 @@ impl Server {
         if let Some(held) = held {
             self.lanes.clone_from(&held.lanes);
             self.tiers.clone_from(&held.tiers);
+            self.gathers.clone_from(&held.gathers);
         }
     }
 
@@ -183,6 +196,7 @@ impl Server {
     pub(crate) fn flush(&mut self) {
         self.lanes.clear();
         self.tiers.clear();
+        self.gathers.clear();
     }
 
     /// The shared tier's history and values are gone, as when Redis evicts them.

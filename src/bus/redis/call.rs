@@ -174,3 +174,15 @@ pub(super) async fn leave(caller: &Arc<Caller>, open: StillOpen) {
 async fn pause() {
     sleep(Duration::from_millis(fastrand::u64(5..60))).await;
 }
+
+/// Delivers what waits in a lane once it is due. Where it fails, the next verification of any instance does it.
+pub(super) async fn come_back(caller: Arc<Caller>, lane: u32, wait: Duration) {
+    sleep(wait).await;
+    let Ok(names) = caller.names(lane) else {
+        return;
+    };
+    let keys = [&names.state, &names.waiting];
+    let args = [names.channel_end().into()];
+    let call = caller.call(lane, Kind::Publish, Script::Deliver, &keys, &args);
+    let _ = call.await;
+}

@@ -1,5 +1,7 @@
 //! The scripts, the names they work on, and what their answers mean.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use fred::bytes_utils::Str;
 use fred::types::Value;
@@ -19,11 +21,12 @@ pub(super) enum Script {
     Leave,
     Fetch,
     Put,
+    Deliver,
     Probe,
 }
 
 /// Each script with the parts it shares put in front.
-pub(super) const SOURCES: [&str; 8] = [
+pub(super) const SOURCES: [&str; 9] = [
     concat!(
         include_str!("lua/lane.lua"),
         include_str!("lua/publish.lua")
@@ -41,14 +44,21 @@ pub(super) const SOURCES: [&str; 8] = [
     include_str!("lua/leave.lua"),
     concat!(include_str!("lua/tier.lua"), include_str!("lua/fetch.lua")),
     concat!(include_str!("lua/tier.lua"), include_str!("lua/put.lua")),
+    concat!(
+        include_str!("lua/lane.lua"),
+        include_str!("lua/deliver.lua")
+    ),
     include_str!("lua/probe.lua"),
 ];
 
-/// What a lane's channel carries in front of each payload: epoch and sequence, big-endian.
+/// What a message on a lane's channel begins with: epoch and first sequence, big-endian.
 pub(super) const HEADER: usize = 16;
 
-/// The largest message on a channel that any instance takes.
-pub(super) const MAX_MESSAGE: usize = HEADER + MAX_PAYLOAD;
+/// What is in front of each payload: its length, big-endian.
+const LENGTH: usize = 4;
+
+/// The largest message on a channel that any instance takes: one event as long as any, or several.
+pub(super) const MAX_MESSAGE: usize = HEADER + LENGTH + MAX_PAYLOAD;
 
 /// The names of one lane. They share a hash tag, so that one node of a cluster holds them all.
 #[derive(Clone, Debug)]
@@ -57,6 +67,8 @@ pub(super) struct Names {
     pub(super) state: Str,
     /// Stream of the latest events.
     pub(super) journal: Str,
+    /// Message: what waits to be delivered.
+    pub(super) waiting: Str,
     /// Sorted set of members and of recovered intents.
     pub(super) members: Str,
     /// Hash of open intents.
@@ -81,6 +93,7 @@ impl Names {
         Self {
             state: name("s"),
             journal: name("j"),
+            waiting: name("d"),
             members: name("m"),
             intents: name("w"),
             history: name("r"),
@@ -92,10 +105,11 @@ impl Names {
     }
 
     /// The keys of probe.lua.
-    pub(super) fn probed(&self) -> [&Str; 8] {
+    pub(super) fn probed(&self) -> [&Str; 9] {
         [
             &self.state,
             &self.journal,
+            &self.waiting,
             &self.members,
             &self.intents,
             &self.history,
@@ -124,6 +138,8 @@ pub(super) struct Beat {
     pub(super) recovered: u32,
     /// Dead members are left: the head does not cover their intents yet.
     pub(super) more: bool,
+    /// How long events up to the head may wait before they are delivered.
+    pub(super) wait: Duration,
     /// The other members, where the caller was not known.
     pub(super) others: Option<u32>,
     /// Of the other members that were looked at, those whose events are not believed here, or that do not
@@ -131,26 +147,37 @@ pub(super) struct Beat {
     pub(super) disagree: u32,
 }
 
-/// A message on a lane's channel; `None` if it is too short or too long to be one.
-pub(super) fn message(bytes: &[u8]) -> Option<(Position, Bytes)> {
-    let (header, payload) = bytes.split_first_chunk::<HEADER>()?;
-    if payload.len() > MAX_PAYLOAD {
-        return None;
-    }
+/// The events of a message on a lane's channel, which follow each other; `None` if it is none.
+pub(super) fn message(bytes: &[u8]) -> Option<Vec<(Position, Bytes)>> {
+    let (header, mut rest) = bytes.split_first_chunk::<HEADER>()?;
     let packed = u128::from_be_bytes(*header);
-    let position = Position {
-        epoch: (packed >> 64) as u64,
-        sequence: packed as u64,
-    };
-    // Copied, because a slice would keep the connection's whole read buffer alive.
-    Some((position, Bytes::copy_from_slice(payload)))
+    let (epoch, mut sequence) = ((packed >> 64) as u64, packed as u64);
+    let mut events = Vec::with_capacity(1);
+    while let Some((length, from)) = rest.split_first_chunk::<LENGTH>() {
+        let length = u32::from_be_bytes(*length) as usize;
+        let (payload, next) = from.split_at_checked(length)?;
+        if length > MAX_PAYLOAD {
+            return None;
+        }
+        // Copied, because a slice would keep the whole message alive.
+        let payload = Bytes::copy_from_slice(payload);
+        events.push((Position { epoch, sequence }, payload));
+        sequence = sequence.checked_add(1)?;
+        rest = next;
+    }
+    (rest.is_empty() && !events.is_empty()).then_some(events)
 }
 
-pub(super) fn position(value: &Value) -> Result<Position, Error> {
-    let Value::Array(values) = value else {
-        return Err(error::unexpected("publish"));
+/// Where an event was published, and when to come back to deliver it, where it is the first that waits.
+pub(super) fn published(value: &Value) -> Result<(Position, Option<Duration>), Error> {
+    let parse = || {
+        let Value::Array(values) = value else {
+            return None;
+        };
+        let wait = Duration::from_micros(number(values.get(2)?)?);
+        Some((head(values)?, (!wait.is_zero()).then_some(wait)))
     };
-    head(values).ok_or_else(|| error::unexpected("publish"))
+    parse().ok_or_else(|| error::unexpected("publish"))
 }
 
 pub(super) fn beat(value: &Value) -> Result<Beat, Error> {
@@ -158,7 +185,7 @@ pub(super) fn beat(value: &Value) -> Result<Beat, Error> {
         let Value::Array(values) = value else {
             return None;
         };
-        let [_, _, known, recovered, more, disagree, others @ ..] = values.as_slice() else {
+        let [_, _, known, recovered, more, disagree, wait, others @ ..] = values.as_slice() else {
             return None;
         };
         Some(Beat {
@@ -167,6 +194,7 @@ pub(super) fn beat(value: &Value) -> Result<Beat, Error> {
             recovered: number(recovered)?.try_into().ok()?,
             more: number(more)? != 0,
             disagree: number(disagree)?.try_into().ok()?,
+            wait: Duration::from_micros(number(wait)?),
             others: match others {
                 [others, ..] => Some(number(others)?.try_into().ok()?),
                 [] => None,
@@ -236,16 +264,42 @@ mod tests {
             assert_eq!(names.channel_end(), end);
             assert_eq!(names.state, vector.text("state"));
             assert_eq!(names.journal, vector.text("journal"));
+            assert_eq!(names.waiting, vector.text("waiting"));
         }
+    }
+
+    #[test]
+    fn what_is_no_message_is_none() {
+        let head = [0; HEADER];
+        let event = |length: u32, bytes: &[u8]| [&length.to_be_bytes()[..], bytes].concat();
+        let bad = [
+            Vec::new(),
+            head[1..].to_vec(),
+            head.to_vec(),
+            [&head[..], &event(2, b"x")].concat(),
+            [&head[..], &event(1, b"xy")].concat(),
+            // As it was before events had lengths.
+            [&head[..], b"\x01\x93\x01\x02\x90"].concat(),
+        ];
+        for bytes in bad {
+            assert!(message(&bytes).is_none(), "{bytes:?}");
+        }
+        let two = [&head[..], &event(0, b""), &event(1, b"x")].concat();
+        assert_eq!(message(&two).expect("two events").len(), 2);
     }
 
     #[test]
     fn messages_are_those_of_the_protocol() {
         for vector in vectors("messages") {
-            let (position, payload) = message(&vector.bytes("message")).expect("a message");
-            let (epoch, sequence) = (vector.number("epoch"), vector.number("sequence"));
-            assert_eq!(position, Position { epoch, sequence });
-            assert_eq!(payload, vector.bytes("payload"));
+            let events = message(&vector.bytes("message")).expect("a message");
+            let (epoch, first): (u64, u64) = (vector.number("epoch"), vector.number("sequence"));
+            let payloads = vector.all_bytes("payloads");
+            assert_eq!(events.len(), payloads.len());
+            for ((n, expected), (position, payload)) in (0..).zip(payloads).zip(events) {
+                let sequence = first + n;
+                assert_eq!(position, Position { epoch, sequence });
+                assert_eq!(payload, expected);
+            }
         }
     }
 }

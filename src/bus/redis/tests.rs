@@ -3,6 +3,7 @@
 mod access;
 mod clock;
 mod counter;
+mod deliveries;
 mod dial;
 mod failover;
 mod faults;

@@ -46,6 +46,7 @@ pub(crate) struct Verified {
     pub(crate) head: Position,
     pub(crate) known: bool,
     pub(crate) recovered: u32,
+    pub(crate) wait: Duration,
     pub(crate) others: Option<u32>,
 }
 

@@ -1,4 +1,4 @@
--- Shared by publish.lua and verify.lua: what an event is, and what an epoch is.
+-- Shared by publish.lua, deliver.lua and verify.lua: what an event is, what an epoch is, and how events are delivered.
 
 -- 52 bits that no earlier call returned. math.random starts equally in every script of Redis, so the
 -- clock and a seed of the caller's are hashed instead. 0 means "no epoch" to readers.
@@ -8,10 +8,106 @@ local function fresh_epoch(seed)
   return math.max(1, tonumber(string.sub(hash, 1, 13), 16))
 end
 
--- The server's clock: ahead of every counter that was ever started from it.
-local function first_sequence()
+-- The server's clock, in microseconds. As a first sequence it is ahead of every counter that was ever started from it.
+local function microseconds()
   local time = redis.call('TIME')
   return time[1] * 1000000 + time[2]
+end
+
+-- Delivering. A message goes to each subscriber by itself, so with many of them it would take all of a server to deliver
+-- every event at once. So the next message waits until delivering has had no more than its share; what is published
+-- meanwhile goes out with it. In s: 'd' when the next message is due, and 'n' the sequence that an event must have to
+-- follow what waits, and how long that is. d: the message that waits.
+
+-- Microseconds of pause for each subscriber; the longest pause; one that is shorter is none, so that no fleet of less than
+-- a hundred waits. Bytes that follow the head of a message at most: an event as long as any, and its length.
+local SHARE, LONGEST, SHORTEST, BODY = 20, 50000, 2000, 65540
+
+local function waiting(s)
+  return string.sub(s, 1, -2) .. 'd'
+end
+
+local function discard(s)
+  redis.call('DEL', waiting(s))
+  redis.call('HDEL', s, 'n')
+end
+
+-- How long what waits has to wait yet. A time far ahead is that of a clock which was set back.
+local function left_until(due)
+  local left = tonumber(due or 0) - microseconds()
+  return left > LONGEST and 0 or math.max(0, left)
+end
+
+-- Delivers a message; returns how long the next one has to wait.
+local function send(s, channel, message, due)
+  -- The name of a channel ends with its database's number. A cluster has no databases, and its
+  -- channels are sharded: only the subscribers at this node hear them.
+  local publish = string.find(channel, '%d$') and 'PUBLISH' or 'SPUBLISH'
+  local pause = math.min(redis.call(publish, channel, message) * SHARE, LONGEST)
+  if pause >= SHORTEST then
+    redis.call('HSET', s, 'd', string.format('%.0f', microseconds() + pause))
+    return pause
+  elseif due then
+    redis.call('HDEL', s, 'd')
+  end
+  return 0
+end
+
+-- What waits, which waits no longer: nothing where it is not whole (a key that was evicted), or where this sequence
+-- does not follow it (a number that no event has got). The journal has what is lost so.
+local function take(s, waits, sequence)
+  if not waits then
+    return nil
+  end
+  local follows, length = string.match(waits, '^(%d+):(%d+)$')
+  local message = redis.call('GET', waiting(s))
+  discard(s)
+  if message and #message == tonumber(length) and (not sequence or tonumber(follows) == sequence) then
+    return message
+  end
+end
+
+-- Delivers what waits; returns how long the next message has to wait.
+local function flush(s, channel, due, waits)
+  local message = take(s, waits)
+  return message and send(s, channel, message, due) or left_until(due)
+end
+
+-- Delivers an event, or has it wait. Returns 0, or where it is the first to wait in how many microseconds its publisher is
+-- to come back and deliver what waits then. Where that one dies, the next publication or verification does it.
+local function deliver(s, channel, epoch, sequence, payload, due, waits)
+  local entry = struct.pack('>I4', #payload) .. payload
+  local alone = struct.pack('>I8I8', epoch, sequence) .. entry
+  if not due then
+    send(s, channel, alone)
+    return 0
+  end
+  local left = left_until(due)
+  if left == 0 then
+    local message = take(s, waits, sequence)
+    if message and #message + #entry <= 16 + BODY then
+      send(s, channel, message .. entry, due)
+    else
+      if message then
+        send(s, channel, message, due)
+      end
+      send(s, channel, alone, due)
+    end
+    return 0
+  end
+  local follows, length = string.match(waits or '', '^(%d+):(%d+)$')
+  if tonumber(follows or 0) == sequence and redis.call('STRLEN', waiting(s)) == tonumber(length) then
+    if length + #entry <= 16 + BODY then
+      length = redis.call('SETRANGE', waiting(s), length, entry)
+      redis.call('HSET', s, 'n', string.format('%.0f:%d', sequence + 1, length))
+      return 0
+    end
+    -- It is as long as a message may be, and does not wait.
+    left = send(s, channel, take(s, waits, sequence), due)
+  end
+  redis.call('SET', waiting(s), alone)
+  redis.call('HSET', s, 'n', string.format('%.0f:%d', sequence + 1, #alone))
+  return left
 end
 
 -- The shared tier's history, where the fleet has one (s has the field 't', see verify.lua): which invalidations the lane
@@ -214,8 +310,8 @@ local function remember(s, epoch, sequence, payload, mac)
   redis.call('HSET', f, 'q', place)
 end
 
--- Gives the event the next sequence, journals it, delivers it. Returns the sequence and its epoch, which is
--- another one where the counter is found to have gone back.
+-- Gives the event the next sequence, journals it, delivers it or has it wait. Returns the sequence and its epoch, which is
+-- another one where the counter is found to have gone back, and what deliver returned.
 local function announce(s, j, journal, channel, epoch, payload)
   local sequence = redis.call('HINCRBY', s, 'q', 1)
   if journal ~= '0' then
@@ -234,18 +330,15 @@ local function announce(s, j, journal, channel, epoch, payload)
       -- The epoch is provisional, as one that publish.lua begins.
       epoch = string.format('%.0f', fresh_epoch(epoch .. payload))
       redis.call('HSET', s, 'e', epoch, 'r', '')
+      discard(s)
       redis.call('DEL', j)
       redis.call('XADD', j, id, 'e', payload)
     end
   end
-  local tier = redis.call('HGET', s, 't')
+  local tier, due, waits = unpack(redis.call('HMGET', s, 't', 'd', 'n'))
   if tier then
     -- An event is worth more than the history of it: what fails in there leaves a hole.
     pcall(remember, s, epoch, sequence, payload, tier == '2' and 16 or 0)
   end
-  -- The name of a channel ends with its database's number. A cluster has no databases, and its
-  -- channels are sharded: only the subscribers at this node hear them.
-  local publish = string.find(channel, '%d$') and 'PUBLISH' or 'SPUBLISH'
-  redis.call(publish, channel, struct.pack('>I8I8', epoch, sequence) .. payload)
-  return sequence, epoch
+  return sequence, epoch, deliver(s, channel, epoch, sequence, payload, due, waits)
 end

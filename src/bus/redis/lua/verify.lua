@@ -1,10 +1,11 @@
--- KEYS: s j m w, and r f for who uses the shared tier.
+-- KEYS: s j d m w, and r f for who uses the shared tier.
 -- ARGV: instance, member timeout (ms), lanes, journal cap, channel, 16 random bytes, and how it uses the shared
 -- tier: 0 not at all, 1, or 2 where events are signed; the epoch that the caller knows, and the lowest sequence
 -- that it may have reached; in lane 0, where that has changed, what the instance says of itself (see note.rs).
 -- Returns: epoch, sequence, known, intents recovered, 1 if dead members are left (call again), the number of members
--- of other keys, and for who was not known the number of other members.
-local s, j, m, w = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+-- of other keys, for how many microseconds events up to this sequence may wait before they are delivered, and for who was
+-- not known the number of other members.
+local s, j, m, w = KEYS[1], KEYS[2], KEYS[4], KEYS[5]
 local instance, timeout, lanes, journal, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local entropy, tier = ARGV[6], ARGV[7]
 local known_epoch, lowest = ARGV[8], tonumber(ARGV[9])
@@ -33,15 +34,17 @@ local function went_back()
   elseif tier == '0' then
     return false
   end
-  local covered = redis.call('HMGET', KEYS[6], 'e', 'q')
+  local covered = redis.call('HMGET', KEYS[7], 'e', 'q')
   -- Where the history has a hole, its sequence is empty.
   return covered[1] == epoch and (tonumber(covered[2]) or 0) > sequence
 end
 if not stored[1] or not epoch or stored[3] ~= run or went_back() then
   -- Another life of the counter: what was numbered before may be numbered again.
-  local sequence = stored[1] or string.format('%.0f', first_sequence())
+  local sequence = stored[1] or string.format('%.0f', microseconds())
   epoch = string.format('%.0f', fresh_epoch(instance .. run .. (epoch or '') .. entropy))
   redis.call('HSET', s, 'q', sequence, 'e', epoch, 'r', run, 'l', lanes)
+  -- What waits is of another life.
+  discard(s)
   redis.call('DEL', j)
   -- Below every event's id, so never read; a key that exists survives a slot migration.
   redis.call('XADD', j, '0-1', 'e', '')
@@ -163,7 +166,7 @@ end
 -- Begins the shared tier's history, or begins it again where it has a hole. It outlives its last user by an
 -- hour or two.
 local function share(head)
-  local r, f, lease = KEYS[5], KEYS[6], 3600000
+  local r, f, lease = KEYS[6], KEYS[7], 3600000
   local covered = redis.call('HMGET', f, 'e', 'q')
   if covered[1] ~= epoch or covered[2] ~= head or not redis.call('ZSCORE', r, '-') then
     redis.call('DEL', r, f)
@@ -184,9 +187,16 @@ local head = redis.call('HGET', s, 'q')
 if tier ~= '0' then
   share(head)
 end
-local answer = { tonumber(epoch), tonumber(head), known, recovered, more, disagree }
+-- What was published for the dead does not wait; what waits otherwise is delivered as soon as it is due.
+local due, waits = unpack(redis.call('HMGET', s, 'd', 'n'))
+local wait = waits and left_until(due) or 0
+if waits and (wait == 0 or recovered > 0) then
+  flush(s, channel, due, waits)
+  wait = 0
+end
+local answer = { tonumber(epoch), tonumber(head), known, recovered, more, disagree, wait }
 if known == 0 then
   -- Recovered intents are below zero, and '-' is at infinity.
-  answer[7] = #redis.call('ZRANGEBYSCORE', m, 0, '(+inf') - 1
+  answer[8] = #redis.call('ZRANGEBYSCORE', m, 0, '(+inf') - 1
 end
 return answer

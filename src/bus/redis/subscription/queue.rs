@@ -46,10 +46,12 @@ impl<'a> Queue<'a> {
     }
 
     /// Passes on what a lane's channel has said; `None` is what no instance of this crate says.
-    pub(super) fn heard(&mut self, lane: u32, message: Option<(Position, Bytes)>) {
-        match message {
-            Some((position, payload)) => self.message(lane, position, payload),
-            None => self.pass(BusEvent::Garbled { lane }),
+    pub(super) fn heard(&mut self, lane: u32, message: Option<Vec<(Position, Bytes)>>) {
+        let Some(events) = message else {
+            return self.pass(BusEvent::Garbled { lane });
+        };
+        for (position, payload) in events {
+            self.message(lane, position, payload);
         }
     }
 

@@ -334,6 +334,6 @@ async fn a_flood_loses_nothing() {
 /// Publishes events 1, 2, .. of some epoch as fast as the server can.
 fn flood(client: &mut Client, total: u64) {
     let script = "for i = 1, tonumber(ARGV[1]) do \
-                  redis.call('PUBLISH', 'us:{shop:0}e0', struct.pack('>I8I8', 1, i) .. ARGV[2]) end";
+                  redis.call('PUBLISH', 'us:{shop:0}e0', struct.pack('>I8I8I4', 1, i, #ARGV[2]) .. ARGV[2]) end";
     client.cmd(&["EVAL", script, "0", &total.to_string(), &"x".repeat(40)]);
 }

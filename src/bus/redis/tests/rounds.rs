@@ -283,7 +283,7 @@ async fn what_is_no_message_is_garbled() {
     let server = RedisServer::start();
     let (_bus, mut events) = join(&server.url(), bus_config(1)).await;
     let long = "x".repeat(crate::event::MAX_PAYLOAD + 17);
-    for text in ["", "fifteen bytes..", &long] {
+    for text in ["", "fifteen bytes..", "epoch...sequence", &long] {
         admin(&server).cmd(&["PUBLISH", "us:{shop:0}e0", text]);
         assert!(
             matches!(next(&mut events).await, BusEvent::Garbled { lane: 0 }),
@@ -291,7 +291,8 @@ async fn what_is_no_message_is_garbled() {
             text.len()
         );
     }
-    admin(&server).cmd(&["PUBLISH", "us:{shop:0}e0", "epoch...sequence"]);
+    let empty = "epoch...sequence\0\0\0\0";
+    admin(&server).cmd(&["PUBLISH", "us:{shop:0}e0", empty]);
     assert_eq!(message(&mut events).await.1, "");
 }
 
