@@ -67,7 +67,7 @@ impl World<'_> {
         }
         wrong.extend(self.untrue_health());
         self.write_everywhere().await;
-        sleep(ms(1 + self.schedule.pause)).await;
+        sleep(ms(3 + self.schedule.pause)).await;
         for node in self.fits() {
             for key in 0..KEYS {
                 let until = Instant::now() + ms(node.options_of(key).longest_read());

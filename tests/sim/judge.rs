@@ -238,7 +238,7 @@ impl<'a> Judge<'a> {
                     Some("too old")
                 } else if read.call == Call::Latest && read.began > told.at {
                     Some("not the latest")
-                } else if read.clean && read.began > told.at + ms(self.ran.schedule.pause) {
+                } else if read.clean && read.began > told.at + self.longest_pause() {
                     Some("not pushed")
                 } else if self.applied_before(read, told.moment) {
                     Some("applied and returned")
@@ -330,6 +330,14 @@ impl<'a> Judge<'a> {
                 && *sequence >= event.sequence
                 && !self.ambiguous.contains(&(event.lane, event.epoch))
         })
+    }
+
+    /// How long an event may wait before it is delivered; timers are as exact as a millisecond.
+    fn longest_pause(&self) -> Duration {
+        match self.ran.schedule.pause {
+            0 => Duration::ZERO,
+            pause => ms(pause + 2),
+        }
     }
 
     /// Calls that returned Ok without an event.

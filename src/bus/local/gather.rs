@@ -37,7 +37,7 @@ impl Gather {
         }
         let bytes: usize = self.waiting.iter().map(|it| it.payload.len()).sum();
         let fits = bytes + event.payload.len() <= BYTES;
-        let is_due = self.left(now).is_zero();
+        let is_due = self.left(now, pause).is_zero();
         let mut messages = Vec::new();
         if is_due || !fits {
             self.due = now + pause;
@@ -55,7 +55,7 @@ impl Gather {
             _ => {
                 let is_first = self.waiting.is_empty();
                 self.waiting.push(event);
-                is_first.then(|| self.left(now))
+                is_first.then(|| self.left(now, pause))
             }
         };
         Delivered {
@@ -71,7 +71,7 @@ impl Gather {
         pause: Duration,
         at_once: bool,
     ) -> Vec<Published> {
-        if self.waiting.is_empty() || !(at_once || self.left(now).is_zero()) {
+        if self.waiting.is_empty() || !(at_once || self.left(now, pause).is_zero()) {
             return Vec::new();
         }
         self.due = now + pause;
@@ -79,11 +79,11 @@ impl Gather {
     }
 
     /// How long events may wait yet.
-    pub(crate) fn wait(&self, now: Duration) -> Duration {
+    pub(crate) fn wait(&self, now: Duration, pause: Duration) -> Duration {
         if self.waiting.is_empty() {
             Duration::ZERO
         } else {
-            self.left(now)
+            self.left(now, pause)
         }
     }
 
@@ -92,7 +92,9 @@ impl Gather {
         self.waiting.clear();
     }
 
-    fn left(&self, now: Duration) -> Duration {
-        self.due.saturating_sub(now)
+    /// A time far ahead is that of a clock which was set back.
+    fn left(&self, now: Duration, pause: Duration) -> Duration {
+        let left = self.due.saturating_sub(now);
+        if left > pause { Duration::ZERO } else { left }
     }
 }

@@ -130,7 +130,7 @@ impl State {
         let (now, pause) = (self.now(), self.pause);
         let gather = self.server(namespace, from).gather(lane);
         let message = gather.flush(now, pause, at_once);
-        let wait = gather.wait(now);
+        let wait = gather.wait(now, pause);
         self.deliver(namespace, from, &message);
         wait
     }
