@@ -37,7 +37,7 @@ const PRINT: &str = "unstale 2026 v1 key fingerprint";
 /// Writes and reads the payloads of one namespace.
 pub(crate) struct Seal {
     namespace: String,
-    /// The first signs; any of them is accepted. None: payloads are bare events, for ever.
+    /// The first signs; any of them is accepted. None: payloads are bare events, and stay so.
     keys: Lock<Keys>,
     keyed: bool,
 }

@@ -74,6 +74,8 @@ async fn a_signing_key_that_is_changed_in_its_file_needs_no_restart() {
     .await;
     // What the start would refuse changes nothing.
     write(folder, "aaaaaaaaaaaaaaaaaaaaaaaaaaaa", "");
+    // Longer than until the files are looked at.
+    tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
     assert!(believed(&changed, &fixed).await && believed(&fixed, &changed).await);
 }
 

@@ -25,7 +25,7 @@ use crate::metrics::{Kind, Traffic};
 
 /// When the kernel begins to ask whether a silent peer still exists, and how often it asks again.
 /// Keeps idle connections alive through NATs, which forget after some minutes at the earliest.
-pub(super) const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Pushes that fred keeps, in each of eight queues: a connection of this kind subscribes to nothing.
 const PUSHES: usize = 4;
@@ -150,17 +150,21 @@ pub(super) fn options(timeout: Duration) -> Options {
     }
 }
 
-fn connection_config(timeout: Duration) -> ConnectionConfig {
-    let keepalive = TcpKeepalive::new()
+/// How the kernel asks whether a silent peer still exists.
+pub(super) fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
         .with_time(KEEPALIVE)
-        .with_interval(KEEPALIVE / 3);
+        .with_interval(KEEPALIVE / 3)
+}
+
+fn connection_config(timeout: Duration) -> ConnectionConfig {
     ConnectionConfig {
         connection_timeout: timeout,
         internal_command_timeout: timeout,
         max_command_attempts: 1,
         tcp: TcpConfig {
             nodelay: Some(true),
-            keepalive: Some(keepalive),
+            keepalive: Some(keepalive()),
             ..TcpConfig::default()
         },
         ..ConnectionConfig::default()

@@ -1,8 +1,8 @@
-//! A connection that subscribes: written here, for fred's keeps what it has heard in a queue that counts
-//! messages and not bytes, loses refusals of `SUBSCRIBE`, and does not say when a server ends one.
+//! A connection that subscribes.
 //!
-//! Its owner reads it at its own pace: what is not read waits in the sockets and in the server, which cuts
-//! off a subscriber that lets too much wait.
+//! It is not fred's: that keeps what it has heard in a queue that counts messages and not bytes, loses
+//! refusals of `SUBSCRIBE`, and does not say when a server ends one. Its owner reads it at its own pace: what
+//! is not read waits in the sockets and in the server, which cuts off a subscriber that lets too much wait.
 
 mod frames;
 
@@ -12,13 +12,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use fred::error::{Error as FredError, ErrorKind as FredKind};
-use fred::socket2::{SockRef, TcpKeepalive};
+use fred::socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 pub(super) use self::frames::Frame;
 use self::frames::Frames;
-use super::connection::KEEPALIVE;
+use super::connection::keepalive;
 use super::logins::Known;
 use super::reach::{Attempt, Connect};
 use super::target::Target;
@@ -180,10 +180,7 @@ async fn stream(target: &Target, attempt: Attempt<'_>) -> Result<Box<dyn Stream>
     };
     let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE)
-        .with_interval(KEEPALIVE / 3);
-    SockRef::from(&tcp).set_tcp_keepalive(&keepalive)?;
+    SockRef::from(&tcp).set_tcp_keepalive(&keepalive())?;
     #[cfg(feature = "tls")]
     if let Some(tls) = target.tls() {
         return secured(tls, attempt.name, tcp).await;

@@ -216,7 +216,7 @@ mod tests {
             while !left.is_empty() {
                 let vacant = frames.vacant();
                 let fits = left.len().min(vacant.len());
-                assert!(fits > 0, "a buffer that is full for ever");
+                assert!(fits > 0, "a full buffer");
                 vacant[..fits].copy_from_slice(&left[..fits]);
                 frames.filled(fits);
                 left = &left[fits..];

@@ -96,7 +96,7 @@ impl Exchanges {
         match self.waiting.pop_front().map(|exchange| exchange.purpose) {
             Some(Purpose::Check) => Outcome::Fine,
             Some(Purpose::LogIn(asker)) => {
-                // Where nothing waits for it any more, nothing has to know.
+                // The task that asked may be gone.
                 let _ = asker.send(Ok(()));
                 Outcome::Fine
             }

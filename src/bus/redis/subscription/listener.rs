@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::future::pending;
 
-use fred::error::Error as FredError;
+use fred::error::{Error as FredError, ErrorKind as FredKind};
 use tokio::select;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use super::exchange::{Exchanges, Outcome, Purpose};
 use super::queue::{Queue, vacancy};
+use crate::bus::BusEvent;
 use crate::bus::redis::action::Action;
 use crate::bus::redis::error;
 use crate::bus::redis::link::{Frame, Link, refused};
@@ -18,13 +19,12 @@ use crate::bus::redis::reach;
 use crate::bus::redis::renewal;
 use crate::bus::redis::scripts;
 use crate::bus::redis::status::Status;
-use crate::bus::{BusEvent, GapCause};
 use crate::metrics::Kind;
 use crate::url::Login;
 use crate::{Error, ErrorKind};
 
 /// How long the next read waits for a consumer that is behind, at most: then what it has no place for is
-/// dropped, so that a consumer that is stuck holds nothing up for ever.
+/// dropped, so that a consumer that is stuck does not keep answers from being read.
 const PATIENCE: Duration = Duration::from_millis(10);
 
 /// A login that the connection is to take.
@@ -195,10 +195,7 @@ impl<'a> Listener<'a> {
                     Some(lane) => self.exchanges.acknowledged(lane),
                     None => Outcome::Fine,
                 },
-                Frame::Unsubscribed { channel } => {
-                    self.ended(lane(channel));
-                    Outcome::Fine
-                }
+                Frame::Unsubscribed { channel } => self.ended(lane(channel)),
                 Frame::Answer(_) => self.exchanges.answered(),
                 Frame::Refusal(refusal) => self.exchanges.refused(refused(refusal)),
                 Frame::Other => Outcome::Fine,
@@ -235,11 +232,15 @@ impl<'a> Listener<'a> {
         self.queue.pass(BusEvent::Subscribed);
     }
 
-    /// The server has ended the subscription of a lane, because its slot lives elsewhere now.
-    fn ended(&mut self, lane: Option<u32>) {
-        if lane.is_some_and(|lane| self.peer.lanes().contains(&lane)) {
-            self.queue.pass(BusEvent::Gap(GapCause::Disconnected));
-            self.peer.common.doubt.notify_one();
+    /// The server has ended the subscription of a lane: its slot lives elsewhere, or nowhere. The next
+    /// connection subscribes to all that live here then, however long that takes.
+    fn ended(&self, lane: Option<u32>) -> Outcome {
+        match lane.filter(|lane| self.peer.lanes().contains(lane)) {
+            Some(_) => Outcome::Failed(FredError::new(
+                FredKind::Cluster,
+                "the server has ended the subscription of a lane",
+            )),
+            None => Outcome::Fine,
         }
     }
 

@@ -337,3 +337,29 @@ fn flood(client: &mut Client, total: u64) {
                   redis.call('PUBLISH', 'us:{shop:0}e0', struct.pack('>I8I8I4', 1, i, #ARGV[2]) .. ARGV[2]) end";
     client.cmd(&["EVAL", script, "0", &total.to_string(), &"x".repeat(40)]);
 }
+
+/// The server ends the subscription of a slot that it gives away; nothing else says so where the slot comes
+/// back before anything is published.
+#[tokio::test]
+async fn a_lane_whose_slot_goes_and_comes_back_is_subscribed_again() {
+    let port = testkit::redis::free_port().to_string();
+    let server = RedisServer::start_with(&["--cluster-enabled", "yes", "--cluster-port", &port]);
+    let mut admin = admin(&server);
+    admin.cmd(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    let url = server.url().replace("redis://", "redis-cluster://");
+    until(async || {
+        admin
+            .cmd(&["CLUSTER", "INFO"])
+            .text()
+            .contains("cluster_state:ok")
+    })
+    .await;
+    let (bus, mut events) = join(&url, bus_config(1)).await;
+    let slot = admin.cmd(&["CLUSTER", "KEYSLOT", "us:{shop:0}s"]).text();
+    admin.cmd(&["CLUSTER", "DELSLOTS", &slot]);
+    admin.cmd(&["CLUSTER", "ADDSLOTS", &slot]);
+    gap(&mut events).await;
+    subscribed(&mut events).await;
+    publish_until_acknowledged(&bus).await;
+    message(&mut events).await;
+}
