@@ -99,8 +99,10 @@ pub(crate) struct Verified {
     pub(crate) known: bool,
     /// Intents of dead members that this beat published on their behalf.
     pub(crate) recovered: u32,
-    /// How long events up to the head may wait before they are delivered.
+    /// In what time events up to the head have been delivered.
     pub(crate) wait: Duration,
+    /// The pause between two messages to many subscribers.
+    pub(crate) pause: Duration,
     /// The other members of the lane, where the fleet did not know this instance.
     pub(crate) others: Option<u32>,
 }

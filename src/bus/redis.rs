@@ -277,9 +277,9 @@ impl Bus for RedisBus {
             let call = self
                 .caller
                 .call(lane, Kind::Publish, Script::Publish, &keys, &args);
-            let (position, wait) = scripts::published(&call.await?)?;
-            if let Some(wait) = wait {
-                tokio::spawn(call::come_back(Arc::clone(&self.caller), lane, wait));
+            let (position, come_back) = scripts::published(&call.await?)?;
+            if let Some(what) = come_back {
+                tokio::spawn(call::come_back(Arc::clone(&self.caller), lane, what));
             }
             Ok(position)
         })
@@ -307,6 +307,7 @@ impl Bus for RedisBus {
                 known: member,
                 recovered,
                 wait: beat.wait,
+                pause: beat.pause,
                 others,
             })
         })

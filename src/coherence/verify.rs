@@ -108,6 +108,7 @@ impl Coherence {
             .metrics
             .recovered_writes
             .add(u64::from(verified.recovered));
+        member.metrics.delivery_pause[lane].set(verified.pause);
         if let Some(others) = verified.others {
             member.state_log.set_others(others);
         }

@@ -107,6 +107,7 @@ impl Metrics {
         Arc::new(Self {
             counted: InstanceMetrics {
                 verified_age: PerLane::new(info.lanes),
+                delivery_pause: PerLane::new(info.lanes),
                 settings: info,
                 ..InstanceMetrics::default()
             },

@@ -108,6 +108,7 @@ series! {
         fences: Family<Fence>, "fences_total", "Times that everything of a lane was dropped.";
         verifications: Family<Verification>, "verifications_total", "Verifications of a lane.";
         verified_age: PerLane, "verified_age_seconds", "Time since all events of the lane were known to be applied.";
+        delivery_pause: PerLane, "delivery_pause_seconds", "Pause after a message to many subscribers of the lane: what is published meanwhile is delivered together.";
         lane_waits: Family<LaneWait>, "lane_waits_total", "Reads that waited for their lane to be verified.";
         connected: Gauge, "connected", "Instances of this process whose bus is connected.";
         mends: Family<Mended>, "subscription_mends_total", "Subscriptions mended because they did not deliver.";

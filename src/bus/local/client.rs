@@ -129,7 +129,12 @@ impl Client {
             }
             let recovered = !published.is_empty();
             let wait = state.flush(namespace, self.network.number, lane, recovered);
-            verified.map(|verified| Verified { wait, ..verified })
+            let pause = state.pause;
+            verified.map(|verified| Verified {
+                wait,
+                pause,
+                ..verified
+            })
         };
         #[cfg(any(test, feature = "test-util"))]
         self.network.hub.lock().note_asked(self.network.number);

@@ -143,6 +143,7 @@ impl Lane {
             known,
             recovered,
             wait: Duration::ZERO,
+            pause: Duration::ZERO,
             others: (!known).then(|| self.members.count() - 1),
         })
     }

@@ -12,9 +12,9 @@ use super::commands::Failure;
 use super::common::Common;
 use super::node::Node;
 use super::routing::Routing;
-use super::scripts::{Names, Script};
+use super::scripts::{ComeBack, Names, Script};
 use super::values::{bytes, number};
-use super::{ask_redirect, error};
+use super::{ask_redirect, error, scripts};
 use crate::bus::StillOpen;
 use crate::metrics::Kind;
 use crate::mutants::{Mechanism, without};
@@ -23,6 +23,10 @@ use crate::{Error, ErrorKind};
 /// How often one call follows its lane to another server. A failover moves it once, a slot on the
 /// move some times, and the call's timeout ends it anyway.
 const MOVES: usize = 16;
+
+/// Calls of deliver.lua in turn: one delivers, the next one measures. Another would deliver only where so
+/// much time has passed between the two that the next message was due.
+const BACK: usize = 3;
 
 /// Lanes that are left at once when the bus closes.
 const LEAVING: usize = 64;
@@ -175,14 +179,30 @@ async fn pause() {
     sleep(Duration::from_millis(fastrand::u64(5..60))).await;
 }
 
-/// Delivers what waits in a lane once it is due. Where it fails, the next verification of any instance does it.
-pub(super) async fn come_back(caller: Arc<Caller>, lane: u32, wait: Duration) {
-    sleep(wait).await;
+/// Delivers what waits in a lane once it is due, and measures what that took. Where it fails, the next
+/// publication or verification of any instance delivers.
+pub(super) async fn come_back(caller: Arc<Caller>, lane: u32, what: ComeBack) {
+    let mut sent = match what {
+        ComeBack::Measure(sent) => Some(sent),
+        ComeBack::In(wait) => {
+            sleep(wait).await;
+            None
+        }
+    };
     let Ok(names) = caller.names(lane) else {
         return;
     };
     let keys = [&names.state, &names.waiting];
-    let args = [names.channel_end().into()];
-    let call = caller.call(lane, Kind::Publish, Script::Deliver, &keys, &args);
-    let _ = call.await;
+    for _ in 0..BACK {
+        let (at, receivers) = sent.map_or((0, 0), |sent| (sent.at, sent.receivers));
+        let args = [names.channel_end().into(), number(at), number(receivers)];
+        let call = caller.call(lane, Kind::Publish, Script::Deliver, &keys, &args);
+        sent = call
+            .await
+            .ok()
+            .and_then(|answer| scripts::delivered(&answer));
+        if sent.is_none() {
+            return;
+        }
+    }
 }

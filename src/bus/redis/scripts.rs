@@ -138,8 +138,10 @@ pub(super) struct Beat {
     pub(super) recovered: u32,
     /// Dead members are left: the head does not cover their intents yet.
     pub(super) more: bool,
-    /// How long events up to the head may wait before they are delivered.
+    /// In what time events up to the head have been delivered.
     pub(super) wait: Duration,
+    /// The pause between two messages to many subscribers.
+    pub(super) pause: Duration,
     /// The other members, where the caller was not known.
     pub(super) others: Option<u32>,
     /// Of the other members that were looked at, those whose events are not believed here, or that do not
@@ -168,16 +170,53 @@ pub(super) fn message(bytes: &[u8]) -> Option<Vec<(Position, Bytes)>> {
     (rest.is_empty() && !events.is_empty()).then_some(events)
 }
 
-/// Where an event was published, and when to come back to deliver it, where it is the first that waits.
-pub(super) fn published(value: &Value) -> Result<(Position, Option<Duration>), Error> {
+/// A message that many subscribers get: when it was sent, by the server's clock, and how many they are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub(super) at: u64,
+    pub(super) receivers: u64,
+}
+
+/// What a publisher is to call deliver.lua for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ComeBack {
+    /// To deliver what waits then.
+    In(Duration),
+    /// To measure at once how long the server writes to the subscribers.
+    Measure(Sent),
+}
+
+/// Where an event was published, and what to come back for.
+pub(super) fn published(value: &Value) -> Result<(Position, Option<ComeBack>), Error> {
     let parse = || {
         let Value::Array(values) = value else {
             return None;
         };
         let wait = Duration::from_micros(number(values.get(2)?)?);
-        Some((head(values)?, (!wait.is_zero()).then_some(wait)))
+        let come_back = if wait.is_zero() {
+            sent(values.get(3..)?)?.map(ComeBack::Measure)
+        } else {
+            Some(ComeBack::In(wait))
+        };
+        Some((head(values)?, come_back))
     };
     parse().ok_or_else(|| error::unexpected("publish"))
+}
+
+/// What deliver.lua has sent, if that is to be measured.
+pub(super) fn delivered(value: &Value) -> Option<Sent> {
+    match value {
+        Value::Array(values) => sent(values)?,
+        _ => None,
+    }
+}
+
+fn sent(values: &[Value]) -> Option<Option<Sent>> {
+    let [at, receivers] = values else {
+        return None;
+    };
+    let (at, receivers) = (number(at)?, number(receivers)?);
+    Some((receivers > 0).then_some(Sent { at, receivers }))
 }
 
 pub(super) fn beat(value: &Value) -> Result<Beat, Error> {
@@ -185,7 +224,8 @@ pub(super) fn beat(value: &Value) -> Result<Beat, Error> {
         let Value::Array(values) = value else {
             return None;
         };
-        let [_, _, known, recovered, more, disagree, wait, others @ ..] = values.as_slice() else {
+        let [_, _, known, recovered, more, disagree, wait, pause, others @ ..] = values.as_slice()
+        else {
             return None;
         };
         Some(Beat {
@@ -195,6 +235,7 @@ pub(super) fn beat(value: &Value) -> Result<Beat, Error> {
             more: number(more)? != 0,
             disagree: number(disagree)?.try_into().ok()?,
             wait: Duration::from_micros(number(wait)?),
+            pause: Duration::from_micros(number(pause)?),
             others: match others {
                 [others, ..] => Some(number(others)?.try_into().ok()?),
                 [] => None,

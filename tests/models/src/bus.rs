@@ -47,6 +47,7 @@ pub(crate) struct Verified {
     pub(crate) known: bool,
     pub(crate) recovered: u32,
     pub(crate) wait: Duration,
+    pub(crate) pause: Duration,
     pub(crate) others: Option<u32>,
 }
 

@@ -15,13 +15,15 @@ local function microseconds()
 end
 
 -- Delivering. A message goes to each subscriber by itself, so with many of them it would take all of a server to deliver
--- every event at once. So the next message waits until delivering has had no more than its share; what is published
--- meanwhile goes out with it. In s: 'd' when the next message is due, and 'n' the sequence that an event must have to
--- follow what waits, and how long that is. d: the message that waits.
+-- every event at once. So after a message to FEW subscribers or more, the next one waits until delivering has had a part
+-- in SHARE of the time and no more; what is published meanwhile goes out with it. In s: 'n' the sequence that an event
+-- must have to follow what waits, and how long that is; 'd' when the next message is due, the length of the pause before
+-- it, and what it takes to deliver to one subscriber, all in microseconds. d: the message that waits.
 
--- Microseconds of pause for each subscriber; the longest pause; one that is shorter is none, so that no fleet of less than
--- a hundred waits. Bytes that follow the head of a message at most: an event as long as any, and its length.
-local SHARE, LONGEST, SHORTEST, BODY = 20, 50000, 2000, 65540
+-- The longest pause, and the bytes that follow the head of a message at most: an event as long as any, and its length.
+local FEW, SHARE, LONGEST, BODY = 100, 4, 250000, 65540
+-- What it takes to deliver to one subscriber, in microseconds: before it is measured, at least, and at most.
+local COST, CHEAPEST, DEAREST = 5, 1, 50
 
 local function waiting(s)
   return string.sub(s, 1, -2) .. 'd'
@@ -32,25 +34,37 @@ local function discard(s)
   redis.call('HDEL', s, 'n')
 end
 
+local function pace_of(d)
+  local due, pause, cost = string.match(d or '', '^(%d+):(%d+):([%d.]+)$')
+  return tonumber(due or 0), tonumber(pause or 0), tonumber(cost or COST)
+end
+
+local function set_pace(s, due, pause, cost)
+  redis.call('HSET', s, 'd', string.format('%.0f:%.0f:%.2f', due, pause, cost))
+end
+
 -- How long what waits has to wait yet. A time far ahead is that of a clock which was set back.
-local function left_until(due)
-  local left = tonumber(due or 0) - microseconds()
+local function left_until(d)
+  local left = pace_of(d) - microseconds()
   return left > LONGEST and 0 or math.max(0, left)
 end
 
--- Delivers a message; returns how long the next one has to wait.
-local function send(s, channel, message, due)
+-- Delivers a message. Returns 0, and when it was sent and to how many, where they are FEW or more: the socket of each is
+-- written to after the script, so the publisher comes back at once, and deliver.lua sees how long that took.
+local function send(s, channel, message, d)
   -- The name of a channel ends with its database's number. A cluster has no databases, and its
   -- channels are sharded: only the subscribers at this node hear them.
   local publish = string.find(channel, '%d$') and 'PUBLISH' or 'SPUBLISH'
-  local pause = math.min(redis.call(publish, channel, message) * SHARE, LONGEST)
-  if pause >= SHORTEST then
-    redis.call('HSET', s, 'd', string.format('%.0f', microseconds() + pause))
-    return pause
-  elseif due then
+  local receivers = redis.call(publish, channel, message)
+  if receivers >= FEW then
+    local now, _, _, cost = microseconds(), pace_of(d)
+    local pause = math.min(receivers * cost * SHARE, LONGEST)
+    set_pace(s, now + pause, pause, cost)
+    return 0, now, receivers
+  elseif d then
     redis.call('HDEL', s, 'd')
   end
-  return 0
+  return 0, 0, 0
 end
 
 -- What waits, which waits no longer: nothing where it is not whole (a key that was evicted), or where this sequence
@@ -67,47 +81,48 @@ local function take(s, waits, sequence)
   end
 end
 
--- Delivers what waits; returns how long the next message has to wait.
-local function flush(s, channel, due, waits)
+-- Delivers what waits; returns what send does.
+local function flush(s, channel, d, waits)
   local message = take(s, waits)
-  return message and send(s, channel, message, due) or left_until(due)
+  if message then
+    return send(s, channel, message, d)
+  end
+  return 0, 0, 0
 end
 
--- Delivers an event, or has it wait. Returns 0, or where it is the first to wait in how many microseconds its publisher is
--- to come back and deliver what waits then. Where that one dies, the next publication or verification does it.
-local function deliver(s, channel, epoch, sequence, payload, due, waits)
+-- Delivers an event, or has it wait. Returns what send does; or where the event is the first to wait, in how many
+-- microseconds its publisher is to come back and deliver what waits then. Where that one dies, the next publication or
+-- verification does it.
+local function deliver(s, channel, epoch, sequence, payload, d, waits)
   local entry = struct.pack('>I4', #payload) .. payload
   local alone = struct.pack('>I8I8', epoch, sequence) .. entry
-  if not due then
-    send(s, channel, alone)
-    return 0
+  if not d then
+    return send(s, channel, alone)
   end
-  local left = left_until(due)
+  local left = left_until(d)
   if left == 0 then
     local message = take(s, waits, sequence)
     if message and #message + #entry <= 16 + BODY then
-      send(s, channel, message .. entry, due)
-    else
-      if message then
-        send(s, channel, message, due)
-      end
-      send(s, channel, alone, due)
+      return send(s, channel, message .. entry, d)
+    elseif message then
+      send(s, channel, message, d)
     end
-    return 0
+    return send(s, channel, alone, d)
   end
   local follows, length = string.match(waits or '', '^(%d+):(%d+)$')
   if tonumber(follows or 0) == sequence and redis.call('STRLEN', waiting(s)) == tonumber(length) then
     if length + #entry <= 16 + BODY then
       length = redis.call('SETRANGE', waiting(s), length, entry)
       redis.call('HSET', s, 'n', string.format('%.0f:%d', sequence + 1, length))
-      return 0
+      return 0, 0, 0
     end
     -- It is as long as a message may be, and does not wait.
-    left = send(s, channel, take(s, waits, sequence), due)
+    send(s, channel, take(s, waits, sequence), d)
+    left = math.max(1, left_until(redis.call('HGET', s, 'd')))
   end
   redis.call('SET', waiting(s), alone)
   redis.call('HSET', s, 'n', string.format('%.0f:%d', sequence + 1, #alone))
-  return left
+  return left, 0, 0
 end
 
 -- The shared tier's history, where the fleet has one (s has the field 't', see verify.lua): which invalidations the lane
@@ -335,10 +350,10 @@ local function announce(s, j, journal, channel, epoch, payload)
       redis.call('XADD', j, id, 'e', payload)
     end
   end
-  local tier, due, waits = unpack(redis.call('HMGET', s, 't', 'd', 'n'))
+  local tier, d, waits = unpack(redis.call('HMGET', s, 't', 'd', 'n'))
   if tier then
     -- An event is worth more than the history of it: what fails in there leaves a hole.
     pcall(remember, s, epoch, sequence, payload, tier == '2' and 16 or 0)
   end
-  return sequence, epoch, deliver(s, channel, epoch, sequence, payload, due, waits)
+  return sequence, epoch, deliver(s, channel, epoch, sequence, payload, d, waits)
 end

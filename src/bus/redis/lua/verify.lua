@@ -3,8 +3,8 @@
 -- tier: 0 not at all, 1, or 2 where events are signed; the epoch that the caller knows, and the lowest sequence
 -- that it may have reached; in lane 0, where that has changed, what the instance says of itself (see note.rs).
 -- Returns: epoch, sequence, known, intents recovered, 1 if dead members are left (call again), the number of members
--- of other keys, for how many microseconds events up to this sequence may wait before they are delivered, and for who was
--- not known the number of other members.
+-- of other keys, in how many microseconds events up to this sequence have been delivered, the pause between messages in
+-- microseconds, and for who was not known the number of other members.
 local s, j, m, w = KEYS[1], KEYS[2], KEYS[4], KEYS[5]
 local instance, timeout, lanes, journal, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local entropy, tier = ARGV[6], ARGV[7]
@@ -188,15 +188,16 @@ if tier ~= '0' then
   share(head)
 end
 -- What was published for the dead does not wait; what waits otherwise is delivered as soon as it is due.
-local due, waits = unpack(redis.call('HMGET', s, 'd', 'n'))
-local wait = waits and left_until(due) or 0
+local d, waits = unpack(redis.call('HMGET', s, 'd', 'n'))
+local wait = waits and left_until(d) or 0
 if waits and (wait == 0 or recovered > 0) then
-  flush(s, channel, due, waits)
+  flush(s, channel, d, waits)
   wait = 0
 end
-local answer = { tonumber(epoch), tonumber(head), known, recovered, more, disagree, wait }
+local _, pause = pace_of(d)
+local answer = { tonumber(epoch), tonumber(head), known, recovered, more, disagree, wait + pause / SHARE, pause }
 if known == 0 then
   -- Recovered intents are below zero, and '-' is at infinity.
-  answer[8] = #redis.call('ZRANGEBYSCORE', m, 0, '(+inf') - 1
+  answer[9] = #redis.call('ZRANGEBYSCORE', m, 0, '(+inf') - 1
 end
 return answer

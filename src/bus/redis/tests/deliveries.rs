@@ -104,7 +104,7 @@ fn publish_and_die(admin: &mut Client) -> Option<u64> {
     let script = scripts::SOURCES[scripts::Script::Publish as usize];
     // A moment ago there was a delivery to a thousand.
     let soon = "local t = redis.call('TIME') redis.call('HSET', KEYS[1], 'd', \
-                string.format('%.0f', t[1] * 1000000 + t[2] + 50000))";
+                string.format('%.0f:50000:15.00', t[1] * 1000000 + t[2] + 50000))";
     admin.cmd(&["EVAL", soon, "1", "us:{shop:0}s"]);
     let keys = ["3", "us:{shop:0}s", "us:{shop:0}j", "us:{shop:0}d"];
     let args = ["e0", "4096", "an event"];
