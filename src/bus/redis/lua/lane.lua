@@ -132,197 +132,201 @@ end
 -- where the latest of any other format was. If anything is missing, or not of this epoch, or 'q' is not
 -- the lane's sequence, nothing counts until a verification begins the history again.
 
--- Names in r at most, and caches in f at most. As HISTORY and HISTORY_CACHES in bus/tier.rs.
-local HISTORY, HISTORY_CACHES = 65536, 4096
+-- Defined where it is needed: a script begins anew at each call, and most fleets have no shared tier.
+local function history()
+  -- Names in r at most, and caches in f at most. As HISTORY and HISTORY_CACHES in bus/tier.rs.
+  local HISTORY, HISTORY_CACHES = 65536, 4096
 
--- An array's length, or an integer, of MessagePack at a place; the place after it. cmsgpack knows no bin.
-local function array_at(text, at)
-  local byte = string.byte(text, at)
-  if byte >= 0x90 and byte <= 0x9f then
-    return byte - 0x90, at + 1
-  elseif byte == 0xdc then
-    return struct.unpack('>I2', text, at + 1)
-  end
-  assert(byte == 0xdd)
-  return struct.unpack('>I4', text, at + 1)
-end
-
-local WIDTHS = {
-  [0xcc] = '>I1', [0xcd] = '>I2', [0xce] = '>I4', [0xcf] = '>I8',
-  [0xd0] = '>i1', [0xd1] = '>i2', [0xd2] = '>i4', [0xd3] = '>i8',
-}
--- An integer from 0 to the most that the reader takes.
-local function integer_at(text, at, most)
-  local byte, value = string.byte(text, at), nil
-  if byte < 0x80 then
-    value, at = byte, at + 1
-  else
-    value, at = struct.unpack(assert(WIDTHS[byte]), text, at + 1)
-  end
-  assert(value >= 0 and value <= most)
-  return value, at
-end
-
-local BINS = { [0xc4] = '>I1', [0xc5] = '>I2', [0xc6] = '>I4' }
-local function bin_at(text, at)
-  local length, from = struct.unpack(assert(BINS[string.byte(text, at)]), text, at + 1)
-  assert(from + length - 1 <= #text)
-  return string.sub(text, from, from + length - 1), from + length
-end
-
--- What an element that a later version appends may be: bytes that follow its first, or the width of a length.
-local FIXED = {
-  [0xc0] = 0, [0xc2] = 0, [0xc3] = 0, [0xca] = 4, [0xcb] = 8, [0xcc] = 1, [0xcd] = 2, [0xce] = 4, [0xcf] = 8,
-  [0xd0] = 1, [0xd1] = 2, [0xd2] = 4, [0xd3] = 8,
-}
-local SIZED = { [0xc4] = '>I1', [0xc5] = '>I2', [0xc6] = '>I4', [0xd9] = '>I1', [0xda] = '>I2', [0xdb] = '>I4' }
-local NESTED = { [0xdc] = '>I2', [0xdd] = '>I4', [0xde] = '>I2', [0xdf] = '>I4' }
-
--- The place after an element of any shape, fewer levels deep than the reader follows.
-local function after(text, at, depth)
-  local byte, count = string.byte(text, at), nil
-  if byte <= 0x7f or byte >= 0xe0 then
-    return at + 1
-  elseif byte <= 0x8f then
-    count, at = 2 * (byte - 0x80), at + 1
-  elseif byte <= 0x9f then
-    count, at = byte - 0x90, at + 1
-  elseif NESTED[byte] then
-    count, at = struct.unpack(NESTED[byte], text, at + 1)
-    count = byte >= 0xde and 2 * count or count
-  else
-    local length = byte <= 0xbf and byte - 0xa0 or FIXED[byte]
-    if length then
-      at = at + 1
-    else
-      -- Extensions have no length here: an event that has one is taken for everything.
-      length, at = struct.unpack(assert(SIZED[byte]), text, at + 1)
+  -- An array's length, or an integer, of MessagePack at a place; the place after it. cmsgpack knows no bin.
+  local function array_at(text, at)
+    local byte = string.byte(text, at)
+    if byte >= 0x90 and byte <= 0x9f then
+      return byte - 0x90, at + 1
+    elseif byte == 0xdc then
+      return struct.unpack('>I2', text, at + 1)
     end
-    assert(at + length - 1 <= #text)
-    return at + length
+    assert(byte == 0xdd)
+    return struct.unpack('>I4', text, at + 1)
   end
-  assert(depth > 0)
-  for _ = 1, count do
-    at = after(text, at, depth - 1)
+
+  local WIDTHS = {
+    [0xcc] = '>I1', [0xcd] = '>I2', [0xce] = '>I4', [0xcf] = '>I8',
+    [0xd0] = '>i1', [0xd1] = '>i2', [0xd2] = '>i4', [0xd3] = '>i8',
+  }
+  -- An integer from 0 to the most that the reader takes.
+  local function integer_at(text, at, most)
+    local byte, value = string.byte(text, at), nil
+    if byte < 0x80 then
+      value, at = byte, at + 1
+    else
+      value, at = struct.unpack(assert(WIDTHS[byte]), text, at + 1)
+    end
+    assert(value >= 0 and value <= most)
+    return value, at
   end
-  return at
-end
 
--- As MAX_PAYLOAD in bus.rs; what integers the reader takes; levels of what is appended.
-local PAYLOAD, U64, U32, DEPTH = 65536, 18446744073709551616, 4294967295, 8
+  local BINS = { [0xc4] = '>I1', [0xc5] = '>I2', [0xc6] = '>I4' }
+  local function bin_at(text, at)
+    local length, from = struct.unpack(assert(BINS[string.byte(text, at)]), text, at + 1)
+    assert(from + length - 1 <= #text)
+    return string.sub(text, from, from + length - 1), from + length
+  end
 
--- The event's operations, as { cache, format, kind, hashes }. What the reader refuses is an error here too.
--- Where events are signed, a MAC follows.
-local function ops_of(payload, mac)
-  assert(string.byte(payload, 1) == 1 and #payload <= PAYLOAD)
-  local elements, at = array_at(payload, 2)
-  assert(elements >= 3)
-  local _, count
-  _, at = integer_at(payload, at, U64)
-  _, at = integer_at(payload, at, U64)
-  count, at = array_at(payload, at)
-  local ops = {}
-  for n = 1, count do
-    local fields, cache, format, kind, hashes
-    fields, at = array_at(payload, at)
-    assert(fields >= 4)
-    cache, at = integer_at(payload, at, U32)
-    format, at = integer_at(payload, at, U32)
-    kind, at = integer_at(payload, at, 3)
-    hashes, at = bin_at(payload, at)
-    assert(#hashes % 8 == 0 and (kind < 2 or hashes == ''))
-    for _ = 5, fields do
+  -- What an element that a later version appends may be: bytes that follow its first, or the width of a length.
+  local FIXED = {
+    [0xc0] = 0, [0xc2] = 0, [0xc3] = 0, [0xca] = 4, [0xcb] = 8, [0xcc] = 1, [0xcd] = 2, [0xce] = 4, [0xcf] = 8,
+    [0xd0] = 1, [0xd1] = 2, [0xd2] = 4, [0xd3] = 8,
+  }
+  local SIZED = { [0xc4] = '>I1', [0xc5] = '>I2', [0xc6] = '>I4', [0xd9] = '>I1', [0xda] = '>I2', [0xdb] = '>I4' }
+  local NESTED = { [0xdc] = '>I2', [0xdd] = '>I4', [0xde] = '>I2', [0xdf] = '>I4' }
+
+  -- The place after an element of any shape, fewer levels deep than the reader follows.
+  local function after(text, at, depth)
+    local byte, count = string.byte(text, at), nil
+    if byte <= 0x7f or byte >= 0xe0 then
+      return at + 1
+    elseif byte <= 0x8f then
+      count, at = 2 * (byte - 0x80), at + 1
+    elseif byte <= 0x9f then
+      count, at = byte - 0x90, at + 1
+    elseif NESTED[byte] then
+      count, at = struct.unpack(NESTED[byte], text, at + 1)
+      count = byte >= 0xde and 2 * count or count
+    else
+      local length = byte <= 0xbf and byte - 0xa0 or FIXED[byte]
+      if length then
+        at = at + 1
+      else
+        -- Extensions have no length here: an event that has one is taken for everything.
+        length, at = struct.unpack(assert(SIZED[byte]), text, at + 1)
+      end
+      assert(at + length - 1 <= #text)
+      return at + length
+    end
+    assert(depth > 0)
+    for _ = 1, count do
+      at = after(text, at, depth - 1)
+    end
+    return at
+  end
+
+  -- As MAX_PAYLOAD in bus.rs; what integers the reader takes; levels of what is appended.
+  local PAYLOAD, U64, U32, DEPTH = 65536, 18446744073709551616, 4294967295, 8
+
+  -- The event's operations, as { cache, format, kind, hashes }. What the reader refuses is an error here too.
+  -- Where events are signed, a MAC follows.
+  local function ops_of(payload, mac)
+    assert(string.byte(payload, 1) == 1 and #payload <= PAYLOAD)
+    local elements, at = array_at(payload, 2)
+    assert(elements >= 3)
+    local _, count
+    _, at = integer_at(payload, at, U64)
+    _, at = integer_at(payload, at, U64)
+    count, at = array_at(payload, at)
+    local ops = {}
+    for n = 1, count do
+      local fields, cache, format, kind, hashes
+      fields, at = array_at(payload, at)
+      assert(fields >= 4)
+      cache, at = integer_at(payload, at, U32)
+      format, at = integer_at(payload, at, U32)
+      kind, at = integer_at(payload, at, 3)
+      hashes, at = bin_at(payload, at)
+      assert(#hashes % 8 == 0 and (kind < 2 or hashes == ''))
+      for _ = 5, fields do
+        at = after(payload, at, DEPTH)
+      end
+      ops[n] = { struct.pack('>I4', cache), struct.pack('>I4', format), kind, hashes }
+    end
+    for _ = 4, elements do
       at = after(payload, at, DEPTH)
     end
-    ops[n] = { struct.pack('>I4', cache), struct.pack('>I4', format), kind, hashes }
+    assert(at + mac == #payload + 1)
+    return ops
   end
-  for _ = 4, elements do
-    at = after(payload, at, DEPTH)
-  end
-  assert(at + mac == #payload + 1)
-  return ops
-end
 
--- Adds what the event names to the history. The last step says that it is complete: where any before it
--- fails, there is a hole, and nothing counts.
-local function remember(s, epoch, sequence, payload, mac)
-  local base = string.sub(s, 1, -2)
-  local r, f = base .. 'r', base .. 'f'
-  local known = redis.call('HMGET', f, 'e', 'q')
-  if not known[1] then
-    -- The tier has not been used for long.
-    redis.call('HDEL', s, 't')
-    return
-  elseif known[1] ~= epoch or tonumber(known[2]) ~= sequence - 1 then
-    -- For good: a counter that was set back may come to the same sequence again.
-    redis.call('HSET', f, 'q', '')
-    return
-  end
-  local place = string.format('%.0f', sequence)
-  local read, ops = pcall(ops_of, payload, mac)
-  local everything = not read
-  local batch = { r }
-  local function add(name)
-    batch[#batch + 1] = place
-    batch[#batch + 1] = name
-    if #batch > 1000 then
-      redis.call('ZADD', unpack(batch))
-      batch = { r }
+  -- Adds what the event names to the history. The last step says that it is complete: where any before it
+  -- fails, there is a hole, and nothing counts.
+  local function remember(s, epoch, sequence, payload, mac)
+    local base = string.sub(s, 1, -2)
+    local r, f = base .. 'r', base .. 'f'
+    local known = redis.call('HMGET', f, 'e', 'q')
+    if not known[1] then
+      -- The tier has not been used for long.
+      redis.call('HDEL', s, 't')
+      return
+    elseif known[1] ~= epoch or tonumber(known[2]) ~= sequence - 1 then
+      -- For good: a counter that was set back may come to the same sequence again.
+      redis.call('HSET', f, 'q', '')
+      return
     end
-  end
-  for _, op in ipairs(read and ops or {}) do
-    local cache, format, kind, hashes = unpack(op)
-    if kind == 3 then
-      everything = true
-      break
-    elseif kind == 2 then
-      add('c' .. cache)
-    else
-      local name = (kind == 0 and 'k' or 't') .. cache .. format
-      for at = 1, #hashes, 8 do
-        add(name .. string.sub(hashes, at, at + 7))
+    local place = string.format('%.0f', sequence)
+    local read, ops = pcall(ops_of, payload, mac)
+    local everything = not read
+    local batch = { r }
+    local function add(name)
+      batch[#batch + 1] = place
+      batch[#batch + 1] = name
+      if #batch > 1000 then
+        redis.call('ZADD', unpack(batch))
+        batch = { r }
       end
     end
-    local last, others = redis.call('HGET', f, cache), 0
-    if last then
-      local of, at
-      of, at, others = struct.unpack('>c4I8I8', last)
-      if of ~= format then
-        others = math.max(others, at)
+    for _, op in ipairs(read and ops or {}) do
+      local cache, format, kind, hashes = unpack(op)
+      if kind == 3 then
+        everything = true
+        break
+      elseif kind == 2 then
+        add('c' .. cache)
+      else
+        local name = (kind == 0 and 'k' or 't') .. cache .. format
+        for at = 1, #hashes, 8 do
+          add(name .. string.sub(hashes, at, at + 7))
+        end
       end
+      local last, others = redis.call('HGET', f, cache), 0
+      if last then
+        local of, at
+        of, at, others = struct.unpack('>c4I8I8', last)
+        if of ~= format then
+          others = math.max(others, at)
+        end
+      end
+      redis.call('HSET', f, cache, format .. struct.pack('>I8I8', sequence, others))
     end
-    redis.call('HSET', f, cache, format .. struct.pack('>I8I8', sequence, others))
-  end
-  if everything or redis.call('HLEN', f) > HISTORY_CACHES + 2 then
-    -- Both begin again and keep their expiry. Of equal places '-' comes first, so it has the lowest rank.
-    redis.call('ZREMRANGEBYRANK', r, 1, -1)
-    redis.call('ZADD', r, 'XX', place, '-')
-    local caches = { f }
-    for _, name in ipairs(redis.call('HKEYS', f)) do
-      if #name == 4 then
-        caches[#caches + 1] = name
+    if everything or redis.call('HLEN', f) > HISTORY_CACHES + 2 then
+      -- Both begin again and keep their expiry. Of equal places '-' comes first, so it has the lowest rank.
+      redis.call('ZREMRANGEBYRANK', r, 1, -1)
+      redis.call('ZADD', r, 'XX', place, '-')
+      local caches = { f }
+      for _, name in ipairs(redis.call('HKEYS', f)) do
+        if #name == 4 then
+          caches[#caches + 1] = name
+        end
+        if #caches > 1000 then
+          redis.call('HDEL', unpack(caches))
+          caches = { f }
+        end
       end
-      if #caches > 1000 then
+      if #caches > 1 then
         redis.call('HDEL', unpack(caches))
-        caches = { f }
+      end
+    else
+      if #batch > 1 then
+        redis.call('ZADD', unpack(batch))
+      end
+      local over = redis.call('ZCARD', r) - 1 - HISTORY
+      if over > 0 then
+        -- Not '-', which has the lowest rank.
+        local last = redis.call('ZRANGE', r, over, over, 'WITHSCORES')
+        redis.call('ZREMRANGEBYRANK', r, 1, over)
+        redis.call('ZADD', r, 'XX', last[2], '-')
       end
     end
-    if #caches > 1 then
-      redis.call('HDEL', unpack(caches))
-    end
-  else
-    if #batch > 1 then
-      redis.call('ZADD', unpack(batch))
-    end
-    local over = redis.call('ZCARD', r) - 1 - HISTORY
-    if over > 0 then
-      -- Not '-', which has the lowest rank.
-      local last = redis.call('ZRANGE', r, over, over, 'WITHSCORES')
-      redis.call('ZREMRANGEBYRANK', r, 1, over)
-      redis.call('ZADD', r, 'XX', last[2], '-')
-    end
+    redis.call('HSET', f, 'q', place)
   end
-  redis.call('HSET', f, 'q', place)
+  return remember
 end
 
 -- Gives the event the next sequence, journals it, delivers it or has it wait. Returns the sequence and its epoch, which is
@@ -353,7 +357,7 @@ local function announce(s, j, journal, channel, epoch, payload)
   local tier, d, waits = unpack(redis.call('HMGET', s, 't', 'd', 'n'))
   if tier then
     -- An event is worth more than the history of it: what fails in there leaves a hole.
-    pcall(remember, s, epoch, sequence, payload, tier == '2' and 16 or 0)
+    pcall(history(), s, epoch, sequence, payload, tier == '2' and 16 or 0)
   end
   return sequence, epoch, deliver(s, channel, epoch, sequence, payload, d, waits)
 end

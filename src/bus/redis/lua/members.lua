@@ -20,9 +20,6 @@ end
 -- Where m was lost, every origin of an open intent enters it as silent since ever. A live one will
 -- learn that it is unknown and register again; a dead one is found by the next scan.
 local function restore_members(m, w)
-  if redis.call('ZSCORE', m, '-') then
-    return
-  end
   for _, intent in ipairs(redis.call('HKEYS', w)) do
     if #intent == 16 then
       redis.call('ZADD', m, 'NX', 0, string.sub(intent, 1, 8))
@@ -71,15 +68,21 @@ end
 
 -- Registers the instance as alive; 1 if the fleet knew it, else 0.
 local function beat(m, w, instance, timeout, now)
-  if not redis.call('HGET', w, '-') then
+  local kept = redis.call('HGET', w, '-')
+  if not kept then
     -- The intents were lost. Who becomes unknown announces again what is open.
     redis.call('DEL', m)
   end
-  local known = redis.call('ZSCORE', m, instance) and 1 or 0
-  restore_members(m, w)
+  local scores = redis.call('ZMSCORE', m, instance, '-')
+  local known = scores[1] and 1 or 0
+  if not scores[2] then
+    restore_members(m, w)
+  end
   follow_clock(m, w, now)
   redis.call('ZADD', m, score(now), instance)
-  redis.call('HSET', w, '-', '')
+  if not kept then
+    redis.call('HSET', w, '-', '')
+  end
   if known == 0 then
     redis.call('HSET', w, instance, timeout)
   end

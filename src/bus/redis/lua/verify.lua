@@ -18,7 +18,12 @@ end
 -- one after every promotion; without it a server that was demoted and promoted again would go on with
 -- its old epoch, although another has handed numbers out meanwhile.
 local info = redis.call('INFO', 'server', 'replication')
-local process, term = string.match(info, 'run_id:(%x+)'), string.match(info, 'master_replid:(%x+)')
+-- A pattern is tried at each byte, and took half of this script's time.
+local function hex_after(name)
+  local _, last = string.find(info, name, 1, true)
+  return last and string.match(info, '^%x+', last + 1)
+end
+local process, term = hex_after('run_id:'), hex_after('master_replid:')
 if not process then
   return redis.error_reply('NORUNID INFO server names no run_id')
 end
@@ -142,11 +147,16 @@ local function is_dead(member, beat_at)
   return member ~= instance and beat_at <= now - own
 end
 
-local due = redis.call('ZRANGEBYSCORE', m, '-inf', score(now - RECOVERED), 'LIMIT', 0, members)
-for _, intent in ipairs(due) do
-  settle(intent, false)
+-- Recovered intents come first, and then the member that is silent for longest. Mostly there is neither.
+local due, silent = {}, {}
+local first = redis.call('ZRANGE', m, 0, 0, 'WITHSCORES')
+if tonumber(first[2]) <= now - timeout then
+  due = redis.call('ZRANGEBYSCORE', m, '-inf', score(now - RECOVERED), 'LIMIT', 0, members)
+  for _, intent in ipairs(due) do
+    settle(intent, false)
+  end
+  silent = redis.call('ZRANGEBYSCORE', m, 0, score(now - timeout), 'WITHSCORES', 'LIMIT', 0, members)
 end
-local silent = redis.call('ZRANGEBYSCORE', m, 0, score(now - timeout), 'WITHSCORES', 'LIMIT', 0, members)
 local expired = 0
 for n = 1, #silent, 2 do
   if #silent[n] == 8 and is_dead(silent[n], tonumber(silent[n + 1])) then
@@ -183,12 +193,11 @@ local function share(head)
 end
 
 -- Read after everything above, so that the head covers what was published on behalf of the dead.
-local head = redis.call('HGET', s, 'q')
+local head, d, waits = unpack(redis.call('HMGET', s, 'q', 'd', 'n'))
 if tier ~= '0' then
   share(head)
 end
 -- What was published for the dead does not wait; what waits otherwise is delivered as soon as it is due.
-local d, waits = unpack(redis.call('HMGET', s, 'd', 'n'))
 local wait = waits and left_until(d) or 0
 if waits and (wait == 0 or recovered > 0) then
   flush(s, channel, d, waits)
