@@ -80,10 +80,10 @@ soak: ## the long scenarios; then faults at random on a fleet under load, and on
 	done; \
 	cat "$$SOAK_SUMMARY"; rm -f "$$SOAK_SUMMARY"; exit $$status
 
-bench: ## benchmarks beside peers; ends with a table of goals (under ten minutes)
+bench: ## benchmarks beside peers, into docs/benchmarks.md; ends with a table of goals (under ten minutes)
 	$(INSTALL) redis-server
 	cargo build --release --locked --manifest-path benches/Cargo.toml
-	benches/target/release/all
+	benches/target/release/all --document docs/benchmarks.md
 
 bench-instructions: ## instructions a hit takes, beside quick_cache's; the same number each time
 	$(INSTALL) valgrind

@@ -132,11 +132,11 @@ class Publisher:
         channel_end = f"e{self.database}"
         payload = signed(payload, self.key, self.namespace, lane)
         args = [channel_end, self.journal, payload]
-        epoch, sequence, wait = self.script(keys=[state, journal, waiting], args=args)
+        epoch, sequence, wait, *_ = self.script(keys=[state, journal, waiting], args=args)
         if wait:
             # It is the first of several that are delivered together.
             time.sleep(wait / 1e6)
-            self.deliver(keys=[state, waiting], args=[channel_end])
+            self.deliver(keys=[state, waiting], args=[channel_end, 0, 0])
         return epoch, sequence
 
 

@@ -365,7 +365,7 @@ fn run(attacker: &mut Client, sha: &str, payload: &[u8]) {
         payload,
     ];
     let answer = attacker.cmd(&args);
-    assert_eq!(answer.array().len(), 3, "{answer:?}");
+    assert_eq!(answer.array().len(), 5, "{answer:?}");
 }
 
 /// The publish script, unsigned: what it says is an event like any other.

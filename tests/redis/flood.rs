@@ -84,9 +84,10 @@ async fn large_messages_that_nobody_takes_are_a_gap_that_is_repaired() {
     let port = server.port();
     let flood = tokio::task::spawn_blocking(move || {
         let mut client = Client::connect(port);
-        let large = "x".repeat(LARGE);
+        let large = one_event(0, 1, &[b'x'; LARGE]);
         for _ in 0..MESSAGES {
-            assert_eq!(client.cmd(&["PUBLISH", CHANNEL, &large]).text(), "2");
+            let publish = [&b"PUBLISH"[..], CHANNEL.as_bytes(), &large];
+            assert_eq!(client.cmd(&publish).text(), "2");
         }
     });
     flood.await.unwrap();

@@ -25,6 +25,12 @@ const TRUNCATE: &str = "local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 
     local part = string.sub(last, 1, #last * ARGV[1]) \
     return redis.call('PUBLISH', ARGV[2], struct.pack('>I8I8I4', head[1], head[2] + 1, #part) .. part)";
 
+/// The journal's last event once more, as a writer published it before a message was a list of events.
+const OLD: &str = "local payload = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1][2][2] \
+    local epoch, sequence = redis.call('HGET', KEYS[1], 'e'), redis.call('HINCRBY', KEYS[1], 'q', 1) \
+    redis.call('XADD', KEYS[2], string.format('%.0f-0', sequence), 'e', payload) \
+    return redis.call('PUBLISH', ARGV[1], struct.pack('>I8I8', epoch, sequence) .. payload)";
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -138,6 +144,30 @@ async fn nonsense_with_the_next_sequence_hides_no_event() {
             );
             tokio::time::sleep(POLL).await;
         }
+    }
+    pair.pushed().await;
+}
+
+/// A message of an earlier version beside those of this one: it is refused, its lane is dropped, and the
+/// journal has its event.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_of_an_earlier_version_drops_the_lane_and_no_event_is_lost() {
+    let pair = Pair::start().await;
+    pair.change(7, 0).await;
+    for round in 1..4 {
+        until("B has what was before", async || {
+            pair.b.get(7).await == Some(2 * round - 2)
+        })
+        .await;
+        let before = gaps(&pair.b, "garbled");
+        pair.source.set(7, 2 * round - 1);
+        pair.admin(&["EVAL", OLD, "2", COUNTER, super::JOURNAL, CHANNEL]);
+        until("it is noticed", async || gaps(&pair.b, "garbled") > before).await;
+        until("B has what the old writer wrote", async || {
+            pair.b.get(7).await == Some(2 * round - 1)
+        })
+        .await;
+        pair.change(7, 2 * round).await;
     }
     pair.pushed().await;
 }

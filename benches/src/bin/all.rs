@@ -1,10 +1,10 @@
 //! Runs every subject, and ends with one table of goals.
 //!
 //! ```text
-//! all [--json] [--readme README.md]
+//! all [--json] [--document docs/benchmarks.md]
 //! ```
 //!
-//! `--readme` replaces what stands between the marks `<!-- bench -->` and `<!-- /bench -->`.
+//! `--document` replaces what stands between the marks `<!-- bench -->` and `<!-- /bench -->`.
 
 use std::env;
 use std::fs;
@@ -14,7 +14,7 @@ use std::time::Instant;
 use unstale_benches::{Goal, Report};
 
 /// In the order of their tables; each a program beside this one.
-const SUBJECTS: [&str; 9] = [
+const SUBJECTS: [&str; 10] = [
     "hit",
     "flight",
     "memory",
@@ -24,6 +24,7 @@ const SUBJECTS: [&str; 9] = [
     "bytes",
     "idle",
     "scale",
+    "fanout",
 ];
 
 const MARKS: [&str; 2] = ["<!-- bench -->\n", "<!-- /bench -->"];
@@ -47,7 +48,7 @@ fn document(reports: &[Report], goals: &[Goal]) -> String {
     format!("{}\n{}", Goal::table(goals), details.join("\n"))
 }
 
-fn write_readme(path: &str, document: &str) -> Result<(), String> {
+fn write_document(path: &str, document: &str) -> Result<(), String> {
     let old = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
     let [begin, end] = MARKS;
     let (before, rest) = old.split_once(begin).ok_or("no mark in the document")?;
@@ -58,7 +59,7 @@ fn write_readme(path: &str, document: &str) -> Result<(), String> {
     fs::write(path, new).map_err(|error| format!("{path}: {error}"))
 }
 
-fn all(json: bool, readme: Option<&str>) -> Result<(), String> {
+fn all(json: bool, document_at: Option<&str>) -> Result<(), String> {
     let began = Instant::now();
     let mut reports = Vec::new();
     for subject in SUBJECTS {
@@ -79,21 +80,21 @@ fn all(json: bool, readme: Option<&str>) -> Result<(), String> {
     } else {
         println!("### Goals\n\n{}", Goal::table(&goals));
     }
-    match readme {
-        Some(path) => write_readme(path, &document(&reports, &goals)),
+    match document_at {
+        Some(path) => write_document(path, &document(&reports, &goals)),
         None => Ok(()),
     }
 }
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().collect();
-    let readme = args
+    let document_at = args
         .iter()
-        .position(|arg| arg == "--readme")
+        .position(|arg| arg == "--document")
         .map(|at| args.get(at + 1));
     let json = args.iter().any(|arg| arg == "--json");
-    let done = match readme {
-        Some(None) => Err("--readme needs a path".into()),
+    let done = match document_at {
+        Some(None) => Err("--document needs a path".into()),
         Some(Some(path)) => all(json, Some(path)),
         None => all(json, None),
     };

@@ -1,5 +1,6 @@
-//! Many subscribers: what delivering costs Redis, and how long an invalidation takes to arrive. The
-//! subscribers are sockets of another process that are drained; 16 instances write, one more listens.
+//! Many instances: what delivering and verifying cost Redis, and how long an invalidation takes to arrive.
+//! Most of them are sockets of another process, which subscribe and verify as an instance does; 16
+//! instances write, one more listens.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -14,16 +15,30 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use unstale::{Cache, Instance};
 use unstale_benches::{Report, Samples, Server, record_metrics, settings};
 
-/// Subscribers, writes a second.
-const FLEETS: [(usize, u64); 7] = [
-    (64, 2_000),
-    (250, 500),
-    (250, 2_000),
-    (1_000, 200),
-    (1_000, 1_000),
-    (1_000, 2_000),
-    (1_000, 10_000),
+/// Subscribers; writes a second; whether they verify, as instances do that are read from; the part of a core
+/// and the p99 of the propagation in milliseconds that are the goals.
+type Fleet = (usize, u64, bool, Option<(f64, f64)>);
+const FLEETS: [Fleet; 9] = [
+    (64, 2_000, false, None),
+    (250, 500, false, None),
+    (250, 2_000, false, Some((25.0, 10.0))),
+    (1_000, 200, false, None),
+    (1_000, 1_000, false, Some((30.0, 30.0))),
+    (1_000, 2_000, false, Some((40.0, 30.0))),
+    (1_000, 10_000, false, None),
+    (1_000, 0, true, Some((10.0, f64::INFINITY))),
+    (1_000, 1_000, true, None),
 ];
+
+/// How often an instance that is read from verifies a lane; see `UNSTALE_VERIFY_INTERVAL`.
+const VERIFIES: Duration = Duration::from_millis(500);
+
+/// What it runs then.
+const VERIFY: &str = concat!(
+    include_str!("../../../src/bus/redis/lua/lane.lua"),
+    include_str!("../../../src/bus/redis/lua/members.lua"),
+    include_str!("../../../src/bus/redis/lua/verify.lua")
+);
 
 /// Instances that write.
 const WRITERS: usize = 16;
@@ -54,10 +69,11 @@ struct Subscribers(
 );
 
 impl Subscribers {
-    fn start(port: u16, count: usize) -> Self {
+    fn start(port: u16, count: usize, verify: bool) -> Self {
         let program = std::env::current_exe().expect("a path");
         let mut child = Command::new(program)
             .args(["subscribers", &port.to_string(), &count.to_string()])
+            .args(verify.then_some("verify"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -80,18 +96,63 @@ impl Drop for Subscribers {
     }
 }
 
+/// A command in the protocol of Redis.
+fn command(args: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
+    for arg in args {
+        bytes.extend(format!("${}\r\n", arg.len()).into_bytes());
+        bytes.extend_from_slice(arg);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
+}
+
+/// Loads the script; returns its hash.
+async fn load(port: u16) -> Vec<u8> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port))
+        .await
+        .expect("connects");
+    let load = command(&[b"SCRIPT", b"LOAD", VERIFY.as_bytes()]);
+    socket.write_all(&load).await.expect("sends");
+    let mut answer = [0; 47];
+    socket.read_exact(&mut answer).await.expect("$40, the hash");
+    answer[5..45].to_vec()
+}
+
+/// Verifies as an instance does that is read from.
+async fn verify(port: u16, number: usize, hash: Vec<u8>) {
+    let mut socket = TcpStream::connect(("127.0.0.1", port))
+        .await
+        .expect("connects");
+    let instance = (1 << 40 | number as u64).to_be_bytes();
+    let name = |letter: &str| format!("us:{{default:0}}{letter}").into_bytes();
+    let [s, j, d, m, w] = ["s", "j", "d", "m", "w"].map(name);
+    let keys: [&[u8]; 8] = [b"EVALSHA", &hash, b"5", &s, &j, &d, &m, &w];
+    let (channel, entropy) = (CHANNEL.as_bytes(), [7; 16]);
+    let fleet: [&[u8]; 6] = [&instance, b"10000", b"1", b"4096", channel, &entropy];
+    let known: [&[u8]; 3] = [b"0", b"0", b"0"];
+    let call = command(&[&keys[..], &fleet, &known].concat());
+    let mut answer = vec![0; 4_096];
+    sleep(VERIFIES.mul_f64(fastrand::f64())).await;
+    let mut ticks = interval(VERIFIES);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        socket.write_all(&call).await.expect("sends");
+        let read = socket.read(&mut answer).await.expect("an answer");
+        assert_eq!(answer.first(), Some(&b'*'), "{:?}", answer.get(..read));
+    }
+}
+
 /// What the other process does.
-async fn subscribe(port: u16, count: usize) {
+async fn subscribe(port: u16, count: usize, verifies: bool) {
     let mut sockets = Vec::new();
     for _ in 0..count {
         let mut socket = TcpStream::connect(("127.0.0.1", port))
             .await
             .expect("connects");
-        let command = format!(
-            "*2\r\n$9\r\nSUBSCRIBE\r\n${}\r\n{CHANNEL}\r\n",
-            CHANNEL.len()
-        );
-        socket.write_all(command.as_bytes()).await.expect("sends");
+        let subscribe = command(&[b"SUBSCRIBE", CHANNEL.as_bytes()]);
+        socket.write_all(&subscribe).await.expect("sends");
         let mut byte = [0; 64];
         assert!(socket.read(&mut byte).await.expect("an answer") > 0);
         sockets.push(socket);
@@ -101,6 +162,12 @@ async fn subscribe(port: u16, count: usize) {
             let mut buffer = vec![0; 16_384];
             while socket.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
         });
+    }
+    if verifies {
+        let hash = load(port).await;
+        for number in 0..count {
+            tokio::spawn(verify(port, number, hash.clone()));
+        }
     }
     println!("ready");
     std::io::stdout().flush().expect("a pipe");
@@ -128,9 +195,9 @@ struct Measured {
     arrives: Samples,
 }
 
-async fn fleet(subscribers: usize, rate: u64) -> Measured {
+async fn fleet(subscribers: usize, rate: u64, verify: bool) -> Measured {
     let server = Server::start();
-    let _others = Subscribers::start(server.port(), subscribers);
+    let _others = Subscribers::start(server.port(), subscribers, verify);
     let start = async || {
         Instance::start(settings(&server.url()))
             .await
@@ -147,9 +214,9 @@ async fn fleet(subscribers: usize, rate: u64) -> Measured {
         .build()
         .expect("a valid cache");
     let (written, mut writers) = (Arc::new(AtomicU64::new(0)), Vec::new());
-    let every = Duration::from_secs_f64(WRITERS as f64 / rate as f64);
+    let every = Duration::from_secs_f64(WRITERS as f64 / rate.max(1) as f64);
     let mut writing = tokio::task::JoinSet::new();
-    for n in 0..WRITERS {
+    for n in (0..WRITERS).filter(|_| rate > 0) {
         let cache = start()
             .await
             .cache::<u64, u64>("rows")
@@ -175,6 +242,10 @@ async fn fleet(subscribers: usize, rate: u64) -> Measured {
         let mut arrives = Samples::default();
         let mut key = 0;
         while began.elapsed() < MEASURED {
+            if rate == 0 {
+                sleep(MEASURED).await;
+                break;
+            }
             key = (key + 1) % 1_000;
             drop(held.get(&key).await.expect("loads"));
             while heard.try_recv().is_ok() {}
@@ -202,28 +273,52 @@ async fn fleet(subscribers: usize, rate: u64) -> Measured {
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    if let [_, mode, port, count] = args.as_slice()
+    if let [_, mode, port, count, verifies @ ..] = args.as_slice()
         && mode == "subscribers"
     {
         let number = "a number";
         return runtime.block_on(subscribe(
             port.parse().expect(number),
             count.parse().expect(number),
+            !verifies.is_empty(),
         ));
     }
     record_metrics();
     let mut rows = Vec::new();
-    let mut report = Report::new("Fan-out: many subscribers in another process");
-    for (subscribers, rate) in FLEETS {
-        let measured = runtime.block_on(fleet(subscribers, rate));
+    let mut report = Report::new("Fan-out: many instances in another process");
+    for (subscribers, rate, verify, goal) in FLEETS {
+        let measured = runtime.block_on(fleet(subscribers, rate, verify));
         let [p50, p99] = [0.5, 0.99].map(|part| measured.arrives.quantile(part));
+        let arrives = if rate == 0 {
+            "-".into()
+        } else {
+            format!("{p50:.1} / {p99:.1}")
+        };
+        if let Some((cpu, latest)) = goal {
+            let what = if verify {
+                format!("{subscribers} instances that are read from, {rate} writes/s")
+            } else {
+                format!("{subscribers} subscribers, {rate} writes/s")
+            };
+            let (mut goal, mut found) = (
+                format!("{cpu:.0} % of a core"),
+                format!("{:.0} %", measured.redis),
+            );
+            if rate > 0 {
+                goal += &format!(", p99 {latest:.0} ms");
+                found += &format!(", {p99:.1} ms");
+            }
+            let met = measured.redis <= cpu && (rate == 0 || p99 <= latest);
+            report.goal(&what, &goal, found, met);
+        }
         rows.push(vec![
             subscribers.to_string(),
-            format!("{rate}"),
+            (if verify { "yes" } else { "no" }).into(),
+            rate.to_string(),
             format!("{:.0}", measured.rate),
             format!("{:.0}", measured.messages),
             format!("{:.0} %", measured.redis),
-            format!("{p50:.1} / {p99:.1}"),
+            arrives,
         ]);
     }
     report.table(
@@ -231,6 +326,7 @@ fn main() {
          invalidation takes from the call to the drop of its value. Everything shares this machine.",
         &[
             "subscribers",
+            "they verify twice a second",
             "writes a second asked for",
             "reached",
             "messages a second",

@@ -1,4 +1,4 @@
-//! Fleets of 1, 4, 16 and 64 instances over one Redis, and from them what a thousand would need.
+//! Fleets of 1, 4, 16 and 64 instances over one Redis; `fanout` has those of hundreds.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,9 +22,6 @@ const VERIFYING: Duration = Duration::from_secs(4);
 
 /// Reads that keep an instance from slowing its verifications down.
 const TOUCH: Duration = Duration::from_millis(100);
-
-/// The fleet for which the costs are extrapolated.
-const THOUSAND: f64 = 1_000.0;
 
 /// An instance on a thread of its own, whose CPU time is thereby its own.
 struct Node {
@@ -208,58 +205,5 @@ async fn main() {
         ],
         rows,
     );
-    thousand(&mut report, &fleets);
-    let measured = FLEETS.map(|size| size.to_string()).join(", ");
-    report.goal(
-        "scale",
-        "1, 4, 16, 64 instances, and a thousand derived",
-        format!("{measured}: see the tables"),
-        true,
-    );
     report.print();
-}
-
-/// A message costs Redis a fixed part and one for each subscriber; a verification costs the same in
-/// every fleet.
-fn thousand(report: &mut Report, fleets: &[[Cost; 3]]) {
-    let (few, many) = (&fleets[1], &fleets[3]);
-    let (few_of, many_of) = (FLEETS[1] as f64, FLEETS[3] as f64);
-    let beat = many[2];
-    let beats = THOUSAND * 2.0;
-    let mut rows = Vec::new();
-    for (kind, batch) in BATCHES.iter().enumerate() {
-        for rate in [10.0, 100.0, 1_000.0] {
-            let each = ((many[kind].redis - few[kind].redis) / (many_of - few_of)).max(0.0);
-            let message = few[kind].redis + each * (THOUSAND - few_of);
-            let redis = rate * message + beats * beat.redis;
-            let out = rate * THOUSAND * many[kind].bytes + beats * beat.bytes;
-            let instance = rate * many[kind].instance + 2.0 * beat.instance;
-            rows.push(vec![
-                format!("{rate:.0} messages of {batch}"),
-                format!("{:.0}", rate * *batch as f64),
-                format!("{:.0} %", redis / 1e4),
-                format!("{:.2} MB/s", out / 1e6),
-                format!("{:.1} KB/s", out / 1e3 / THOUSAND),
-                format!("{:.2} %", instance / 1e4),
-            ]);
-        }
-    }
-    let share = beats * beat.redis / 1e4;
-    report.table(
-        &format!(
-            "A thousand instances, all read from, derived from the costs above (Redis: of 4 and of 64 \
-             subscribers). Their 2,000 verifications a second take {share:.0} % of a core of Redis \
-             whatever is published; `UNSTALE_VERIFY_INTERVAL` and `UNSTALE_MAX_STALENESS` scale that. \
-             Above 100 % of a core more lanes on a cluster share it."
-        ),
-        &[
-            "in the whole fleet, a second",
-            "keys a second",
-            "CPU of Redis, of a core",
-            "out of Redis",
-            "into each instance",
-            "CPU of each instance",
-        ],
-        rows,
-    );
 }

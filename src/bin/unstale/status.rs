@@ -164,6 +164,7 @@ impl Status {
                 "journal": lane.journal,
                 "open_writes": lane.open_writes.len(),
                 "events_per_second": rate,
+                "delivery_pause_seconds": lane.delivery_pause.as_secs_f64(),
             })
         };
         let lanes = self.lanes.iter().zip(&self.rates).enumerate();
@@ -234,8 +235,13 @@ impl Status {
                 Some(rate) => format!("{rate:.1} events/s"),
                 None => paint.yellow("began anew just now"),
             };
+            let deliveries = if lane.delivery_pause.is_zero() {
+                String::new()
+            } else {
+                format!("  deliveries {} apart", time(lane.delivery_pause))
+            };
             lines.push(format!(
-                "  {number}  epoch {epoch:x}  sequence {sequence}  journal {journal}  open writes {}  {rate}",
+                "  {number}  epoch {epoch:x}  sequence {sequence}  journal {journal}  open writes {}  {rate}{deliveries}",
                 lane.open_writes.len()
             ));
         }
@@ -287,6 +293,7 @@ mod tests {
             journal: None,
             members: BTreeMap::from([(1, Duration::from_secs(beat))]),
             open_writes: Vec::new(),
+            delivery_pause: Duration::ZERO,
         };
         let members = latest(&[lane(5), lane(8), lane(6)], Duration::from_secs(10));
         assert_eq!(members, BTreeMap::from([(1, Duration::from_secs(2))]));

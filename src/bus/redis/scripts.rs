@@ -224,7 +224,17 @@ pub(super) fn beat(value: &Value) -> Result<Beat, Error> {
         let Value::Array(values) = value else {
             return None;
         };
-        let [_, _, known, recovered, more, disagree, wait, pause, others @ ..] = values.as_slice()
+        let [
+            _,
+            _,
+            known,
+            recovered,
+            more,
+            disagree,
+            wait,
+            pause,
+            others @ ..,
+        ] = values.as_slice()
         else {
             return None;
         };
@@ -332,7 +342,10 @@ mod tests {
     #[test]
     fn messages_are_those_of_the_protocol() {
         for vector in vectors("messages") {
-            let events = message(&vector.bytes("message")).expect("a message");
+            let bytes = vector.bytes("message");
+            let earlier = crate::event::decode(&bytes[HEADER..]);
+            assert!(earlier.is_err(), "an earlier version refuses it");
+            let events = message(&bytes).expect("a message");
             let (epoch, first): (u64, u64) = (vector.number("epoch"), vector.number("sequence"));
             let payloads = vector.all_bytes("payloads");
             assert_eq!(events.len(), payloads.len());

@@ -2,13 +2,17 @@
 //! lanes, key, settings and version, and a clock that is left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use unstale::operate::{self, Contents, Neighbour, Server};
 use unstale::{Error, ErrorKind, Settings};
 
 use super::checks::Finding;
-use crate::common::{count, short, shown};
+use crate::common::{count, short, shown, time};
 use crate::scrape::{self, Sample};
+
+/// The longest pause between deliveries that needs no word; lane.lua pauses for 250 ms at most.
+const LONG: Duration = Duration::from_millis(100);
 
 /// What is known of the fleet that the settings name.
 pub(super) struct Own {
@@ -35,7 +39,15 @@ pub(super) async fn examine(
 ) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
     let now = server.time().await?;
-    let members = server.lane(0).await?.members;
+    let mut pause = Duration::ZERO;
+    let mut members = BTreeMap::new();
+    for number in 0..settings.lanes {
+        let lane = server.lane(number).await?;
+        pause = pause.max(lane.delivery_pause);
+        if number == 0 {
+            members = lane.members;
+        }
+    }
     let alive = members
         .iter()
         .filter(|(_, beat)| now.saturating_sub(**beat) <= settings.member_timeout);
@@ -47,6 +59,7 @@ pub(super) async fn examine(
         members: alive.map(|(member, _)| short(*member)).collect(),
     };
     findings.push(members_of(&own));
+    findings.push(deliveries(pause));
     let others = operate::of_other_keys(settings, server).await?;
     if others > 0 {
         findings.push(of_other_keys(others));
@@ -90,6 +103,24 @@ fn members_of(own: &Own) -> Finding {
         }
     };
     Finding::ok("members", found)
+}
+
+/// Below a hundred subscribers there is no pause.
+fn deliveries(pause: Duration) -> Finding {
+    let check = "deliveries";
+    if pause.is_zero() {
+        return Finding::ok(check, "at once");
+    }
+    let found = format!("{} apart, for there are many subscribers", time(pause));
+    if pause < LONG {
+        return Finding::ok(check, found);
+    }
+    Finding::warn(
+        check,
+        found,
+        "invalidations arrive that much later: use a Redis Cluster and more lanes, so that several servers \
+         deliver",
+    )
 }
 
 /// Events that are signed as these settings say are not believed.

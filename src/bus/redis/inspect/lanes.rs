@@ -25,6 +25,9 @@ pub struct Lane {
     pub members: BTreeMap<u64, Duration>,
     /// The instances that began the writes that are open.
     pub open_writes: Vec<u64>,
+    /// The pause after a message to many subscribers, in which events wait to be delivered together; zero
+    /// where the lane has fewer than a hundred.
+    pub delivery_pause: Duration,
 }
 
 /// What a lane's counter says.
@@ -34,6 +37,8 @@ struct Counter {
     head: Option<Position>,
     /// How many lanes the fleet was set up with; `None` before its first verification.
     lanes: Option<u32>,
+    /// As lane.lua notes it.
+    pause: Duration,
 }
 
 impl Server {
@@ -52,8 +57,10 @@ impl Server {
     ///
     /// As [`ping`](Self::ping).
     pub async fn lane(&self, lane: u32) -> Result<Lane, Error> {
+        let counter = self.counter(lane).await?;
         Ok(Lane {
-            head: self.head(lane).await?,
+            head: counter.head.map(|head| (head.epoch, head.sequence)),
+            delivery_pause: counter.pause,
             journal: self.journal_length(lane).await?,
             members: self.members(lane).await?.into_iter().collect(),
             open_writes: self.open_writes(lane).await?,
@@ -73,7 +80,9 @@ impl Server {
     /// A lane's sequence and epoch.
     async fn counter(&self, lane: u32) -> Result<Counter, Error> {
         let state = self.names(lane).state;
-        let answer = self.ask(lane, "HMGET", &[&state, "q", "e", "l"]).await?;
+        let answer = self
+            .ask(lane, "HMGET", &[&state, "q", "e", "l", "d"])
+            .await?;
         let Value::Array(fields) = answer else {
             return Err(error::unexpected("HMGET"));
         };
@@ -86,9 +95,12 @@ impl Server {
                 Some(foreign::lanes(&text).ok_or_else(|| error::damaged_lanes(&text))?)
             }
         };
+        let pace = fields.get(3).and_then(Value::as_string).unwrap_or_default();
+        let pause = pace.split(':').nth(1).and_then(|pause| pause.parse().ok());
         Ok(Counter {
             head: head.map(|(sequence, epoch)| Position { epoch, sequence }),
             lanes,
+            pause: Duration::from_micros(pause.unwrap_or_default()),
         })
     }
 

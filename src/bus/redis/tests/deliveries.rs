@@ -77,6 +77,51 @@ async fn events_are_delivered_together_in_order_where_there_are_many_subscribers
         })
         .await;
         assert!(!waiting(&mut admin), "its publisher came back");
+        let verified = bus.verify(0).await.unwrap();
+        assert!(!verified.pause.is_zero(), "{verified:?}");
+    }
+}
+
+/// What it takes to deliver is measured by the publisher that comes back at once; 5 us are what is
+/// assumed before.
+#[tokio::test]
+async fn the_pause_follows_what_delivering_takes() {
+    let server = RedisServer::start();
+    let (bus, mut events) = join(&server.url(), bus_config(1)).await;
+    let _listeners = subscribers(&server);
+    let mut admin = admin(&server);
+    let mut cost = || {
+        let pace = admin.cmd(&["HGET", "us:{shop:0}s", "d"]).text();
+        pace.rsplit(':').next().expect("a cost").to_owned()
+    };
+    let position = burst(&bus, 1).await;
+    delivered(&mut events, &position).await;
+    until(async || cost() != "5.00").await;
+}
+
+/// One measure counts as far as a server may be as slow, and the next message waits accordingly.
+#[tokio::test]
+async fn a_measure_keeps_its_bounds() {
+    let server = RedisServer::start();
+    let (bus, _events) = join(&server.url(), bus_config(1)).await;
+    bus.publish(0, Bytes::from_static(b"an event"), Vec::new())
+        .await
+        .unwrap();
+    let mut admin = admin(&server);
+    let script = scripts::SOURCES[scripts::Script::Deliver as usize];
+    let (first, last) = ("1", "99999999999999999");
+    // The clock of a sender is ahead, or an hour behind; nothing grows by more than a quarter at once.
+    for (before, sent, expected) in [
+        ("5.00", last, "1.00"),
+        ("5.00", first, "6.25"),
+        ("48.00", first, "50.00"),
+    ] {
+        let pace = format!("0:2000:{before}");
+        admin.cmd(&["HSET", "us:{shop:0}s", "d", &pace]);
+        let keys = ["EVAL", script, "2", "us:{shop:0}s", "us:{shop:0}d"];
+        admin.cmd(&[&keys[..], &["e0", sent, "100"]].concat());
+        let pace = admin.cmd(&["HGET", "us:{shop:0}s", "d"]).text();
+        assert_eq!(pace, format!("0:2000:{expected}"));
     }
 }
 
