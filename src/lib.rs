@@ -114,8 +114,8 @@ pub use key::encoder::{KeyEncoder, MAX_KEY_BYTES};
 pub use key::reference::KeyRef;
 pub use loader::{Answer, Loaded};
 pub use settings::{
-    CacheSettings, HiddenSetting, RefreshAhead, SettingInfo, SettingScope, Settings, Switch,
-    WritePolicy,
+    CacheSettings, HiddenSetting, RefreshAhead, SettingInfo, SettingScope, Settings, SubscribeAt,
+    Switch, WritePolicy,
 };
 #[cfg(feature = "derive")]
 pub use unstale_derive::Key;

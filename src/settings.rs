@@ -32,7 +32,7 @@ pub(crate) use options::CacheOptions;
 pub use options::{CacheSettings, Settings};
 pub(crate) use resolve::Abilities;
 pub(crate) use text::shown;
-pub use values::{HiddenSetting, RefreshAhead, Switch, WritePolicy};
+pub use values::{HiddenSetting, RefreshAhead, SubscribeAt, Switch, WritePolicy};
 
 #[cfg(test)]
 mod tests;

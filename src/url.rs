@@ -351,6 +351,17 @@ fn credentials(login: &str) -> Result<Login, Invalid> {
     Ok(Login { username, password })
 }
 
+/// A server by itself, as in `redis.example:6379`.
+pub(crate) fn server(text: &str) -> Result<Place, Invalid> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+    if !text.chars().all(plain) {
+        return Err(invalid(
+            "it must be a host and a port, as in redis.example:6379",
+        ));
+    }
+    host_and_port(text, DEFAULT_PORT)
+}
+
 fn host_and_port(authority: &str, default_port: u16) -> Result<Place, Invalid> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, rest) = rest

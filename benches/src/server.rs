@@ -33,6 +33,23 @@ impl Server {
         Self { server, admin }
     }
 
+    /// A replica of what is at this port, once it is in step.
+    ///
+    /// # Panics
+    ///
+    /// Without a redis-server to run.
+    pub fn replica_of(port: u16) -> Self {
+        let of = format!("127.0.0.1 {port}");
+        let arguments = ["--replicaof", &of, "--repl-diskless-sync-delay", "0"];
+        let server = redis::RedisServer::start_with(&arguments);
+        let mut admin = resp::Client::connect(server.port());
+        while admin.info("master_link_status") != "up" {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let admin = Mutex::new(admin);
+        Self { server, admin }
+    }
+
     pub fn url(&self) -> String {
         self.server.url()
     }

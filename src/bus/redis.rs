@@ -124,6 +124,7 @@ impl RedisBus {
         let names = (0..config.lanes).map(|lane| Names::new(&config.namespace, lane, database));
         let mut common = Common::new(names.collect(), config, sharded);
         common.moves = address.deployment != Deployment::Single;
+        common.listen = redis.listen.clone();
         let common = Arc::new(common);
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let mut tasks = JoinSet::new();

@@ -4,9 +4,9 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use super::text::Text;
-use super::values::RefreshAhead;
+use super::values::{RefreshAhead, SubscribeAt};
 use crate::foreign::MOST_LANES;
-use crate::url::Address;
+use crate::url::{self, Address};
 
 /// Nothing, or what would be right.
 pub(super) type Check = Result<(), String>;
@@ -82,6 +82,16 @@ pub(super) fn server_name(name: &str) -> Check {
         return Ok(());
     }
     Err("must be a host's name or an address without a port, as in redis.example".into())
+}
+
+pub(super) fn subscribe_at(value: &SubscribeAt) -> Check {
+    match value {
+        SubscribeAt::Server(server) => url::server(server).map(drop).map_err(|_| {
+            "must be primary, replicas, or a host and a port, as in redis-reader.example:6379"
+                .into()
+        }),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn keepalive(value: &Duration) -> Check {

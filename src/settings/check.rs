@@ -6,9 +6,9 @@ use super::bounds;
 use super::options::{FIELDS, Settings};
 use super::problems::{Place, Problems};
 use super::text::Text;
-use super::values::Switch;
+use super::values::{SubscribeAt, Switch};
 use crate::error::Error;
-use crate::url::{Address, NO_PASSWORD};
+use crate::url::{Address, Deployment, NO_PASSWORD};
 
 impl Settings {
     /// Checks every bound, for settings made in code; [`Instance::start`](crate::Instance::start)
@@ -81,6 +81,7 @@ pub(crate) fn single_flight(cache: &str, wait: Duration) -> Result<(), Error> {
 /// What holds between settings. A value found wrong by itself is not compared with others.
 fn together(settings: &Settings, problems: &mut Problems) {
     tls(settings, problems);
+    subscribes(settings, problems);
     passwords(settings, problems);
     secrets(settings, problems);
     if problems.blames(&Place::global("verify_interval")) {
@@ -140,6 +141,19 @@ fn bound_holds(place: Place, bound: Option<Duration>, beat: Duration, problems: 
             beat,
         );
         problems.report(place, &bound.show(), why);
+    }
+}
+
+fn subscribes(settings: &Settings, problems: &mut Problems) {
+    let place = Place::global("subscribe_at");
+    let url = settings.server_url().map(Address::parse);
+    if let (SubscribeAt::Server(server), Some(Ok(address))) = (&settings.subscribe_at, url)
+        && address.deployment != Deployment::Single
+        && !problems.blames(&place)
+    {
+        let why = "names one server, and redis_url a Sentinel or a cluster, which know their own: \
+                   must be primary or replicas";
+        problems.report(place, server, why);
     }
 }
 

@@ -9,7 +9,7 @@ use super::bounds::{self, Check};
 use super::file::UrlInFile;
 use super::table::{field, of_kind, settings};
 use super::text::Text;
-use super::values::{HiddenSetting, RefreshAhead, Switch, WritePolicy};
+use super::values::{HiddenSetting, RefreshAhead, SubscribeAt, Switch, WritePolicy};
 use crate::credentials::CredentialsProvider;
 
 /// One setting.
@@ -93,6 +93,8 @@ settings! {
             "Maximum duration of one command to Redis; after two in vain the connection is made again.";
         plain keepalive: Duration = Duration::from_secs(10), bounds::keepalive,
             "Silence after which a connection to Redis is asked for a sign of life; below the idle timeout of every proxy on the way.";
+        plain subscribe_at: SubscribeAt = SubscribeAt::Primary, bounds::subscribe_at,
+            "Where events are subscribed to: primary, replicas, or the host and port of one server for readers; replicas take the load of many instances off the primary.";
         plain namespace: String = "default".to_string(), bounds::namespace,
             "Name of the fleet: instances with the same namespace share events.";
         unset signing_key: String = None, bounds::signing_key,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::values::{RefreshAhead, Switch, WritePolicy};
+use super::values::{RefreshAhead, SubscribeAt, Switch, WritePolicy};
 
 /// A value that can be read from text and shown as text that reads back the same.
 pub(crate) trait Text: Sized {
@@ -206,6 +206,24 @@ impl Text for SocketAddr {
 
     fn show(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Text for SubscribeAt {
+    fn parse(text: &str) -> Result<Self, String> {
+        let words = [Self::Primary, Self::Replicas];
+        let word = words
+            .into_iter()
+            .find(|word| word.show().eq_ignore_ascii_case(text));
+        Ok(word.unwrap_or_else(|| Self::Server(text.to_owned())))
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Primary => "primary".to_owned(),
+            Self::Replicas => "replicas".to_owned(),
+            Self::Server(server) => server.clone(),
+        }
     }
 }
 

@@ -88,6 +88,25 @@ pub enum WritePolicy {
     Available,
 }
 
+/// At which server the events of the fleet are subscribed to.
+///
+/// In a variable, `primary`, `replicas` or `redis-reader.example:6379`.
+/// Redis writes an event to each subscriber by itself, so a primary with many instances has less to do where
+/// they subscribe at its replicas. An event that a replica delivers late, or not at all, is found missing by
+/// the next verification, which asks the primary.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SubscribeAt {
+    /// The primary of each lane.
+    #[default]
+    Primary,
+    /// A replica of it, as `INFO` there lists them; the primary, while none can be reached.
+    Replicas,
+    /// This host and port, such as the endpoint for readers of a managed Redis, which `redis://` alone
+    /// allows; the primary, while it cannot be reached.
+    Server(String),
+}
+
 /// A default for all caches that is set, but has no effect in one cache.
 ///
 /// In [`Health::hidden_settings`](crate::Health::hidden_settings).

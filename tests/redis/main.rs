@@ -27,6 +27,7 @@ mod logs;
 mod messages;
 mod outage;
 mod passwords;
+mod replicas;
 mod secrets;
 mod sentinel;
 mod server;

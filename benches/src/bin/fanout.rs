@@ -15,19 +15,51 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use unstale::{Cache, Instance};
 use unstale_benches::{Report, Samples, Server, record_metrics, settings};
 
-/// Subscribers; writes a second; whether they verify, as instances do that are read from; the part of a core
-/// and the p99 of the propagation in milliseconds that are the goals.
-type Fleet = (usize, u64, bool, Option<(f64, f64)>);
-const FLEETS: [Fleet; 9] = [
-    (64, 2_000, false, None),
-    (250, 500, false, None),
-    (250, 2_000, false, Some((25.0, 10.0))),
-    (1_000, 200, false, None),
-    (1_000, 1_000, false, Some((30.0, 30.0))),
-    (1_000, 2_000, false, Some((40.0, 30.0))),
-    (1_000, 10_000, false, None),
-    (1_000, 0, true, Some((10.0, f64::INFINITY))),
-    (1_000, 1_000, true, None),
+/// What is measured.
+#[derive(Clone, Copy)]
+struct Fleet {
+    subscribers: usize,
+    /// Writes a second.
+    rate: u64,
+    /// The subscribers verify, as instances do that are read from.
+    verify: bool,
+    /// They subscribe at a replica.
+    replica: bool,
+    /// The part of a core, in per cent, and the p99 of the propagation in milliseconds.
+    goal: Option<(f64, f64)>,
+}
+
+const fn fleet_of(subscribers: usize, rate: u64, goal: Option<(f64, f64)>) -> Fleet {
+    Fleet {
+        subscribers,
+        rate,
+        verify: false,
+        replica: false,
+        goal,
+    }
+}
+
+const FLEETS: [Fleet; 10] = [
+    fleet_of(64, 2_000, None),
+    fleet_of(250, 500, None),
+    fleet_of(250, 2_000, Some((25.0, 10.0))),
+    fleet_of(1_000, 200, None),
+    fleet_of(1_000, 1_000, Some((30.0, 30.0))),
+    fleet_of(1_000, 2_000, Some((40.0, 30.0))),
+    fleet_of(1_000, 10_000, None),
+    Fleet {
+        verify: true,
+        ..fleet_of(1_000, 0, Some((10.0, f64::INFINITY)))
+    },
+    Fleet {
+        verify: true,
+        ..fleet_of(1_000, 1_000, None)
+    },
+    Fleet {
+        verify: true,
+        replica: true,
+        ..fleet_of(1_000, 1_000, None)
+    },
 ];
 
 /// How often an instance that is read from verifies a lane; see `UNSTALE_VERIFY_INTERVAL`.
@@ -69,11 +101,11 @@ struct Subscribers(
 );
 
 impl Subscribers {
-    fn start(port: u16, count: usize, verify: bool) -> Self {
+    fn start(port: u16, count: usize, verifies_at: Option<u16>) -> Self {
         let program = std::env::current_exe().expect("a path");
         let mut child = Command::new(program)
             .args(["subscribers", &port.to_string(), &count.to_string()])
-            .args(verify.then_some("verify"))
+            .args(verifies_at.map(|port| port.to_string()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -145,7 +177,7 @@ async fn verify(port: u16, number: usize, hash: Vec<u8>) {
 }
 
 /// What the other process does.
-async fn subscribe(port: u16, count: usize, verifies: bool) {
+async fn subscribe(port: u16, count: usize, verifies_at: Option<u16>) {
     let mut sockets = Vec::new();
     for _ in 0..count {
         let mut socket = TcpStream::connect(("127.0.0.1", port))
@@ -163,7 +195,7 @@ async fn subscribe(port: u16, count: usize, verifies: bool) {
             while socket.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
         });
     }
-    if verifies {
+    if let Some(port) = verifies_at {
         let hash = load(port).await;
         for number in 0..count {
             tokio::spawn(verify(port, number, hash.clone()));
@@ -195,9 +227,15 @@ struct Measured {
     arrives: Samples,
 }
 
-async fn fleet(subscribers: usize, rate: u64, verify: bool) -> Measured {
+async fn measure(fleet: Fleet) -> Measured {
+    let Fleet {
+        subscribers, rate, ..
+    } = fleet;
     let server = Server::start();
-    let _others = Subscribers::start(server.port(), subscribers, verify);
+    let replica = fleet.replica.then(|| Server::replica_of(server.port()));
+    let listens = replica.as_ref().map_or(server.port(), Server::port);
+    let verifies_at = fleet.verify.then(|| server.port());
+    let _others = Subscribers::start(listens, subscribers, verifies_at);
     let start = async || {
         Instance::start(settings(&server.url()))
             .await
@@ -273,21 +311,28 @@ async fn fleet(subscribers: usize, rate: u64, verify: bool) -> Measured {
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    if let [_, mode, port, count, verifies @ ..] = args.as_slice()
+    if let [_, mode, port, count, verifies_at @ ..] = args.as_slice()
         && mode == "subscribers"
     {
         let number = "a number";
         return runtime.block_on(subscribe(
             port.parse().expect(number),
             count.parse().expect(number),
-            !verifies.is_empty(),
+            verifies_at.first().map(|port| port.parse().expect(number)),
         ));
     }
     record_metrics();
     let mut rows = Vec::new();
     let mut report = Report::new("Fan-out: many instances in another process");
-    for (subscribers, rate, verify, goal) in FLEETS {
-        let measured = runtime.block_on(fleet(subscribers, rate, verify));
+    for fleet in FLEETS {
+        let measured = runtime.block_on(measure(fleet));
+        let Fleet {
+            subscribers,
+            rate,
+            verify,
+            replica,
+            goal,
+        } = fleet;
         let [p50, p99] = [0.5, 0.99].map(|part| measured.arrives.quantile(part));
         let arrives = if rate == 0 {
             "-".into()
@@ -314,6 +359,7 @@ fn main() {
         rows.push(vec![
             subscribers.to_string(),
             (if verify { "yes" } else { "no" }).into(),
+            (if replica { "a replica" } else { "the primary" }).into(),
             rate.to_string(),
             format!("{:.0}", measured.rate),
             format!("{:.0}", measured.messages),
@@ -327,10 +373,11 @@ fn main() {
         &[
             "subscribers",
             "they verify twice a second",
+            "subscribed at",
             "writes a second asked for",
             "reached",
             "messages a second",
-            "CPU of Redis, of a core",
+            "CPU of the primary, of a core",
             "from the call to the drop, ms, p50 / p99",
         ],
         rows,

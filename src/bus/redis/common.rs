@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{Notify, Semaphore, watch};
 
+use super::config::Listen;
 use super::scripts::Names;
 use crate::bus::{BusConfig, EVENT_BYTES};
 use crate::log::LogLimit;
@@ -19,6 +20,8 @@ pub(super) struct Common {
     pub(super) sharded: bool,
     /// Another server may take the place of one.
     pub(super) moves: bool,
+    /// Where events are subscribed to.
+    pub(super) listen: Listen,
     pub(super) closing: watch::Sender<bool>,
     /// Marked changed whenever a connection or the places of the lanes did.
     pub(super) changes: watch::Sender<()>,
@@ -41,6 +44,7 @@ impl Common {
             names,
             sharded,
             moves: sharded,
+            listen: Listen::Primary,
             closing: watch::Sender::default(),
             changes: watch::Sender::default(),
             doubt: Notify::new(),

@@ -9,8 +9,30 @@ use super::target::{Target, Times};
 #[cfg(feature = "tls")]
 use super::tls;
 use crate::Error;
-use crate::settings::Settings;
-use crate::url::Address;
+use crate::settings::{Settings, SubscribeAt};
+use crate::url::{self, Address, Place};
+
+/// Where events are subscribed to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Listen {
+    /// The primary of each lane.
+    Primary,
+    /// A replica of it, as it knows them.
+    Replicas,
+    /// One server for all.
+    At(Place),
+}
+
+impl Listen {
+    fn of(setting: &SubscribeAt) -> Self {
+        match setting {
+            SubscribeAt::Primary => Self::Primary,
+            SubscribeAt::Replicas => Self::Replicas,
+            // What is no place was refused with the settings.
+            SubscribeAt::Server(server) => url::server(server).map_or(Self::Primary, Self::At),
+        }
+    }
+}
 
 /// How to reach Redis.
 #[derive(Clone)]
@@ -41,6 +63,8 @@ pub(crate) struct RedisConfig {
     pub(crate) tls_server_name: Option<String>,
     /// Where the password comes from.
     pub(crate) login: LoginSource,
+    /// Where events are subscribed to.
+    pub(crate) listen: Listen,
     pub(crate) lookup: Lookup,
     pub(crate) times: Times,
 }
@@ -77,6 +101,7 @@ impl RedisConfig {
             tls_key: settings.tls_key.clone(),
             tls_server_name: settings.tls_server_name.clone(),
             login,
+            listen: Listen::of(&settings.subscribe_at),
             lookup: Lookup::default(),
             times: Times {
                 connect: settings.connect_timeout,

@@ -2,6 +2,7 @@
 
 mod exchange;
 mod listener;
+mod place;
 mod queue;
 
 use std::collections::HashMap;
@@ -12,11 +13,22 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::listener::Listener;
+use self::place::Choice;
 use super::action::Action;
 use super::peer::Peer;
 use super::retry::Retry;
 use super::status::Status;
+use crate::Error;
 use crate::bus::{BusEvent, GapCause};
+
+/// Why a connection is over.
+enum End {
+    /// No lane lives here any more, or the bus is closed.
+    Retired,
+    /// There is a replica to subscribe at again.
+    Moves,
+    Lost(Error),
+}
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -45,33 +57,42 @@ impl Subscription {
         let lanes: HashMap<Vec<u8>, u32> = lanes
             .map(|(names, lane)| (names.channel.as_bytes().to_vec(), lane))
             .collect();
-        let mut retry = Retry::default();
+        let (mut retry, mut choice) = (Retry::default(), Choice::default());
         loop {
             let began = Instant::now();
-            let mut listener = Listener::new(peer, &self.status, &lanes, &events);
-            let end = select! {
-                biased;
-                () = peer.closed() => None,
-                () = events.closed() => return,
-                end = listener.serve() => Some(end),
-            };
-            let proven = listener.proven;
-            let Some(end) = end else {
-                // The lanes live elsewhere now, and what was published there may be missed.
-                if proven && !peer.common.is_closed() {
-                    let _ = events.send(BusEvent::Gap(GapCause::Disconnected)).await;
-                }
-                return;
-            };
-            peer.lost("subscription", &self.status, end);
-            let gap = BusEvent::Gap(GapCause::Disconnected);
-            if proven && events.send(gap).await.is_err() {
-                return;
-            }
-            select! {
+            let target = select! {
                 biased;
                 () = peer.closed() => return,
-                () = retry.wait(began) => {}
+                () = events.closed() => return,
+                target = choice.next(peer) => target,
+            };
+            let mut listener = Listener::new(peer, &target, &self.status, &lanes, &events);
+            let end = select! {
+                biased;
+                () = peer.closed() => End::Retired,
+                () = events.closed() => return,
+                () = choice.better(peer) => End::Moves,
+                end = listener.serve() => End::Lost(end),
+            };
+            let proven = listener.proven;
+            choice.ended();
+            if let End::Lost(error) = &end {
+                peer.lost("subscription", &self.status, error.clone());
+            }
+            // Of what was published since, something may be missed: of a server that is retired, elsewhere.
+            let gap = BusEvent::Gap(GapCause::Disconnected);
+            let missed = proven && !peer.common.is_closed();
+            if missed && events.send(gap).await.is_err() {
+                return;
+            }
+            match end {
+                End::Retired => return,
+                End::Moves => {}
+                End::Lost(_) => select! {
+                    biased;
+                    () = peer.closed() => return,
+                    () = retry.wait(began) => {}
+                },
             }
         }
     }

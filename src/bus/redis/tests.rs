@@ -12,6 +12,7 @@ mod logins;
 mod members;
 mod proxy;
 mod refused;
+mod replicas;
 #[cfg(feature = "cli")]
 mod rights;
 mod rounds;
@@ -58,6 +59,7 @@ fn bus_config(instance: u64) -> BusConfig {
 
 fn redis_config(url: &str) -> RedisConfig {
     RedisConfig {
+        listen: super::config::Listen::Primary,
         url: url.to_owned(),
         tls_ca: None,
         tls_cert: None,

@@ -4,7 +4,7 @@
 -- Measures that message, and delivers what waits, if that is due. The publisher of the message, or of the first that
 -- waits, calls this; nothing depends on that.
 local s, sent, receivers = KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local d, waits = unpack(redis.call('HMGET', s, 'd', 'n'))
+local d, waits, members = unpack(redis.call('HMGET', s, 'd', 'n', 'm'))
 if d and receivers > 0 then
   -- The server reads this call after it has written to the subscribers, so they took that long at most: the least that
   -- is measured counts. It may grow slowly, for a machine that has become slower.
@@ -16,6 +16,6 @@ end
 local _
 sent, receivers = 0, 0
 if waits and left_until(d) == 0 then
-  _, sent, receivers = flush(s, string.sub(s, 1, -2) .. ARGV[1], d, waits)
+  _, sent, receivers = flush(s, string.sub(s, 1, -2) .. ARGV[1], d, waits, members)
 end
 return { sent, receivers }

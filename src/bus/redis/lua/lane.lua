@@ -18,7 +18,8 @@ end
 -- every event at once. So after a message to FEW subscribers or more, the next one waits until delivering has had a part
 -- in SHARE of the time and no more; what is published meanwhile goes out with it. In s: 'n' the sequence that an event
 -- must have to follow what waits, and how long that is; 'd' when the next message is due, the length of the pause before
--- it, and what it takes to deliver to one subscriber, all in microseconds. d: the message that waits.
+-- it, and what it takes to deliver to one subscriber, all in microseconds; 'm' the members, where they are FEW or more.
+-- d: the message that waits.
 
 -- The longest pause, and the bytes that follow the head of a message at most: an event as long as any, and its length.
 local FEW, SHARE, LONGEST, BODY = 100, 4, 250000, 65540
@@ -51,16 +52,18 @@ end
 
 -- Delivers a message. Returns 0, and when it was sent and to how many, where they are FEW or more: the socket of each is
 -- written to after the script, so the publisher comes back at once, and deliver.lua sees how long that took.
-local function send(s, channel, message, d)
+local function send(s, channel, message, d, members)
   -- The name of a channel ends with its database's number. A cluster has no databases, and its
   -- channels are sharded: only the subscribers at this node hear them.
   local publish = string.find(channel, '%d$') and 'PUBLISH' or 'SPUBLISH'
   local receivers = redis.call(publish, channel, message)
-  if receivers >= FEW then
+  -- Those that subscribe at replicas are not among them.
+  local all = math.max(receivers, tonumber(members or 0))
+  if all >= FEW then
     local now, _, _, cost = microseconds(), pace_of(d)
-    local pause = math.min(receivers * cost * SHARE, LONGEST)
+    local pause = math.min(all * cost * SHARE, LONGEST)
     set_pace(s, now + pause, pause, cost)
-    return 0, now, receivers
+    return 0, now, receivers >= FEW and receivers or 0
   elseif d then
     redis.call('HDEL', s, 'd')
   end
@@ -82,10 +85,10 @@ local function take(s, waits, sequence)
 end
 
 -- Delivers what waits; returns what send does.
-local function flush(s, channel, d, waits)
+local function flush(s, channel, d, waits, members)
   local message = take(s, waits)
   if message then
-    return send(s, channel, message, d)
+    return send(s, channel, message, d, members)
   end
   return 0, 0, 0
 end
@@ -93,21 +96,21 @@ end
 -- Delivers an event, or has it wait. Returns what send does; or where the event is the first to wait, in how many
 -- microseconds its publisher is to come back and deliver what waits then. Where that one dies, the next publication or
 -- verification does it.
-local function deliver(s, channel, epoch, sequence, payload, d, waits)
+local function deliver(s, channel, epoch, sequence, payload, d, waits, members)
   local entry = struct.pack('>I4', #payload) .. payload
   local alone = struct.pack('>I8I8', epoch, sequence) .. entry
   if not d then
-    return send(s, channel, alone)
+    return send(s, channel, alone, d, members)
   end
   local left = left_until(d)
   if left == 0 then
     local message = take(s, waits, sequence)
     if message and #message + #entry <= 16 + BODY then
-      return send(s, channel, message .. entry, d)
+      return send(s, channel, message .. entry, d, members)
     elseif message then
-      send(s, channel, message, d)
+      send(s, channel, message, d, members)
     end
-    return send(s, channel, alone, d)
+    return send(s, channel, alone, d, members)
   end
   local follows, length = string.match(waits or '', '^(%d+):(%d+)$')
   if tonumber(follows or 0) == sequence and redis.call('STRLEN', waiting(s)) == tonumber(length) then
@@ -117,7 +120,7 @@ local function deliver(s, channel, epoch, sequence, payload, d, waits)
       return 0, 0, 0
     end
     -- It is as long as a message may be, and does not wait.
-    send(s, channel, take(s, waits, sequence), d)
+    send(s, channel, take(s, waits, sequence), d, members)
     left = math.max(1, left_until(redis.call('HGET', s, 'd')))
   end
   redis.call('SET', waiting(s), alone)
@@ -354,10 +357,10 @@ local function announce(s, j, journal, channel, epoch, payload)
       redis.call('XADD', j, id, 'e', payload)
     end
   end
-  local tier, d, waits = unpack(redis.call('HMGET', s, 't', 'd', 'n'))
+  local tier, d, waits, members = unpack(redis.call('HMGET', s, 't', 'd', 'n', 'm'))
   if tier then
     -- An event is worth more than the history of it: what fails in there leaves a hole.
     pcall(history(), s, epoch, sequence, payload, tier == '2' and 16 or 0)
   end
-  return sequence, epoch, deliver(s, channel, epoch, sequence, payload, d, waits)
+  return sequence, epoch, deliver(s, channel, epoch, sequence, payload, d, waits, members)
 end

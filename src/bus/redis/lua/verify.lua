@@ -10,7 +10,7 @@ local instance, timeout, lanes, journal, channel = ARGV[1], tonumber(ARGV[2]), A
 local entropy, tier = ARGV[6], ARGV[7]
 local known_epoch, lowest = ARGV[8], tonumber(ARGV[9])
 
-local stored = redis.call('HMGET', s, 'q', 'e', 'r', 'l')
+local stored = redis.call('HMGET', s, 'q', 'e', 'r', 'l', 'm')
 if stored[4] and stored[4] ~= lanes then
   return redis.error_reply('LANES ' .. stored[4])
 end
@@ -173,6 +173,19 @@ if #due == members or (#silent == 2 * members and expired > 0) then
   more = 1
 end
 
+-- How many are to hear what is delivered, where they are many.
+local function count()
+  local all = redis.call('ZCARD', m) - 1
+  if all < FEW then
+    redis.call('HDEL', s, 'm')
+  elseif tostring(all) ~= stored[5] then
+    redis.call('HSET', s, 'm', all)
+  end
+end
+if known == 0 or stored[5] then
+  count()
+end
+
 -- Begins the shared tier's history, or begins it again where it has a hole. It outlives its last user by an
 -- hour or two.
 local function share(head)
@@ -193,14 +206,14 @@ local function share(head)
 end
 
 -- Read after everything above, so that the head covers what was published on behalf of the dead.
-local head, d, waits = unpack(redis.call('HMGET', s, 'q', 'd', 'n'))
+local head, d, waits, all = unpack(redis.call('HMGET', s, 'q', 'd', 'n', 'm'))
 if tier ~= '0' then
   share(head)
 end
 -- What was published for the dead does not wait; what waits otherwise is delivered as soon as it is due.
 local wait = waits and left_until(d) or 0
 if waits and (wait == 0 or recovered > 0) then
-  flush(s, channel, d, waits)
+  flush(s, channel, d, waits, all)
   wait = 0
 end
 local _, pause = pace_of(d)

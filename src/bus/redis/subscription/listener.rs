@@ -19,6 +19,7 @@ use crate::bus::redis::reach;
 use crate::bus::redis::renewal;
 use crate::bus::redis::scripts;
 use crate::bus::redis::status::Status;
+use crate::bus::redis::target::Target;
 use crate::metrics::Kind;
 use crate::url::Login;
 use crate::{Error, ErrorKind};
@@ -33,6 +34,8 @@ type Renewal = (Login, oneshot::Sender<Result<(), FredError>>);
 /// See the module's documentation.
 pub(super) struct Listener<'a> {
     peer: &'a Peer,
+    /// Where it is made: the peer, or a replica of it.
+    target: &'a Target,
     status: &'a watch::Sender<Status>,
     /// By channel.
     lanes: &'a HashMap<Vec<u8>, u32>,
@@ -48,17 +51,19 @@ pub(super) struct Listener<'a> {
 impl<'a> Listener<'a> {
     pub(super) fn new(
         peer: &'a Peer,
+        target: &'a Target,
         status: &'a watch::Sender<Status>,
         lanes: &'a HashMap<Vec<u8>, u32>,
         events: &'a mpsc::Sender<BusEvent>,
     ) -> Self {
         Self {
             peer,
+            target,
             status,
             lanes,
             events,
             queue: Queue::new(events, &peer.common.room),
-            exchanges: Exchanges::new(peer.target.timeout()),
+            exchanges: Exchanges::new(target.timeout()),
             proven: false,
             heard: Instant::now(),
         }
@@ -69,7 +74,7 @@ impl<'a> Listener<'a> {
         let peer = self.peer;
         // What was asked of the connection before does not concern this one.
         peer.actions.take();
-        let mut link: Link = match reach::open(&peer.target, &peer.common.config.traffic).await {
+        let mut link: Link = match reach::open(self.target, &peer.common.config.traffic).await {
             Ok(link) => link,
             Err(error) => return peer.explained(&error),
         };
@@ -77,7 +82,7 @@ impl<'a> Listener<'a> {
         let renewing = renewal::keep(|login| log_in(&renew, login), peer, link.version());
         tokio::pin!(renewing);
         self.subscribe(&mut link);
-        let keepalive = peer.target.times().keepalive;
+        let keepalive = self.target.times().keepalive;
         loop {
             select! {
                 // Proxies on the way end connections that are silent.
