@@ -14,8 +14,8 @@ use unstale::{
     Answer, Batch, BoxError, BusKind, Cache, CacheBuilder, CacheSettings, Credentials,
     CredentialsProvider, Error, ErrorKind, Health, HiddenSetting, Instance, InstanceId,
     InstanceState, Key, KeyEncoder, KeyRef, Loaded, LocalBus, Lookup, MAX_KEY_BYTES, Outcome,
-    Preload, RefreshAhead, SettingInfo, SettingScope, Settings, SharedTier, Stats, Switch,
-    WriteError, WritePolicy,
+    Preload, RefreshAhead, SettingInfo, SettingScope, Settings, SharedTier, Stats, SubscribeAt,
+    Switch, WriteError, WritePolicy,
 };
 
 #[derive(Clone, PartialEq, Eq, Key)]
@@ -99,6 +99,7 @@ async fn main() -> Result<(), BoxError> {
 fn settings() -> Result<Settings, Error> {
     let mut settings = Settings::from_env()?;
     settings.write_policy = WritePolicy::Available;
+    settings.subscribe_at = SubscribeAt::Replicas; // of a Redis, where there is one
     settings.ttl = Duration::from_secs(30);
     let mut elsewhere = Settings::default();
     elsewhere.redis_url = Some("redis://cache.example".to_owned());

@@ -15,8 +15,9 @@ use tokio::time::{sleep, timeout};
 use crate::bus::redis::config::Listen;
 use crate::bus::redis::connection::{Connection, options};
 use crate::bus::redis::peer::Peer;
+use crate::bus::redis::reach;
 use crate::bus::redis::target::Target;
-use crate::bus::redis::{reach, values};
+use crate::bus::redis::values;
 use crate::metrics::Kind;
 use crate::url::Place;
 

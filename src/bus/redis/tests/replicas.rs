@@ -89,6 +89,7 @@ async fn when_the_replica_is_gone_the_primary_is_subscribed_at() {
 async fn members_count_as_subscribers() {
     let primary = RedisServer::start();
     let (bus, _events) = join(&primary.url(), bus_config(1)).await;
+    bus.verify(0).await.unwrap();
     let mut admin = admin(&primary);
     let place = now(&mut admin).to_string();
     for member in 0..150_u64 {
