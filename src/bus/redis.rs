@@ -30,6 +30,7 @@ mod error;
 #[cfg(feature = "cli")]
 pub(crate) mod inspect;
 mod link;
+mod listen;
 mod logins;
 mod node;
 mod note;

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::config::Listen;
+use super::listen::Listen;
 use super::scripts::Names;
 use crate::bus::{BusConfig, EVENT_BYTES};
 use crate::log::LogLimit;

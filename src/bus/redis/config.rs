@@ -4,35 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::dial::Lookup;
+use super::listen::Listen;
 use super::logins::{LoginSource, Logins};
 use super::target::{Target, Times};
 #[cfg(feature = "tls")]
 use super::tls;
 use crate::Error;
-use crate::settings::{Settings, SubscribeAt};
-use crate::url::{self, Address, Place};
-
-/// Where events are subscribed to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Listen {
-    /// The primary of each lane.
-    Primary,
-    /// A replica of it, as it knows them.
-    Replicas,
-    /// One server for all.
-    At(Place),
-}
-
-impl Listen {
-    fn of(setting: &SubscribeAt) -> Self {
-        match setting {
-            SubscribeAt::Primary => Self::Primary,
-            SubscribeAt::Replicas => Self::Replicas,
-            // What is no place was refused with the settings.
-            SubscribeAt::Server(server) => url::server(server).map_or(Self::Primary, Self::At),
-        }
-    }
-}
+use crate::settings::Settings;
+use crate::url::Address;
 
 /// How to reach Redis.
 #[derive(Clone)]

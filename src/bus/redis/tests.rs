@@ -59,7 +59,7 @@ fn bus_config(instance: u64) -> BusConfig {
 
 fn redis_config(url: &str) -> RedisConfig {
     RedisConfig {
-        listen: super::config::Listen::Primary,
+        listen: super::listen::Listen::Primary,
         url: url.to_owned(),
         tls_ca: None,
         tls_cert: None,

@@ -12,8 +12,8 @@ use fred::interfaces::ClientLike;
 use fred::types::InfoKind;
 use tokio::time::{sleep, timeout};
 
-use crate::bus::redis::config::Listen;
 use crate::bus::redis::connection::{Connection, options};
+use crate::bus::redis::listen::Listen;
 use crate::bus::redis::peer::Peer;
 use crate::bus::redis::reach;
 use crate::bus::redis::target::Target;

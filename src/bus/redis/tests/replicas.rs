@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::bus::GapCause;
-use crate::bus::redis::config::Listen;
+use crate::bus::redis::listen::Listen;
 use crate::url::Place;
 
 fn replica_of(primary: &RedisServer) -> RedisServer {
