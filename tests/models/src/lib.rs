@@ -10,7 +10,8 @@
 //! `reader`.
 //!
 //! Delivery is a log of all messages ever published, any of which may reach the reader at any time,
-//! again and again, or never: loss, duplication, delay and reordering are all in that. The key that
+//! again and again, or never: loss, duplication, delay and reordering are all in that. So is an event
+//! that waits to be delivered with others, which comes late, or never if its publisher dies. The key that
 //! is cached is one; events of other keys matter only by their sequences.
 //!
 //! Not expressed: the order of resubscription. Any message may be missed here, so nothing rests on it
