@@ -65,7 +65,7 @@ async fn a_replica_that_stands_still_makes_nothing_stale() {
     .await;
 }
 
-/// It answers, and hears of nothing any more.
+/// It answers, and receives no events.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_is_cut_off_from_its_primary_makes_nothing_stale_and_is_left() {
     let primary = RedisServer::start();

@@ -23,7 +23,7 @@ use crate::bus::{BusEvent, GapCause};
 
 /// Why a connection is over.
 enum End {
-    /// No lane lives here any more, or the bus is closed.
+    /// The server has lost its lanes, or the bus is closed.
     Retired,
     /// There is a replica to subscribe at again.
     Moves,

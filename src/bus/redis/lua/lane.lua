@@ -35,9 +35,10 @@ local function discard(s)
   redis.call('HDEL', s, 'n')
 end
 
+-- What is damaged counts as nothing, and no number is beyond its bound: no publication fails for it.
 local function pace_of(d)
   local due, pause, cost = string.match(d or '', '^(%d+):(%d+):([%d.]+)$')
-  return tonumber(due or 0), tonumber(pause or 0), tonumber(cost or COST)
+  return tonumber(due) or 0, math.min(tonumber(pause) or 0, LONGEST), math.min(tonumber(cost) or COST, DEAREST)
 end
 
 local function set_pace(s, due, pause, cost)
@@ -58,7 +59,7 @@ local function send(s, channel, message, d, members)
   local publish = string.find(channel, '%d$') and 'PUBLISH' or 'SPUBLISH'
   local receivers = redis.call(publish, channel, message)
   -- Those that subscribe at replicas are not among them.
-  local all = math.max(receivers, tonumber(members or 0))
+  local all = math.max(receivers, tonumber(members) or 0)
   if all >= FEW then
     local now, _, _, cost = microseconds(), pace_of(d)
     local pause = math.min(all * cost * SHARE, LONGEST)
@@ -77,9 +78,9 @@ local function take(s, waits, sequence)
     return nil
   end
   local follows, length = string.match(waits, '^(%d+):(%d+)$')
-  local message = redis.call('GET', waiting(s))
+  local message = redis.pcall('GET', waiting(s))
   discard(s)
-  if message and #message == tonumber(length) and (not sequence or tonumber(follows) == sequence) then
+  if type(message) == 'string' and #message == tonumber(length) and (not sequence or tonumber(follows) == sequence) then
     return message
   end
 end
@@ -113,7 +114,7 @@ local function deliver(s, channel, epoch, sequence, payload, d, waits, members)
     return send(s, channel, alone, d, members)
   end
   local follows, length = string.match(waits or '', '^(%d+):(%d+)$')
-  if tonumber(follows or 0) == sequence and redis.call('STRLEN', waiting(s)) == tonumber(length) then
+  if tonumber(follows) == sequence and redis.pcall('STRLEN', waiting(s)) == tonumber(length) then
     if length + #entry <= 16 + BODY then
       length = redis.call('SETRANGE', waiting(s), length, entry)
       redis.call('HSET', s, 'n', string.format('%.0f:%d', sequence + 1, length))

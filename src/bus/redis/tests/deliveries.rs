@@ -208,3 +208,37 @@ async fn what_was_evicted_while_it_waited_is_a_gap() {
         }
     }
 }
+
+/// Whatever another program has left there, events are published and delivered, and a verification names
+/// no time beyond the longest pause.
+#[tokio::test]
+async fn damaged_notes_of_deliveries_stop_nothing() {
+    let server = RedisServer::start();
+    let (bus, mut events) = join(&server.url(), bus_config(1)).await;
+    let mut admin = admin(&server);
+    let huge = "99999999999999999999";
+    let fields = [
+        ("d", "x"),
+        ("d", "1:2:3.4.5"),
+        ("d", &*format!("{huge}:{huge}:{huge}")),
+        ("n", "x"),
+        ("n", &*format!("{huge}:{huge}")),
+        ("m", "x"),
+        ("m", huge),
+    ];
+    for (field, damaged) in fields {
+        for kind in ["string", "list"] {
+            admin.cmd(&["DEL", "us:{shop:0}d"]);
+            admin.cmd(&["HDEL", "us:{shop:0}s", "d", "n", "m"]);
+            admin.cmd(&["HSET", "us:{shop:0}s", field, damaged]);
+            let put = if kind == "list" { "LPUSH" } else { "SET" };
+            admin.cmd(&[put, "us:{shop:0}d", "not a message"]);
+            let verified = bus.verify(0).await.unwrap();
+            assert!(verified.wait < Duration::from_secs(1), "{verified:?}");
+            let published = bus.publish(0, Bytes::from_static(b"x"), Vec::new()).await;
+            let position = published.unwrap();
+            // What waits is delivered by its publisher, which comes back.
+            assert_eq!(message(&mut events).await.0, position, "{field} {damaged}");
+        }
+    }
+}
