@@ -1,10 +1,10 @@
 #!/bin/sh
 # Installs programs that the tests need, each where it is missing, by the system's package manager.
 #
-#   scripts/install.sh redis-server openssl python curl prometheus kubectl valgrind chromium servers
+#   scripts/install.sh redis-server postgresql openssl python curl prometheus kubectl valgrind chromium servers
 #
-# It prints what it runs, and what to do by hand where it cannot. REDIS_SERVER_BIN, PROMETHEUS_BIN
-# (a folder) and CHROMIUM_BIN name programs that are elsewhere. `servers` are those that
+# It prints what it runs, and what to do by hand where it cannot. REDIS_SERVER_BIN, POSTGRES_BIN and
+# PROMETHEUS_BIN (folders) and CHROMIUM_BIN name programs that are elsewhere. `servers` are those that
 # scripts/servers.py gets from the Python index; they come after `python`.
 set -eu
 
@@ -12,6 +12,10 @@ set -eu
 has() {
     case $1 in
         redis-server) command -v "${REDIS_SERVER_BIN:-redis-server}" ;;
+        # Debian has its programs outside PATH, in a folder for each version.
+        postgresql)
+            if [ -n "${POSTGRES_BIN:-}" ]; then ls "$POSTGRES_BIN/postgres"
+            else command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; fi ;;
         prometheus) PATH="${PROMETHEUS_BIN:-$PATH}" command -v prometheus ;;
         chromium) command -v "${CHROMIUM_BIN:-chromium}" ;;
         python) python3 -c 'import ensurepip, venv' ;;
@@ -25,6 +29,9 @@ packages() {
     case $1 in
         redis-server) set -- redis-server redis redis redis \
             'install Redis 7 or newer, or set REDIS_SERVER_BIN' ;;
+        postgresql) set -- '--no-install-recommends postgresql' postgresql-server \
+            'postgresql postgresql-client' postgresql \
+            'install PostgreSQL 15 or newer, or set POSTGRES_BIN to the folder of its programs' ;;
         prometheus) set -- '--no-install-recommends prometheus' golang-github-prometheus prometheus \
             prometheus 'install Prometheus 2.40 or newer, or set PROMETHEUS_BIN to its folder' ;;
         chromium) set -- '--no-install-recommends chromium' chromium chromium '--cask chromium' \
@@ -38,6 +45,16 @@ packages() {
             ;;
     esac
     apt=$1 dnf=$2 apk=$3 brew=$4 by_hand=$5
+}
+
+# Debian's package makes a server of the system's own and starts it, unless told otherwise. The tests
+# start theirs: until this script ends the package is told so.
+without_cluster() {
+    told=/etc/postgresql-common/createcluster.d/zz-tests.conf
+    echo "while it is installed, $told says: create_main_cluster = false"
+    trap '${as_root}rm -f "$told"' EXIT
+    ${as_root}mkdir -p "${told%/*}"
+    echo 'create_main_cluster = false' | ${as_root}tee "$told" >/dev/null
 }
 
 servers=$(dirname "$0")/servers.py
@@ -63,6 +80,7 @@ for program; do
         exit 1
     fi
     echo "$program is missing: ${update:+$update && }$install"
+    [ "$program" != postgresql ] || ! command -v apt-get >/dev/null || without_cluster
     # shellcheck disable=SC2086 # words of a command
     if ! { ${update:-true} && $install; } || ! has "$program"; then
         echo "That failed. Run it yourself: ${update:+$update && }$install" >&2

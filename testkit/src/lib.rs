@@ -18,6 +18,8 @@ pub mod fleet;
 #[cfg(feature = "processes")]
 pub mod judge;
 #[cfg(feature = "processes")]
+pub mod postgres;
+#[cfg(feature = "processes")]
 pub mod program;
 #[cfg(feature = "processes")]
 pub mod prometheus;

@@ -30,7 +30,8 @@ impl Certificates {
         Some(Self::make(names))
     }
 
-    fn make(names: &str) -> Self {
+    /// The same, for servers other than Redis.
+    pub fn make(names: &str) -> Self {
         let dir = TempDir::with_prefix("tls-").expect("a temporary directory");
         let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
         for ca in ["ca", "other"] {
