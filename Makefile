@@ -1,6 +1,6 @@
 # Everyday tasks; `make` alone lists them. Where a program is missing, scripts/install.sh installs it.
 
-FEATURES := redis tls prometheus shared derive uuid test-util cli
+FEATURES := redis tls prometheus shared derive uuid test-util cli relay
 # Packages of their own: what they need is not compiled with the crate. They run optimized, and
 # build below target/ (see their .cargo/config.toml).
 APART := tests/models tests/shuttle tests/instructions
@@ -26,7 +26,7 @@ quick: ## the tests that need no server and nothing installed, in less than a mi
 
 # The runner with its summary comes last, so that the end of the output says how it went.
 test: ## all tests, against real servers that the tests start themselves
-	$(INSTALL) redis-server openssl python curl prometheus kubectl valgrind servers
+	$(INSTALL) redis-server postgresql openssl python curl prometheus kubectl valgrind servers
 	@for apart in $(APART); do \
 		(set -x; cd $$apart && cargo test --release --tests) || exit 1; \
 	done

@@ -91,8 +91,63 @@ pub(crate) struct CacheFormat {
     pub format: u32,
 }
 
+/// A verification as its server has counted it, and the marks of the sources that this instance watches.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Counted {
+    /// Higher than that of every verification of the lane before; 0 where no source is watched.
+    pub(crate) number: u64,
+    /// For each source its place among those that are watched, and its mark in this epoch, if it has one.
+    pub(crate) marks: Vec<(usize, u64)>,
+}
+
+/// What a relay sets when everything that was committed in its source up to a moment is published.
+#[cfg_attr(
+    not(feature = "relay"),
+    allow(dead_code, reason = "made by a relay only")
+)]
+#[derive(Clone, Debug)]
+pub(crate) struct Mark {
+    pub(crate) source: String,
+    /// None to begin a round.
+    pub(crate) at: Option<MarkAt>,
+    /// Who relays, and for how long it is the only one; asked of one lane.
+    pub(crate) lease: Option<(u64, Duration)>,
+}
+
+/// What a mark says.
+#[cfg_attr(
+    not(feature = "relay"),
+    allow(dead_code, reason = "made by a relay only")
+)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MarkAt {
+    pub(crate) epoch: u64,
+    /// Of a verification that was counted before the source's log was read.
+    pub(crate) number: u64,
+    /// Of the last event that the relay has published in this epoch: a lane that does not have it was put back to what
+    /// it was.
+    pub(crate) sequence: u64,
+}
+
+/// What a relay learns of a lane.
+#[cfg_attr(
+    not(feature = "relay"),
+    allow(dead_code, reason = "read by a relay only")
+)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Marked {
+    /// 0 where the lane has none.
+    pub(crate) epoch: u64,
+    /// The number of the verification that was counted last; 0 where none is counted.
+    pub(crate) number: u64,
+    /// The mark was set: its epoch is the lane's.
+    pub(crate) set: bool,
+    /// Another relay has the lease.
+    pub(crate) refused: bool,
+}
+
 /// The answer to a verification.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Verified {
     pub(crate) head: Position,
     /// The fleet knew this instance. `false` at the first beat and after it was removed for its silence.
@@ -105,6 +160,8 @@ pub(crate) struct Verified {
     pub(crate) pause: Duration,
     /// The other members of the lane, where the fleet did not know this instance.
     pub(crate) others: Option<u32>,
+    /// Its number, and what relays have marked.
+    pub(crate) counted: Counted,
 }
 
 /// A page of the journal, oldest first, and the lane's head at the same moment.
@@ -263,6 +320,16 @@ pub(crate) trait Bus: Send + Sync + fmt::Debug {
         allow(dead_code, reason = "used only with feature `shared`")
     )]
     fn share(&self);
+
+    /// From now on verifications are counted, and answer with the marks of these sources.
+    fn watch(&self, sources: Arc<[String]>);
+
+    /// Sets a relay's mark in a lane, if the lane's epoch is still the mark's; and what the next round begins with.
+    #[cfg_attr(
+        not(feature = "relay"),
+        allow(dead_code, reason = "called by a relay only")
+    )]
+    fn mark(&self, lane: u32, mark: Mark) -> BoxFuture<'_, Result<Marked, Error>>;
 
     /// A value of the shared tier, if it counts; else, where asked for, the claim to load it.
     #[cfg_attr(

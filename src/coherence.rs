@@ -10,7 +10,8 @@
 //! - [`member`]: the state that caches and tasks share; [`lane`]: both sides of one lane;
 //!   [`registry`]: the caches; [`agreement`]: the fleet's number of lanes; [`lifeline`]: the end
 //! - [`inbound`]: events, and what they drop; [`verify`]: verifications, repairs and what they prove;
-//!   [`follower`]: one lane's sequence; [`pace`], [`passed`], [`replies`]: their tools
+//!   [`follower`]: one lane's sequence; [`marks`]: what relays prove; [`pace`], [`passed`], [`replies`]:
+//!   their tools
 //! - [`outbound`]: the task that empties an [`outbox`]; [`own`]: how an instance knows its own events
 //! - [`commit`]: crash-safe writes; [`intents`]: those that are open; [`reconcile`]: what Redis
 //!   holds of them is kept right, at the pace of [`upkeep`]
@@ -33,6 +34,7 @@ mod inbound;
 pub(crate) mod intents;
 pub(crate) mod lane;
 pub(crate) mod lifeline;
+mod marks;
 pub(crate) mod member;
 pub(crate) mod origins;
 pub(crate) mod outbound;
@@ -45,6 +47,7 @@ pub(crate) mod reconcile;
 pub(crate) mod registry;
 mod replies;
 pub(crate) mod said;
+pub(crate) mod sources;
 mod state;
 mod unknown;
 mod upkeep;

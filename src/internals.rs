@@ -4,10 +4,12 @@
 //! [`testing`](crate::testing).
 
 mod payload;
+mod relay;
 
 use std::collections::BTreeMap;
 
 pub use self::payload::{check_payload, reads_payload};
+pub use self::relay::{SourceLog, relay};
 pub use crate::bus::local::timeline::{Entry, Happened, Sequenced, Timeline};
 pub use crate::mutants::{Mechanism, Without};
 use crate::{Cache, Error, Instance, LocalBus, Settings};

@@ -86,6 +86,8 @@ mod mutants;
 pub mod operate;
 #[cfg(test)]
 mod protocol;
+#[cfg(any(test, feature = "test-util", feature = "relay"))]
+mod relay;
 mod settings;
 mod store;
 mod sync;
@@ -131,3 +133,7 @@ pub use key::derived as __derived;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/relay.md")]
+struct RelayExamples;

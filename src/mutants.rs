@@ -9,6 +9,10 @@
     not(any(test, feature = "test-util")),
     expect(unreachable_pub, reason = "only `internals` exports it")
 )]
+#[cfg_attr(
+    not(any(test, feature = "test-util")),
+    allow(dead_code, reason = "some are a relay's")
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mechanism {
     /// A loaded value is stored only if nothing concerning it was invalidated since its load began.
@@ -65,6 +69,19 @@ pub enum Mechanism {
     VerificationPace,
     /// A read begins to wait for a verification before it looks whether there was one.
     WaitBeforeTest,
+    /// Marks and numbers of another epoch count for nothing.
+    MarksOfOneEpoch,
+    /// A mark counts once everything up to its head is applied.
+    MarksAfterApplying,
+    /// A relay reads the numbers of verifications before it reads where the log ends.
+    NumbersBeforeTheEnd,
+    /// A relay marks once everything up to the log's end is published.
+    MarksAfterPublishing,
+    /// A relay drops the caches of its rules after it has opened the log. Taken out in the model only: a first round
+    /// drops them as well.
+    DropsAfterOpening,
+    /// A relay marks a lane only in the epoch in which it has published everything.
+    LanesRenewed,
     /// Beats that lie in the future of the server's clock are pulled back to its present.
     ServerClockSteps,
 }

@@ -8,6 +8,8 @@ mod audience;
 mod invalidate;
 mod members;
 mod rehearsal;
+#[cfg(feature = "relay")]
+mod relay;
 mod tail;
 
 pub use self::access::{connect, instance_id, server_url};
@@ -15,6 +17,8 @@ pub use self::audience::{Audience, audience};
 pub use self::invalidate::{Acknowledged, Scope, id_of_cache, invalidate};
 pub use self::members::of_other_keys;
 pub use self::rehearsal::rehearse;
+#[cfg(feature = "relay")]
+pub use self::relay::{RelayNews, SourceRelay};
 pub use self::tail::{Contents, Drops, Heading, Heard, Tail, last_event};
 pub use crate::bus::redis::inspect::Server;
 pub use crate::bus::redis::inspect::fleets::Neighbour;

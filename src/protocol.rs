@@ -47,6 +47,13 @@ impl Vector {
         unhex(self.text(member))
     }
 
+    #[cfg(feature = "relay")]
+    pub(crate) fn texts(&self, member: &str) -> Vec<String> {
+        let list = self.0[member].as_array().expect("a list");
+        let text = |it: &Value| it.as_str().expect("text").to_owned();
+        list.iter().map(text).collect()
+    }
+
     /// Several of [`bytes`](Self::bytes).
     pub(crate) fn all_bytes(&self, member: &str) -> Vec<Vec<u8>> {
         let list = self.0[member].as_array().expect("a list");

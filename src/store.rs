@@ -127,7 +127,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         Q: KeyRef<K> + ?Sized,
     {
         let lane = self.stamps.lane(hash);
-        let verified_at = lane.verified_at();
+        let verified_at = self.proven_at(hash, lane);
         let by_key = ByKey { hash, key };
         if let Some(Entry { value, meta }) = self.values.get(&by_key) {
             // The tags end before the ways part: dropped on each way out, they would join the ways again,
@@ -161,6 +161,31 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             });
         }
         Err(self.gone(hash))
+    }
+
+    /// Up to when everything is applied that this cache's promise is about: what was published, or what was
+    /// committed in its source.
+    #[inline]
+    fn proven_at(&self, hash: u64, lane: &Freshness) -> Nanos {
+        match &self.options.source {
+            None => lane.verified_at(),
+            Some(source) => source.verified_at(hash),
+        }
+    }
+
+    /// As the hit rule sees it for this key.
+    pub(crate) fn verified_at(&self, hash: u64) -> Nanos {
+        self.proven_at(hash, self.stamps.lane(hash))
+    }
+
+    /// Whether the lane is verified and the source is not: the next verification proves as little, so a read that
+    /// waits for it waits in vain.
+    pub(crate) fn source_lags(&self, hash: u64) -> bool {
+        let now = self.options.clock.now();
+        self.options.source.as_ref().is_some_and(|source| {
+            let published = self.stamps.lane(hash).verified_at();
+            self.is_fresh(published, now) && !self.is_fresh(source.verified_at(hash), now)
+        })
     }
 
     /// The age of a remembered absence, if that may be served.

@@ -9,6 +9,7 @@ mod gather;
 mod history;
 mod hub;
 pub(crate) mod lane;
+mod marks;
 mod members;
 mod network;
 pub(crate) mod server;

@@ -85,7 +85,7 @@ use self::values::{bytes, number};
 use crate::bus::tier::{ClaimId, Fetch, Fetched, Name, Put, Stored};
 use crate::bus::{
     BoxFuture, Bus, BusConfig, BusEvent, CacheFormat, EVENT_QUEUE, Intent, IntentId, JOURNAL_PAGE,
-    Journal, Known, Position, StillOpen, SubscriptionRepair, Verified,
+    Journal, Known, Mark, Marked, Position, StillOpen, SubscriptionRepair, Verified,
 };
 use crate::event::KeyPrint;
 use crate::identity::InstanceId;
@@ -222,7 +222,9 @@ impl RedisBus {
             number(lowest.map_or(0, |lowest| lowest.sequence)),
         ];
         let note = self.note.pending().filter(|_| lane == 0);
-        args.extend(note.clone().map(Value::from));
+        let sources = self.caller.common.sources.lock().clone();
+        args.push(note.clone().map_or_else(|| "".into(), Value::from));
+        args.extend(sources.iter().map(|source| source.as_str().into()));
         let call = self
             .caller
             .call_at(lane, Kind::Verify, Script::Verify, &keys, &args);
@@ -290,6 +292,8 @@ impl Bus for RedisBus {
     fn verify_from(&self, lane: u32, known: Known) -> BoxFuture<'_, Result<Verified, Error>> {
         Box::pin(async move {
             let (mut node, mut beat) = self.beat(lane, known).await?;
+            // The marks that were read first prove least.
+            let counted = beat.counted.clone();
             let (member, others, mut recovered) = (beat.known, beat.others, beat.recovered);
             for _ in 1..VERIFY_ROUNDS {
                 if !beat.more {
@@ -311,6 +315,7 @@ impl Bus for RedisBus {
                 wait: beat.wait,
                 pause: beat.pause,
                 others,
+                counted,
             })
         })
     }
@@ -366,6 +371,38 @@ impl Bus for RedisBus {
 
     fn share(&self) {
         self.caller.common.shares.store(true, Relaxed);
+    }
+
+    fn watch(&self, sources: Arc<[String]>) {
+        let mut watched = self.caller.common.sources.lock();
+        // They only grow, and two calls may overtake each other.
+        if sources.len() > watched.len() {
+            *watched = sources;
+        }
+    }
+
+    fn mark(&self, lane: u32, mark: Mark) -> BoxFuture<'_, Result<Marked, Error>> {
+        Box::pin(async move {
+            let names = self.caller.names(lane)?;
+            let at = mark.at.unwrap_or_default();
+            let (relay, lease) = match mark.lease {
+                Some((relay, lease)) => (format!("{relay:016x}"), lease.as_millis()),
+                None => (String::new(), 0),
+            };
+            let args = [
+                mark.source.into(),
+                number(at.epoch),
+                number(at.number),
+                relay.into(),
+                number(lease),
+                number(at.sequence),
+            ];
+            let keys = [&names.state];
+            let call = self
+                .caller
+                .call(lane, Kind::Mark, Script::Mark, &keys, &args);
+            scripts::marked(&call.await?)
+        })
     }
 
     fn fetch(&self, lane: u32, fetch: Fetch) -> BoxFuture<'_, Result<Fetched, Error>> {

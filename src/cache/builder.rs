@@ -298,7 +298,12 @@ where
         }
         let metrics = member.metrics.cache(&self.name, info(&options));
         let contain = Arc::new(Contain::new(&self.name, member.clock));
+        let source = options
+            .source
+            .as_ref()
+            .map(|name| member.sources.get(name, member.lane_count(), &*member.bus));
         let store_options = StoreOptions {
+            source: source.transpose()?,
             cache: id,
             capacity: options.capacity,
             negative_capacity: options.negative_capacity.unwrap_or(options.capacity),

@@ -16,7 +16,7 @@ pub(crate) use crate::tier::client::Ticket;
 use crate::tier::client::{Answer, Found, Query, Tier};
 use crate::tier::pool::PATIENCE;
 pub(crate) use crate::tier::pool::Slot;
-use crate::time::{Nanos, nanos};
+use crate::time::Nanos;
 
 /// What the tier had for a load.
 pub(crate) enum FromTier<V> {
@@ -185,21 +185,21 @@ where
     /// read of memory does.
     async fn verified_in_bound(&self, hash: u64) -> Result<(), NotVerified> {
         let member = self.member();
-        let lane = member.stamps.lane(hash);
         let in_bound = || {
-            let fresh = self.options.max_staleness.is_none_or(|bound| {
-                let bound = nanos(bound).saturating_sub(member.clock.step());
-                member.clock.now().saturating_sub(lane.verified_at()) <= bound
-            });
-            fresh.then_some(())
+            if self.store.source_lags(hash) {
+                return Some(Err(NotVerified));
+            }
+            let now = member.clock.now();
+            let fresh = self.store.is_fresh(self.store.verified_at(hash), now);
+            fresh.then_some(Ok(()))
         };
-        member.wait_verified(hash, in_bound).await
+        member.wait_verified(hash, in_bound).await?
     }
 
     fn snapshot(&self, leader: &Leader<K, V>) -> Option<Snapshot> {
         let member = self.member();
         let (token, at) = self.begin(std::slice::from_ref(leader));
-        let verified_at = member.stamps.lane(leader.hash()).verified_at();
+        let verified_at = self.store.verified_at(leader.hash());
         let lane = lane_of(leader.hash(), member.lane_count());
         let applied = member.lanes[lane as usize].applied()?;
         Some(Snapshot {

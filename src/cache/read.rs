@@ -229,7 +229,7 @@ where
     pub(super) fn began(&self, hash: u64) -> Began {
         let member = self.member();
         Began {
-            verified_at: member.stamps.lane(hash).verified_at(),
+            verified_at: self.store.verified_at(hash),
             stamp: member.stamps.token(),
             at: member.clock.now(),
         }
@@ -302,6 +302,7 @@ where
     {
         let look = || match self.held(hash, key).map_err(|missing| self.cause(missing)) {
             Ok(hit) => Some(Ok(hit.into())),
+            Err(None) if self.store.source_lags(hash) => Some(Err(Miss::Unverified)),
             Err(cause) => cause.map(Err),
         };
         match self.member().wait_verified(hash, look).await {

@@ -76,6 +76,7 @@ impl Coherence {
             state.interrupted = true;
             if cause == Some(GapCause::Disconnected) {
                 state.follower.disconnected(self.round);
+                state.marks.disconnected();
             }
             match cause {
                 None => state.pace.reconnected(now),

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::Error;
 use crate::bus::{Known, Position};
 use crate::coherence::follower::{Follower, Round};
+use crate::coherence::marks::Marks;
 use crate::coherence::origins::Origins;
 use crate::coherence::outbox::Outbox;
 use crate::coherence::own::Own;
@@ -121,6 +122,7 @@ impl OutLane {
 /// The inbound side of one lane.
 pub(crate) struct InLane {
     pub(crate) follower: Follower,
+    pub(crate) marks: Marks,
     pub(crate) passed: Passed,
     pub(crate) origins: Origins,
     pub(crate) stash: VecDeque<(Position, Bytes)>,
@@ -151,6 +153,7 @@ impl InLane {
     pub(crate) fn new() -> Self {
         Self {
             follower: Follower::default(),
+            marks: Marks::default(),
             passed: Passed::default(),
             origins: Origins::default(),
             stash: VecDeque::new(),

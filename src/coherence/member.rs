@@ -16,6 +16,7 @@ use crate::coherence::lane::OutLane;
 use crate::coherence::outbox::{Collapsed, Invalidation, Waiter};
 use crate::coherence::registry::Registry;
 use crate::coherence::said::StateLog;
+use crate::coherence::sources::Sources;
 use crate::contain::contained;
 use crate::event::{Op, Seal, What};
 use crate::identity::InstanceId;
@@ -44,6 +45,8 @@ pub(crate) struct Member {
     pub(crate) lanes: Vec<OutLane>,
     pub(crate) seal: Seal,
     pub(crate) writes: OpenWrites,
+    /// Those that caches name and relays watch.
+    pub(crate) sources: Sources,
     /// A cache of this instance uses the shared tier.
     pub(crate) shares: AtomicBool,
     #[cfg(feature = "shared")]

@@ -134,6 +134,9 @@ impl Coherence {
         let before = state.follower.applied();
         let learned = state.follower.learn(round, sent_at, verified.head);
         let adopted = matches!(learned, Learned::Adopted { .. });
+        if learned != Learned::Outdated {
+            state.marks.learn(sent_at, verified.head, &verified.counted);
+        }
         if let Some(before) = before.filter(|before| adopted && before.epoch != verified.head.epoch)
         {
             state.leave(before.epoch);
@@ -326,7 +329,11 @@ impl Coherence {
             .agreed
             .is_some_and(|round| round >= self.lanes[lane as usize].adopted);
         if (confirmed && !self.disagreed()) || without(Mechanism::AgreedLanes) {
-            self.lanes[lane as usize].proven = None;
+            let state = &mut self.lanes[lane as usize];
+            state.proven = None;
+            let marked = state.marks.proven(state.follower.applied());
+            // Before the lane's own, which wakes the reads that wait.
+            self.member.sources.verify(lane, marked);
             self.member.stamps.lane_at(lane).verify(at);
         } else {
             self.lanes[lane as usize].proven = Some(at);

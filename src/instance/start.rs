@@ -18,6 +18,7 @@ use crate::coherence::member::{Member, Phase};
 use crate::coherence::outbound::Publisher;
 use crate::coherence::registry::Registry;
 use crate::coherence::said::StateLog;
+use crate::coherence::sources::Sources;
 use crate::event::Seal;
 use crate::identity::{self, InstanceId};
 use crate::instance::keeper;
@@ -193,6 +194,7 @@ impl Start {
             lanes: (0..settings.lanes).map(out_lane).collect(),
             seal: Seal::new(&settings),
             writes: OpenWrites::default(),
+            sources: Sources::default(),
             shares: AtomicBool::new(false),
             #[cfg(feature = "shared")]
             tier,

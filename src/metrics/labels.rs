@@ -52,6 +52,8 @@ label! {
         Repair = "repair",
         /// Recording intents of writes.
         Intent = "intent",
+        /// What relays mark.
+        Mark = "mark",
         /// Values of the shared tier, fetched and stored.
         Shared = "shared",
         /// Connecting, authenticating, subscribing, loading scripts, leaving.

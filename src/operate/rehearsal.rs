@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::access::{Access, READY, connect};
 use crate::bus::tier::{Fetch, Found, Head, Name, Put, Stored, Subject};
-use crate::bus::{Bus, BusEvent, Intent, IntentId, Known, Position, StillOpen};
+use crate::bus::{Bus, BusEvent, Intent, IntentId, Known, Mark, Position, StillOpen};
 use crate::{Error, ErrorKind, Settings};
 
 /// Lanes that are tried at most: enough to meet every primary of a cluster of some nodes.
@@ -62,6 +62,12 @@ async fn try_lane(access: &mut Access, lane: u32) -> Result<(), Error> {
         let error = Error::new(ErrorKind::Bus, "the published event did not arrive");
         return Err(in_step("listen", &error));
     }
+    let mark = Mark {
+        source: "doctor".to_owned(),
+        at: None,
+        lease: None,
+    };
+    bus.mark(lane, mark).await.map_err(step("mark"))?;
     let page = bus.journal(lane, position.sequence - 1).await;
     page.map_err(step("journal"))?;
     try_tier(access, lane).await

@@ -113,6 +113,10 @@ fn is_monotonous(secret: &str) -> bool {
     different.len() < FEWEST_DIFFERENT
 }
 
+pub(super) fn source(value: &str) -> Check {
+    namespace(value)
+}
+
 pub(super) fn namespace(value: &str) -> Check {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
     if (1..=LONGEST_NAME).contains(&value.len()) && value.bytes().all(plain) {

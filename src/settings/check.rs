@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::bounds;
-use super::options::{FIELDS, Settings};
+use super::options::{CacheOptions, FIELDS, Settings};
 use super::problems::{Place, Problems};
 use super::text::Text;
 use super::values::{SubscribeAt, Switch};
@@ -130,6 +130,28 @@ pub(super) fn promise(
 ) {
     let place = Place::of_cache(cache, "max_staleness");
     bound_holds(place, bound, settings.verify_interval, problems);
+}
+
+/// Checks that marks come often enough for the bound of a cache that names a source: one verification is counted, the
+/// next one returns its mark, and another one may be on its way then.
+pub(super) fn source(
+    settings: &Settings,
+    cache: &str,
+    options: &CacheOptions,
+    problems: &mut Problems,
+) {
+    let beat = settings.verify_interval;
+    let (Some(_), Some(bound)) = (&options.source, options.max_staleness) else {
+        return;
+    };
+    if bound < beat.saturating_mul(3) && bound >= beat.saturating_mul(2) {
+        let why = format!(
+            "must be at least three times verify_interval ({}) in a cache that names a source, or its entries are \
+             proven too seldom",
+            beat.show()
+        );
+        problems.report(Place::of_cache(cache, "max_staleness"), &bound.show(), why);
+    }
 }
 
 fn bound_holds(place: Place, bound: Option<Duration>, beat: Duration, problems: &mut Problems) {

@@ -109,6 +109,8 @@ settings! {
             "Share of the TTL by which an entry's lifetime is shortened at random.";
         switch max_staleness: Duration = Some(Duration::from_secs(2)), bounds::max_staleness, "3s" not "999ms",
             "Maximum age of a hit after its invalidation, whatever fails, at least twice verify_interval; or off for TTL only.";
+        switch source: String = None, bounds::source, "orders" not "two words",
+            "Name of the source that a relay watches: max_staleness, at least three times verify_interval, then counts from the commit; or off.";
         plain negative_ttl: Duration = Duration::from_secs(5), bounds::negative_ttl, "0s" not "46d",
             "How long \"does not exist\" is remembered.";
         switch negative_capacity: usize = None, bounds::capacity, "7" not "0",
@@ -167,6 +169,10 @@ settings! {
             "Maximum duration of the commit of one write, at least member_timeout.";
         plain write_policy: WritePolicy = WritePolicy::Strict, bounds::any,
             "What a write does while Redis is unreachable: strict refuses it before its commit, available commits.";
+        unset relay_database_url: String = None, bounds::any,
+            "Address of the database whose log `unstale relay` reads: postgres://user:password@host:5432/database; with ?sslrootcert= for a CA of your own.";
+        unset relay_rules: PathBuf = None, bounds::any,
+            "File of the rules by which `unstale relay` names what was changed.";
         unset metrics_addr: SocketAddr = None, bounds::metrics_addr,
             "Address at which Prometheus metrics are served, such as 0.0.0.0:9100; unset serves none.";
     }

@@ -68,6 +68,7 @@ impl Settings {
             options.max_bytes = None;
         }
         check::promise(self, name, options.max_staleness, &mut problems);
+        check::source(self, name, &options, &mut problems);
         options.hidden = hidden;
         problems.into_result().map(|()| options)
     }

@@ -164,9 +164,12 @@ macro_rules! settings {
 
         impl Settings {
             /// Returns a cache's variable, else its code, else the value for all caches.
+            #[allow(clippy::clone_on_copy, reason = "some are")]
             pub(super) fn resolve(&self, variables: &CacheSettings, code: &CacheSettings) -> CacheOptions {
                 CacheOptions {
-                    $($name: of_kind!(resolve $kind variables.$name.or(code.$name), self.$name),)*
+                    $($name: of_kind!(
+                        resolve $kind variables.$name.clone().or(code.$name.clone()), self.$name.clone()
+                    ),)*
                     hidden: Vec::new(),
                 }
             }

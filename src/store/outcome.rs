@@ -6,7 +6,7 @@ use crate::contain::Contain;
 use crate::metrics::Miss;
 use crate::store::entry::Tags;
 use crate::store::refresh::Refresh;
-use crate::store::stamps::Stamp;
+use crate::store::stamps::{SourceFreshness, Stamp};
 use crate::time::{Clock, Nanos};
 
 /// What a store needs to know of its cache.
@@ -18,6 +18,8 @@ pub(crate) struct StoreOptions {
     pub(crate) negative_capacity: usize,
     pub(crate) max_bytes: Option<u64>,
     pub(crate) max_staleness: Option<Nanos>,
+    /// Where `max_staleness` counts from the commit.
+    pub(crate) source: Option<Arc<SourceFreshness>>,
     /// From when on a hit asks for a reload.
     pub(crate) refresh: Option<Refresh>,
     /// Loads of unknown keys are limited: remember which keys are known.

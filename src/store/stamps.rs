@@ -63,6 +63,29 @@ impl Freshness {
     }
 }
 
+/// What reads know of a source that a relay watches: by lane, up to when everything that was committed there is
+/// applied; 0: never yet.
+#[derive(Debug)]
+pub(crate) struct SourceFreshness(Box<[Aligned<AtomicU64>]>);
+
+impl SourceFreshness {
+    pub(crate) fn new(lanes: u32) -> Self {
+        Self((0..lanes).map(|_| Aligned::default()).collect())
+    }
+
+    /// Acquire, as [`Freshness::verified_at`].
+    #[inline]
+    pub(crate) fn verified_at(&self, hash: u64) -> Nanos {
+        let lane = lane_of(hash, self.0.len() as u32);
+        self.0[lane as usize].0.load(Acquire)
+    }
+
+    /// Call only when everything that was committed before `at` has been applied.
+    pub(crate) fn verify(&self, lane: u32, at: Nanos) {
+        self.0[lane as usize].0.fetch_max(at, Release);
+    }
+}
+
 impl Stamps {
     /// `stripes` is a power of two: `STRIPES`, except where a test runs thousands of instances.
     pub(crate) fn new(lanes: u32, stripes: usize) -> Self {

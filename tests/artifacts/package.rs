@@ -72,7 +72,6 @@ fn the_package_carries_no_picture_and_no_test() {
         "fuzz",
         "dashboards",
         "deploy",
-        "docs",
         "scripts",
         "target",
         ".ci",

@@ -127,6 +127,50 @@ fn pause(seed: u64) -> u64 {
     random.of(&[0, 0, 3, 20, 50])
 }
 
+/// How late the relay of a seed's schedule reads, if it has one.
+fn relay(seed: u64) -> Option<u64> {
+    let mut random = Random::new(seed.wrapping_mul(0x8EBC_6AF0_9C88_C6E3));
+    let late = random.of(&[0, 0, 1, 5, 40]);
+    random.one_in(3).then_some(late)
+}
+
+/// Some writers say nothing of what they replace, and some things happen to the relay.
+fn relayed(seed: u64, length: u64, steps: &mut Vec<Step>) {
+    let mut random = Random::new(seed.wrapping_mul(0x5899_65CC_7537_4CC3));
+    for step in steps.iter_mut() {
+        if let What::Put { key, .. } = step.what
+            && random.one_in(2)
+        {
+            step.what = What::PutSilently { key };
+        }
+    }
+    for _ in 0..4 {
+        let (at, key) = (random.below(length), random.below(KEYS));
+        let what = What::PutSilently { key };
+        steps.push(Step { at, what });
+    }
+    let kinds: &[RelayFault] = match random.below(4) {
+        0 => &[],
+        1 => &[RelayFault::Crash, RelayFault::Start],
+        2 => &[RelayFault::Cut, RelayFault::Heal],
+        _ => &[
+            RelayFault::Crash,
+            RelayFault::Start,
+            RelayFault::Join,
+            RelayFault::Slow(120),
+            RelayFault::Cut,
+            RelayFault::Heal,
+        ],
+    };
+    for _ in 0..2 * kinds.len() {
+        let what = What::Relay(random.of(kinds));
+        steps.push(Step {
+            at: random.below(length),
+            what,
+        });
+    }
+}
+
 /// Whether a seed's schedule has a kind that `SIM_HOLES` names; all have one if it names none.
 pub(crate) fn is_asked_for(seed: u64) -> bool {
     let named = std::env::var("SIM_HOLES").unwrap_or_else(|_| "all".to_string());
@@ -181,11 +225,21 @@ pub(crate) fn schedule(seed: u64) -> Schedule {
         steps.extend(more.into_iter().filter(|_| takes_place(kind)));
     }
     draw::misfits(&mut random, &kinds, lanes, &mut nodes, &mut steps);
+    let relay = relay(seed);
+    if relay.is_some() {
+        relayed(seed, length, &mut steps);
+        rows.source = true;
+        columns.source = seed.is_multiple_of(2);
+        for node in &mut nodes {
+            node.max_staleness = node.max_staleness.max(3 * node.verify_interval);
+        }
+    }
     steps.sort_by_key(|step| step.at);
     Schedule {
         seed,
         lanes,
         pause: pause(seed),
+        relay,
         nodes,
         rows,
         columns,

@@ -32,6 +32,8 @@ impl World<'_> {
         self.source.set_fails(false);
         self.source.set_hangs(false);
         self.bus.unsplit();
+        self.on_relay(RelayFault::Heal).await;
+        self.on_relay(RelayFault::Start).await;
         mind::disarm();
         internals::before_next_landing(None);
         let last = self.schedule.steps.len();

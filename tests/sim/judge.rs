@@ -11,7 +11,9 @@
 //! 6. *Nothing hangs*: every read ends by its deadline, and the runtime turns (see `watch`).
 //!    Nothing panics but code of the user that is told to.
 //! 7. *Pace*: no instance asks a server for verifications faster than it may.
-//! 8. *Health*: who calls itself coherent has verified every lane lately (see `heal`).
+//! 8. *From the commit*: where a relay watches the source, no read returns what was replaced more than
+//!    `max_staleness` before it began, whatever replaced it.
+//! 9. *Health*: who calls itself coherent has verified every lane lately (see `heal`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,6 +25,7 @@ use unstale::internals::{Happened, Sequenced};
 use crate::fleet::ms;
 use crate::log::{Call, Read};
 use crate::obliged::Conditions;
+use crate::options::CacheOptions;
 use crate::run::Ran;
 use crate::schedule::*;
 use crate::source::{Version, cache, exists, tag};
@@ -252,6 +255,14 @@ impl<'a> Judge<'a> {
             if read.id.0 >= self.ran.end && self.must_have_arrived(version) {
                 return Some(said(version, told.map(|told| told.at), "in the end"));
             }
+            let options = self.options_of(read.key);
+            if options.source && read.began > version.at + bound {
+                return Some(said(
+                    version,
+                    told.map(|told| told.at),
+                    "too old since the commit",
+                ));
+            }
             if self.own(read, version) {
                 return Some(said(version, told.map(|told| told.at), "its own"));
             }
@@ -263,6 +274,14 @@ impl<'a> Judge<'a> {
             }
         }
         None
+    }
+
+    fn options_of(&self, key: u64) -> &CacheOptions {
+        if key < FIRST_COLUMN {
+            &self.ran.schedule.rows
+        } else {
+            &self.ran.schedule.columns
+        }
     }
 
     /// Whether everybody must know of this version once all faults have stopped: its writer lives,
@@ -292,11 +311,7 @@ impl<'a> Judge<'a> {
     /// Whether a call on the same instance had invalidated this version's predecessor and returned; or
     /// had dropped it. With the tier a read may find the old value there until the call returns.
     fn own(&self, read: &Read, version: &Version) -> bool {
-        let options = if read.key < FIRST_COLUMN {
-            &self.ran.schedule.rows
-        } else {
-            &self.ran.schedule.columns
-        };
+        let options = self.options_of(read.key);
         let dropped = self.ran.log.dropped.iter().any(|call| {
             call.number == read.number
                 && call.order < read.order

@@ -17,6 +17,8 @@ mod log;
 mod mind;
 mod obliged;
 mod options;
+mod relay;
+mod relays;
 mod run;
 mod schedule;
 mod seeds;

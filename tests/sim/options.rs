@@ -33,9 +33,14 @@ pub(crate) struct CacheOptions {
     /// Every hit is compared with the source.
     pub(crate) audit: bool,
     pub(crate) tier: bool,
+    /// A relay watches its source: the promise counts from the commit.
+    pub(crate) source: bool,
     /// How long an instance waits for the load of another.
     pub(crate) claim: Option<u64>,
 }
+
+/// What the relay watches.
+pub(crate) const SOURCE: &str = "database";
 
 /// Which loaders a cache has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +69,7 @@ impl Default for CacheOptions {
             batch: Batch::No,
             audit: false,
             tier: false,
+            source: false,
             claim: None,
         }
     }
@@ -88,7 +94,7 @@ impl CacheOptions {
     }
 
     /// How often each option is in use, for the totals.
-    pub(crate) fn used(&self) -> [(&'static str, bool); 15] {
+    pub(crate) fn used(&self) -> [(&'static str, bool); 16] {
         [
             ("with_capacity", self.capacity < 64),
             ("with_max_bytes", self.max_bytes.is_some()),
@@ -105,6 +111,7 @@ impl CacheOptions {
             ("with_batch", self.batch != Batch::No),
             ("with_audit", self.audit),
             ("with_claim", self.claim.is_some()),
+            ("with_source", self.source),
         ]
     }
 
@@ -131,6 +138,9 @@ impl CacheOptions {
             .stale_if_error(self.stale_if_error.map(ms))
             .stale_if_slow(self.stale_if_slow.map(ms))
             .unknown_loads(self.unknown_loads);
+        if self.source {
+            cache = cache.source(SOURCE);
+        }
         if let Some(ttl) = self.ttl {
             cache = cache.ttl(ms(ttl));
         }

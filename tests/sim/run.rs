@@ -13,8 +13,9 @@ use crate::fleet::{Node, ms};
 use crate::heal::count;
 use crate::log::{Log, Shared};
 use crate::mind;
+use crate::relay::Relay;
 use crate::schedule::*;
-use crate::source::{Source, Version};
+use crate::source::{NO_NODE, Source, Version};
 use crate::watch::{Hangs, step, take_panics, watched};
 
 /// What a run has shown.
@@ -64,6 +65,7 @@ pub(super) struct World<'a> {
     all_tainted: bool,
     /// What the server held when it was copied last.
     copy: Option<Snapshot>,
+    pub(super) relays: Vec<Relay>,
 }
 
 impl<'a> World<'a> {
@@ -84,12 +86,14 @@ impl<'a> World<'a> {
             tainted: Vec::new(),
             all_tainted: false,
             copy: None,
+            relays: Vec::new(),
         };
         for (place, settings) in schedule.nodes.iter().enumerate() {
             if !settings.late {
                 world.start(place, false).await;
             }
         }
+        world.on_relay(RelayFault::Start).await;
         world
     }
 
@@ -179,6 +183,8 @@ impl<'a> World<'a> {
                     node.abort();
                 }
             }
+            What::PutSilently { key } => self.source.commit(key, NO_NODE, None),
+            What::Relay(fault) => self.on_relay(fault).await,
             What::Start { node } => self.start(node, false).await,
             What::StartSilent { node, lasts } => {
                 self.start(node, true).await;
@@ -324,11 +330,15 @@ impl<'a> World<'a> {
             }
             ServerFault::StepClock { ms } => bus.step_server_clock(ms),
             ServerFault::Split { losing, isolated } => {
+                let of = isolated;
                 let isolated = self
                     .nodes
                     .values()
                     .filter(|node| isolated >> node.place & 1 == 1);
-                let isolated: Vec<_> = isolated.map(|node| node.number).collect();
+                let relays = self.relays.iter().map(|relay| relay.number);
+                let relays = relays.filter(|_| of >> RELAYS & 1 == 1);
+                let isolated = isolated.map(|node| node.number);
+                let isolated: Vec<_> = isolated.chain(relays).collect();
                 bus.split(losing, &isolated);
             }
             ServerFault::Unsplit => bus.unsplit(),

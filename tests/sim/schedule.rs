@@ -34,6 +34,8 @@ pub(crate) struct Schedule {
     pub(crate) rows: CacheOptions,
     /// Of the cache of the others.
     pub(crate) columns: CacheOptions,
+    /// A relay reads the source's log, so many milliseconds late.
+    pub(crate) relay: Option<u64>,
     /// The mechanism that is taken out.
     pub(crate) without: Option<Mechanism>,
     /// In the order of their times. Any subset is a schedule, too.
@@ -81,6 +83,22 @@ impl Default for NodeSettings {
 pub(crate) struct Step {
     pub(crate) at: u64,
     pub(crate) what: What,
+}
+
+/// In a set of places: all relays.
+pub(crate) const RELAYS: usize = 7;
+
+/// What happens to the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RelayFault {
+    Crash,
+    Start,
+    /// A second one.
+    Join,
+    /// Its requests take so many milliseconds to the server.
+    Slow(u64),
+    Cut,
+    Heal,
 }
 
 /// Instances are named by their place in [`Schedule::nodes`]; a step that names one which is down
@@ -134,6 +152,12 @@ pub(crate) enum What {
         publish_after: u64,
     },
     /// Commits of all keys of a cache with this tag, and its invalidation.
+    /// A row is replaced and nothing is said of it, as by SQL.
+    PutSilently {
+        key: u64,
+    },
+    /// Of the relay: its process dies, or starts, or is cut off from the server.
+    Relay(RelayFault),
     PutTag {
         node: usize,
         column: bool,
@@ -228,6 +252,8 @@ impl What {
             Self::Preload { .. } => "preload",
             Self::Peek { .. } => "peek",
             Self::Put { .. } => "invalidate",
+            Self::PutSilently { .. } => "put_silently",
+            Self::Relay(_) => "relay_fault",
             Self::PutTag { .. } => "invalidate_tag",
             Self::PutAll { .. } => "invalidate_all",
             Self::PutBatch { .. } => "batch",

@@ -80,7 +80,8 @@ fn plain(mut small: Schedule, tries: &mut Tries) -> Schedule {
     change(&|schedule| schedule.rows = CacheOptions::default());
     change(&|schedule| schedule.lanes = 1);
     change(&|schedule| schedule.pause = 0);
-    let defaults: [fn(&mut CacheOptions); 15] = [
+    change(&|schedule| schedule.relay = None);
+    let defaults: [fn(&mut CacheOptions); 16] = [
         |of| of.capacity = 64,
         |of| of.max_bytes = None,
         |of| of.refresh_ahead = None,
@@ -96,6 +97,7 @@ fn plain(mut small: Schedule, tries: &mut Tries) -> Schedule {
         |of| of.batch = crate::options::Batch::No,
         |of| of.audit = false,
         |of| of.claim = None,
+        |of| of.source = false,
     ];
     for default in defaults {
         change(&|schedule| default(&mut schedule.rows));

@@ -28,6 +28,9 @@ pub(crate) fn cache(key: u64) -> &'static str {
     }
 }
 
+/// What is no instance: it says nothing of what it commits.
+pub(crate) const NO_NODE: usize = usize::MAX;
+
 /// One version of one row.
 #[derive(Clone, Debug)]
 pub(crate) struct Version {
@@ -79,6 +82,20 @@ impl Source {
             by,
             write,
         });
+    }
+
+    /// How many commits its log has.
+    pub(crate) fn len(&self) -> usize {
+        self.state().versions.len()
+    }
+
+    /// The keys of a part of its log.
+    pub(crate) fn changed(&self, part: std::ops::Range<usize>) -> Vec<u64> {
+        let state = self.state();
+        state.versions[part]
+            .iter()
+            .map(|version| version.key)
+            .collect()
     }
 
     pub(crate) fn version(&self, key: u64) -> u64 {

@@ -38,6 +38,7 @@ pub(crate) fn schedule(steps: &[(u64, What)]) -> Schedule {
         seed: 1,
         lanes: 1,
         pause: 0,
+        relay: None,
         nodes: vec![NodeSettings::default(); 2],
         rows: CacheOptions::default(),
         columns: CacheOptions::default(),

@@ -6,6 +6,8 @@ mod demo;
 mod doctor;
 mod invalidate;
 mod output;
+#[cfg(feature = "relay")]
+mod relay;
 mod scrape;
 mod settings;
 mod status;
@@ -50,6 +52,9 @@ enum Command {
     Tail(tail::Args),
     /// Shows the instances, the lanes and how much is going on.
     Status(status::Args),
+    /// Invalidates what PostgreSQL's log says was changed, whatever changed it.
+    #[cfg(feature = "relay")]
+    Relay(relay::Args),
     /// Examines Redis, the user's rights and the settings, and says what to do.
     Doctor(doctor::Args),
 }
@@ -64,6 +69,8 @@ fn main() -> ExitCode {
         Command::Invalidate(args) => invalidate::run(args),
         Command::Tail(args) => tail::run(&args),
         Command::Status(args) => status::run(&args),
+        #[cfg(feature = "relay")]
+        Command::Relay(args) => relay::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     result.unwrap_or_else(|failure| {

@@ -15,9 +15,10 @@ use super::network::{COMMAND_TIMEOUT, Command, Network, on_its_way, timed_out};
 use super::tier::Tier;
 use crate::bus::tier::{ClaimId, Fetch, Fetched, HEAD, Name, Put, Stored};
 use crate::bus::{
-    BoxFuture, Bus, BusConfig, Intent, IntentId, Journal, Known, Position, StillOpen,
+    BoxFuture, Bus, BusConfig, Intent, IntentId, Journal, Known, Mark, Marked, Position, StillOpen,
     SubscriptionRepair, Verified,
 };
+use crate::lock::Lock;
 use crate::metrics::Kind;
 use crate::mutants::{Mechanism, without};
 use crate::{Error, ErrorKind};
@@ -27,6 +28,7 @@ pub(super) struct Client {
     network: Network,
     config: BusConfig,
     shares: AtomicBool,
+    sources: Lock<Arc<[String]>>,
 }
 
 impl Client {
@@ -35,6 +37,7 @@ impl Client {
             network: Network { hub, number },
             config,
             shares: AtomicBool::new(false),
+            sources: Lock::new(Arc::default()),
         }
     }
 
@@ -112,6 +115,7 @@ impl Client {
         if let Some(slow) = self.network.slow_lane(lane) {
             on_its_way(slow, Instant::now() + COMMAND_TIMEOUT).await?;
         }
+        let sources = self.sources.lock().clone();
         let verify = |state: &mut State| {
             let now = state.now();
             let mut published = Vec::new();
@@ -119,7 +123,7 @@ impl Client {
                 now,
                 lane,
                 &beat,
-                shares,
+                (shares, &sources),
                 &mut published,
             );
             #[cfg(any(test, feature = "test-util"))]
@@ -217,6 +221,23 @@ impl Bus for Client {
 
     fn share(&self) {
         self.shares.store(true, Relaxed);
+    }
+
+    fn watch(&self, sources: Arc<[String]>) {
+        let mut watched = self.sources.lock();
+        // They only grow, and two calls may overtake each other.
+        if sources.len() > watched.len() {
+            *watched = sources;
+        }
+    }
+
+    fn mark(&self, lane: u32, mark: Mark) -> BoxFuture<'_, Result<Marked, Error>> {
+        Box::pin(self.network.command(Command::Other, move |state| {
+            let now = state.now();
+            state
+                .server(&self.config.namespace, self.network.number)
+                .mark(now, lane, mark)
+        }))
     }
 
     fn fetch(&self, lane: u32, fetch: Fetch) -> BoxFuture<'_, Result<Fetched, Error>> {

@@ -10,7 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::members::Members;
-use crate::bus::{Intent, IntentId, JOURNAL_PAGE, Journal, Known, Position, StillOpen, Verified};
+use crate::bus::{
+    Counted, Intent, IntentId, JOURNAL_PAGE, Journal, Known, Position, StillOpen, Verified,
+};
 use crate::mutants::{Mechanism, without};
 
 /// What the server adds to its time to begin a sequence, in microseconds: sequences then look as
@@ -145,6 +147,7 @@ impl Lane {
             wait: Duration::ZERO,
             pause: Duration::ZERO,
             others: (!known).then(|| self.members.count() - 1),
+            counted: Counted::default(),
         })
     }
 

@@ -9,9 +9,10 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::gather::Gather;
 use super::history::Signs;
 use super::lane::{Beat, Lane, Moment, OtherLanes, Published};
+use super::marks::LaneMarks;
 use super::tier::{Tier, millis};
 use crate::bus::tier::{ClaimId, Fetch, Fetched, Name, Put, Stored};
-use crate::bus::{Intent, IntentId, Journal, StillOpen, Verified};
+use crate::bus::{Intent, IntentId, Journal, Mark, Marked, StillOpen, Verified};
 use crate::mutants::{Mechanism, without};
 
 /// Epochs have this many bits, as over Redis, whose scripts count exactly to 2^53.
@@ -25,6 +26,8 @@ pub(crate) struct Server {
     tiers: BTreeMap<u32, Tier>,
     /// What waits to be delivered in each lane.
     gathers: BTreeMap<u32, Gather>,
+    /// What relays have marked in each lane.
+    marks: BTreeMap<u32, LaneMarks>,
     /// Which life of the server this is; stands for Redis' run id.
     run: u64,
     /// Epochs drawn so far.
@@ -55,7 +58,7 @@ impl Server {
         now: Duration,
         lane: u32,
         beat: &Beat,
-        shares: Option<Signs>,
+        (shares, sources): (Option<Signs>, &[String]),
         published: &mut Vec<Published>,
     ) -> Result<Verified, OtherLanes> {
         let moment = self.moment(now);
@@ -78,7 +81,17 @@ impl Server {
         if let Some(signs) = shares {
             tier.begin(verified.head, signs);
         }
-        Ok(verified)
+        let counted = self.marks(lane).count(now, verified.head.epoch, sources);
+        Ok(Verified {
+            counted,
+            ..verified
+        })
+    }
+
+    /// Sets a relay's mark.
+    pub(crate) fn mark(&mut self, now: Duration, lane: u32, mark: Mark) -> Marked {
+        let head = self.lane(lane).head();
+        self.marks(lane).mark(now, head, mark)
     }
 
     /// At most a page of the events after `after`.
@@ -142,6 +155,10 @@ impl Server {
         self.gathers.entry(lane).or_default()
     }
 
+    fn marks(&mut self, lane: u32) -> &mut LaneMarks {
+        self.marks.entry(lane).or_default()
+    }
+
     fn tier(&mut self, lane: u32) -> &mut Tier {
         self.tiers.entry(lane).or_default()
     }
@@ -189,6 +206,7 @@ impl Server {
             self.lanes.clone_from(&held.lanes);
             self.tiers.clone_from(&held.tiers);
             self.gathers.clone_from(&held.gathers);
+            self.marks.clone_from(&held.marks);
         }
     }
 
@@ -197,6 +215,7 @@ impl Server {
         self.lanes.clear();
         self.tiers.clear();
         self.gathers.clear();
+        self.marks.clear();
     }
 
     /// The shared tier's history and values are gone, as when Redis evicts them.

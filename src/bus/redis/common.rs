@@ -8,6 +8,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use super::listen::Listen;
 use super::scripts::Names;
 use crate::bus::{BusConfig, EVENT_BYTES};
+use crate::lock::Lock;
 use crate::log::LogLimit;
 
 /// See the module's documentation.
@@ -31,6 +32,8 @@ pub(super) struct Common {
     pub(super) moved: AtomicBool,
     /// This instance uses the shared tier.
     pub(super) shares: AtomicBool,
+    /// The sources whose marks this instance asks for.
+    pub(super) sources: Lock<Arc<[String]>>,
     /// Of refusals, which only an operator can end.
     pub(super) refusals: LogLimit,
     /// Bytes that the queue of events has room for.
@@ -50,6 +53,7 @@ impl Common {
             doubt: Notify::new(),
             moved: AtomicBool::new(false),
             shares: AtomicBool::new(false),
+            sources: Lock::new(Arc::default()),
             refusals: LogLimit::default(),
             room: Arc::new(Semaphore::new(EVENT_BYTES)),
         }

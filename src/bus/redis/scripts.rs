@@ -8,7 +8,7 @@ use fred::types::Value;
 
 use super::error;
 use crate::Error;
-use crate::bus::{Journal, Position};
+use crate::bus::{Counted, Journal, Marked, Position};
 use crate::event::MAX_PAYLOAD;
 
 /// One of the scripts; also its place in [`SOURCES`].
@@ -22,11 +22,12 @@ pub(super) enum Script {
     Fetch,
     Put,
     Deliver,
+    Mark,
     Probe,
 }
 
 /// Each script with the parts it shares put in front.
-pub(super) const SOURCES: [&str; 9] = [
+pub(super) const SOURCES: [&str; 10] = [
     concat!(
         include_str!("lua/lane.lua"),
         include_str!("lua/publish.lua")
@@ -48,6 +49,7 @@ pub(super) const SOURCES: [&str; 9] = [
         include_str!("lua/lane.lua"),
         include_str!("lua/deliver.lua")
     ),
+    include_str!("lua/mark.lua"),
     include_str!("lua/probe.lua"),
 ];
 
@@ -63,7 +65,7 @@ pub(super) const MAX_MESSAGE: usize = HEADER + LENGTH + MAX_PAYLOAD;
 /// The names of one lane. They share a hash tag, so that one node of a cluster holds them all.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
-    /// Hash: `q` sequence, `e` epoch, `r` the server's run id and replication id, `l` lanes.
+    /// Hash: `q` sequence, `e` epoch, `r` the server's run id and replication id, `l` lanes; `v` and `x` of marks.
     pub(super) state: Str,
     /// Stream of the latest events.
     pub(super) journal: Str,
@@ -131,7 +133,7 @@ impl Names {
 }
 
 /// What verify.lua returned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Beat {
     pub(super) head: Position,
     pub(super) known: bool,
@@ -144,6 +146,8 @@ pub(super) struct Beat {
     pub(super) pause: Duration,
     /// The other members, where the caller was not known.
     pub(super) others: Option<u32>,
+    /// What the instance's sources are marked with.
+    pub(super) counted: Counted,
     /// Of the other members that were looked at, those whose events are not believed here, or that do not
     /// believe this instance's.
     pub(super) disagree: u32,
@@ -233,26 +237,62 @@ pub(super) fn beat(value: &Value) -> Result<Beat, Error> {
             disagree,
             wait,
             pause,
-            others @ ..,
+            others,
+            counted @ ..,
         ] = values.as_slice()
         else {
             return None;
         };
+        let known = number(known)? != 0;
         Some(Beat {
             head: head(values)?,
-            known: number(known)? != 0,
+            known,
             recovered: number(recovered)?.try_into().ok()?,
             more: number(more)? != 0,
             disagree: number(disagree)?.try_into().ok()?,
             wait: Duration::from_micros(number(wait)?),
             pause: Duration::from_micros(number(pause)?),
-            others: match others {
-                [others, ..] => Some(number(others)?.try_into().ok()?),
-                [] => None,
+            others: match known {
+                true => None,
+                false => Some(number(others)?.try_into().ok()?),
             },
+            counted: self::counted(counted)?,
         })
     };
     parse().ok_or_else(|| error::unexpected("verify"))
+}
+
+/// A number, and the marks of the sources in their order; below zero where there is none.
+fn counted(values: &[Value]) -> Option<Counted> {
+    let [of, marks @ ..] = values else {
+        return Some(Counted::default());
+    };
+    let marks = marks.iter().enumerate();
+    Some(Counted {
+        number: number(of)?,
+        marks: marks
+            .filter_map(|(source, mark)| Some((source, number(mark)?)))
+            .collect(),
+    })
+}
+
+/// What mark.lua returned.
+pub(super) fn marked(value: &Value) -> Result<Marked, Error> {
+    let parse = || {
+        let Value::Array(values) = value else {
+            return None;
+        };
+        let [epoch, last, set, refused] = values.as_slice() else {
+            return None;
+        };
+        Some(Marked {
+            epoch: number(epoch)?,
+            number: number(last)?,
+            set: number(set)? != 0,
+            refused: number(refused)? != 0,
+        })
+    };
+    parse().ok_or_else(|| error::unexpected("mark"))
 }
 
 pub(super) fn journal(value: &Value) -> Result<Journal, Error> {

@@ -56,6 +56,33 @@ where
         self
     }
 
+    /// Sets the source of truth that a relay watches, by the name that its rules give it. Defaults to none.
+    ///
+    /// A hit is then never older than `max_staleness` after its *commit*, whatever wrote it: `unstale relay` reads
+    /// the database's own log, publishes what changed, and proves that it has. Without a relay, or while it is
+    /// away, an entry is served for `max_staleness` after its load and then loaded again.
+    ///
+    /// The loader must read from the primary of that database.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// let orders = instance
+    ///     .cache::<u64, String>("orders")
+    ///     .source("shop")
+    ///     .loader(|id: u64| async move { Ok(format!("order {id}")) })
+    ///     .build()?;
+    /// # let _ = orders;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "cdc")]
+    pub fn source(mut self, name: impl Into<String>) -> Self {
+        self.code.source = Some(Switch::On(name.into()));
+        self
+    }
+
     /// Sets how many bytes an entry takes, for [`max_bytes`](Self::max_bytes) and its variables.
     /// Defaults to none: the cache has no bound in bytes.
     ///

@@ -41,7 +41,7 @@ impl Known {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Verified {
     pub(crate) head: Position,
     pub(crate) known: bool,
@@ -49,6 +49,35 @@ pub(crate) struct Verified {
     pub(crate) wait: Duration,
     pub(crate) pause: Duration,
     pub(crate) others: Option<u32>,
+    pub(crate) counted: Counted,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Counted {
+    pub(crate) number: u64,
+    pub(crate) marks: Vec<(usize, u64)>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Mark {
+    pub(crate) source: String,
+    pub(crate) at: Option<MarkAt>,
+    pub(crate) lease: Option<(u64, Duration)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MarkAt {
+    pub(crate) epoch: u64,
+    pub(crate) number: u64,
+    pub(crate) sequence: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Marked {
+    pub(crate) epoch: u64,
+    pub(crate) number: u64,
+    pub(crate) set: bool,
+    pub(crate) refused: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -17,6 +17,8 @@
 //! Not expressed: the order of resubscription. Any message may be missed here, so nothing rests on it
 //! but how soon a verification succeeds.
 //!
+//! A relay's marks have a model of their own, `relay`, and the shared tier has one, `tier`.
+//!
 //! There is no wall time. A verification or a load that began when version `v` of the key was *due*
 //! (see [`State::due`](state)) must not serve an older one. What `max_staleness` adds to that is
 //! the hit rule's comparison, which `judge` in `src/store/entry.rs` tests at its edges.
@@ -30,8 +32,12 @@ mod event;
 #[allow(dead_code, reason = "the model does not need all of it")]
 #[rustfmt::skip]
 mod follower;
+#[path = "../../../src/coherence/marks.rs"]
+#[rustfmt::skip]
+mod marks;
 mod model;
 mod reader;
+mod relay;
 mod server;
 mod state;
 mod tier;
@@ -43,5 +49,6 @@ mod writer;
 
 pub use model::{Action, Model, Report, check};
 pub use mutants::Mechanism;
+pub use relay::{RelayBounds, RelayReport, RelaySeen, check_relay};
 pub use state::{Bounds, Seen};
 pub use tier::{Cut, Limits, Tier, check_tier};

@@ -24,7 +24,11 @@ pub(crate) struct Witness(Arc<AtomicU32>);
 
 impl Witness {
     pub(crate) fn note(&self, seen: Seen) {
-        let bit = 1 << seen as u32;
+        self.set(seen as u32);
+    }
+
+    pub(crate) fn set(&self, number: u32) {
+        let bit = 1 << number;
         // Read first: all threads note the same few things all the time.
         if self.0.load(Relaxed) & bit == 0 {
             self.0.fetch_or(bit, Relaxed);
@@ -32,7 +36,11 @@ impl Witness {
     }
 
     fn has(&self, seen: Seen) -> bool {
-        self.0.load(Relaxed) & 1 << seen as u32 != 0
+        self.is_set(seen as u32)
+    }
+
+    pub(crate) fn is_set(&self, number: u32) -> bool {
+        self.0.load(Relaxed) & 1 << number != 0
     }
 }
 

@@ -79,6 +79,7 @@ impl Instance {
             negative_capacity: 16,
             max_bytes: None,
             max_staleness: bounded.then_some(BOUND),
+            source: None,
             refresh: None,
             remember_known: false,
             clock: Clock(NOW),

@@ -83,7 +83,7 @@ impl Session {
     /// Loads all scripts in one round trip.
     async fn with_scripts(mut self, peer: &Peer) -> Result<Self, FredError> {
         let load = |script| self.load(peer, script);
-        let (publish, verify, journal, announce, leave, fetch, put, deliver, probe) = try_join!(
+        let (publish, verify, journal, announce, leave, fetch, put, deliver, mark, probe) = try_join!(
             load(Script::Publish),
             load(Script::Verify),
             load(Script::Journal),
@@ -92,10 +92,11 @@ impl Session {
             load(Script::Fetch),
             load(Script::Put),
             load(Script::Deliver),
+            load(Script::Mark),
             load(Script::Probe),
         )?;
         self.hashes = [
-            publish, verify, journal, announce, leave, fetch, put, deliver, probe,
+            publish, verify, journal, announce, leave, fetch, put, deliver, mark, probe,
         ];
         Ok(self)
     }

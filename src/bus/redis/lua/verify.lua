@@ -1,10 +1,12 @@
 -- KEYS: s j d m w, and r f for who uses the shared tier.
 -- ARGV: instance, member timeout (ms), lanes, journal cap, channel, 16 random bytes, and how it uses the shared
 -- tier: 0 not at all, 1, or 2 where events are signed; the epoch that the caller knows, and the lowest sequence
--- that it may have reached; in lane 0, where that has changed, what the instance says of itself (see note.rs).
+-- that it may have reached; in lane 0, where that has changed, what the instance says of itself (see note.rs), else '';
+-- and the sources that its caches name.
 -- Returns: epoch, sequence, known, intents recovered, 1 if dead members are left (call again), the number of members
 -- of other keys, in how many microseconds events up to this sequence have been delivered, the pause between messages in
--- microseconds, and for who was not known the number of other members.
+-- microseconds, and for who was not known the number of other members, else 0. Where sources are named: the number of
+-- this verification, and for each source its mark in this epoch, or -1 (see mark.lua).
 local s, j, m, w = KEYS[1], KEYS[2], KEYS[4], KEYS[5]
 local instance, timeout, lanes, journal, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local entropy, tier = ARGV[6], ARGV[7]
@@ -89,7 +91,7 @@ local function other_keys(note)
 end
 
 local disagree = 0
-if ARGV[10] then
+if ARGV[10] and ARGV[10] ~= '' then
   redis.call('HSET', w, 'c' .. instance, ARGV[10])
   disagree = other_keys(ARGV[10])
 end
@@ -217,9 +219,28 @@ if waits and (wait == 0 or recovered > 0) then
   wait = 0
 end
 local _, pause = pace_of(d)
-local answer = { tonumber(epoch), tonumber(head), known, recovered, more, disagree, wait + pause / SHARE, pause }
+local answer = { tonumber(epoch), tonumber(head), known, recovered, more, disagree, wait + pause / SHARE, pause, 0 }
 if known == 0 then
   -- Recovered intents are below zero, and '-' is at infinity.
   answer[9] = #redis.call('ZRANGEBYSCORE', m, 0, '(+inf') - 1
+end
+
+-- With the clock in it no number is given twice, though the lane be put back to what it was.
+local function count_and_look()
+  local fields = { 'v' }
+  for n = 11, #ARGV do
+    fields[#fields + 1] = 'x' .. ARGV[n]
+  end
+  local found = redis.call('HMGET', s, unpack(fields))
+  local number = math.max((tonumber(found[1] or '0') or 0) + 1, now * 1000)
+  redis.call('HSET', s, 'v', score(number))
+  answer[10] = number
+  for n = 2, #fields do
+    local of, mark = string.match(found[n] or '', '^(%d+):(%d+)$')
+    answer[9 + n] = of == epoch and tonumber(mark) or -1
+  end
+end
+if #ARGV > 10 then
+  count_and_look()
 end
 return answer

@@ -4,6 +4,9 @@
 #[path = "../../../../src/bus/local/lane.rs"]
 #[rustfmt::skip]
 pub(crate) mod lane;
+#[path = "../../../../src/bus/local/marks.rs"]
+#[rustfmt::skip]
+pub(crate) mod marks;
 #[path = "../../../../src/bus/local/members.rs"]
 #[rustfmt::skip]
 mod members;

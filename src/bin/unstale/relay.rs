@@ -1,0 +1,123 @@
+//! `unstale relay`: what PostgreSQL's log says was changed, whatever changed it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use unstale::operate::{RelayNews, SourceRelay};
+use unstale::{Instance, Settings};
+
+use crate::Failure;
+use crate::common;
+use crate::output::{self, Output};
+
+const HELP: &str = "\
+Reads the database's own log and invalidates what was changed there, by whatever: a service, a batch job, SQL by \
+hand. Caches that name the source (`.source(\"orders\")`) are then never older than max_staleness after the commit.
+
+The rules say which columns are the keys of which cache:
+
+  source = \"orders\"
+  [[rule]]
+  table = \"accounts\"
+  cache = \"accounts\"
+  key = [\"id\"]
+
+The database needs wal_level = logical, a publication and a role that may replicate: --print-sql prints the SQL. A \
+temporary slot is made at each start, so a relay that is gone leaves nothing behind. Two relays may run: one waits.
+
+Examples:
+  export UNSTALE_RELAY_DATABASE_URL=postgres://unstale_relay:password@db.internal/shop
+  unstale relay --rules rules.toml --print-sql | psql shop
+  unstale relay --rules rules.toml --check
+  unstale relay --rules rules.toml
+
+Exit status: 0 ended by a signal, or the check found nothing wrong; 1 an operator must act; 2 wrong usage or \
+settings.";
+
+/// Options of `unstale relay`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Args {
+    /// File of the rules; else UNSTALE_RELAY_RULES names it
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+
+    /// Show what each rule means, and what is wrong with the database; changes nothing
+    #[arg(long, conflicts_with = "print_sql")]
+    check: bool,
+
+    /// Print the SQL that the rules need: publication, role, functions
+    #[arg(long)]
+    print_sql: bool,
+
+    /// The relay's login role, for --print-sql
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "unstale_relay",
+        requires = "print_sql"
+    )]
+    role: String,
+}
+
+/// Relays until it is ended.
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if args.check || args.print_sql {
+        let settings = Settings::from_env()?;
+        let relay = SourceRelay::new(&settings, args.rules.as_deref())?;
+        return common::block_on(look(relay, args));
+    }
+    let settings = common::settings()?;
+    let relay = SourceRelay::new(&settings, args.rules.as_deref())?;
+    common::block_on(relay_on(settings, relay))
+}
+
+async fn look(relay: SourceRelay, args: &Args) -> Result<ExitCode, Failure> {
+    let text = match args.print_sql {
+        true => relay.sql(&args.role).await,
+        false => relay.check().await?,
+    };
+    let mut output = Output::new();
+    for line in text.lines() {
+        output.line(line)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn relay_on(settings: Settings, relay: SourceRelay) -> Result<ExitCode, Failure> {
+    // Wrong rules are told before anything is published.
+    if let Err(error) = relay.check().await
+        && error.kind() == unstale::ErrorKind::Settings
+    {
+        return Err(error.into());
+    }
+    let instance = Instance::start(settings).await?;
+    let mut output = Output::new();
+    let (source, place) = (relay.source().to_owned(), relay.place());
+    let mut written = Ok(());
+    let news = |news: RelayNews| {
+        let line = match news {
+            RelayNews::Began => format!("relaying {source} from {place}"),
+            RelayNews::Lost(why) => format!("the log of {source} is opened again: {why}"),
+            RelayNews::Waits => format!("another relay of {source} works: waiting"),
+        };
+        if written.is_ok() {
+            written = output.line(line);
+        }
+    };
+    let mut ended = signal(SignalKind::terminate())?;
+    let why = tokio::select! {
+        why = relay.run(&instance, news) => Some(why),
+        _ = ended.recv() => None,
+        _ = tokio::signal::ctrl_c() => None,
+    };
+    let _ = instance.shutdown().await;
+    match why {
+        Some(error) => {
+            output::complain(&error);
+            Ok(ExitCode::FAILURE)
+        }
+        None => Ok(ExitCode::SUCCESS),
+    }
+}

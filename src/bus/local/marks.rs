@@ -1,0 +1,72 @@
+//! What relays have marked in one lane, as mark.lua and verify.lua keep it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::bus::{Counted, Mark, MarkAt, Marked, Position};
+
+/// See the module's documentation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct LaneMarks {
+    /// The number of the verification that was counted last.
+    number: u64,
+    /// By source: epoch and number.
+    marks: BTreeMap<String, (u64, u64)>,
+    /// By source: who relays, and until when it is the only one.
+    leases: BTreeMap<String, (u64, Duration)>,
+}
+
+impl LaneMarks {
+    /// Counts a verification and answers with the marks of its epoch.
+    pub(crate) fn count(&mut self, now: Duration, epoch: u64, sources: &[String]) -> Counted {
+        if sources.is_empty() {
+            return Counted::default();
+        }
+        // With the clock in it no number is given twice, though the lane be put back to what it was.
+        let clock = u64::try_from(now.as_micros()).unwrap_or(u64::MAX / 2);
+        self.number = clock.max(self.number + 1);
+        let marks = sources.iter().enumerate();
+        Counted {
+            number: self.number,
+            marks: marks
+                .filter_map(|(at, source)| {
+                    let (of, mark) = self.marks.get(source)?;
+                    (*of == epoch).then_some((at, *mark))
+                })
+                .collect(),
+        }
+    }
+
+    /// Sets a mark, or does not.
+    pub(crate) fn mark(&mut self, now: Duration, head: Position, mark: Mark) -> Marked {
+        let mut marked = Marked {
+            epoch: head.epoch,
+            number: self.number,
+            ..Marked::default()
+        };
+        if let Some((relay, lease)) = mark.lease {
+            let held = self.leases.get(&mark.source);
+            if held.is_some_and(|(by, until)| *by != relay && *until > now) {
+                marked.refused = true;
+                return marked;
+            }
+            self.leases
+                .insert(mark.source.clone(), (relay, now + lease));
+        }
+        if let Some(MarkAt {
+            epoch,
+            number,
+            sequence,
+        }) = mark.at
+            && epoch == head.epoch
+            && number <= self.number
+            && sequence <= head.sequence
+        {
+            let before = self.marks.get(&mark.source);
+            let before = before.filter(|(of, _)| *of == epoch).map_or(0, |(_, n)| *n);
+            self.marks.insert(mark.source, (epoch, number.max(before)));
+            marked.set = true;
+        }
+        marked
+    }
+}

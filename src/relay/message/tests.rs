@@ -1,0 +1,183 @@
+//! Tests of messages. The vectors are what PostgreSQL's `jsonb` writes.
+
+use super::*;
+use crate::relay::rules::encode::hash_of;
+
+fn rules(text: &str) -> Rules {
+    Rules::parse(&format!("source = \"s\"\n{text}")).unwrap()
+}
+
+const RULES: &str = r#"
+[[rule]]
+table = "a"
+cache = "accounts"
+key = ["id"]
+[[rule]]
+table = "b"
+cache = "members"
+key = ["tenant", { column = "team", optional = true }]
+[[rule]]
+table = "c"
+cache = "odd"
+key = ["x", "y"]
+format = 77
+"#;
+
+fn name(content: &str) -> Option<Name> {
+    parse(content.as_bytes()).unwrap().name(&rules(RULES))
+}
+
+fn key(cache: &str, parts: &[&str], format: u32) -> Option<Name> {
+    let hash = hash_of(parts.iter().map(|part| part.as_bytes()))?;
+    let cache = cache_id(cache);
+    Some(Name::Key {
+        cache,
+        format,
+        hash,
+    })
+}
+
+#[test]
+fn keys_have_the_format_of_their_cache() {
+    for (content, named) in [
+        (r#"["k", "accounts", ["42"]]"#, key("accounts", &["42"], 1)),
+        (
+            r#"["k", "accounts", ["grüße \"\u0001"]]"#,
+            key("accounts", &["grüße \"\u{1}"], 1),
+        ),
+        (
+            r#"["k", "nowhere", ["7", "ada"]]"#,
+            key("nowhere", &["7", "ada"], 32),
+        ),
+        (
+            r#"["k", "odd", ["7", "ada"]]"#,
+            key("odd", &["7", "ada"], 77),
+        ),
+        (
+            r#"["k", "odd", ["7", "ada"], 5]"#,
+            key("odd", &["7", "ada"], 5),
+        ),
+        // A `None` has one part, a `Some` two.
+        (
+            r#"["k", "members", ["7", "0"]]"#,
+            key("members", &["7", "0"], 64),
+        ),
+        (
+            r#"["k", "members", ["7", "1", "ada"]]"#,
+            key("members", &["7", "1", "ada"], 64),
+        ),
+        // No key of these caches: the format makes instances drop the whole cache.
+        (
+            r#"["k", "accounts", ["42", "x"]]"#,
+            key("accounts", &["42", "x"], 32),
+        ),
+        (r#"["k", "odd", ["7"]]"#, key("odd", &["7"], 1)),
+    ] {
+        assert!(named.is_some());
+        assert_eq!(name(content), named, "{content}");
+    }
+}
+
+#[test]
+fn the_key_42_has_the_hash_of_the_protocol() {
+    let Some(Name::Key { cache, hash, .. }) = name(r#"["k", "accounts", ["42"]]"#) else {
+        unreachable!("a key");
+    };
+    assert_eq!((cache, hash), (1_095_501_882, 0x1217_cb28_c0ef_2191));
+}
+
+#[test]
+fn tags_caches_and_tables_are_read() {
+    let hash = tag_hash("tenant-7");
+    let (cache, members) = (cache_id("accounts"), cache_id("members"));
+    let format = 1;
+    for (content, named) in [
+        (
+            r#"["t", "accounts", "tenant-7"]"#,
+            Name::Tag {
+                cache,
+                format,
+                hash,
+            },
+        ),
+        (
+            r#"["t", "accounts", "tenant-7", 9]"#,
+            Name::Tag {
+                cache,
+                format: 9,
+                hash,
+            },
+        ),
+        (r#"["a", "accounts"]"#, Name::All { cache, format }),
+        (
+            r#"["a", "members"]"#,
+            Name::All {
+                cache: members,
+                format: 64,
+            },
+        ),
+    ] {
+        assert_eq!(name(content), Some(named), "{content}");
+    }
+    let altered = Said::Altered {
+        schema: "public".to_owned(),
+        table: "My \"table".to_owned(),
+    };
+    assert_eq!(parse(br#"["d", "public", "My \"table"]"#), Ok(altered));
+}
+
+#[test]
+fn what_is_not_understood_is_an_error_without_its_content() {
+    let parts = vec!["\"secret\""; 65].join(", ");
+    let many = format!("[\"k\", \"accounts\", [{parts}]]");
+    let long = format!("[\"k\", \"accounts\", [\"{}\"]]", "s".repeat(LONGEST));
+    let deep = "[".repeat(10_000);
+    for content in [
+        "",
+        "secret",
+        "{}",
+        "[]",
+        "[1]",
+        r#"["z", "accounts"]"#,
+        r#"["k", "accounts"]"#,
+        r#"["k", "accounts", []]"#,
+        r#"["k", "accounts", "secret"]"#,
+        r#"["k", "accounts", ["secret", null]]"#,
+        r#"["k", "accounts", ["secret"], 1, 2]"#,
+        r#"["k", "accounts", ["secret"], -1]"#,
+        r#"["k", "accounts", ["secret"], 4294967296]"#,
+        r#"["k", "accounts", ["secret"], 1.5]"#,
+        r#"["k", "Secret", ["1"]]"#,
+        r#"["k", "", ["1"]]"#,
+        r#"["t", "accounts"]"#,
+        r#"["t", "accounts", 7]"#,
+        r#"["a"]"#,
+        r#"["a", "accounts", "secret"]"#,
+        r#"["d", "public"]"#,
+        r#"["a", "accounts"] x"#,
+        &many,
+        &long,
+        &deep,
+    ] {
+        let error = parse(content.as_bytes()).unwrap_err().to_string();
+        assert!(!error.contains("ecret"), "{error}");
+    }
+    assert!(parse(b"[\"a\", \"\xff\"]").is_err());
+}
+
+#[test]
+fn a_key_that_is_too_long_is_in_no_cache() {
+    let content = format!(
+        "[\"k\", \"accounts\", [\"{}\"]]",
+        "s".repeat(MAX_KEY_BYTES + 1)
+    );
+    assert_eq!(name(&content), None);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_content_makes_it_panic(content: Vec<u8>, text in "\\[\"[ktad]\", ?[\\[\\]\", a-z0-9\\\\]{0,30}\\]?") {
+        let _ = parse(&content);
+        let _ = parse(text.as_bytes());
+    }
+}

@@ -1,0 +1,223 @@
+//! The rounds of a relay: everything that is committed is published at once, and several times a second marks prove
+//! how far that has come.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::log::Log;
+use super::publisher::Publisher;
+use super::stopped::Stopped;
+use crate::bus::{Mark, MarkAt, Marked};
+use crate::coherence::member::Member;
+use crate::event::Op;
+use crate::mutants::{Mechanism, without};
+
+/// One round that has begun: where the log ended, and for each lane the epoch and the number to mark.
+struct Round {
+    end: u64,
+    at: Vec<(u64, u64)>,
+}
+
+/// A lane, the epoch and the number to mark, and the lease to take.
+type Lane = (u32, Option<MarkAt>, Option<(u64, Duration)>);
+
+/// Relays one log.
+pub(crate) struct Rounds<L> {
+    member: Arc<Member>,
+    source: String,
+    relay: u64,
+    log: L,
+    publisher: Publisher,
+    round: Option<Round>,
+    /// When the next round begins.
+    next: Instant,
+    /// Between two rounds: half of the interval of verifications, so that each finds another mark.
+    pause: Duration,
+    /// By lane: what was marked last.
+    marked: Vec<(u64, u64)>,
+    /// Up to where the log was read and published.
+    upto: u64,
+}
+
+impl<L: Log> Rounds<L> {
+    /// `relay` tells this relay from all others; `all` drops every cache of the rules.
+    pub(crate) fn new(
+        member: Arc<Member>,
+        source: String,
+        relay: u64,
+        all: Vec<Op>,
+        log: L,
+    ) -> Self {
+        Self {
+            publisher: Publisher::new(member.clone(), relay, all),
+            pause: member.settings.verify_interval / 2,
+            marked: vec![(0, 0); member.lanes.len()],
+            member,
+            source,
+            relay,
+            log,
+            round: None,
+            next: Instant::now(),
+            upto: 0,
+        }
+    }
+
+    /// Relays until something stops it. The log must be open before this is called: what was committed before that
+    /// is covered by the caches that are dropped first.
+    ///
+    /// 1: a transaction commits; 2: the log is opened, behind it; 3: the caches are dropped. A value that was loaded
+    /// before 1 is gone after 3. The other way round a value that was loaded between 3 and 1 would stay.
+    pub(crate) async fn run(&mut self) -> Stopped {
+        if let Err(error) = self.publisher.drop_all().await {
+            return Stopped::Bus(error);
+        }
+        loop {
+            if let Err(stopped) = self.step().await {
+                return stopped;
+            }
+        }
+    }
+
+    /// Gives up a log that can still be read.
+    pub(crate) async fn close(self) {
+        self.log.close().await;
+    }
+
+    async fn step(&mut self) -> Result<(), Stopped> {
+        if self.round.is_none() && Instant::now() >= self.next {
+            self.begin().await?;
+        }
+        let upto = tokio::select! {
+            biased;
+            upto = self.log.read() => upto.map_err(Stopped::Log)?,
+            () = sleep_until(self.next), if self.round.is_none() => return Ok(()),
+        };
+        self.log.settle().await.map_err(Stopped::Log)?;
+        let ops = self.log.take();
+        if !ops.is_empty() {
+            self.publish(ops).await?;
+        }
+        if upto > self.upto {
+            self.upto = upto;
+            self.log.confirm(upto).await.map_err(Stopped::Log)?;
+        }
+        let early = without(Mechanism::MarksAfterPublishing);
+        if self
+            .round
+            .as_ref()
+            .is_some_and(|round| upto >= round.end || early)
+        {
+            self.finish().await;
+        }
+        Ok(())
+    }
+
+    async fn publish(&mut self, ops: Vec<Op>) -> Result<(), Stopped> {
+        let (publisher, log) = (&mut self.publisher, &mut self.log);
+        tokio::select! {
+            biased;
+            published = publisher.publish(ops) => published.map_err(Stopped::Bus),
+            error = log.hold() => Err(Stopped::Log(error)),
+        }
+    }
+
+    /// Reads each lane's number, and then the log's end.
+    async fn begin(&mut self) -> Result<(), Stopped> {
+        self.next = Instant::now() + self.pause;
+        let early = match without(Mechanism::NumbersBeforeTheEnd) {
+            true => Some(self.log.end().await.map_err(Stopped::Log)?),
+            false => None,
+        };
+        let Some(lanes) = self.ask().await? else {
+            return Ok(());
+        };
+        // A lane that has begun another epoch, or was never sure: it gets everything.
+        let lacks = (0..).zip(&lanes).filter(|(lane, marked)| {
+            marked.epoch != 0 && !self.publisher.is_complete(*lane, marked.epoch)
+        });
+        let lacks: Vec<u32> = lacks.map(|(lane, _)| lane).collect();
+        if !lacks.is_empty() && !without(Mechanism::LanesRenewed) {
+            self.publisher.renew(lacks).await.map_err(Stopped::Bus)?;
+        }
+        let at: Vec<_> = lanes
+            .iter()
+            .map(|marked| (marked.epoch, marked.number))
+            .collect();
+        // No instance has verified since the last marks, or none names the source.
+        if at == self.marked || at.iter().all(|(_, number)| *number == 0) {
+            return Ok(());
+        }
+        let end = match early {
+            Some(end) => end,
+            None => self.log.end().await.map_err(Stopped::Log)?,
+        };
+        self.round = Some(Round { end, at });
+        Ok(())
+    }
+
+    /// The numbers of all lanes; `None` where Redis does not say them.
+    async fn ask(&self) -> Result<Option<Vec<Marked>>, Stopped> {
+        let lanes = (0..self.publisher.lanes()).map(|lane| {
+            // As long as a member may be silent: then another one takes over.
+            let lease = (lane == 0).then_some((self.relay, self.member.settings.member_timeout));
+            (lane, None, lease)
+        });
+        let asked = self.mark(lanes.collect()).await;
+        if asked.iter().any(|(_, marked)| marked.refused) {
+            return Err(Stopped::Other);
+        }
+        let lanes = self.publisher.lanes() as usize;
+        Ok((asked.len() == lanes).then(|| asked.into_iter().map(|(_, marked)| marked).collect()))
+    }
+
+    /// Everything up to the round's end is published: marks what that proves.
+    async fn finish(&mut self) {
+        let Some(round) = self.round.take() else {
+            return;
+        };
+        self.next = Instant::now() + self.pause;
+        let sure = |lane, epoch| {
+            self.publisher.is_complete(lane, epoch) || without(Mechanism::LanesRenewed)
+        };
+        let marks = (0..)
+            .zip(round.at.iter().copied())
+            .filter(|(lane, (epoch, number))| *number > 0 && sure(*lane, *epoch));
+        let marks: Vec<_> = marks
+            .map(|(lane, (epoch, number))| {
+                let sequence = self.publisher.last(lane);
+                let at = MarkAt {
+                    epoch,
+                    number,
+                    sequence,
+                };
+                (lane, Some(at), None)
+            })
+            .collect();
+        for (lane, marked) in self.mark(marks).await {
+            if marked.set {
+                self.marked[lane as usize] = round.at[lane as usize];
+            } else {
+                self.publisher.doubt(lane);
+            }
+        }
+    }
+
+    /// What the lanes that answer say, in their order.
+    async fn mark(&self, lanes: Vec<Lane>) -> Vec<(u32, Marked)> {
+        let mut marking = JoinSet::new();
+        for (lane, at, lease) in lanes {
+            let (member, source) = (self.member.clone(), self.source.clone());
+            let mark = Mark { source, at, lease };
+            marking.spawn(async move { Some((lane, member.bus.mark(lane, mark).await.ok()?)) });
+        }
+        let mut answers = Vec::new();
+        while let Some(answer) = marking.join_next().await {
+            answers.extend(answer.ok().flatten());
+        }
+        answers.sort_unstable_by_key(|(lane, _)| *lane);
+        answers
+    }
+}

@@ -1,0 +1,32 @@
+//! The catalog, and what the database says where it cannot be had.
+
+use crate::relay::postgres::{Connection, PgError, PgErrorKind};
+use crate::relay::rules::Rules;
+use crate::relay::rules::catalog::Catalog;
+use crate::relay::rules::queries::{Each, queries};
+use crate::{Error, ErrorKind};
+
+/// In one transaction, so that the answers agree.
+pub(super) async fn catalog(sql: &mut Connection, rules: &Rules) -> Result<Catalog, Error> {
+    let asks = queries(rules);
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+    sql.query(begin).await.map_err(told)?;
+    let rows = Each {
+        server: sql.query(&asks.server).await.map_err(told)?,
+        publication: sql.query(&asks.publication).await.map_err(told)?,
+        tables: sql.query(&asks.tables).await.map_err(told)?,
+        columns: sql.query(&asks.columns).await.map_err(told)?,
+        indexes: sql.query(&asks.indexes).await.map_err(told)?,
+    };
+    sql.query("COMMIT").await.map_err(told)?;
+    Catalog::read(&rows)
+}
+
+/// Only what an operator must mend is of kind `Settings`.
+pub(super) fn told(error: PgError) -> Error {
+    let kind = match error.kind() {
+        PgErrorKind::Settings => ErrorKind::Settings,
+        _ => ErrorKind::Bus,
+    };
+    Error::new(kind, format!("PostgreSQL: {error}"))
+}

@@ -1,0 +1,39 @@
+//! A relay, a PostgreSQL, a Redis and three instances: rows are changed by SQL alone, and every read is judged.
+//!
+//! The clock is the real one, so nothing is concluded from a pause: tests wait for conditions, with a deadline. The
+//! bound on what is served is a promise, and holds on every machine.
+
+// What uses the crate cannot be in `testkit`, which its unit tests use, too.
+#[path = "../support/mod.rs"]
+mod support;
+
+mod changes;
+mod database;
+mod faults;
+mod judge;
+mod keys;
+mod messages;
+mod program;
+mod remains;
+mod report;
+mod rig;
+mod rules;
+mod schema;
+mod servers;
+mod setup;
+mod trial;
+
+use std::time::Duration;
+
+use crate::support::nodes::ms;
+
+/// The bound of every cache that is judged, counted from the commit.
+const MAX_STALENESS: Duration = ms(2_000);
+
+/// What the judge's own way may add.
+const ALLOWANCE: Duration = ms(250);
+
+const VERIFY_INTERVAL: Duration = ms(200);
+
+/// A relay's lease is as long.
+const MEMBER_TIMEOUT: Duration = ms(1_000);

@@ -1,0 +1,185 @@
+//! The servers, the way to them, the instances, and the relay as a process.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use testkit::postgres::{PostgresServer, url};
+use testkit::program::{Ran, run};
+use testkit::proxy::Proxy;
+use testkit::redis::RedisServer;
+use tokio::task::block_in_place;
+
+use super::database::Database;
+use super::program::relay::Relay;
+use super::schema::{Node, RULES, TABLES};
+use super::{MAX_STALENESS, MEMBER_TIMEOUT, VERIFY_INTERVAL};
+use crate::support::over_redis::until;
+
+const INSTANCES: usize = 3;
+
+/// The relay's login.
+pub(crate) const ROLE: &str = "shop_relay";
+pub(crate) const PASSWORD: &str = "relay-p4ssw0rd";
+
+/// Everything a test needs, with no relay yet.
+pub(crate) struct Rig {
+    pub(crate) redis: RedisServer,
+    pub(crate) postgres: PostgresServer,
+    /// A relay that goes this way can be cut off.
+    pub(crate) to_redis: Proxy,
+    pub(crate) to_postgres: Proxy,
+    /// The application's own connection, straight to the server.
+    pub(crate) database: Arc<Database>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) bound: Duration,
+    folder: TempDir,
+}
+
+/// Which way a relay goes to its servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Straight,
+    OverProxies,
+}
+
+impl Rig {
+    /// Servers that are prepared, and three instances with a bound of two seconds.
+    pub(crate) async fn start() -> Self {
+        Self::bounded(MAX_STALENESS).await
+    }
+
+    pub(crate) async fn bounded(bound: Duration) -> Self {
+        let mut rig = Self::bare(&[]).await;
+        rig.bound = bound;
+        rig.prepare().await;
+        rig.join().await;
+        rig
+    }
+
+    /// Servers alone; PostgreSQL has the tables, and nothing of a relay.
+    pub(crate) async fn bare(settings: &[(&str, &str)]) -> Self {
+        let redis = block_in_place(RedisServer::start);
+        let postgres = PostgresServer::start_with(settings).await;
+        let made = "CREATE ROLE app LOGIN PASSWORD 'app'; CREATE DATABASE shop OWNER app";
+        postgres.sql(made).await;
+        let database = Database::new(postgres.url("app", "app", "shop"));
+        database.run(TABLES).await;
+        let folder = TempDir::with_prefix("relay-").unwrap();
+        fs::write(folder.path().join("rules.toml"), RULES).unwrap();
+        Self {
+            to_redis: Proxy::start(redis.port()).await,
+            to_postgres: Proxy::start(postgres.port()).await,
+            redis,
+            postgres,
+            database,
+            nodes: Vec::new(),
+            bound: MAX_STALENESS,
+            folder,
+        }
+    }
+
+    /// Runs what `--print-sql` prints, as an operator does.
+    pub(crate) async fn prepare(&self) {
+        let ran = self.operator(&["--print-sql", "--role", ROLE]);
+        assert_eq!(ran.status, Some(0), "{ran:?}");
+        self.postgres.sql_in("shop", &ran.stdout).await;
+        let password = format!("ALTER ROLE {ROLE} PASSWORD '{PASSWORD}'");
+        self.postgres.sql(&password).await;
+    }
+
+    /// Starts the instances.
+    pub(crate) async fn join(&mut self) {
+        for _ in 0..INSTANCES {
+            let node = Node::start(&self.redis.url(), &self.database, self.bound).await;
+            self.nodes.push(node);
+        }
+    }
+
+    pub(crate) fn rules(&self) -> PathBuf {
+        self.folder.path().join("rules.toml")
+    }
+
+    /// Replaces the rules.
+    pub(crate) fn write_rules(&self, text: &str) {
+        fs::write(self.rules(), text).unwrap();
+    }
+
+    /// `unstale relay` with the superuser's login, over the socket.
+    pub(crate) fn operator(&self, args: &[&str]) -> Ran {
+        let folder = self.postgres.folder().display().to_string();
+        let port = self.postgres.port();
+        let url = format!("postgres://postgres@/shop?host={folder}&port={port}");
+        self.run(args, &url)
+    }
+
+    /// `unstale relay` with the relay's login, to its end.
+    pub(crate) fn as_relay(&self, args: &[&str]) -> Ran {
+        self.run(args, &self.url(Way::Straight))
+    }
+
+    /// The same with another URL of the database.
+    pub(crate) fn run(&self, args: &[&str], url: &str) -> Ran {
+        let rules = self.rules().display().to_string();
+        let args = [&["relay", "--rules", &rules], args].concat();
+        let variables = self.variables(url, Way::Straight);
+        let variables: Vec<(&str, &str)> = variables.iter().map(|(k, v)| (*k, &**v)).collect();
+        run(&args, &variables)
+    }
+
+    /// Where the relay finds the database.
+    pub(crate) fn url(&self, way: Way) -> String {
+        let port = match way {
+            Way::Straight => self.postgres.port(),
+            Way::OverProxies => self.to_postgres.port(),
+        };
+        url(port, ROLE, PASSWORD, "shop")
+    }
+
+    pub(crate) fn variables(&self, database: &str, way: Way) -> Vec<(&'static str, String)> {
+        let redis = match way {
+            Way::Straight => self.redis.url(),
+            Way::OverProxies => self.to_redis.url(),
+        };
+        vec![
+            ("UNSTALE_REDIS_URL", redis),
+            ("UNSTALE_NAMESPACE", "shop".to_owned()),
+            ("UNSTALE_VERIFY_INTERVAL", format!("{VERIFY_INTERVAL:?}")),
+            ("UNSTALE_MEMBER_TIMEOUT", format!("{MEMBER_TIMEOUT:?}")),
+            ("UNSTALE_RELAY_DATABASE_URL", database.to_owned()),
+        ]
+    }
+
+    /// Changes rows as an application does.
+    pub(crate) async fn sql(&self, sql: &str) {
+        self.database.run(sql).await;
+    }
+
+    /// Starts a relay; it may have to wait for another one.
+    pub(crate) fn spawn(&self, way: Way) -> Relay {
+        self.spawn_at(&self.url(way), way)
+    }
+
+    pub(crate) fn spawn_at(&self, database: &str, way: Way) -> Relay {
+        Relay::start(&self.rules(), &self.variables(database, way))
+    }
+
+    /// Starts a relay and waits until it reads the log.
+    pub(crate) async fn relay(&self, way: Way) -> Relay {
+        let relay = self.spawn(way);
+        relay.until_says("relaying shop").await;
+        relay
+    }
+
+    /// The slots that relays have made.
+    pub(crate) async fn slots(&self) -> String {
+        let slots = "SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE 'unstale%'";
+        self.postgres.sql(slots).await
+    }
+
+    pub(crate) async fn no_slot(&self) {
+        until("no slot is left", async || self.slots().await == "0").await;
+    }
+}
