@@ -1,4 +1,4 @@
-//! What a source of truth says has changed: rows with columns, of whoever's log.
+//! What a source of truth says has changed: rows with columns, of any log.
 //!
 //! Nothing here knows how the log came here, and nothing in the log's reader knows the rules.
 

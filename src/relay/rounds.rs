@@ -32,6 +32,8 @@ pub(crate) struct Rounds<L> {
     log: L,
     publisher: Publisher,
     round: Option<Round>,
+    /// When the lanes were asked last, and with them for the lease.
+    asked: Instant,
     /// When the next round begins.
     next: Instant,
     /// Between two rounds: half of the interval of verifications, so that each finds another mark.
@@ -60,6 +62,7 @@ impl<L: Log> Rounds<L> {
             relay,
             log,
             round: None,
+            asked: Instant::now(),
             next: Instant::now(),
             upto: 0,
         }
@@ -90,8 +93,11 @@ impl<L: Log> Rounds<L> {
         if self.round.is_none() && Instant::now() >= self.next {
             self.begin().await?;
         }
+        let lease = self.asked + self.member.settings.member_timeout / 3;
         let upto = tokio::select! {
             biased;
+            // A log that is busy must not keep the relay from its lease.
+            () = sleep_until(lease) => return self.ask().await.map(|_| ()),
             upto = self.log.read() => upto.map_err(Stopped::Log)?,
             () = sleep_until(self.next), if self.round.is_none() => return Ok(()),
         };
@@ -158,8 +164,9 @@ impl<L: Log> Rounds<L> {
         Ok(())
     }
 
-    /// The numbers of all lanes; `None` where Redis does not say them.
-    async fn ask(&self) -> Result<Option<Vec<Marked>>, Stopped> {
+    /// The numbers of all lanes, and the lease for a while; `None` where Redis does not say them.
+    async fn ask(&mut self) -> Result<Option<Vec<Marked>>, Stopped> {
+        self.asked = Instant::now();
         let lanes = (0..self.publisher.lanes()).map(|lane| {
             // As long as a member may be silent: then another one takes over.
             let lease = (lane == 0).then_some((self.relay, self.member.settings.member_timeout));

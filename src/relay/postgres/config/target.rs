@@ -1,4 +1,4 @@
-//! What a connection has to know, whoever says it.
+//! What a connection has to know, wherever it is said.
 
 use std::fmt;
 use std::path::PathBuf;

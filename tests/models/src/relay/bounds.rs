@@ -3,7 +3,7 @@
 /// What may happen in a run, and how often.
 #[derive(Clone, Copy, Debug)]
 pub struct RelayBounds {
-    /// Commits of a writer that tells nobody.
+    /// Commits of a writer that invalidates nothing.
     pub commits: u8,
     /// Writes of the service that the instance belongs to.
     pub own: u8,
