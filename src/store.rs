@@ -126,8 +126,33 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     where
         Q: KeyRef<K> + ?Sized,
     {
+        if self.options.source.is_some() {
+            return self.lookup_of_source(hash, key);
+        }
         let lane = self.stamps.lane(hash);
-        let verified_at = self.proven_at(hash, lane);
+        self.lookup_as_of(hash, key, lane, lane.verified_at())
+    }
+
+    /// Apart, so that the way of a cache without a source stays as short as it is.
+    #[inline(never)]
+    fn lookup_of_source<Q>(&self, hash: u64, key: &Q) -> Result<Found<V>, NotServed>
+    where
+        Q: KeyRef<K> + ?Sized,
+    {
+        self.lookup_as_of(hash, key, self.stamps.lane(hash), self.verified_at(hash))
+    }
+
+    #[inline(always)]
+    fn lookup_as_of<Q>(
+        &self,
+        hash: u64,
+        key: &Q,
+        lane: &Freshness,
+        verified_at: Nanos,
+    ) -> Result<Found<V>, NotServed>
+    where
+        Q: KeyRef<K> + ?Sized,
+    {
         let by_key = ByKey { hash, key };
         if let Some(Entry { value, meta }) = self.values.get(&by_key) {
             // The tags end before the ways part: dropped on each way out, they would join the ways again,
@@ -165,17 +190,11 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
 
     /// Up to when everything is applied that this cache's promise is about: what was published, or what was
     /// committed in its source.
-    #[inline]
-    fn proven_at(&self, hash: u64, lane: &Freshness) -> Nanos {
+    pub(crate) fn verified_at(&self, hash: u64) -> Nanos {
         match &self.options.source {
-            None => lane.verified_at(),
+            None => self.stamps.lane(hash).verified_at(),
             Some(source) => source.verified_at(hash),
         }
-    }
-
-    /// As the hit rule sees it for this key.
-    pub(crate) fn verified_at(&self, hash: u64) -> Nanos {
-        self.proven_at(hash, self.stamps.lane(hash))
     }
 
     /// Whether the lane is verified and the source is not: the next verification proves as little, so a read that

@@ -15,7 +15,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         Q: KeyRef<K> + ?Sized,
     {
         let lane = self.stamps.lane(hash);
-        let verified_at = self.proven_at(hash, lane);
+        let verified_at = self.verified_at(hash);
         let Some(Entry { value, meta }) = self.values.peek(&ByKey { hash, key }) else {
             return PastTtl::Nothing;
         };
