@@ -1,6 +1,6 @@
-//! What a transaction says to the relay itself, with `pg_logical_emit_message`.
+//! What a transaction says to the relay itself, by a message in the log.
 //!
-//! The prefix is `unstale`, the content a JSON array:
+//! `pg_logical_emit_message` writes it. The prefix is `unstale`, the content a JSON array:
 //!
 //! | content | invalidates |
 //! |---|---|
