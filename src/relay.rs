@@ -109,6 +109,10 @@ pub(crate) enum Note {
     /// The log is open.
     Began,
     /// The log was lost, and is opened again.
+    #[cfg_attr(
+        not(feature = "relay"),
+        allow(dead_code, reason = "the program says why")
+    )]
     Lost(Error),
     /// Another relay has the lease.
     Waits,
