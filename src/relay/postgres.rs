@@ -1,6 +1,6 @@
 //! A client of PostgreSQL for one connection: simple queries, and the log by logical decoding.
 //!
-//! What the messages of the log mean is told by `pgoutput`, and by `change`.
+//! `pgoutput` and `change` say what the messages of the log mean.
 
 mod config;
 mod connection;

@@ -57,7 +57,7 @@ async fn the_check_says_the_sql_that_makes_what_is_missing() {
     }
     let ran = rig.operator(&["--check"]);
     assert_eq!(ran.status, Some(0), "{ran:?}");
-    // A role that may not read the log is told how it may.
+    // For a role that may not read the log the error says what gives the right.
     let weak = format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'");
     rig.postgres.sql(&weak).await;
     let ran = rig.as_relay(&["--check"]);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why bytes are no message of pgoutput. It shows nothing of them: they are somebody's data.
+/// Why bytes are no message of pgoutput. It shows nothing of them: they may be a user's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed(pub(super) &'static str);
 
