@@ -19,7 +19,7 @@ pub(crate) enum Seen {
     Same,
     /// A table was altered: its caches are dropped, and the rules still apply.
     Altered,
-    /// A rule does not apply any more, or a table may be a partition now: before the next change, read the
+    /// A rule no longer applies, or a table may be a partition now. Before the next change, read the
     /// catalog once, [check](super::check::check) and [`Plans::recheck`]. Where a rule does not apply after
     /// that either, every change of its table drops its cache.
     Recheck,

@@ -14,7 +14,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 const POLL: Duration = Duration::from_micros(200);
 
-/// SIGSTOP for all; returns when none of them runs any more.
+/// Stops all by SIGSTOP, and returns when none runs.
 pub fn pause(postmaster: &mut Child) {
     for pid in halt(postmaster) {
         send(pid, Signal::STOP);

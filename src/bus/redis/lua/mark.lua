@@ -5,7 +5,8 @@
 -- In s: 'v' that number; 'x' and the source the mark, as epoch:number; 'y' and the source who relays, as id:until.
 local s, source, epoch, number, relay, lease = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local stored = redis.call('HMGET', s, 'e', 'v', 'x' .. source, 'y' .. source, 'q')
-local of, last = tonumber(stored[1] or '0'), tonumber(stored[2] or '0')
+-- What is damaged counts as nothing.
+local of, last = tonumber(stored[1] or '') or 0, tonumber(stored[2] or '') or 0
 if relay ~= '' then
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -17,7 +18,7 @@ if relay ~= '' then
   redis.call('HSET', s, 'y' .. source, string.format('%s:%.0f', relay, now + lease))
 end
 -- A mark above every number is that of another state of the lane, and so is an event that the lane has not had.
-if number == 0 or stored[1] ~= epoch or number > last or tonumber(ARGV[6]) > tonumber(stored[5] or '0') then
+if number == 0 or stored[1] ~= epoch or number > last or tonumber(ARGV[6]) > (tonumber(stored[5] or '') or 0) then
   return { of, last, 0, 0 }
 end
 local before_of, before = string.match(stored[3] or '', '^(%d+):(%d+)$')

@@ -232,7 +232,9 @@ local function count_and_look()
     fields[#fields + 1] = 'x' .. ARGV[n]
   end
   local found = redis.call('HMGET', s, unpack(fields))
-  local number = math.max((tonumber(found[1] or '0') or 0) + 1, now * 1000)
+  local last = tonumber(found[1] or '') or 0
+  -- Numbers are exact up to 2^53: one beyond is damage.
+  local number = math.max(last < 9007199254740991 and last + 1 or 0, now * 1000)
   redis.call('HSET', s, 'v', score(number))
   answer[10] = number
   for n = 2, #fields do

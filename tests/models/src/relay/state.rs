@@ -156,7 +156,7 @@ impl State {
         }
     }
 
-    /// Forgets what says nothing any more, so that equal states are equal.
+    /// Forgets what no longer matters, so that equal states are equal.
     pub(super) fn settle(&mut self) {
         let Instance { applied, left, .. } = &self.instance;
         self.lanes[OF_KEY].log.retain(|Message { position, .. }| {
