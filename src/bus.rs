@@ -97,7 +97,16 @@ pub(crate) struct Counted {
     /// Higher than that of every verification of the lane before; 0 where no source is watched.
     pub(crate) number: u64,
     /// For each source its place among those that are watched, and its mark in this epoch, if it has one.
-    pub(crate) marks: Vec<(usize, u64)>,
+    pub(crate) marks: Vec<(usize, Reached)>,
+}
+
+/// How far a relay has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Reached {
+    /// Of a verification that was counted before the source's log was read.
+    pub(crate) number: u64,
+    /// Where the log ended when it was read: everything before is published.
+    pub(crate) place: u64,
 }
 
 /// What a relay sets when everything that was committed in its source up to a moment is published.
@@ -122,8 +131,7 @@ pub(crate) struct Mark {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MarkAt {
     pub(crate) epoch: u64,
-    /// Of a verification that was counted before the source's log was read.
-    pub(crate) number: u64,
+    pub(crate) reached: Reached,
     /// Of the last event that the relay has published in this epoch: a lane that does not have it was put back to what
     /// it was.
     pub(crate) sequence: u64,

@@ -22,6 +22,7 @@ pub(crate) mod pauses;
 pub(crate) mod read;
 pub(crate) mod refresh;
 pub(crate) mod registration;
+mod replica;
 mod stand_in;
 pub(crate) mod state;
 #[cfg(test)]

@@ -30,6 +30,7 @@ pub struct Loaded<V> {
     pub(crate) value: Option<V>,
     pub(crate) ttl: Option<Duration>,
     pub(crate) tags: Vec<String>,
+    pub(crate) as_of: Option<u64>,
     /// Tags that the entry had whose value has not changed.
     kept: Tags,
     unchanged: bool,
@@ -42,6 +43,7 @@ impl<V> Loaded<V> {
             value: value.into(),
             ttl: None,
             tags: Vec::new(),
+            as_of: None,
             kept: None,
             unchanged: false,
         }
@@ -114,6 +116,33 @@ impl<V> Loaded<V> {
         self
     }
 
+    /// The value comes from a replica that had replayed the source's log up to this place, and may be older than what
+    /// was committed since.
+    ///
+    /// For a cache with a [`source`](crate::CacheBuilder::source). The value is as old as the latest moment of which the
+    /// relay has proven that it lies before the place: its TTL and its `max_staleness` count from then, and an
+    /// invalidation that came since keeps it from being stored. Where no moment is known (the replica lags by more than
+    /// 64 verifications, half a minute at the default interval, or no relay has proven anything yet) the value is
+    /// returned to those who wait for it, and neither stored nor put into the shared tier. So a hit keeps its bound, and a
+    /// key that has just changed is loaded at each read until the replica has the change.
+    ///
+    /// With PostgreSQL the place is `pg_last_wal_replay_lsn()`, as a number of 64 bits (`pg_wal_lsn_diff(place, '0/0')`).
+    /// Ask for it **before** the row, in a statement of its own: one statement sees its rows as they were when it
+    /// began, and would read the place later. On a primary use none.
+    ///
+    /// ```
+    /// # use unstale::Loaded;
+    /// let replayed: u64 = 0x16_B374_D848; // `pg_last_wal_replay_lsn()`, asked for before the row
+    /// let product = Loaded::new("lamp".to_owned()).as_of(replayed);
+    /// # let _ = product;
+    /// ```
+    #[doc(alias = "replica")]
+    #[must_use]
+    pub fn as_of(mut self, place: u64) -> Self {
+        self.as_of = Some(place);
+        self
+    }
+
     /// The hashes of the tags, each once.
     pub(crate) fn tag_hashes(&self) -> Box<[u64]> {
         let new = self.tags.iter().map(|tag| tag_hash(tag));
@@ -153,6 +182,24 @@ pub(crate) type LookAtHeld<V> = Box<dyn FnOnce() -> Option<Held<V>> + Send>;
 
 /// A cache's loader.
 pub(crate) type Loader<K, V> = dyn Fn(K, LookAtHeld<V>) -> Load<V> + Send + Sync;
+
+/// A loader that is given nothing but the key.
+pub(crate) fn plain<K, V, L, F, R>(load: L) -> Arc<Loader<K, V>>
+where
+    K: Send + 'static,
+    V: 'static,
+    L: Fn(K) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<R, BoxError>> + Send + 'static,
+    R: Into<Loaded<V>>,
+{
+    let load = Arc::new(load);
+    Arc::new(move |key, _| {
+        let load = load.clone();
+        // Called at the first poll: what it reads before its first await belongs to the load,
+        // which has taken its token by then, and if it panics, it does so in the load's task.
+        Box::pin(async move { load(key).await.map(Into::into) })
+    })
+}
 
 /// A loader that is given what is held.
 pub(crate) fn with_held<K, V, L, F, R>(load: L) -> Arc<Loader<K, V>>

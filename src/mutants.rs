@@ -82,6 +82,8 @@ pub enum Mechanism {
     DropsAfterOpening,
     /// A relay marks a lane only in the epoch in which it has published everything.
     LanesRenewed,
+    /// What was read from a replica counts as read at the moment that its place stands for.
+    MomentOfReplicas,
     /// Beats that lie in the future of the server's clock are pulled back to its present.
     ServerClockSteps,
 }

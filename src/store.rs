@@ -14,6 +14,7 @@ pub(crate) mod outcome;
 pub(crate) mod packed;
 pub(crate) mod reaper;
 pub(crate) mod refresh;
+pub(crate) mod source;
 pub(crate) mod stamps;
 
 use std::convert::Infallible;
@@ -33,6 +34,7 @@ use crate::store::known::Known;
 use crate::store::leaving::{EvictionState, Leaving};
 pub(crate) use crate::store::outcome::{Found, Insertion, NotServed, StoreOptions};
 use crate::store::packed::Packed;
+use crate::store::source::Proof;
 use crate::store::stamps::{Freshness, Stamp, Stamps};
 use crate::sync::{AtomicBool, AtomicU64, Ordering::*};
 use crate::time::Nanos;
@@ -54,6 +56,8 @@ pub(crate) struct Store<K, V> {
     stamps: Arc<Stamps>,
     /// When the whole cache was last invalidated.
     stamp: AtomicU64,
+    /// The stamp of the last invalidation of any tag.
+    newest_tag: AtomicU64,
     evicted: Arc<EvictionState>,
     options: StoreOptions,
     /// Empties the store at its end; a function of a type that does not name the bounds.
@@ -109,6 +113,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             weigh,
             stamps,
             stamp: AtomicU64::new(0),
+            newest_tag: AtomicU64::new(0),
             evicted,
             options,
             empty: Self::empty,
@@ -205,6 +210,21 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             let published = self.stamps.lane(hash).verified_at();
             self.is_fresh(published, now) && !self.is_fresh(source.verified_at(hash), now)
         })
+    }
+
+    /// The newest invalidation that may concern a key whose tags are unknown.
+    pub(crate) fn newest_of_any(&self, hash: u64) -> Stamp {
+        self.newest(hash, &[]).max(self.newest_tag.load(SeqCst))
+    }
+
+    /// Whether the cache names a source.
+    pub(crate) fn has_source(&self) -> bool {
+        self.options.source.is_some()
+    }
+
+    /// The moment at which what is read from a replica at this place counts as read, where one is known.
+    pub(crate) fn as_of(&self, hash: u64, place: u64) -> Option<Proof> {
+        self.options.source.as_ref()?.as_of(hash, place)
     }
 
     /// The age of a remembered absence, if that may be served.

@@ -392,10 +392,11 @@ impl Bus for RedisBus {
             let args = [
                 mark.source.into(),
                 number(at.epoch),
-                number(at.number),
+                number(at.reached.number),
                 relay.into(),
                 number(lease),
                 number(at.sequence),
+                number(at.reached.place),
             ];
             let keys = [&names.state];
             let call = self

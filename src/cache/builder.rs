@@ -1,6 +1,7 @@
 //! Options of one cache, and how they become one.
 
 mod options;
+mod replica;
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -18,6 +19,7 @@ use crate::cache::auditor::{Auditor, Same};
 use crate::cache::flight::Flights;
 use crate::cache::pauses::Pauses;
 use crate::cache::registration::Registration;
+use crate::cache::replica::Primary;
 use crate::cache::state::{CacheState, Weigher};
 use crate::coherence::lifeline::Lifeline;
 use crate::coherence::member::Member;
@@ -25,7 +27,7 @@ use crate::coherence::registry::AnyCache;
 use crate::contain::Contain;
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::key::{Key, cache_id};
-use crate::loader::{Answer, BatchLoader, Loaded, Loader, with_held};
+use crate::loader::{Answer, BatchLoader, Loaded, Loader, plain, with_held};
 use crate::log::LogLimit;
 use crate::metrics::CacheInfo;
 #[cfg(feature = "shared")]
@@ -49,6 +51,8 @@ pub struct CacheBuilder<K, V> {
     name: String,
     code: CacheSettings,
     loader: Option<Arc<Loader<K, V>>>,
+    /// For how long after an invalidation another loader is used, and that.
+    primary: Option<(Duration, Arc<Loader<K, V>>)>,
     /// The loader is given what is past its TTL.
     keeps_expired: bool,
     batch_loader: Option<Arc<BatchLoader<K, V>>>,
@@ -78,6 +82,7 @@ where
             name: name.to_owned(),
             code: CacheSettings::default(),
             loader: None,
+            primary: None,
             keeps_expired: false,
             batch_loader: None,
             weigher: None,
@@ -93,7 +98,8 @@ where
     /// then brings its own load ([`Cache::get_with`]).
     ///
     /// It runs in a task of its own, with `load_timeout` as its deadline, and must see what was
-    /// committed before it began: read from the primary, not from a replica that lags.
+    /// committed before it began: read from the primary, or say what a replica has
+    /// ([`Loaded::as_of`], [`primary_for`](Self::primary_for)).
     ///
     /// Its error is a [`BoxError`], which `?` makes of any error. A function with an error of its
     /// own is wrapped: `|id| async move { Ok(find(id).await?) }`.
@@ -107,13 +113,7 @@ where
         F: Future<Output = Result<R, BoxError>> + Send + 'static,
         R: Into<Loaded<V>>,
     {
-        let load = Arc::new(load);
-        self.loader = Some(Arc::new(move |key, _| {
-            let load = load.clone();
-            // Called at the first poll: what it reads before its first await belongs to the load,
-            // which has taken its token by then, and if it panics, it does so in the load's task.
-            Box::pin(async move { load(key).await.map(Into::into) })
-        }));
+        self.loader = Some(plain(load));
         self
     }
 
@@ -279,6 +279,7 @@ where
         if let Some(wait) = self.shared.as_ref().and_then(|shared| shared.single_flight) {
             crate::settings::single_flight(&self.name, wait)?;
         }
+        self.check_primary()?;
         let can = Abilities {
             weighs: self.weigher.is_some(),
             compares: self.same.is_some(),
@@ -340,6 +341,9 @@ where
                 .zip(options.audit)
                 .map(|(same, share)| Auditor::new(share, same, contain.clone())),
             loader: self.loader,
+            primary: self
+                .primary
+                .map(|(window, load)| Primary::new(nanos(window), load)),
             keeps_expired: self.keeps_expired,
             batch_loader: self.batch_loader,
             #[cfg(feature = "shared")]

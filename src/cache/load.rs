@@ -167,14 +167,16 @@ where
         token: u64,
         loaded_at: Nanos,
     ) -> Landed {
-        if let Some(wrong) = loaded.wrong_tags() {
+        if let Some(wrong) = self.wrong(&loaded) {
             let message = format!("the loader of cache {:?} returned {wrong}", self.name);
             let error = Error::new(ErrorKind::Load, message);
             self.fail(leader, error, LoadOutcome::Error).await;
             return Landed::Invalid;
         }
         let tags = loaded.tag_hashes();
-        let Loaded { value, ttl, .. } = loaded;
+        let Loaded {
+            value, ttl, as_of, ..
+        } = loaded;
         let value = value.map(|value| self.given_back(value));
         let outcome = if value.is_some() {
             LoadOutcome::Ok
@@ -185,16 +187,20 @@ where
         if self.source_hangs.load(Relaxed) {
             self.source_hangs.store(false, Relaxed);
         }
+        let moment = self.moment(leader.hash(), as_of, (token, loaded_at));
+        let (token_of_value, read_at) = moment.unwrap_or((token, loaded_at));
         let incoming = Incoming {
-            token,
-            loaded_at,
-            fresh_as_of: loaded_at,
+            token: token_of_value,
+            loaded_at: read_at,
+            fresh_as_of: read_at,
             life: self.life(ttl, value.is_some()),
             tags,
             own_ttl: ttl.is_some(),
             value,
         };
-        let landed = self.keep(&leader, &incoming);
+        let kept = moment.map(|_| self.keep(&leader, &incoming));
+        // The shared tier has no place for the age of what a replica has.
+        let landed = kept.filter(|_| as_of.is_none()).unwrap_or(Landed::Invalid);
         let Incoming { value, tags, .. } = incoming;
         leader.land(Ok(value), loaded_at, || self.store.newest_tag(&tags));
         landed
@@ -308,7 +314,8 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Landed {
     Valid,
-    /// It was invalidated meanwhile, cannot be stored at all, or no invalidation arrives any more.
+    /// It was invalidated meanwhile, comes from a replica, cannot be stored at all, or no invalidation arrives any more.
+    /// The shared tier does not get it.
     Invalid,
 }
 

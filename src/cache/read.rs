@@ -269,6 +269,9 @@ where
         if let Some(loader) = &self.loader {
             let (cache, of) = (self.clone(), key.clone());
             let look = move || cache.store.held(of.digest()?, &of);
+            if self.primary.is_some() {
+                return Ok(self.load_of_primary_or(loader.clone(), key.clone(), Box::new(look)));
+            }
             return Ok(loader(key.clone(), Box::new(look)));
         }
         self.batch_of_one(key)
@@ -276,7 +279,8 @@ where
 
     /// As [`load_of`](Self::load_of), of a loader that is given nothing: what the source says by itself.
     pub(crate) fn load_of_source(&self, key: &K) -> Result<Load<V>, Error> {
-        match &self.loader {
+        let primary = self.primary.as_ref().map(|primary| &primary.load);
+        match primary.or(self.loader.as_ref()) {
             Some(loader) => Ok(loader(key.clone(), Box::new(|| None))),
             None => self.batch_of_one(key),
         }

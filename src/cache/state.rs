@@ -8,6 +8,7 @@ use crate::cache::admission::Admission;
 use crate::cache::auditor::Auditor;
 use crate::cache::flight::Flights;
 use crate::cache::pauses::Pauses;
+use crate::cache::replica::Primary;
 use crate::coherence::lifeline::Lifeline;
 use crate::coherence::member::Member;
 use crate::entered::{Entered, entered};
@@ -28,6 +29,8 @@ pub(crate) struct CacheState<K, V> {
     pub(crate) store: Store<K, V>,
     pub(crate) flights: Arc<Flights<K, V>>,
     pub(crate) loader: Option<Arc<Loader<K, V>>>,
+    /// For some time after an invalidation.
+    pub(crate) primary: Option<Primary<K, V>>,
     /// Entries past their TTL stay, for the loader.
     pub(crate) keeps_expired: bool,
     pub(crate) batch_loader: Option<Arc<BatchLoader<K, V>>>,

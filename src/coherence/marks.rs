@@ -12,8 +12,9 @@
 
 use std::collections::VecDeque;
 
-use crate::bus::{Counted, Position};
+use crate::bus::{Counted, Position, Reached};
 use crate::mutants::{Mechanism, without};
+use crate::store::source::Proof;
 use crate::time::Nanos;
 
 /// Verifications whose beginning is remembered: half a minute at the default interval. A relay whose round takes longer
@@ -28,14 +29,21 @@ const PENDING: usize = 16;
 pub(crate) struct Marks {
     epoch: u64,
     /// Own verifications, oldest first: their numbers, and when each was sent.
-    sent: VecDeque<(u64, Nanos)>,
+    sent: VecDeque<(u64, Sent)>,
     /// Heads that have to be applied, and what is proven then: of which source, up to when.
-    pending: VecDeque<(u64, Vec<(usize, Nanos)>)>,
+    pending: VecDeque<(u64, Vec<(usize, Proof)>)>,
+}
+
+/// When a verification was sent: the time, and the invalidation clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Sent {
+    pub(crate) at: Nanos,
+    pub(crate) token: u64,
 }
 
 impl Marks {
-    /// The answer to a verification that was sent at `sent_at` has been believed.
-    pub(crate) fn learn(&mut self, sent_at: Nanos, head: Position, counted: &Counted) {
+    /// The answer to a verification has been believed.
+    pub(crate) fn learn(&mut self, sent: Sent, head: Position, counted: &Counted) {
         if head.epoch != self.epoch && !without(Mechanism::MarksOfOneEpoch) {
             *self = Self::default();
         }
@@ -45,13 +53,13 @@ impl Marks {
         }
         // Answers may arrive in another order than their verifications were counted in.
         let after = self.sent.partition_point(|(n, _)| *n < counted.number);
-        self.sent.insert(after, (counted.number, sent_at));
+        self.sent.insert(after, (counted.number, sent));
         if self.sent.len() > REMEMBERED {
             self.sent.pop_front();
         }
         let marks = counted.marks.iter();
         let reached: Vec<_> = marks
-            .filter_map(|(source, mark)| Some((*source, self.sent_before(*mark)?)))
+            .filter_map(|(source, mark)| Some((*source, self.proof(*mark)?)))
             .collect();
         // When full, the newest is left out: the oldest are closest to being proven.
         if !reached.is_empty() && self.pending.len() < PENDING {
@@ -59,10 +67,16 @@ impl Marks {
         }
     }
 
-    /// When the latest of the own verifications was sent whose number the mark has reached.
-    fn sent_before(&self, mark: u64) -> Option<Nanos> {
-        let reached = self.sent.iter().filter(|(number, _)| *number <= mark);
-        reached.map(|(_, at)| *at).max()
+    /// When the latest of the own verifications was sent whose number the mark has reached. What was committed, or
+    /// applied here, before that lies before the mark's place, for that was read later.
+    fn proof(&self, mark: Reached) -> Option<Proof> {
+        let reached = self
+            .sent
+            .iter()
+            .filter(|(number, _)| *number <= mark.number);
+        let (_, Sent { at, token }) = *reached.max_by_key(|(_, sent)| sent.at)?;
+        let place = mark.place;
+        Some(Proof { at, token, place })
     }
 
     /// The subscription's connection was lost: what was learned before proves nothing, as for the follower.
@@ -71,7 +85,7 @@ impl Marks {
     }
 
     /// Everything up to here is applied: which sources are proven up to when.
-    pub(crate) fn proven(&mut self, applied: Option<Position>) -> Vec<(usize, Nanos)> {
+    pub(crate) fn proven(&mut self, applied: Option<Position>) -> Vec<(usize, Proof)> {
         let Some(applied) = applied.filter(|applied| applied.epoch == self.epoch) else {
             return Vec::new();
         };

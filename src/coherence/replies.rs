@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 
 use crate::bus::{Journal, Known, Verified};
 use crate::coherence::follower::{Repair, Round};
+use crate::coherence::marks::Sent;
 use crate::coherence::member::Member;
-use crate::time::Nanos;
 use crate::{Error, ErrorKind};
 
 /// An answer of the bus.
@@ -19,7 +19,7 @@ pub(crate) enum Reply {
     Verified {
         lane: u32,
         round: Round,
-        sent_at: Nanos,
+        sent: Sent,
         result: Result<Verified, Error>,
     },
     Journal {
@@ -40,12 +40,12 @@ pub(crate) fn ask_verification(
     replies.spawn(async move {
         // To the nanosecond: see `Member::wait_verified`. A hit's clock may lag behind it by one
         // step, which is taken off the bound.
-        let sent_at = member.clock.precise();
+        let (at, token) = (member.clock.precise(), member.stamps.token());
         let result = caught(member.bus.verify_from(lane, known)).await;
         Reply::Verified {
             lane,
             round,
-            sent_at,
+            sent: Sent { at, token },
             result,
         }
     });

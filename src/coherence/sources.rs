@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use crate::bus::Bus;
 use crate::lock::Lock;
-use crate::store::stamps::SourceFreshness;
-use crate::time::Nanos;
+use crate::store::source::{Proof, SourceFreshness};
 use crate::{Error, ErrorKind};
 
 /// Sources of one instance at most: each verification asks for all of them.
@@ -49,15 +48,12 @@ impl Sources {
         Ok((source, names))
     }
 
-    /// Everything committed in these sources before these times is applied in the lane.
-    pub(crate) fn verify(&self, lane: u32, proven: Vec<(usize, Nanos)>) {
-        if proven.is_empty() {
-            return;
-        }
-        let sources = self.0.lock();
-        for (source, at) in proven {
-            if let Some((_, source)) = sources.get(source) {
-                source.verify(lane, at);
+    /// Everything committed in these sources before these moments is applied in the lane.
+    pub(crate) fn verify(&self, lane: u32, proven: Vec<(usize, Proof)>) {
+        for (source, proof) in proven {
+            let source = self.0.lock().get(source).map(|(_, source)| source.clone());
+            if let Some(source) = source {
+                source.verify(lane, proof);
             }
         }
     }

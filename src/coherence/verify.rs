@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::bus::{Journal, Position, SubscriptionRepair, Verified};
 use crate::coherence::Coherence;
 use crate::coherence::follower::{Learned, Repair, Repaired, Round};
+use crate::coherence::marks::Sent;
 use crate::coherence::reconcile::reregister;
 use crate::coherence::replies::{Reply, ask_journal, ask_verification};
 use crate::metrics::{Fence, Gap, Mended as MendedHow, Repair as RepairOutcome, Verification};
@@ -71,11 +72,11 @@ impl Coherence {
             Reply::Verified {
                 lane,
                 round,
-                sent_at,
+                sent,
                 result: Ok(verified),
             } => {
                 self.lanes[lane as usize].pace.succeeded();
-                self.on_verified(lane, round, sent_at, verified);
+                self.on_verified(lane, round, sent, verified);
             }
             Reply::Verified {
                 lane,
@@ -101,7 +102,8 @@ impl Coherence {
         }
     }
 
-    fn on_verified(&mut self, lane: u32, round: Round, sent_at: Nanos, verified: Verified) {
+    fn on_verified(&mut self, lane: u32, round: Round, sent: Sent, verified: Verified) {
+        let sent_at = sent.at;
         let member = self.member.clone();
         member.metrics.verifications[Verification::Ok].inc();
         member
@@ -135,7 +137,7 @@ impl Coherence {
         let learned = state.follower.learn(round, sent_at, verified.head);
         let adopted = matches!(learned, Learned::Adopted { .. });
         if learned != Learned::Outdated {
-            state.marks.learn(sent_at, verified.head, &verified.counted);
+            state.marks.learn(sent, verified.head, &verified.counted);
         }
         if let Some(before) = before.filter(|before| adopted && before.epoch != verified.head.epoch)
         {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use super::log::Log;
 use super::publisher::Publisher;
 use super::stopped::Stopped;
-use crate::bus::{Mark, MarkAt, Marked};
+use crate::bus::{Mark, MarkAt, Marked, Reached};
 use crate::coherence::member::Member;
 use crate::event::Op;
 use crate::mutants::{Mechanism, without};
@@ -195,9 +195,10 @@ impl<L: Log> Rounds<L> {
         let marks: Vec<_> = marks
             .map(|(lane, (epoch, number))| {
                 let sequence = self.publisher.last(lane);
+                let place = round.end;
                 let at = MarkAt {
                     epoch,
-                    number,
+                    reached: Reached { number, place },
                     sequence,
                 };
                 (lane, Some(at), None)

@@ -72,6 +72,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         self.stamps
             .tag(self.options.cache, tag)
             .fetch_max(now, SeqCst);
+        self.newest_tag.fetch_max(now, SeqCst);
     }
 
     /// Drops every entry, in O(1); they leave memory when met or reaped.

@@ -6,7 +6,8 @@ use crate::contain::Contain;
 use crate::metrics::Miss;
 use crate::store::entry::Tags;
 use crate::store::refresh::Refresh;
-use crate::store::stamps::{SourceFreshness, Stamp};
+use crate::store::source::SourceFreshness;
+use crate::store::stamps::Stamp;
 use crate::time::{Clock, Nanos};
 
 /// What a store needs to know of its cache.

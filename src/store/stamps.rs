@@ -24,7 +24,7 @@ pub(crate) struct Stamps {
 /// Keeps what is written often off the lines of what is read on every hit.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Aligned<T>(T);
+pub(super) struct Aligned<T>(pub(super) T);
 
 /// What reads know of a lane; both numbers are on one cache line that only verifications write.
 #[derive(Debug)]
@@ -60,29 +60,6 @@ impl Freshness {
 
     pub(crate) fn set_down(&self) {
         self.up.store(false, Relaxed);
-    }
-}
-
-/// What reads know of a source that a relay watches: by lane, up to when everything that was committed there is
-/// applied; 0: never yet.
-#[derive(Debug)]
-pub(crate) struct SourceFreshness(Box<[Aligned<AtomicU64>]>);
-
-impl SourceFreshness {
-    pub(crate) fn new(lanes: u32) -> Self {
-        Self((0..lanes).map(|_| Aligned::default()).collect())
-    }
-
-    /// Acquire, as [`Freshness::verified_at`].
-    #[inline]
-    pub(crate) fn verified_at(&self, hash: u64) -> Nanos {
-        let lane = lane_of(hash, self.0.len() as u32);
-        self.0[lane as usize].0.load(Acquire)
-    }
-
-    /// Call only when everything that was committed before `at` has been applied.
-    pub(crate) fn verify(&self, lane: u32, at: Nanos) {
-        self.0[lane as usize].0.fetch_max(at, Release);
     }
 }
 

@@ -41,6 +41,7 @@ mod outages;
 mod outages_with_the_shared_tier;
 mod race;
 mod recorder;
+mod replicas;
 mod shared;
 mod sources;
 mod stale_if_error;

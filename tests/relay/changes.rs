@@ -5,7 +5,7 @@ use super::setup::Steady;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_row_is_dropped_and_no_other() {
     let fleet = Steady::start().await;
-    let loaded = fleet
+    fleet
         .load(async |node| node.accounts.lookup(&60).await)
         .await;
     let changed = fleet
@@ -19,7 +19,7 @@ async fn a_changed_row_is_dropped_and_no_other() {
     fleet.settled().await;
     assert!(
         fleet
-            .keeps(loaded, async |node| node.accounts.lookup(&60).await)
+            .keeps(async |node| node.accounts.lookup(&60).await)
             .await
     );
 }
@@ -77,7 +77,7 @@ async fn a_truncated_table_takes_its_cache_along_and_no_other() {
     let fleet = Steady::start().await;
     fleet.run("INSERT INTO codes VALUES ('a', 1)").await;
     fleet.settled().await;
-    let loaded = fleet.load(async |node| node.codes.lookup("a").await).await;
+    fleet.load(async |node| node.codes.lookup("a").await).await;
     let truncated = fleet.run("TRUNCATE accounts").await;
     for id in [0, 42, 63] {
         fleet
@@ -86,11 +86,7 @@ async fn a_truncated_table_takes_its_cache_along_and_no_other() {
             })
             .await;
     }
-    assert!(
-        fleet
-            .keeps(loaded, async |node| node.codes.lookup("a").await)
-            .await
-    );
+    assert!(fleet.keeps(async |node| node.codes.lookup("a").await).await);
 }
 
 const ADD: &str = "ALTER TABLE accounts ADD COLUMN extra bigint NOT NULL DEFAULT 1000";
@@ -109,7 +105,7 @@ async fn a_column_that_is_added_with_a_default_is_seen_at_once_by_the_event_trig
     // The first row after it shows the table as it is now, which drops the cache once more. From then on the rules
     // apply row by row, as before.
     fleet.settled().await;
-    let loaded = fleet
+    fleet
         .load(async |node| node.accounts.lookup(&60).await)
         .await;
     fleet
@@ -118,7 +114,7 @@ async fn a_column_that_is_added_with_a_default_is_seen_at_once_by_the_event_trig
     fleet.settled().await;
     assert!(
         fleet
-            .keeps(loaded, async |node| node.accounts.lookup(&60).await)
+            .keeps(async |node| node.accounts.lookup(&60).await)
             .await
     );
 }
@@ -144,7 +140,7 @@ async fn without_event_triggers_a_column_that_is_added_is_seen_with_the_next_row
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_rolled_back_and_what_no_rule_names_drops_nothing() {
     let fleet = Steady::start().await;
-    let loaded = fleet
+    fleet
         .load(async |node| node.accounts.lookup(&42).await)
         .await;
     fleet
@@ -156,7 +152,7 @@ async fn what_is_rolled_back_and_what_no_rule_names_drops_nothing() {
     fleet.settled().await;
     assert!(
         fleet
-            .keeps(loaded, async |node| node.accounts.lookup(&42).await)
+            .keeps(async |node| node.accounts.lookup(&42).await)
             .await
     );
 }

@@ -1,49 +1,49 @@
 //! Invalidations that a transaction says itself: they commit and roll back with it.
 
-use super::setup::{Loaded, Steady};
+use super::setup::Steady;
 
 const KEY: &str = "SELECT unstale_invalidate('accounts', '42')";
 
 /// Account 42 and a neighbour are loaded. No row changes from now on: what is loaded again was dropped.
-async fn loaded(fleet: &Steady) -> Loaded {
+async fn load(fleet: &Steady) {
     fleet
         .load(async |node| node.accounts.lookup(&42).await)
         .await;
     fleet
         .load(async |node| node.accounts.lookup(&43).await)
-        .await
+        .await;
 }
 
-async fn keeps(fleet: &Steady, loaded: Loaded, id: i64) -> bool {
+async fn keeps(fleet: &Steady, id: i64) -> bool {
     fleet
-        .keeps(loaded, async |node| node.accounts.lookup(&id).await)
+        .keeps(async |node| node.accounts.lookup(&id).await)
         .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_is_dropped_when_the_transaction_commits() {
     let fleet = Steady::start().await;
-    let loaded = loaded(&fleet).await;
+    load(&fleet).await;
     fleet
         .run(&format!(
             "BEGIN; INSERT INTO notes VALUES ('x'); {KEY}; COMMIT"
         ))
         .await;
     fleet.settled().await;
-    assert!(!keeps(&fleet, loaded, 42).await, "it was dropped");
-    assert!(keeps(&fleet, loaded, 43).await, "nothing else was dropped");
+    assert!(!keeps(&fleet, 42).await, "it was dropped");
+    assert!(keeps(&fleet, 43).await, "nothing else was dropped");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_dropped_when_the_transaction_rolls_back() {
     let fleet = Steady::start().await;
-    let loaded = loaded(&fleet).await;
+    load(&fleet).await;
     fleet.run(&format!("BEGIN; {KEY}; ROLLBACK")).await;
     fleet
         .run(&format!("BEGIN; SAVEPOINT s; {KEY}; ROLLBACK TO s; COMMIT"))
         .await;
     fleet.settled().await;
-    assert!(keeps(&fleet, loaded, 42).await);
+    assert!(keeps(&fleet, 42).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,14 +69,14 @@ async fn keys_of_two_parts_tags_and_whole_caches_are_dropped_too() {
             .load(async |node| node.members.lookup(&key).await)
             .await;
         fleet.load(async |node| node.totals.lookup(&1).await).await;
-        let loaded = fleet.load(async |node| node.codes.lookup("a").await).await;
+        fleet.load(async |node| node.codes.lookup("a").await).await;
         fleet.run(sql).await;
         fleet.settled().await;
-        let members = fleet.keeps(loaded, async |node| node.members.lookup(&key).await);
+        let members = fleet.keeps(async |node| node.members.lookup(&key).await);
         assert_eq!(!members.await, of_two, "{sql}");
-        let totals = fleet.keeps(loaded, async |node| node.totals.lookup(&1).await);
+        let totals = fleet.keeps(async |node| node.totals.lookup(&1).await);
         assert_eq!(!totals.await, tagged, "{sql}");
-        let codes = fleet.keeps(loaded, async |node| node.codes.lookup("a").await);
+        let codes = fleet.keeps(async |node| node.codes.lookup("a").await);
         assert_eq!(!codes.await, whole, "{sql}");
     }
 }
@@ -85,15 +85,15 @@ async fn keys_of_two_parts_tags_and_whole_caches_are_dropped_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_is_none_drops_everything_and_the_relay_goes_on() {
     let fleet = Steady::start().await;
-    let loaded = loaded(&fleet).await;
+    load(&fleet).await;
     fleet
         .run("SELECT pg_logical_emit_message(true, 'others', 'anything')")
         .await;
     fleet.settled().await;
-    assert!(keeps(&fleet, loaded, 42).await, "it was another program's");
+    assert!(keeps(&fleet, 42).await, "it was another program's");
     fleet
         .run("SELECT pg_logical_emit_message(true, 'unstale', 'no JSON')")
         .await;
     fleet.settled().await;
-    assert!(!keeps(&fleet, loaded, 42).await);
+    assert!(!keeps(&fleet, 42).await);
 }

@@ -4,7 +4,7 @@ use testkit::program::run;
 use testkit::resp::Client;
 use tokio::task::block_in_place;
 
-use super::rig::{Rig, Way};
+use super::rig::{PASSWORD, Rig, Way};
 
 /// Five mistakes.
 const WRONG: &str = r#"source = "Shop"
@@ -142,4 +142,36 @@ async fn settings_that_are_missing_are_named() {
     assert_eq!(ran.status, Some(2), "{ran:?}");
     assert!(!ran.stderr.contains("s3cret"), "{ran:?}");
     assert_eq!(keys(&rig), "0");
+}
+
+/// What doctor says of the database, and its exit status.
+fn doctor(rig: &Rig) -> (Option<i32>, String) {
+    let mut variables = rig.variables(&rig.url(Way::Straight), Way::Straight);
+    let rules = rig.rules().display().to_string();
+    variables.push(("UNSTALE_RELAY_RULES", rules));
+    let variables: Vec<(&str, &str)> = variables.iter().map(|(k, v)| (*k, &**v)).collect();
+    let ran = run(&["doctor"], &variables);
+    let from = ran.stdout.find("relay").unwrap_or_default();
+    (ran.status, ran.stdout[from..].to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_says_what_the_database_lacks() {
+    let rig = Rig::bare(&[]).await;
+    let (status, said) = doctor(&rig);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(
+        said.contains("shop_relay") && !said.contains(PASSWORD),
+        "{said}"
+    );
+    rig.prepare().await;
+    let (status, said) = doctor(&rig);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("the rules of shop fit 127.0.0.1"), "{said}");
+    rig.postgres
+        .sql_in("shop", "DROP PUBLICATION unstale_shop")
+        .await;
+    let (status, said) = doctor(&rig);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("CREATE PUBLICATION"), "{said}");
 }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use testkit::resp::Client;
 use tokio::time::{Instant, timeout};
-use unstale::{Error, Lookup};
+use unstale::{Error, Lookup, internals};
 
 use super::program::relay::Relay;
 use super::rig::{Rig, Way};
-use super::schema::{ACCOUNT, Node};
+use super::schema::Node;
 use crate::support::over_redis::{PATIENCE, until};
 
 /// So long that nothing is fresh in time unless the relay has published it, and that a machine which is busy ends
@@ -22,10 +23,6 @@ pub(crate) struct Steady {
     pub(crate) rig: Rig,
     pub(crate) relay: Relay,
 }
-
-/// When every instance had loaded something.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Loaded(Instant);
 
 impl Steady {
     /// Accounts 0 to 63 have version 1.
@@ -60,14 +57,10 @@ impl Steady {
     }
 
     /// Loads something on every instance, so that it is a hit.
-    pub(crate) async fn load(
-        &self,
-        read: impl AsyncFn(&Node) -> Result<Lookup<i64>, Error>,
-    ) -> Loaded {
+    pub(crate) async fn load(&self, read: impl AsyncFn(&Node) -> Result<Lookup<i64>, Error>) {
         for node in &self.rig.nodes {
             until("it is a hit", async || answer(node, &read).await.is_hit()).await;
         }
-        Loaded(Instant::now())
     }
 
     /// Waits until every instance has the new value, which the relay alone can bring about in this time.
@@ -95,31 +88,41 @@ impl Steady {
         );
     }
 
-    /// Whether every instance has what it had then: no invalidation came for it.
+    /// Whether every instance still has what it had loaded: only such a read would load it again.
     pub(crate) async fn keeps(
         &self,
-        loaded: Loaded,
         read: impl AsyncFn(&Node) -> Result<Lookup<i64>, Error>,
     ) -> bool {
         let mut keeps = true;
         for node in &self.rig.nodes {
-            let since = loaded.0.elapsed();
-            let read = answer(node, &read).await;
-            keeps &= read.is_hit() && read.age >= since;
+            keeps &= answer(node, &read).await.is_hit();
         }
         keeps
     }
 
-    /// Waits until what was committed so far has come to every instance: of every lane, since the log has an order
-    /// and so has each lane.
+    /// Waits until what was committed so far has come to every instance. In each lane:
+    /// 1: the number of the last verification is read; 2: a relay that marks a higher one has read where the log ends
+    /// after 1, and published everything up to there; 3: the head that is read then is behind all of that.
     pub(crate) async fn settled(&self) {
-        let all = self
-            .run("UPDATE accounts SET version = version + 1 WHERE id < 32")
+        let mut admin = Client::connect(self.rig.redis.port());
+        let lanes = internals::applied(&self.rig.nodes[0].instance).into_keys();
+        for lane in lanes {
+            let state = format!("us:{{shop:{lane}}}s");
+            let mut field = |name: &str| admin.cmd(&["HGET", &state, name]).text();
+            let before: u64 = field("v").parse().unwrap();
+            let marked = |mark: String| mark.split(':').nth(1)?.parse().ok();
+            until("a later number is marked", async || {
+                marked(field("xshop")).is_some_and(|number: u64| number > before)
+            })
             .await;
-        for id in 0..ROWS / 2 {
-            let now = self.rig.database.number(ACCOUNT, &[&id]).await.unwrap();
-            self.fresh(all, now, async |node| node.accounts.lookup(&id).await)
+            let head: u64 = field("q").parse().unwrap();
+            for node in &self.rig.nodes {
+                let applied = || internals::applied(&node.instance).get(&lane).copied();
+                until("the lane's events are applied", async || {
+                    applied().is_some_and(|(_, sequence)| sequence >= head)
+                })
                 .await;
+            }
         }
     }
 }

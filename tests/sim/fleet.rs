@@ -147,8 +147,8 @@ impl Node {
             },
             How::With => {
                 let (source, place) = (self.source.clone(), self.place);
-                let own_ttl = self.options_of(key).own_ttl;
-                let load = async move { Ok(source.load(place, key, own_ttl).await?) };
+                let reads = self.options_of(key).reads();
+                let load = async move { Ok(source.load(place, key, reads).await?) };
                 (cache.get_with(&id, load).await, Outcome::Miss)
             }
             How::Latest => {

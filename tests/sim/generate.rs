@@ -134,6 +134,13 @@ fn relay(seed: u64) -> Option<u64> {
     random.one_in(3).then_some(late)
 }
 
+/// How late the replica is that the loaders of a seed with a relay read, if they read one.
+fn replica(seed: u64) -> Option<u64> {
+    let mut random = Random::new(seed.wrapping_mul(0xA24B_AED4_963E_E407));
+    let late = random.of(&[0, 10, 80, 300, 2_000]);
+    random.one_in(3).then_some(late)
+}
+
 /// Some writers say nothing of what they replace, and some things happen to the relay.
 fn relayed(seed: u64, length: u64, steps: &mut Vec<Step>) {
     let mut random = Random::new(seed.wrapping_mul(0x5899_65CC_7537_4CC3));
@@ -230,6 +237,8 @@ pub(crate) fn schedule(seed: u64) -> Schedule {
         relayed(seed, length, &mut steps);
         rows.source = true;
         columns.source = seed.is_multiple_of(2);
+        rows.replica = replica(seed);
+        columns.replica = replica(seed).filter(|_| columns.source);
         for node in &mut nodes {
             node.max_staleness = node.max_staleness.max(3 * node.verify_interval);
         }

@@ -28,6 +28,7 @@ const ROUNDS: usize = 60;
 impl World<'_> {
     /// All faults stop, and the fleet must be as if there had been none.
     pub(super) async fn heal(&mut self) -> Vec<String> {
+        self.source.catch_up();
         self.source.set_delays(0, 0);
         self.source.set_fails(false);
         self.source.set_hangs(false);

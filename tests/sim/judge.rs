@@ -13,6 +13,8 @@
 //! 7. *Pace*: no instance asks a server for verifications faster than it may.
 //! 8. *From the commit*: where a relay watches the source, no read returns what was replaced more than
 //!    `max_staleness` before it began, whatever replaced it.
+//!
+//!    Where loaders read a replica, 1 to 8 are judged of what memory returns.
 //! 9. *Health*: who calls itself coherent has verified every lane lately (see `heal`).
 
 use std::collections::BTreeMap;
@@ -232,6 +234,11 @@ impl<'a> Judge<'a> {
             return Some(format!(
                 "{read:?} outlived the TTL that came with the value"
             ));
+        }
+        // What a replica had is returned as late as that is; what memory has is judged.
+        let in_memory = matches!(read.outcome, Some(Outcome::Hit | Outcome::Negative));
+        if self.options_of(read.key).replica.is_some() && !in_memory {
+            return None;
         }
         let bound = ms(of.max_staleness);
         for (version, told) in self.missed(read) {

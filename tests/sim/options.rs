@@ -6,7 +6,7 @@ use unstale::{CacheBuilder, Instance, Loaded, RefreshAhead};
 
 use crate::fleet::ms;
 use crate::mind::{self, Facts, Id, Row, Spot};
-use crate::source::Source;
+use crate::source::{Reads, Source};
 
 /// How a cache of all instances is built. Times are milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,6 +35,8 @@ pub(crate) struct CacheOptions {
     pub(crate) tier: bool,
     /// A relay watches its source: the promise counts from the commit.
     pub(crate) source: bool,
+    /// Its loaders read a replica of it, which is so many milliseconds late.
+    pub(crate) replica: Option<u64>,
     /// How long an instance waits for the load of another.
     pub(crate) claim: Option<u64>,
 }
@@ -70,6 +72,7 @@ impl Default for CacheOptions {
             audit: false,
             tier: false,
             source: false,
+            replica: None,
             claim: None,
         }
     }
@@ -153,7 +156,8 @@ impl CacheOptions {
                 bytes / 3
             });
         }
-        if self.audit {
+        // A replica would say that what is served is too new.
+        if self.audit && self.replica.is_none() {
             cache = cache.audit(|served: &Row, source: &Row| {
                 mind::at(served.node(), Spot::Compare);
                 served.facts().version == source.facts().version
@@ -165,20 +169,28 @@ impl CacheOptions {
             .expect("the options are valid and the name is new")
     }
 
+    /// What its loaders ask of the source.
+    pub(crate) fn reads(&self) -> Reads {
+        Reads {
+            own_ttl: self.own_ttl,
+            replica: self.replica.map(ms),
+        }
+    }
+
     fn loaders(
         &self,
         mut cache: CacheBuilder<Id, Row>,
         place: usize,
         source: &Source,
     ) -> CacheBuilder<Id, Row> {
-        let own_ttl = self.own_ttl;
+        let reads = self.reads();
         if self.batch != Batch::Only {
             let source = source.clone();
             cache = cache.loader(move |id: Id| {
                 let (source, key) = (source.clone(), id.into_key());
                 async move {
                     mind::load(place, Spot::Loader).await;
-                    Ok(source.load(place, key, own_ttl).await?)
+                    Ok(source.load(place, key, reads).await?)
                 }
             });
         }
@@ -192,7 +204,7 @@ impl CacheOptions {
             async move {
                 mind::load(place, Spot::BatchLoader).await;
                 let mut loaded: Vec<(Id, io::Result<Loaded<Row>>)> = Vec::new();
-                for row in source.load_many(place, &keys, own_ttl).await? {
+                for row in source.load_many(place, &keys, reads).await? {
                     loaded.push((Id::new(row.0, place), row.1));
                 }
                 Ok(loaded)

@@ -12,11 +12,15 @@ use crate::schedule::{
 };
 use crate::without::{read, schedule, sees_in};
 
-const TOO_OLD: &str = "too old since the commit";
-
-fn sees(mechanism: Mechanism, late: u64, steps: &[(u64, What)]) {
+fn sees(
+    mechanism: Mechanism,
+    broken: &str,
+    (late, replica): (u64, Option<u64>),
+    steps: &[(u64, What)],
+) {
     let rows = CacheOptions {
         source: true,
+        replica,
         ..CacheOptions::default()
     };
     let relayed = Schedule {
@@ -24,7 +28,7 @@ fn sees(mechanism: Mechanism, late: u64, steps: &[(u64, What)]) {
         rows,
         ..schedule(steps)
     };
-    sees_in(mechanism, TOO_OLD, relayed);
+    sees_in(mechanism, broken, relayed);
 }
 
 /// Reads that come from memory if that may be, every 50 ms.
@@ -44,5 +48,25 @@ fn without_marks_after_publishing_the_simulator_sees_a_stale_read() {
     steps.push((520, silently()));
     steps.extend(reads(100, 3_000));
     steps.sort_by_key(|(at, _)| *at);
-    sees(Mechanism::MarksAfterPublishing, 40, &steps);
+    sees(
+        Mechanism::MarksAfterPublishing,
+        "too old since the commit",
+        (40, None),
+        &steps,
+    );
+}
+
+/// 1: a row is replaced; 2: the event is applied; 3: a load reads a replica that does not have it yet, and what it read
+/// is kept as though it were new.
+#[test]
+fn without_the_moment_of_replicas_the_simulator_sees_a_stale_read() {
+    let mut steps = vec![(500, silently())];
+    steps.extend(reads(100, 3_000));
+    steps.sort_by_key(|(at, _)| *at);
+    sees(
+        Mechanism::MomentOfReplicas,
+        "not pushed",
+        (1, Some(1_000)),
+        &steps,
+    );
 }

@@ -57,6 +57,17 @@ struct State {
     after: Duration,
     fails: bool,
     hangs: bool,
+    /// Replicas are no longer late.
+    caught_up: bool,
+}
+
+/// What a loader asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reads {
+    /// The TTL of every other version.
+    pub(crate) own_ttl: Option<u64>,
+    /// It reads a replica, which is so late.
+    pub(crate) replica: Option<Duration>,
 }
 
 impl Source {
@@ -131,14 +142,37 @@ impl Source {
         self.state().hangs = hangs;
     }
 
+    pub(crate) fn catch_up(&self) {
+        self.state().caught_up = true;
+    }
+
+    /// How many commits a replica has that is so late.
+    fn replayed(&self, late: Duration) -> usize {
+        let state = self.state();
+        let late = if state.caught_up {
+            Duration::ZERO
+        } else {
+            late
+        };
+        let has = |version: &Version| version.at + late <= Instant::now();
+        state.versions.partition_point(has)
+    }
+
+    /// The version of a row after so many commits.
+    fn version_at(&self, key: u64, place: usize) -> u64 {
+        let state = self.state();
+        let of_key = state.versions[..place].iter();
+        of_key.filter(|version| version.key == key).count() as u64
+    }
+
     /// What a loader does.
     pub(crate) async fn load(
         &self,
         node: usize,
         key: u64,
-        own_ttl: Option<u64>,
+        reads: Reads,
     ) -> io::Result<Loaded<Row>> {
-        let mut rows = self.load_many(node, &[key], own_ttl).await?;
+        let mut rows = self.load_many(node, &[key], reads).await?;
         let row = rows.pop().map(|(_, row)| row);
         row.unwrap_or_else(|| Err(io::Error::other("one row for one key")))
     }
@@ -148,7 +182,7 @@ impl Source {
         &self,
         node: usize,
         keys: &[u64],
-        own_ttl: Option<u64>,
+        reads: Reads,
     ) -> io::Result<Vec<(u64, io::Result<Loaded<Row>>)>> {
         let (before, after, fails, hangs) = {
             let state = self.state();
@@ -161,7 +195,12 @@ impl Source {
         if !before.is_zero() {
             sleep(before).await;
         }
-        let versions: Vec<u64> = keys.iter().map(|key| self.version(*key)).collect();
+        let place = reads.replica.map(|late| self.replayed(late));
+        let version = |key: &u64| match place {
+            Some(place) => self.version_at(*key, place),
+            None => self.version(*key),
+        };
+        let versions: Vec<u64> = keys.iter().map(version).collect();
         if !after.is_zero() {
             sleep(after).await;
         }
@@ -170,7 +209,7 @@ impl Source {
             return Err(down());
         }
         let rows = keys.iter().zip(versions).map(|(key, version)| {
-            let life = own_ttl.filter(|_| version % 2 == 0);
+            let life = reads.own_ttl.filter(|_| version % 2 == 0);
             let facts = Facts {
                 version,
                 born,
@@ -178,6 +217,10 @@ impl Source {
             };
             let row = exists(version).then(|| Row::new(facts, node));
             let loaded = Loaded::new(row).tag(tag(*key));
+            let loaded = match place {
+                Some(place) => loaded.as_of(place as u64),
+                None => loaded,
+            };
             let loaded = match life {
                 Some(life) => loaded.ttl(Duration::from_millis(life)),
                 None => loaded,

@@ -2,6 +2,8 @@
 
 mod checks;
 mod fleet;
+#[cfg(feature = "relay")]
+mod relay;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
@@ -33,6 +35,8 @@ that. It joins no fleet, and no other program hears its messages. Run it with th
 With --metrics, once for each instance, it also says whether they are one fleet: the same namespace, \
 database, lanes, settings and version.
 
+Where UNSTALE_RELAY_DATABASE_URL is set, it says what `unstale relay --check` says of the database.
+
 Examples:
   unstale doctor
   unstale doctor --metrics http://10.0.0.7:9100/metrics --metrics http://10.0.0.8:9100/metrics
@@ -58,6 +62,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let settings = common::settings()?;
     common::block_on(async move {
         let findings = examine(&settings, &args.metrics).await;
+        #[cfg(feature = "relay")]
+        let findings: Vec<_> = findings
+            .into_iter()
+            .chain(relay::examine(&settings).await)
+            .collect();
         let healthy = findings.iter().all(|finding| finding.level != Level::Fail);
         let mut output = Output::new();
         if args.json {

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::bus::{Counted, Mark, MarkAt, Marked, Position};
+use crate::bus::{Counted, Mark, MarkAt, Marked, Position, Reached};
 
 /// See the module's documentation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct LaneMarks {
     /// The number of the verification that was counted last.
     number: u64,
-    /// By source: epoch and number.
-    marks: BTreeMap<String, (u64, u64)>,
+    /// By source: the epoch, and how far its relay has come.
+    marks: BTreeMap<String, (u64, Reached)>,
     /// By source: who relays, and until when it is the only one.
     leases: BTreeMap<String, (u64, Duration)>,
 }
@@ -55,16 +55,19 @@ impl LaneMarks {
         }
         if let Some(MarkAt {
             epoch,
-            number,
+            reached,
             sequence,
         }) = mark.at
             && epoch == head.epoch
-            && number <= self.number
+            && reached.number <= self.number
             && sequence <= head.sequence
         {
             let before = self.marks.get(&mark.source);
-            let before = before.filter(|(of, _)| *of == epoch).map_or(0, |(_, n)| *n);
-            self.marks.insert(mark.source, (epoch, number.max(before)));
+            let before = before.filter(|(of, _)| *of == epoch);
+            // One that comes late says less.
+            if before.is_none_or(|(_, before)| before.number < reached.number) {
+                self.marks.insert(mark.source, (epoch, reached));
+            }
             marked.set = true;
         }
         marked

@@ -8,7 +8,7 @@ use fred::types::Value;
 
 use super::error;
 use crate::Error;
-use crate::bus::{Counted, Journal, Marked, Position};
+use crate::bus::{Counted, Journal, Marked, Position, Reached};
 use crate::event::MAX_PAYLOAD;
 
 /// One of the scripts; also its place in [`SOURCES`].
@@ -262,16 +262,24 @@ pub(super) fn beat(value: &Value) -> Result<Beat, Error> {
     parse().ok_or_else(|| error::unexpected("verify"))
 }
 
-/// A number, and the marks of the sources in their order; below zero where there is none.
+/// A number, and the marks of the sources in their order, each a number and a place; the number is below zero where
+/// there is none.
 fn counted(values: &[Value]) -> Option<Counted> {
     let [of, marks @ ..] = values else {
         return Some(Counted::default());
     };
-    let marks = marks.iter().enumerate();
+    let marks = marks.chunks_exact(2).enumerate();
     Some(Counted {
         number: number(of)?,
         marks: marks
-            .filter_map(|(source, mark)| Some((source, number(mark)?)))
+            .filter_map(|(source, mark)| {
+                let [of, place] = mark else { return None };
+                let reached = Reached {
+                    number: number(of)?,
+                    place: place.as_str()?.parse().ok()?,
+                };
+                Some((source, reached))
+            })
             .collect(),
     })
 }

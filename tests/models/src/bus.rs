@@ -55,7 +55,13 @@ pub(crate) struct Verified {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Counted {
     pub(crate) number: u64,
-    pub(crate) marks: Vec<(usize, u64)>,
+    pub(crate) marks: Vec<(usize, Reached)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Reached {
+    pub(crate) number: u64,
+    pub(crate) place: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -68,7 +74,7 @@ pub(crate) struct Mark {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MarkAt {
     pub(crate) epoch: u64,
-    pub(crate) number: u64,
+    pub(crate) reached: Reached,
     pub(crate) sequence: u64,
 }
 

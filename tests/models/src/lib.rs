@@ -40,6 +40,7 @@ mod reader;
 mod relay;
 mod server;
 mod state;
+mod store;
 mod tier;
 mod time;
 #[path = "../../../src/mutants.rs"]

@@ -11,6 +11,9 @@
 //! There is no wall time. A time is the number of commits that loads saw then: what is held must not be
 //! older than the time up to which the source is proven. Leases are left out: two relays run at once.
 //!
+//! A load may read a replica, which shows the source as it was at some place of its log: after so many commits. What
+//! it read is kept as though it had been read when the last verification was sent whose mark has no later place.
+//!
 //! Not expressed: a counter that goes back within its life, and commands that take effect after they were given
 //! up. Marks of another epoch are refused three times, by a server that is to set one or answers with it and by the
 //! instance: the mutant takes the first and the last out together, because the last alone is never needed here.
@@ -46,6 +49,7 @@ pub enum Action {
     Commit,
     CommitIsSeen,
     LoadReads,
+    ReplicaReads(u8),
     LoadEnds,
     OwnCommit,
     OwnCommitReturns,
@@ -108,6 +112,7 @@ impl Relaying {
             Commit => self.commit(state),
             CommitIsSeen => self.commit_is_seen(state),
             LoadReads => self.load_reads(state),
+            ReplicaReads(place) => self.replica_reads(state, place),
             LoadEnds => self.load_ends(state),
             OwnCommit => self.own_commit(state),
             OwnCommitReturns => self.own_commit_returns(state),

@@ -33,6 +33,14 @@ const LATE: RelayBounds = RelayBounds {
     ..ONE
 };
 
+const REPLICA: RelayBounds = RelayBounds {
+    replica: true,
+    loads: 2,
+    rounds: 2,
+    verifications: 3,
+    ..ONE
+};
+
 fn holds(bounds: RelayBounds, seen: &[RelaySeen]) {
     let report = check_relay(bounds, None, LIMIT);
     assert!(report.broken.is_none(), "{report:?}");
@@ -167,6 +175,45 @@ fn a_commit_that_is_published_once_loads_see_it_is_not_missed() {
         ..LATE
     };
     holds(bounds, &[RelaySeen::LateSight, RelaySeen::OwnEcho]);
+}
+
+#[test]
+fn what_a_replica_has_is_kept_only_as_old_as_it_is() {
+    let seen = [
+        RelaySeen::KeptOfReplica,
+        RelaySeen::OvertakenOfReplica,
+        RelaySeen::UnknownOfReplica,
+    ];
+    holds(REPLICA, &seen);
+}
+
+#[test]
+fn own_writes_keep_what_a_replica_has_not_yet_from_being_stored() {
+    let bounds = RelayBounds {
+        commits: 0,
+        own: 1,
+        loads: 1,
+        rounds: 1,
+        verifications: 2,
+        ..REPLICA
+    };
+    holds(bounds, &[RelaySeen::OvertakenOfReplica]);
+}
+
+#[test]
+fn what_a_replica_has_is_not_kept_across_epochs_longer_than_it_may() {
+    let bounds = RelayBounds {
+        loads: 1,
+        rounds: 1,
+        flushes: 1,
+        ..REPLICA
+    };
+    holds(bounds, &[RelaySeen::OvertakenOfReplica, RelaySeen::Renewed]);
+}
+
+#[test]
+fn without_the_moment_of_replicas_the_model_finds_a_stale_proof() {
+    breaks(REPLICA, Some(Mechanism::MomentOfReplicas));
 }
 
 /// No mechanism of its own: 1: a commit is in the log; 2: it is published and applied; 3: a load does not see it yet.

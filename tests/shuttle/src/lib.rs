@@ -10,6 +10,8 @@
 mod contain;
 pub mod drive;
 mod key;
+#[allow(dead_code, reason = "as the crate has it")]
+mod lock;
 mod metrics;
 #[allow(dead_code, unused_imports, reason = "as the crate has it")]
 mod mutants;

@@ -1,8 +1,9 @@
 -- KEYS: s.
 -- ARGV: a source; epoch and number of its mark, or '0' and '0'; who relays, and for how long in ms it is the only one,
--- or '' and '0' in all lanes but one; the sequence of the last event that it has published.
+-- or '' and '0' in all lanes but one; the sequence of the last event that it has published;
+-- where the log ended when it was read for the mark.
 -- Returns: epoch, the number of the verification that was counted last, 1 if the mark was set, 1 if another one relays.
--- In s: 'v' that number; 'x' and the source the mark, as epoch:number; 'y' and the source who relays, as id:until.
+-- In s: 'v' that number; 'x' and the source the mark, as epoch:number:place; 'y' and the source who relays, as id:until.
 local s, source, epoch, number, relay, lease = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local stored = redis.call('HMGET', s, 'e', 'v', 'x' .. source, 'y' .. source, 'q')
 -- What is damaged counts as nothing.
@@ -21,8 +22,8 @@ end
 if number == 0 or stored[1] ~= epoch or number > last or tonumber(ARGV[6]) > (tonumber(stored[5] or '') or 0) then
   return { of, last, 0, 0 }
 end
-local before_of, before = string.match(stored[3] or '', '^(%d+):(%d+)$')
+local before_of, before = string.match(stored[3] or '', '^(%d+):(%d+):%d+$')
 if before_of ~= epoch or tonumber(before) < number then
-  redis.call('HSET', s, 'x' .. source, string.format('%s:%.0f', epoch, number))
+  redis.call('HSET', s, 'x' .. source, string.format('%s:%.0f:%s', epoch, number, ARGV[7]))
 end
 return { of, last, 1, 0 }

@@ -6,7 +6,7 @@
 -- Returns: epoch, sequence, known, intents recovered, 1 if dead members are left (call again), the number of members
 -- of other keys, in how many microseconds events up to this sequence have been delivered, the pause between messages in
 -- microseconds, and for who was not known the number of other members, else 0. Where sources are named: the number of
--- this verification, and for each source its mark in this epoch, or -1 (see mark.lua).
+-- this verification, and for each source the number of its mark in this epoch, or -1, and its place (see mark.lua).
 local s, j, m, w = KEYS[1], KEYS[2], KEYS[4], KEYS[5]
 local instance, timeout, lanes, journal, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local entropy, tier = ARGV[6], ARGV[7]
@@ -238,8 +238,10 @@ local function count_and_look()
   redis.call('HSET', s, 'v', score(number))
   answer[10] = number
   for n = 2, #fields do
-    local of, mark = string.match(found[n] or '', '^(%d+):(%d+)$')
-    answer[9 + n] = of == epoch and tonumber(mark) or -1
+    local of, mark, place = string.match(found[n] or '', '^(%d+):(%d+):(%d+)$')
+    answer[7 + 2 * n] = of == epoch and tonumber(mark) or -1
+    -- As text: a place takes more than the 53 bits of a number.
+    answer[8 + 2 * n] = place or '0'
   end
 end
 if #ARGV > 10 then

@@ -8,6 +8,9 @@ impl Relaying {
     pub(super) fn instance_actions(&self, state: &State, actions: &mut Vec<Action>) {
         use Action::*;
         actions.extend([Commit, CommitIsSeen, LoadReads, LoadEnds]);
+        if self.bounds.replica {
+            actions.extend((0..=state.seen).map(ReplicaReads));
+        }
         actions.extend([OwnCommit, OwnCommitReturns, Reconnect]);
         for demoted in servers(&state.lanes[OF_KEY]) {
             actions.push(OwnPublish { demoted });

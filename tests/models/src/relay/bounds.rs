@@ -12,6 +12,8 @@ pub struct RelayBounds {
     /// A relay publishes a commit only once every load sees it.
     pub waits_for_sight: bool,
     pub loads: u8,
+    /// Loads read a replica, which may lag by any number of commits.
+    pub replica: bool,
     /// Verifications of the instance.
     pub verifications: u8,
     /// A verification reaches a server some time after it was sent; otherwise at once.
@@ -48,6 +50,7 @@ impl RelayBounds {
         late_sight: false,
         waits_for_sight: false,
         loads: 1,
+        replica: false,
         verifications: 2,
         slow: false,
         beats: 0,
@@ -100,4 +103,9 @@ pub enum RelaySeen {
     OwnEcho,
     /// A commit was in the log before loads could see it.
     LateSight,
+    /// What a replica had was stored, although the primary had more.
+    KeptOfReplica,
+    /// What a replica had was not stored: because of an event, or because no moment was known.
+    OvertakenOfReplica,
+    UnknownOfReplica,
 }

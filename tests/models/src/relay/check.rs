@@ -52,7 +52,9 @@ impl stateright::Model for Relaying {
                 |_, state: &State| {
                     let instance = &state.instance;
                     let proven = commits_at(instance.proven);
-                    instance.load.is_none_or(|version| version >= proven)
+                    // What a replica had is looked at when it ends.
+                    let load = instance.load.filter(|_| !instance.of_replica);
+                    load.is_none_or(|version| version >= proven)
                 },
             ),
         ]

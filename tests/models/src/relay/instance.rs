@@ -3,6 +3,7 @@
 use super::Relaying;
 use super::bounds::RelaySeen;
 use super::state::{Asked, Instance, OF_KEY, State, Version};
+use crate::marks::Sent;
 use crate::mutants::{Mechanism, without};
 use crate::time::Nanos;
 
@@ -20,11 +21,18 @@ impl Instance {
             model.note(RelaySeen::Discarded);
         }
         self.entry = None;
+        if model.bounds.replica {
+            self.clock += 1;
+        }
     }
 
     /// Looks what the marks prove.
     fn prove(&mut self, model: &Relaying) {
-        for (_, at) in self.marks.proven(Some(self.applied)) {
+        for (_, proof) in self.marks.proven(Some(self.applied)) {
+            let at = proof.at;
+            if model.bounds.replica {
+                self.proofs.push(proof);
+            }
             self.proven = self.proven.max(at);
             model.note(RelaySeen::Proof);
             if commits_at(at) > 0 && self.entry.is_some() {
@@ -46,12 +54,46 @@ impl Relaying {
         }
         state.left.loads = state.left.loads.checked_sub(1)?;
         state.instance.load = Some(state.seen);
+        state.instance.of_replica = false;
+        Some(())
+    }
+
+    /// A load reads a replica that has replayed so many commits.
+    pub(super) fn replica_reads(&self, state: &mut State, place: Version) -> Option<()> {
+        self.load_reads(state)?;
+        state.instance.load = Some(place);
+        state.instance.of_replica = true;
         Some(())
     }
 
     pub(super) fn load_ends(&self, state: &mut State) -> Option<()> {
         let instance = &mut state.instance;
-        instance.entry = Some(instance.load.take()?);
+        let read = instance.load.take()?;
+        if instance.of_replica {
+            instance.of_replica = false;
+            return self.keep_of_replica(state, read);
+        }
+        instance.entry = Some(read);
+        Some(())
+    }
+
+    /// Kept as though it had been read when the latest verification was sent whose mark has no later place.
+    fn keep_of_replica(&self, state: &mut State, read: Version) -> Option<()> {
+        let instance = &mut state.instance;
+        let reached = instance.proofs.iter();
+        let reached = reached.filter(|proof| proof.place <= u64::from(read));
+        let Some(proof) = reached.max_by_key(|proof| proof.at) else {
+            self.note(RelaySeen::UnknownOfReplica);
+            return Some(());
+        };
+        if proof.token < instance.clock && !without(Mechanism::MomentOfReplicas) {
+            self.note(RelaySeen::OvertakenOfReplica);
+            return Some(());
+        }
+        if read < state.seen {
+            self.note(RelaySeen::KeptOfReplica);
+        }
+        instance.entry = Some(read);
         Some(())
     }
 
@@ -91,7 +133,10 @@ impl Relaying {
         *left = left.checked_sub(1)?;
         let number = Nanos::from(self.bounds.verifications - *left);
         state.instance.asked.push(Asked {
-            sent_at: Nanos::from(state.seen) << TIE | number,
+            sent: Sent {
+                at: Nanos::from(state.seen) << TIE | number,
+                token: state.instance.clock,
+            },
             answer: None,
         });
         match self.bounds.slow {
@@ -121,7 +166,7 @@ impl Relaying {
     pub(super) fn verification_replies(&self, state: &mut State, which: usize) -> Option<()> {
         let instance = &mut state.instance;
         instance.asked.get(which)?.answer.as_ref()?;
-        let Asked { sent_at, answer } = instance.asked.remove(which);
+        let Asked { sent, answer } = instance.asked.remove(which);
         let answer = answer?;
         if answer.demoted && !without(Mechanism::StillThePrimary) {
             self.note(RelaySeen::DemotedRefused);
@@ -139,7 +184,7 @@ impl Relaying {
             instance.applied = answer.head;
             instance.drop_key(self);
         }
-        instance.marks.learn(sent_at, answer.head, &answer.counted);
+        instance.marks.learn(sent, answer.head, &answer.counted);
         instance.prove(self);
         Some(())
     }

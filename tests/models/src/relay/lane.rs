@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::bus::local::marks::LaneMarks;
-use crate::bus::{Counted, Mark, MarkAt, Marked, Position};
+use crate::bus::{Counted, Mark, MarkAt, Marked, Position, Reached};
 
 /// At this time all numbers of verifications are counted from 1.
 const NOW: Duration = Duration::ZERO;
@@ -71,11 +71,11 @@ impl Server {
     }
 
     /// Sets a mark, if there is one; what the lane's epoch and number are.
-    pub(super) fn mark(&mut self, at: Option<(u64, u64)>) -> Marked {
+    pub(super) fn mark(&mut self, at: Option<(u64, Reached)>) -> Marked {
         // No lane is put back here, so none lacks what its epoch has had.
-        let at = at.map(|(epoch, number)| MarkAt {
+        let at = at.map(|(epoch, reached)| MarkAt {
             epoch,
-            number,
+            reached,
             sequence: 0,
         });
         let mark = Mark {

@@ -3,6 +3,7 @@
 use super::Relaying;
 use super::bounds::RelaySeen;
 use super::state::{OF_KEY, Phase, Relay, State};
+use crate::bus::Reached;
 use crate::mutants::{Mechanism, without};
 
 /// Each says whether it could be taken.
@@ -193,6 +194,10 @@ impl Relaying {
             self.note(RelaySeen::MarkedOfTwoEpochs);
         }
         relay.phase = Phase::Marking;
+        relay.place = match self.bounds.replica {
+            true => relay.end.take().map_or(0, u64::from),
+            false => 0,
+        };
         relay.end = None;
         if relay.marking.is_empty() {
             relay.rest();
@@ -214,7 +219,8 @@ impl Relaying {
         if without(Mechanism::MarksOfOneEpoch) {
             epoch = server.head.epoch;
         }
-        let marked = server.mark(Some((epoch, number)));
+        let place = relay.place;
+        let marked = server.mark(Some((epoch, Reached { number, place })));
         if !marked.set {
             self.note(RelaySeen::MarkRefused);
         }
@@ -240,6 +246,7 @@ impl Relay {
     /// The round is over.
     fn rest(&mut self) {
         self.phase = Phase::Idle;
+        self.place = 0;
         self.at.clear();
     }
 }

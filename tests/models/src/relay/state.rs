@@ -3,7 +3,8 @@
 use super::bounds::RelayBounds;
 use super::lane::{Answer, Lane, Message};
 use crate::bus::Position;
-use crate::marks::Marks;
+use crate::marks::{Marks, Sent};
+use crate::store::source::Proof;
 use crate::time::Nanos;
 
 /// Versions of the one key that is cached, counted from 0: as many commits there were.
@@ -41,6 +42,8 @@ pub(super) struct Relay {
     /// By lane: what is to be marked.
     pub(super) at: Vec<Option<(u64, u64)>>,
     pub(super) end: Option<Version>,
+    /// Where the log ended, once it is to be marked; 0 where no load reads a replica.
+    pub(super) place: u64,
     /// Lanes that are to be marked.
     pub(super) marking: Vec<usize>,
     pub(super) has_dropped: bool,
@@ -49,7 +52,7 @@ pub(super) struct Relay {
 /// A verification under way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Asked {
-    pub(super) sent_at: Nanos,
+    pub(super) sent: Sent,
     pub(super) answer: Option<Answer>,
 }
 
@@ -64,6 +67,12 @@ pub(super) struct Instance {
     pub(super) entry: Option<Version>,
     /// What a load has read that is not stored yet. One that was invalidated is none.
     pub(super) load: Option<Version>,
+    /// The load reads a replica.
+    pub(super) of_replica: bool,
+    /// How often the key was dropped; 0 where no load reads a replica, and then there are no proofs.
+    pub(super) clock: u64,
+    /// Of the source, latest last.
+    pub(super) proofs: Vec<Proof>,
     pub(super) marks: Marks,
     /// Up to when the source is proven.
     pub(super) proven: Nanos,
@@ -107,7 +116,7 @@ impl State {
         let answers = lanes.iter_mut().map(|lane| lane.verify(false));
         let first = answers.flatten().next().expect("a lane answers");
         let mut marks = Marks::default();
-        marks.learn(0, first.head, &first.counted);
+        marks.learn(Sent { at: 0, token: 0 }, first.head, &first.counted);
         if bounds.failovers > 0 && bounds.loses {
             for lane in &mut lanes {
                 lane.replica = Some(lane.primary.clone());
@@ -136,6 +145,9 @@ impl State {
                 asked: Vec::new(),
                 entry: Some(0),
                 load: None,
+                of_replica: false,
+                clock: 0,
+                proofs: Vec::new(),
                 marks,
                 proven: 0,
                 committing: 0,

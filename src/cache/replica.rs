@@ -1,0 +1,110 @@
+//! Values that a loader has read from a replica: as of when they count, whether they can be kept, and when the primary
+//! is to be read in place of it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::cache::state::CacheState;
+use crate::loader::{Load, Loaded, Loader, LookAtHeld};
+use crate::lock::Lock;
+use crate::mutants::{Mechanism, without};
+use crate::store::stamps::Stamp;
+use crate::time::Nanos;
+
+/// Into so many parts the time is cut in which the primary is read: it may be longer by one of them.
+const PARTS: u64 = 16;
+
+/// The loader that reads from the primary, for some time after an invalidation.
+pub(crate) struct Primary<K, V> {
+    window: Nanos,
+    pub(crate) load: Arc<Loader<K, V>>,
+    /// Moments of loads, oldest first, at least a part of the window apart: the time, and the invalidation clock. Only
+    /// the first is older than the window.
+    moments: Lock<VecDeque<(Nanos, Stamp)>>,
+}
+
+impl<K, V> Primary<K, V> {
+    pub(crate) fn new(window: Nanos, load: Arc<Loader<K, V>>) -> Self {
+        Self {
+            window,
+            load,
+            moments: Lock::default(),
+        }
+    }
+
+    /// The invalidation clock at a moment that is a window ago at least; none where no such is known.
+    fn before(&self, now: Nanos, token: Stamp) -> Option<Stamp> {
+        let mut moments = self.moments.lock();
+        let part = self.window / PARTS;
+        if moments.back().is_none_or(|(at, _)| *at + part <= now) {
+            moments.push_back((now, token));
+        }
+        let old = |(at, _): &(Nanos, Stamp)| at.saturating_add(self.window) <= now;
+        while moments.get(1).is_some_and(old) {
+            moments.pop_front();
+        }
+        moments.front().copied().filter(old).map(|(_, token)| token)
+    }
+}
+
+impl<K, V> CacheState<K, V>
+where
+    K: crate::Key + Clone + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// What is wrong with what a loader has returned, if anything.
+    pub(super) fn wrong(&self, loaded: &Loaded<V>) -> Option<String> {
+        if loaded.as_of.is_some() && !self.store.has_source() {
+            let wrong = "a value with `as_of`, and the cache names no source whose places these could be; name it \
+                         with `.source(...)`, or leave `as_of` out";
+            return Some(wrong.to_owned());
+        }
+        loaded.wrong_tags()
+    }
+
+    /// The token and the time that a value counts with: those of its load, or of an earlier moment where it comes from a
+    /// replica. None where that moment is not known, and the value cannot be kept.
+    pub(super) fn moment(
+        &self,
+        hash: u64,
+        as_of: Option<u64>,
+        (token, loaded_at): (u64, Nanos),
+    ) -> Option<(u64, Nanos)> {
+        let Some(place) = as_of else {
+            return Some((token, loaded_at));
+        };
+        let proof = self.store.as_of(hash, place)?;
+        if without(Mechanism::MomentOfReplicas) {
+            return Some((token, loaded_at));
+        }
+        // The clock of hits lags behind by a step at most.
+        let at = proof.at.saturating_sub(self.member().clock.step());
+        Some((token.min(proof.token), loaded_at.min(at)))
+    }
+    /// A load that reads from the primary where the key may have been invalidated lately. It is decided when the load
+    /// begins, after its token was taken: an invalidation that comes later keeps the value from being stored.
+    pub(super) fn load_of_primary_or(
+        self: &Arc<Self>,
+        usual: Arc<Loader<K, V>>,
+        key: K,
+        look: LookAtHeld<V>,
+    ) -> Load<V> {
+        let cache = self.clone();
+        Box::pin(async move {
+            let load = match &cache.primary {
+                Some(primary) if cache.changed_lately(primary, &key) => primary.load.clone(),
+                _ => usual,
+            };
+            load(key, look).await
+        })
+    }
+
+    fn changed_lately(&self, primary: &Primary<K, V>, key: &K) -> bool {
+        let member = self.member();
+        let before = primary.before(member.clock.now(), member.stamps.token());
+        let newest = key.digest().map(|hash| self.store.newest_of_any(hash));
+        before
+            .zip(newest)
+            .is_none_or(|(before, newest)| newest > before)
+    }
+}
