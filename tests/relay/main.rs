@@ -23,6 +23,7 @@ mod rig;
 mod rules;
 mod schema;
 mod servers;
+mod service;
 mod setup;
 mod trial;
 
