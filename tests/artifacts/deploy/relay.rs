@@ -154,7 +154,7 @@ async fn the_relay_accepts_its_rules() {
     let args = ["relay", "--rules", file.to_str().unwrap(), "--print-sql"];
     let ran = program::run(&args, &variables);
     assert_eq!(ran.status, Some(0), "{ran:?}");
-    assert!(ran.stdout.contains("FOR TABLE public.accounts"), "{ran:?}");
+    assert!(ran.stdout.contains(r#"'"public"."accounts"'"#), "{ran:?}");
 }
 
 #[test]
@@ -191,5 +191,5 @@ fn a_relays_memory_is_the_sum_that_is_written() {
     assert!(read(frames).contains(&largest), "{largest}");
     // Eight bytes each.
     assert!(read(gathered).contains("MOST_HASHES: usize = 262_144;"));
-    assert_eq!(of("names of"), 262_144 * 8 >> 20);
+    assert_eq!(of("names of"), (262_144 * 8) >> 20);
 }
