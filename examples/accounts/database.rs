@@ -4,6 +4,8 @@ mod postgres;
 mod sqlite;
 
 use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -22,6 +24,29 @@ pub(crate) struct Account {
     pub(crate) version: i64,
 }
 
+/// Where a database is.
+pub(crate) enum Place {
+    /// SQLite's, which is made where there is none.
+    File(PathBuf),
+    Postgres(Box<tokio_postgres::Config>),
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    /// What is wrong names no part of a URL: there may be a password in it.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+            return Ok(Self::File(text.into()));
+        }
+        let wrong = |error: tokio_postgres::Error| {
+            let error = postgres::error(error);
+            format!("{error}: write postgres://user:password@host:5432/database")
+        };
+        Ok(Self::Postgres(Box::new(text.parse().map_err(wrong)?)))
+    }
+}
+
 /// A cheap handle.
 #[derive(Clone)]
 pub(crate) enum Database {
@@ -30,13 +55,12 @@ pub(crate) enum Database {
 }
 
 impl Database {
-    /// Opens a database, and makes its table where there is none: PostgreSQL's if the place is a URL of it,
-    /// else a file of SQLite, which is made as well.
-    pub(crate) async fn open(place: &str) -> Result<Self, Error> {
-        if place.starts_with("postgres://") || place.starts_with("postgresql://") {
-            return Ok(Self::Postgres(Postgres::open(place).await?));
-        }
-        Ok(Self::Sqlite(Sqlite::open(place.into()).await?))
+    /// Opens a database, and makes its table where there is none.
+    pub(crate) async fn open(place: Place) -> Result<Self, Error> {
+        Ok(match place {
+            Place::File(file) => Self::Sqlite(Sqlite::open(file).await?),
+            Place::Postgres(config) => Self::Postgres(Postgres::open(*config).await?),
+        })
     }
 
     /// The account, unless it does not exist. This is what the cache's loader calls.

@@ -40,7 +40,7 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 use unstale::{BoxError, Instance, Settings};
 
-use database::{Account, Database};
+use database::{Account, Database, Place};
 use load::Load;
 use routes::App;
 
@@ -107,9 +107,11 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::run)?;
 
     let settings = Settings::from_env().map_err(Failure::setup)?;
-    let database = Database::open(&flags.database)
-        .await
-        .map_err(Failure::run)?;
+    let place: Place = flags
+        .database
+        .parse()
+        .map_err(|error: String| Failure::Setup(error.into()))?;
+    let database = Database::open(place).await.map_err(Failure::run)?;
     let listener = TcpListener::bind(flags.listen)
         .await
         .map_err(Failure::run)?;

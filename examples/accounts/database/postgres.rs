@@ -69,9 +69,7 @@ struct Shared {
 }
 
 impl Postgres {
-    pub(crate) async fn open(url: &str) -> Result<Self, Error> {
-        // What it says of a wrong URL names no part of the URL: there may be a password in it.
-        let mut config: Config = url.parse().map_err(Error::new)?;
+    pub(crate) async fn open(mut config: Config) -> Result<Self, Error> {
         let limit = format!("-c statement_timeout={}", STATEMENT.as_millis());
         let options = config.get_options().map(|given| format!("{given} {limit}"));
         config.options(options.unwrap_or(limit));
@@ -173,7 +171,7 @@ fn signed(id: u64) -> Result<i64, Error> {
 }
 
 /// With its cause, which it does not say itself.
-fn error(error: tokio_postgres::Error) -> Error {
+pub(super) fn error(error: tokio_postgres::Error) -> Error {
     match std::error::Error::source(&error) {
         Some(cause) => Error::new(format!("{error}: {cause}")),
         None => Error::new(error),
