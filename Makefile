@@ -89,9 +89,9 @@ bench-instructions: ## instructions a hit takes, beside quick_cache's; the same 
 	$(INSTALL) valgrind
 	@cd tests/instructions && cargo build --release && cargo run --release --quiet
 
-stack: ## Redis, three instances under load and Prometheus as plain processes; Ctrl-C ends them. FLAGS=--faults
-	$(INSTALL) redis-server prometheus
-	cargo build --release --example accounts
+stack: ## Redis, three instances under load and Prometheus as plain processes; Ctrl-C ends them. FLAGS=--faults, FLAGS=--relay
+	$(INSTALL) redis-server prometheus $(if $(findstring --relay,$(FLAGS)),postgresql)
+	cargo build --release --example accounts $(if $(findstring --relay,$(FLAGS)),--features relay --bin unstale)
 	python3 deploy/stack.py $(FLAGS)
 
 image: ## builds deploy/Dockerfile by buildah, without a container engine, and runs what came out; says why where it cannot

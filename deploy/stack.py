@@ -5,6 +5,8 @@
 Variables UNSTALE_* reach the instances: UNSTALE_TTL=5s make stack.
 With --faults an instance is cut off, another falls into a black hole, Redis is killed and started
 again, and an instance crashes, over and over; the boards show it.
+With --relay the rows are in a PostgreSQL of its own, and `unstale relay` reads its log: what SQL changes by
+hand is fresh on every instance.
 """
 
 import argparse
@@ -23,10 +25,13 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import postgres
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # What an operator would find by hand; another free port takes the place of one in use.
 REDIS, PROMETHEUS, FIRST_INSTANCE = 6390, 9090, 8081
+POSTGRES, RELAY = 5433, 9101
 INSTANCES = 3
 
 # Short enough for a first look to show entries that expire; one hit in twenty is compared with the database.
@@ -80,8 +85,8 @@ def program(names, folder=None):
 class Process:
     """A child of ours, restarted on demand; its output goes to a file."""
 
-    def __init__(self, name, command, log, env=None):
-        self.name, self.command, self.log, self.env = name, command, log, env
+    def __init__(self, name, command, log, env=None, end=signal.SIGTERM):
+        self.name, self.command, self.log, self.env, self.end = name, command, log, env, end
         self.child = None
         self.expected = False  # to be gone
 
@@ -108,7 +113,7 @@ class Process:
             return
         self.expected = True
         self.send(signal.SIGCONT)
-        self.send(signal.SIGTERM)
+        self.send(self.end)
         try:
             await asyncio.wait_for(self.child.wait(), STOP)
         except asyncio.TimeoutError:
@@ -153,6 +158,10 @@ def answers_ping(port):
             return False
 
     return ask
+
+
+def says(log, text):
+    return lambda: text in Path(log).read_text(errors="replace")
 
 
 class Way:
@@ -202,20 +211,43 @@ class Stack:
         self.options, self.folder = options, folder
         self.redis, self.instances, self.load, self.prometheus = None, [], None, None
         self.ways, self.ports = [], []
+        self.postgres, self.database, self.relay = None, None, None
 
     def processes(self):
         # In the order in which they are to end: askers before those they ask.
-        return [p for p in (self.load, *self.instances, self.prometheus, self.redis) if p]
+        all_of_them = (self.load, *self.instances, self.relay, self.prometheus, self.redis, self.database)
+        return [p for p in all_of_them if p]
 
-    def make(self, name, *command, env=None):
-        return Process(name, [str(part) for part in command], self.folder / f"{name}.log", env)
+    def make(self, name, *command, env=None, end=signal.SIGTERM):
+        return Process(name, [str(part) for part in command], self.folder / f"{name}.log", env, end)
+
+    async def start_database(self, port):
+        self.postgres = postgres.Postgres(port)
+        await asyncio.to_thread(self.postgres.prepare)
+        self.database = self.make("postgres", *self.postgres.command(), end=postgres.END)
+        await self.database.start()
+        await self.database.ready(self.postgres.answers)
+        await asyncio.to_thread(self.postgres.make_database)
+
+    async def start_relay(self, port, redis):
+        """Once the table is there, which the publication names."""
+        command = [self.options.unstale, "relay", "--rules", postgres.RULES]
+        await asyncio.to_thread(self.postgres.make_relay, command)
+        env = {
+            **TUNING, **os.environ, "UNSTALE_REDIS_URL": redis, "UNSTALE_METRICS_ADDR": f"127.0.0.1:{port}",
+            "UNSTALE_RELAY_DATABASE_URL": self.postgres.url("unstale_relay"),
+        }
+        self.relay = self.make("relay", *command, env=env)
+        await self.relay.start()
+        await self.relay.ready(says(self.relay.log, "relaying accounts"))
 
     async def start(self):
         options = self.options
         redis_bin = os.environ.get("REDIS_SERVER_BIN") or program(["redis-server", "valkey-server"])
         prometheus_bin = program(["prometheus"], os.environ.get("PROMETHEUS_BIN"))
-        wanted = [REDIS, PROMETHEUS, *range(FIRST_INSTANCE, FIRST_INSTANCE + INSTANCES)]
-        redis_port, prometheus_port, *ports = free_ports([None] * len(wanted) if options.any_ports else wanted)
+        wanted = [REDIS, PROMETHEUS, POSTGRES, RELAY, *range(FIRST_INSTANCE, FIRST_INSTANCE + INSTANCES)]
+        redis_port, prometheus_port, postgres_port, relay_port, *ports = free_ports(
+            [None] * len(wanted) if options.any_ports else wanted)
         # In a file: other users of this machine may read command lines.
         password = secrets.token_hex(16)
         config = self.folder / "redis.conf"
@@ -227,21 +259,32 @@ class Stack:
         )
         await self.redis.start()
         await self.redis.ready(answers_ping(redis_port))
+        database = ["--database", self.folder / "accounts.db"]
+        variables = {}
+        if options.relay:
+            await self.start_database(postgres_port)
+            # The URL has a password in it.
+            database, variables = ["--source", "accounts"], {"DATABASE_URL": self.postgres.url("accounts")}
         for number, port in enumerate(ports):
             upstream = redis_port
             if options.faults:
                 self.ways.append(Way(redis_port))
                 upstream = await self.ways[-1].start()
-            env = {**TUNING, **os.environ, "UNSTALE_REDIS_URL": f"redis://:{password}@127.0.0.1:{upstream}"}
+            redis = f"redis://:{password}@127.0.0.1:{upstream}"
+            env = {**TUNING, **os.environ, **variables, "UNSTALE_REDIS_URL": redis}
             instance = self.make(
-                f"instance-{number + 1}", options.accounts, "--listen", f"127.0.0.1:{port}", "--database",
-                self.folder / "accounts.db", env=env,
+                f"instance-{number + 1}", options.accounts, "--listen", f"127.0.0.1:{port}", *database, env=env,
             )
             self.instances.append(instance)
             self.ports.append(port)
             # One after the other: the first creates the database's tables.
             await instance.start()
             await instance.ready(answers_http(f"http://127.0.0.1:{port}/readyz"))
+        redis = f"redis://:{password}@127.0.0.1:{redis_port}"
+        scraped = {"accounts": [f"127.0.0.1:{port}" for port in self.ports]}
+        if options.relay:
+            await self.start_relay(relay_port, redis)
+            scraped["relay"] = [f"127.0.0.1:{relay_port}"]
         targets = [f"http://127.0.0.1:{port}" for port in self.ports]
         loads = [part for target in targets for part in ("--load", target)]
         self.load = self.make("load", options.accounts, *loads, "--rate", options.rate)
@@ -249,10 +292,9 @@ class Stack:
         (self.folder / "prometheus.yml").write_text(json.dumps({  # JSON is YAML
             "global": {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "5s"},
             "rule_files": [str(ROOT / "dashboards/alerts.yml")],
-            "scrape_configs": [{
-                "job_name": "accounts",
-                "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in self.ports]}],
-            }],
+            "scrape_configs": [
+                {"job_name": job, "static_configs": [{"targets": places}]} for job, places in scraped.items()
+            ],
         }))
         self.prometheus = self.make(
             "prometheus", prometheus_bin, f"--config.file={self.folder}/prometheus.yml",
@@ -261,7 +303,7 @@ class Stack:
         await self.prometheus.start()
         url = f"http://127.0.0.1:{prometheus_port}"
         await self.prometheus.ready(answers_http(f"{url}/-/ready"))
-        return url, targets, f"redis://:{password}@127.0.0.1:{redis_port}"
+        return url, targets, redis
 
     async def watch(self):
         """Ends when a process has ended that should not have."""
@@ -294,22 +336,33 @@ class Stack:
             await self.instances[0].kill()
             await asyncio.sleep(6)
             await self.instances[0].start()
+            if self.relay:
+                await asyncio.sleep(25)
+                say("the relay is killed, and started again after 10 s")
+                await self.relay.kill()
+                await asyncio.sleep(10)
+                await self.relay.start()
 
     async def stop(self):
         for process in self.processes():
             await process.stop()
+        if self.postgres:
+            self.postgres.remove()
 
 
 def say(text):
     print(text, flush=True)
 
 
-def tell(url, targets, redis):
+def tell(url, targets, redis, sql):
     say(f"Prometheus   {url}/graph and {url}/alerts")
     for number, target in enumerate(targets):
         say(f"instance {number + 1}   {target}/healthz, {target}/metrics, {target}/accounts/1")
     metrics = " ".join(f"--metrics {target}/metrics" for target in targets)
     say(f"Redis        {redis}; UNSTALE_REDIS_URL={redis} UNSTALE_NAMESPACE=stack unstale status {metrics}")
+    if sql:
+        say(f"past them    {sql['change']}")
+        say(f"seen here    {sql['show']}")
     say("Boards       import dashboards/*.json into a Grafana with that Prometheus, or `make dashboards-preview`")
     say("Ctrl-C stops everything.")
 
@@ -332,14 +385,17 @@ async def run(options):
                 starting.cancel()
                 return
             url, targets, redis = starting.result()
+            sql = {}
+            if options.relay:
+                sql = {"change": stack.postgres.change(), "show": postgres.show(stack.ports)}
             if options.state:
                 pids = [process.child.pid for process in stack.processes()]
-                state = {"prometheus": url, "instances": targets, "redis": redis, "pids": pids}
+                state = {"prometheus": url, "instances": targets, "redis": redis, "pids": pids, **sql}
                 # Whoever sees the file sees all of it.
                 half = Path(f"{options.state}.half")
                 half.write_text(json.dumps(state))
                 half.rename(options.state)
-            tell(url, targets, redis)
+            tell(url, targets, redis, sql)
             waiting += [asyncio.create_task(stack.watch())]
             if options.faults:
                 waiting += [asyncio.create_task(stack.faults())]
@@ -359,15 +415,20 @@ def main():
                         help="the reference service [default: as cargo build --release --example accounts makes it]")
     parser.add_argument("--rate", type=int, default=400, help="requests a second [default: 400]")
     parser.add_argument("--faults", action="store_true", help="let things go wrong, over and over")
+    parser.add_argument("--relay", action="store_true", help="rows in PostgreSQL, whose log `unstale relay` reads")
+    parser.add_argument("--unstale", default=ROOT / "target/release/unstale", type=Path,
+                        help="the program [default: as cargo build --release --features relay --bin unstale makes it]")
     parser.add_argument("--seconds", type=float, help="stop by itself after so long")
     parser.add_argument("--any-ports", action="store_true", help="do not try the usual ports first")
     parser.add_argument("--state", help="a file to write addresses and process ids to, as JSON")
     options = parser.parse_args()
     if not options.accounts.is_file():
         sys.exit(f"{options.accounts} is missing: cargo build --release --example accounts")
+    if options.relay and not options.unstale.is_file():
+        sys.exit(f"{options.unstale} is missing: cargo build --release --features relay --bin unstale")
     try:
         asyncio.run(run(options))
-    except Failed as failure:
+    except (Failed, postgres.Failed) as failure:
         sys.exit(f"stack: {failure}")
     except BrokenPipeError:
         # Nobody reads on, as in `make stack | head`. Without this Python would complain when it flushes.

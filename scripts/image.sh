@@ -86,6 +86,7 @@ root=$(buildah mount "$container")
 bytes=$(cat "$root/usr/local/bin/accounts" "$root/usr/local/bin/unstale" | wc -c)
 buildah run "$container" -- /usr/local/bin/accounts --help >"$work/help"
 buildah run "$container" -- /usr/local/bin/unstale --version
+buildah run "$container" -- /usr/local/bin/unstale relay --help >"$work/relay"
 buildah run "$container" -- /usr/local/bin/unstale demo --seconds 3 >"$work/demo"
 tail -n 3 "$work/demo"
 # They take 32 MB; with line tables they would take 157 MB.

@@ -1,4 +1,4 @@
-//! A service with a coherent cache: accounts in SQLite, read through `unstale`.
+//! A service with a coherent cache: accounts in SQLite or PostgreSQL, read through `unstale`.
 //!
 //! Start it twice with one database and one Redis, write on one, read on the other:
 //!
@@ -11,11 +11,15 @@
 //! curl -i localhost:8081/accounts/7      # x-cache: hit
 //! ```
 //!
+//! With `--database postgres://USER:PASSWORD@HOST/NAME` the rows are in PostgreSQL. What other programs change
+//! there is fresh as well, with `unstale relay` and the name of its source: `--source accounts`. See
+//! docs/relay.md.
+//!
 //! It has neither logins nor limits for slow clients: put a proxy in front of it that has.
 //!
 //! - `main.rs` starts and stops everything in the right order;
 //! - `routes.rs` is the HTTP side: what each outcome of a read or a write means to a client;
-//! - `database.rs` is the source of truth;
+//! - `database.rs` is the source of truth, `database/sqlite.rs` or `database/postgres.rs`;
 //! - `load.rs` is no part of the service: with `--load` the program asks instances instead of being
 //!   one.
 
@@ -25,7 +29,6 @@ mod routes;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -37,7 +40,7 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 use unstale::{BoxError, Instance, Settings};
 
-use database::{Account, Database};
+use database::{Account, Database, Place};
 use load::Load;
 use routes::App;
 
@@ -49,13 +52,18 @@ const DRAIN: Duration = Duration::from_secs(10);
 const LOGS: &str = "info,fred=off";
 
 const HELP: &str = "\
-Serves accounts over HTTP from SQLite, with a cache that stays coherent over Redis.
+Serves accounts over HTTP from SQLite or PostgreSQL, with a cache that stays coherent over Redis.
 
-Usage: accounts [--listen ADDRESS] [--database FILE]
+Usage: accounts [--listen ADDRESS] [--database FILE|URL] [--source NAME]
        accounts --load URL... [--rate NUMBER]
 
   --listen ADDRESS   where to serve HTTP [default: 127.0.0.1:8080]
-  --database FILE    the SQLite database, which several processes may share [default: accounts.db]
+  --database FILE    the SQLite database, which several processes may share [default: DATABASE_URL if
+                     that is set, where others do not see the password, else accounts.db]
+  --database URL     a PostgreSQL database, as in postgres://user:password@127.0.0.1:5432/shop
+  --source NAME      what `unstale relay` calls that database: what is served is then bounded from the
+                     commit, whatever wrote; without a relay each value is loaded again after
+                     UNSTALE_MAX_STALENESS
   --load URL         ask the instance there instead of being one, as in http://127.0.0.1:8080;
                      once for each instance
   --rate NUMBER      requests a second to all of them together [default: 400]
@@ -99,17 +107,24 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::run)?;
 
     let settings = Settings::from_env().map_err(Failure::setup)?;
-    let database = Database::open(flags.database).await.map_err(Failure::run)?;
+    let place: Place = flags
+        .database
+        .parse()
+        .map_err(|error: String| Failure::Setup(error.into()))?;
+    let database = Database::open(place).await.map_err(Failure::run)?;
     let listener = TcpListener::bind(flags.listen)
         .await
         .map_err(Failure::run)?;
     let instance = Instance::start(settings).await.map_err(Failure::setup)?;
-    let source = database.clone();
-    let accounts = instance
-        .cache::<u64, Arc<Account>>("accounts")
+    let loader = database.clone();
+    let mut accounts = instance.cache::<u64, Arc<Account>>("accounts");
+    if let Some(source) = flags.source {
+        accounts = accounts.source(source);
+    }
+    let accounts = accounts
         .loader(move |id| {
-            let source = source.clone();
-            async move { Ok(source.account(id).await?) }
+            let database = loader.clone();
+            async move { Ok(database.account(id).await?) }
         })
         // What counts as stale, for who sets UNSTALE_AUDIT.
         .audit(|served, source| served == source)
@@ -167,7 +182,9 @@ async fn ask(load: Load) -> Result<(), Failure> {
 /// Where to listen and what to serve, or whom to ask; everything else is the environment's.
 struct Flags {
     listen: SocketAddr,
-    database: PathBuf,
+    /// A file, or a URL.
+    database: String,
+    source: Option<String>,
     load: Load,
 }
 
@@ -176,7 +193,8 @@ impl Flags {
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let mut flags = Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            database: PathBuf::from("accounts.db"),
+            database: std::env::var("DATABASE_URL").unwrap_or_else(|_| "accounts.db".to_string()),
+            source: None,
             load: Load {
                 targets: Vec::new(),
                 rate: 400,
@@ -197,7 +215,8 @@ impl Flags {
                         "--listen needs an address and a port, as in 127.0.0.1:8080".to_string()
                     })?;
                 }
-                "--database" => flags.database = value()?.into(),
+                "--database" => flags.database = value()?,
+                "--source" => flags.source = Some(value()?),
                 "--load" => {
                     let url = value()?.trim_end_matches('/').to_string();
                     if !url.starts_with("http://") {

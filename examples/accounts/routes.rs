@@ -43,7 +43,7 @@ struct Change {
     balance: i64,
 }
 
-/// Reads through the cache; `x-cache` says how it was answered.
+/// Reads through the cache; `x-cache` says how it was answered, and `age` how many seconds ago it was loaded.
 async fn read(State(app): State<App>, id: Id) -> Result<Response, Failure> {
     let id = parse(id)?;
     let lookup = app.accounts.lookup(&id).await?;
@@ -58,7 +58,11 @@ async fn read(State(app): State<App>, id: Id) -> Result<Response, Failure> {
         Some(account) => Json(&*account).into_response(),
         None => Failure::unknown(id).into_response(),
     };
-    Ok(([(HeaderName::from_static("x-cache"), outcome)], answer).into_response())
+    let headers = [
+        (HeaderName::from_static("x-cache"), outcome.to_string()),
+        (header::AGE, lookup.age.as_secs().to_string()),
+    ];
+    Ok((headers, answer).into_response())
 }
 
 /// Longest name of an account, in characters.
@@ -154,7 +158,7 @@ async fn metrics(State(app): State<App>) -> impl IntoResponse {
     )
 }
 
-/// SQLite's ids are signed; negative ones are not used.
+/// The ids of databases are signed; negative ones are not used.
 fn parse(id: Id) -> Result<u64, Failure> {
     let id = id.ok().and_then(|Path(id)| id.parse::<i64>().ok());
     id.and_then(|id| u64::try_from(id).ok()).ok_or_else(|| {

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -42,7 +43,7 @@ const POLL: Duration = Duration::from_millis(10);
 pub struct Service {
     address: String,
     base: String,
-    database: PathBuf,
+    database: OsString,
     settings: Vec<(String, String)>,
     http: reqwest::Client,
     child: Mutex<Child>,
@@ -57,6 +58,8 @@ pub struct Reply {
     pub status: u16,
     /// The header `x-cache`: `hit`, `miss`, `coalesced` or `negative`.
     pub cache: Option<String>,
+    /// The header `age`, in whole seconds: how long ago the value was loaded.
+    pub age: Option<Duration>,
     pub body: String,
 }
 
@@ -79,7 +82,8 @@ pub struct NotStarted {
 }
 
 impl Service {
-    /// Starts a process and waits until it is alive (`/livez`).
+    /// Starts a process and waits until it is alive (`/livez`). `database` is a file of SQLite, or a URL of
+    /// PostgreSQL.
     ///
     /// `settings` are variables (`UNSTALE_REDIS_URL`, ...); those of the test's own environment
     /// that begin with `UNSTALE_` do not reach it.
@@ -87,16 +91,19 @@ impl Service {
     /// # Panics
     ///
     /// When it does not come up, with its output.
-    pub async fn start(database: &Path, settings: &[(&str, &str)]) -> Self {
+    pub async fn start(database: impl AsRef<OsStr>, settings: &[(&str, &str)]) -> Self {
         let started = Self::try_start(database, settings).await;
         started.unwrap_or_else(|failed| fail(&format!("ended, {}", failed.status), &failed.output))
     }
 
     /// As [`start`](Self::start), where ending at once is what is being tested.
-    pub async fn try_start(database: &Path, settings: &[(&str, &str)]) -> Result<Self, NotStarted> {
+    pub async fn try_start(
+        database: impl AsRef<OsStr>,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, NotStarted> {
         let mut attempt = 1;
         loop {
-            let started = Self::spawn(free_port(), database, settings)
+            let started = Self::spawn(free_port(), database.as_ref(), settings)
                 .until_alive()
                 .await;
             match started {
@@ -107,7 +114,7 @@ impl Service {
         }
     }
 
-    fn spawn(port: u16, database: &Path, settings: &[(&str, &str)]) -> Self {
+    fn spawn(port: u16, database: &OsStr, settings: &[(&str, &str)]) -> Self {
         let address = format!("{}:{port}", Ipv4Addr::LOCALHOST);
         let settings: Vec<_> = settings
             .iter()
@@ -299,7 +306,7 @@ impl Service {
 /// Starts the process, and the threads that read what it prints.
 fn execute(
     address: &str,
-    database: &Path,
+    database: &OsStr,
     settings: &[(String, String)],
     output: &Output,
 ) -> (Child, Vec<JoinHandle<()>>) {
@@ -336,13 +343,13 @@ impl Drop for Service {
 async fn send(request: RequestBuilder) -> reqwest::Result<Reply> {
     let response = request.send().await?;
     let status = response.status().as_u16();
-    let cache = response.headers().get("x-cache");
-    let cache = cache
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
+    let header = |name| response.headers().get(name)?.to_str().ok();
+    let cache = header("x-cache").map(str::to_owned);
+    let age = header("age").and_then(|age| age.parse().ok());
     Ok(Reply {
         status,
         cache,
+        age: age.map(Duration::from_secs),
         body: response.text().await?,
     })
 }

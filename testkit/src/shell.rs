@@ -24,8 +24,8 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 /// Pause between two looks at what a command in the background has printed.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Every port that README.md names. Tests may use none of them: each gets one that is free.
-const PORTS: [&str; 5] = ["6379", "6397", "8081", "8082", "8083"];
+/// Every port that the documents name. Tests may use none of them: each gets one that is free.
+const PORTS: [&str; 6] = ["5432", "6379", "6397", "8081", "8082", "8083"];
 
 /// What else is typed otherwise than printed.
 const SUBSTITUTIONS: [(&str, &str); 3] = [
@@ -48,6 +48,10 @@ case "$*" in
 'build --release --example accounts')
     mkdir -p target/release
     ln -s "$EXAMPLES" target/release/examples ;;
+'build --release --features relay --example accounts --bin unstale')
+    mkdir -p target/release
+    ln -s "$EXAMPLES" target/release/examples
+    ln -s "$PROGRAM" target/release/unstale ;;
 *)
     echo "the tests do not know: cargo $*" >&2
     exit 101 ;;
@@ -75,7 +79,7 @@ pub struct Ran {
 }
 
 impl Shell {
-    /// Starts a shell in a folder that has the `examples`, and where README.md names a port, another
+    /// Starts a shell in a folder that has the `examples`, and where a document names a port, another
     /// is meant: one of these, else a free one.
     pub fn start(ports: &[(&str, u16)]) -> Self {
         let dir = TempDir::with_prefix("shell-").expect("a temporary directory");

@@ -16,6 +16,7 @@ mod map;
 mod package;
 mod python;
 mod readme;
+mod relay;
 mod servers;
 mod stack;
 mod ttl;

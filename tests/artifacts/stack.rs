@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use testkit::built::program;
 use testkit::redis::end;
 use testkit::service;
 
@@ -26,17 +27,22 @@ struct Stack {
 
 impl Stack {
     fn start() -> Self {
-        Self::start_with(Stdio::null())
+        Self::start_with(Stdio::null(), &[])
     }
 
     /// What it says goes there.
-    fn start_with(stdout: Stdio) -> Self {
+    fn start_with(stdout: Stdio, flags: &[&str]) -> Self {
         let dir = TempDir::with_prefix("stack-").unwrap();
         let state = dir.path().join("state.json");
         let script = Command::new("python3")
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/stack.py"))
             .arg("--accounts")
             .arg(service::binary())
+            .arg("--unstale")
+            .arg(program())
+            .args(flags)
+            // Nothing is fresh because its time has passed.
+            .env("UNSTALE_TTL", "1h")
             .args(["--any-ports", "--rate", "100", "--state"])
             .arg(&state)
             .stdin(Stdio::null())
@@ -150,6 +156,63 @@ fn the_stack_fills_prometheus_and_leaves_nothing_behind() {
     assert!(!pids.iter().any(|pid| runs(*pid)), "{state}");
 }
 
+/// What a command prints that the stack says to type.
+fn typed(command: &Value) -> String {
+    let mut bash = Command::new("bash");
+    let command = command.as_str().unwrap();
+    let output = bash.args(["-c", command]).output().unwrap();
+    assert!(output.status.success(), "{command}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The children of a process.
+fn children(of: u64) -> Vec<u64> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let parent = format!("\nPPid:\t{of}\n");
+    let mine = |pid: &u64| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"));
+        status.is_ok_and(|status| status.contains(&parent))
+    };
+    numbers.filter(mine).collect()
+}
+
+#[test]
+fn a_row_that_a_stranger_changes_is_fresh_on_every_instance_of_a_stack_with_a_relay() {
+    let mut stack = Stack::start_with(Stdio::null(), &["--relay"]);
+    let state = stack.state();
+    let mut pids = pids(&state);
+    // A relay and PostgreSQL as well.
+    assert_eq!(pids.len(), 8, "{state}");
+    assert!(pids.iter().all(|pid| runs(*pid)), "{state}");
+    pids.extend(children(*pids.last().unwrap()));
+    assert!(pids.len() > 8, "PostgreSQL is many processes: {pids:?}");
+    let prometheus = state["prometheus"].as_str().unwrap().to_owned();
+    stack.until("the relay is scraped", |_| {
+        value(&prometheus, "up{job=\"relay\"} == 1")
+    });
+    let (change, show) = (&state["change"], &state["show"]);
+    let old = typed(show);
+    assert_eq!(old.matches("\"balance\":100").count(), 3, "{old}");
+    // Only a mark lets an entry be served for longer than the bound, which is 2 s.
+    let ages = show.as_str().unwrap().replace("curl -s", "curl -si");
+    let ages = Value::from(ages);
+    stack.until("every instance has had the row for long", |_| {
+        let shown = typed(&ages);
+        let old = shown.lines().filter_map(|line| line.strip_prefix("age: "));
+        let old = old.filter(|age| age.trim().parse::<u64>().unwrap() > 4);
+        (old.count() == 3).then_some(())
+    });
+    assert_eq!(typed(change), "UPDATE 1\n");
+    stack.until("every instance shows the change", |_| {
+        let shown = typed(show);
+        (shown.matches("\"balance\":101").count() == 3).then_some(())
+    });
+    stack.send(Signal::INT); // Ctrl-C
+    assert_eq!(stack.status(), Some(0));
+    assert!(!pids.iter().any(|pid| runs(*pid)), "{state}");
+}
+
 #[test]
 fn a_terminal_that_is_closed_leaves_nothing_behind() {
     let mut stack = Stack::start();
@@ -164,7 +227,7 @@ fn a_terminal_that_is_closed_leaves_nothing_behind() {
 fn a_reader_that_is_gone_leaves_nothing_behind() {
     let (reader, writer) = pipe().unwrap();
     drop(reader);
-    let mut stack = Stack::start_with(writer.into());
+    let mut stack = Stack::start_with(writer.into(), &[]);
     assert_eq!(stack.status(), Some(0));
     let state = fs::read_to_string(&stack.state).unwrap();
     let state = serde_json::from_str(&state).unwrap();

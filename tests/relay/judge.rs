@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use testkit::service::Service;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::MAX_STALENESS;
 use super::database::Database;
+use super::fleet::read;
 use super::report::{Entry, Ledger, Phase, Seen};
-use super::rig::Rig;
-use super::schema::Node;
 use crate::support::nodes::ms;
 use crate::support::over_redis::until;
 
@@ -28,7 +29,11 @@ pub(crate) const UNTOUCHED: i64 = 900_000;
 /// Tasks that read on each instance.
 const READERS: usize = 2;
 
-const PAUSE: Duration = ms(1);
+/// Between two reads of a task. Three services and their judge share the machine with other tests.
+const READ: Duration = ms(3);
+
+/// Between two commits.
+const WRITE: Duration = ms(10);
 
 /// A load that runs until it is settled or dropped.
 pub(crate) struct Judge {
@@ -39,44 +44,46 @@ pub(crate) struct Judge {
 
 pub(crate) struct Shared {
     pub(crate) database: Arc<Database>,
-    nodes: Vec<Node>,
-    bound: Duration,
+    services: Vec<Arc<Service>>,
     ledger: Mutex<Ledger>,
     seen: Mutex<Vec<Seen>>,
     failed: Mutex<Vec<(Instant, String)>>,
     /// One change at a time.
     turn: tokio::sync::Mutex<()>,
     version: AtomicI64,
-    /// What a column that was added makes of every version.
-    extra: AtomicI64,
+    /// The account that was changed last.
+    latest: AtomicI64,
+}
+
+/// Inserts the accounts, all in this state.
+pub(crate) fn rows(state: i64) -> String {
+    format!(
+        "INSERT INTO accounts SELECT n, 'judged', {state}, 1 FROM generate_series(0, {}) n;
+         INSERT INTO accounts VALUES ({UNTOUCHED}, 'untouched', 1, 1)",
+        ACCOUNTS - 1
+    )
 }
 
 impl Judge {
     /// Inserts the accounts, then writes and reads.
-    pub(crate) async fn start(rig: &Rig) -> Self {
-        let rows = format!(
-            "INSERT INTO accounts SELECT n, 1 FROM generate_series(0, {}) n;
-             INSERT INTO accounts VALUES ({UNTOUCHED}, 1)",
-            ACCOUNTS - 1
-        );
-        rig.database.run(&rows).await;
+    pub(crate) async fn start(database: Arc<Database>, services: Vec<Arc<Service>>) -> Self {
+        database.run(&rows(1)).await;
         let at = |state| vec![Entry::known(state, Instant::now())];
         let accounts = (0..ACCOUNTS).map(|id| (id, at(Some(1))));
         let moved = (0..ACCOUNTS).map(|id| (MOVED + id, at(None)));
         let shared = Arc::new(Shared {
-            database: rig.database.clone(),
-            nodes: rig.nodes.clone(),
-            bound: rig.bound,
+            database,
+            services,
             ledger: Mutex::new(accounts.chain(moved).collect()),
             seen: Mutex::default(),
             failed: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             version: AtomicI64::new(1),
-            extra: AtomicI64::new(0),
+            latest: AtomicI64::new(0),
         });
         let stopping = watch::Sender::new(false);
         let mut tasks = JoinSet::new();
-        for node in 0..rig.nodes.len() {
+        for node in 0..shared.services.len() {
             for _ in 0..READERS {
                 tasks.spawn(shared.clone().read(node, stopping.subscribe()));
             }
@@ -93,9 +100,9 @@ impl Judge {
     pub(crate) async fn proven(&self) {
         until("marks are proven on every instance", async || {
             let mut all = true;
-            for node in &self.shared.nodes {
-                let read = node.account(UNTOUCHED).await;
-                all &= read.is_ok_and(|read| read.is_hit() && read.age > 3 * self.shared.bound);
+            for service in &self.shared.services {
+                let read = read(service, UNTOUCHED).await;
+                all &= read.is_ok_and(|read| read.hit && read.age > 3 * MAX_STALENESS);
             }
             all
         })
@@ -111,14 +118,7 @@ impl Judge {
         let (ledger, seen) = (self.shared.ledger(), self.shared.seen.lock().unwrap());
         let failed = self.shared.failed.lock().unwrap();
         let phases = phases.iter().map(|(name, from, to)| {
-            Phase::new(
-                name,
-                (*from, *to),
-                &ledger,
-                &seen,
-                &failed,
-                self.shared.bound,
-            )
+            Phase::new(name, (*from, *to), &ledger, &seen, &failed, MAX_STALENESS)
         });
         phases.collect()
     }
@@ -129,24 +129,29 @@ impl Shared {
         self.ledger.lock().unwrap()
     }
 
-    /// Reads one account after the other, in no order.
+    /// Reads one account after the other: in turn the one that was changed last, and any.
     async fn read(self: Arc<Self>, node: usize, stopping: watch::Receiver<bool>) {
         let keys: Vec<i64> = self.ledger().keys().copied().collect();
+        let mut any = false;
         while !*stopping.borrow() {
-            let key = keys[fastrand::usize(..keys.len())];
+            any = !any;
+            let key = match any {
+                true => keys[fastrand::usize(..keys.len())],
+                false => self.latest.load(Relaxed),
+            };
             let began = Instant::now();
-            match self.nodes[node].account(key).await {
+            match read(&self.services[node], key).await {
                 Ok(read) => self.seen.lock().unwrap().push(Seen {
                     node,
                     key,
                     began,
-                    hit: read.is_hit(),
-                    state: read.value,
+                    hit: read.hit,
+                    state: read.state,
                     age: read.age,
                 }),
                 Err(error) => self.failed.lock().unwrap().push((began, error)),
             }
-            sleep(PAUSE).await;
+            sleep(READ).await;
         }
     }
 
@@ -159,18 +164,19 @@ impl Shared {
                 .last()
                 .is_some_and(|last| last.state.is_some());
             if exists {
-                let version = self.version.fetch_add(1, Relaxed) + 1;
-                let state = Some(version + self.extra.load(Relaxed));
+                let version = self.versions(1);
+                let state = Some(version);
                 self.begin(&[(key, state)]);
-                let sql = "UPDATE accounts SET version = $2 WHERE id = $1";
+                let sql = "UPDATE accounts SET balance = $2, version = version + 1 WHERE id = $1";
                 // One that fails may have been committed all the same: it stays in the ledger, without a time.
                 if let Ok(rows) = self.database.change(sql, &[&key, &version]).await {
                     self.committed(&[(key, state)]);
+                    self.latest.store(key, Relaxed);
                     assert_eq!(rows, 1, "the row is there");
                 }
             }
             drop(turn);
-            sleep(5 * PAUSE).await;
+            sleep(WRITE).await;
         }
     }
 
@@ -194,16 +200,7 @@ impl Shared {
         drop(turn);
     }
 
-    /// The same, of a column that adds this to every version from now on.
-    pub(crate) async fn add(&self, sql: &str, extra: i64) {
-        self.change(sql, |all| {
-            self.extra.fetch_add(extra, Relaxed);
-            all.values_mut().flatten().for_each(|state| *state += extra);
-        })
-        .await;
-    }
-
-    /// A version that no row has had, nor the rows that follow in a statement that counts on from it.
+    /// A state that no row has had, nor the rows that follow in a statement that counts on from it.
     pub(crate) fn versions(&self, count: i64) -> i64 {
         self.version.fetch_add(count, Relaxed) + 1
     }

@@ -1,5 +1,7 @@
 //! A relay, a PostgreSQL, a Redis and three instances: rows are changed by SQL alone, and every read is judged.
 //!
+//! What is judged under load are processes, seen over HTTP; one change at a time is looked at from inside.
+//!
 //! The clock is the real one, so nothing is concluded from a pause: tests wait for conditions, with a deadline. The
 //! bound on what is served is a promise, and holds on every machine.
 
@@ -10,6 +12,7 @@ mod support;
 mod changes;
 mod database;
 mod faults;
+mod fleet;
 mod judge;
 mod keys;
 mod messages;
@@ -20,6 +23,7 @@ mod rig;
 mod rules;
 mod schema;
 mod servers;
+mod service;
 mod setup;
 mod trial;
 

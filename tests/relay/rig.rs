@@ -61,14 +61,19 @@ impl Rig {
 
     /// Servers alone; PostgreSQL has the tables, and nothing of a relay.
     pub(crate) async fn bare(settings: &[(&str, &str)]) -> Self {
+        Self::of(settings, TABLES, RULES).await
+    }
+
+    /// The same with other tables and rules.
+    pub(crate) async fn of(settings: &[(&str, &str)], tables: &str, rules: &str) -> Self {
         let redis = block_in_place(RedisServer::start);
         let postgres = PostgresServer::start_with(settings).await;
         let made = "CREATE ROLE app LOGIN PASSWORD 'app'; CREATE DATABASE shop OWNER app";
         postgres.sql(made).await;
         let database = Database::new(postgres.url("app", "app", "shop"));
-        database.run(TABLES).await;
+        database.run(tables).await;
         let folder = TempDir::with_prefix("relay-").unwrap();
-        fs::write(folder.path().join("rules.toml"), RULES).unwrap();
+        fs::write(folder.path().join("rules.toml"), rules).unwrap();
         Self {
             to_redis: Proxy::start(redis.port()).await,
             to_postgres: Proxy::start(postgres.port()).await,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::fleet;
 use super::judge::Judge;
 use super::program::relay::Relay;
 use super::report::Phase;
@@ -39,9 +40,9 @@ pub(crate) async fn trial(
     reads: Reads,
     fault: impl AsyncFnOnce(&mut Scene),
 ) -> Phase {
-    let rig = Rig::start().await;
+    let (rig, services) = fleet::start().await;
     let relay = rig.relay(way).await;
-    let judge = Judge::start(&rig).await;
+    let judge = Judge::start(rig.database.clone(), services).await;
     let mut scene = Scene { rig, relay, judge };
     scene.judge.proven().await;
     let start = Instant::now();

@@ -28,7 +28,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: &str) -> String {
+pub(super) fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap()
 }
 
@@ -79,24 +79,29 @@ fn every_yaml_file_is_well_formed() {
     );
 }
 
-/// What a cluster is given.
-fn built() -> String {
+/// What a cluster is given by a folder of `deploy/kubernetes`.
+pub(super) fn built(folder: &str) -> String {
     let mut kustomize = Command::new("kubectl");
-    let folder = root().join("deploy/kubernetes/base");
+    let folder = root().join("deploy/kubernetes").join(folder);
     run(
         kustomize.arg("kustomize").arg(folder),
         "`scripts/install.sh kubectl`",
     )
 }
 
-#[test]
-fn kubernetes_knows_every_field() {
-    let built = built();
+/// Which of these objects Kubernetes accepts: all that it knows.
+pub(super) fn validated(built: &str) -> String {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("all.yaml");
-    fs::write(&file, &built).unwrap();
+    fs::write(&file, built).unwrap();
     let mut validate = Command::new(venv(REQUIREMENTS).join("kubernetes-validate"));
-    let said = run(validate.arg("--strict").arg(file), "it found fault");
+    run(validate.arg("--strict").arg(file), "it found fault")
+}
+
+#[test]
+fn kubernetes_knows_every_field() {
+    let built = built("base");
+    let said = validated(&built);
     for kind in [
         "configmap/accounts-unstale-",
         "deployment/accounts ",
@@ -146,7 +151,7 @@ fn everything_in_kubernetes_is_about_the_same_pods_and_ports() {
 }
 
 /// What is wrong with the operator's two kinds among these objects, by their schemas.
-fn operator_says(objects: &str) -> String {
+pub(super) fn operator_says(objects: &str) -> String {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("all.yaml");
     fs::write(&file, objects).unwrap();
@@ -157,7 +162,7 @@ fn operator_says(objects: &str) -> String {
 
 #[test]
 fn the_operator_knows_every_field() {
-    let built = built();
+    let built = built("base");
     let accepted = "PodMonitor accounts: accepted\nPrometheusRule unstale: accepted\n";
     assert_eq!(operator_says(&built), accepted);
     // Whoever errs is told where.
@@ -205,17 +210,22 @@ fn the_operator_gets_the_rules_and_asks_the_pods() {
     }
 }
 
+/// The rows of a table of memory, in MiB.
+pub(super) fn memory(table: &str) -> Vec<(u64, &str)> {
+    let rows = table.lines().filter_map(|line| {
+        let (mib, what) = line.strip_prefix("| ")?.split_once(" | ")?;
+        Some((mib.parse().ok()?, what))
+    });
+    rows.collect()
+}
+
 /// What a pod, or a process, may take is what is written to be needed.
 #[test]
 fn the_memory_limits_are_the_sum_that_is_written() {
     let text = read("deploy/README.md");
     let (_, table) = text.split_once("### Memory").unwrap();
     let (table, _) = table.split_once("A service with larger rows").unwrap();
-    let rows = table.lines().filter_map(|line| {
-        let (mib, what) = line.strip_prefix("| ")?.split_once(" | ")?;
-        Some((mib.parse::<u64>().ok()?, what))
-    });
-    let rows: Vec<_> = rows.collect();
+    let rows = memory(table);
     let sum: u64 = rows.iter().map(|(mib, _)| mib).sum();
     let deployment = yaml("deploy/kubernetes/base/deployment.yaml");
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
@@ -244,25 +254,28 @@ fn the_memory_limits_are_the_sum_that_is_written() {
     assert!(capacity.contains("UNSTALE_CAPACITY=50000\n"));
 }
 
-#[test]
-fn systemd_knows_every_line() {
-    let unit = read("deploy/systemd/accounts@.service");
-    let installed = "/usr/local/bin/accounts";
+/// What systemd says of a unit that is called so, with the program where it is here.
+pub(super) fn systemd_says(file: &str, called: &str, installed: &str, here: &Path) -> String {
+    let unit = read(&format!("deploy/systemd/{file}"));
     assert!(unit.contains(&format!("ExecStart={installed} ")));
-    // It wants to see the program, and it is called by an instance's name.
     let dir = TempDir::new().unwrap();
-    let file = dir.path().join("accounts@.service");
-    let here = service::binary();
-    fs::write(&file, unit.replace(installed, here.to_str().unwrap())).unwrap();
+    let unit = unit.replace(installed, here.to_str().unwrap());
+    fs::write(dir.path().join(file), unit).unwrap();
     let mut analyze = Command::new("systemd-analyze");
     analyze.args(["verify", "--man=no"]);
-    analyze.arg(dir.path().join("accounts@8081.service"));
+    analyze.arg(dir.path().join(called));
     if let Err(error) = Command::new("systemd-analyze").arg("--version").output() {
         // No package registry has it: where there is no systemd, there is nothing to ask.
         assert_eq!(error.kind(), ErrorKind::NotFound);
-        return;
+        return String::new();
     }
-    let said = run(&mut analyze, "it found fault");
+    run(&mut analyze, "it found fault")
+}
+
+#[test]
+fn systemd_knows_every_line() {
+    let (file, called) = ("accounts@.service", "accounts@8081.service");
+    let said = systemd_says(file, called, "/usr/local/bin/accounts", &service::binary());
     assert!(!said.contains("accounts@"), "{said}");
 }
 
@@ -329,18 +342,21 @@ fn compose_fits_together() {
     assert!(mounted.contains(home.as_str().unwrap()));
 }
 
+/// The variables of a file.
+pub(super) fn variables(path: &str) -> Vec<(String, String)> {
+    let lines = read(path);
+    let lines = lines.lines().filter(|line| !line.starts_with('#'));
+    let pairs = lines.map(|line| line.split_once('=').expect(path));
+    pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
 /// A variable that the crate does not know would stop the start.
 #[test]
 fn the_crate_accepts_every_setting() {
-    let lines = |path: &str| -> Vec<(String, String)> {
-        let lines = read(path);
-        let lines = lines.lines().filter(|line| !line.starts_with('#'));
-        let pairs = lines.map(|line| line.split_once('=').expect(path));
-        pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
-    };
     let mut all = vec![
-        lines("deploy/kubernetes/base/unstale.env"),
-        lines("deploy/systemd/unstale.env"),
+        variables("deploy/kubernetes/base/unstale.env"),
+        variables("deploy/systemd/unstale.env"),
+        variables("deploy/systemd/relay.env"),
     ];
     let compose = compose();
     let environment = compose["services"]["accounts-1"]["environment"].as_mapping();
