@@ -80,6 +80,12 @@ impl SourceFreshness {
         self.0[lane as usize].0.load(Acquire)
     }
 
+    /// When the lane was last verified for which that is longest ago; 0 while there is one that never was.
+    pub(crate) fn oldest(&self) -> Nanos {
+        let lanes = self.0.iter().map(|lane| lane.0.load(Relaxed));
+        lanes.min().unwrap_or(0)
+    }
+
     /// Call only when everything that was committed before `at` has been applied.
     pub(crate) fn verify(&self, lane: u32, at: Nanos) {
         self.0[lane as usize].0.fetch_max(at, Release);
@@ -214,6 +220,16 @@ mod tests {
         stamps.lane_at(0).verify(5);
         assert_eq!(stamps.lane_at(0).verified_at(), 10);
         assert!(stamps.lane_at(0).up());
+    }
+
+    #[test]
+    fn a_source_is_as_old_as_its_oldest_lane() {
+        let source = SourceFreshness::new(2);
+        source.verify(0, 30);
+        assert_eq!(source.oldest(), 0);
+        source.verify(1, 20);
+        source.verify(0, 40);
+        assert_eq!(source.oldest(), 20);
     }
 
     #[test]
