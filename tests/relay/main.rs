@@ -13,6 +13,7 @@ mod faults;
 mod judge;
 mod keys;
 mod messages;
+mod metrics;
 mod program;
 mod remains;
 mod report;
