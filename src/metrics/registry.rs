@@ -13,6 +13,7 @@ use super::cells::PerLane;
 use super::exporter::Own;
 use super::fold::{Fold, Seen};
 use super::info::InstanceInfo;
+use super::sources::Named;
 use super::table::{CacheMetrics, InstanceMetrics, RelayMetrics, describe};
 use super::traffic::Traffic;
 use crate::contain::contained;
@@ -33,7 +34,7 @@ pub(crate) struct Metrics {
     counted: InstanceMetrics,
     caches: Lock<Caches>,
     /// By source; none of an instance that relays nothing.
-    relays: Lock<Vec<(Tag, Arc<RelayMetrics>)>>,
+    relays: Named<Arc<RelayMetrics>>,
     installed: Lock<Turn>,
     closed: AtomicBool,
     #[cfg(feature = "prometheus")]
@@ -117,7 +118,7 @@ impl Metrics {
                 ..InstanceMetrics::default()
             },
             caches: Lock::default(),
-            relays: Lock::default(),
+            relays: Named::default(),
             installed: Lock::default(),
             closed: AtomicBool::new(false),
             #[cfg(feature = "prometheus")]
@@ -170,19 +171,12 @@ impl Metrics {
     /// The metrics of the relay of a source, which have no series before.
     #[cfg(any(test, feature = "test-util", feature = "relay"))]
     pub(crate) fn relay(&self, source: &str) -> Arc<RelayMetrics> {
-        let mut relays = self.relays.lock();
-        if let Some((_, known)) = relays.iter().find(|(tag, _)| tag.value() == source) {
-            return known.clone();
-        }
-        let counted = Arc::default();
-        let tag = Tag::new("source", source.to_owned());
-        relays.push((tag, Arc::clone(&counted)));
-        counted
+        self.relays.get(source).cloned().unwrap_or_default()
     }
 
     /// Brings what relays lag behind up to date.
     pub(crate) fn measure_relays(&self, now: Nanos) {
-        for (_, relay) in &*self.relays.lock() {
+        for (_, relay) in self.relays.iter() {
             relay.lag.measure(now);
         }
     }
@@ -272,9 +266,11 @@ impl Metrics {
         let anew = std::mem::take(&mut reported.anew);
         let mut fold = Fold::new(recorder, &mut reported.instance, None, closed);
         self.counted.fold(fold.anew(anew));
-        let relays = self.relays.lock().clone();
-        reported.relays.resize_with(relays.len(), Seen::default);
-        for ((source, counted), seen) in relays.iter().zip(&mut reported.relays) {
+        for (index, (source, counted)) in self.relays.iter().enumerate() {
+            if reported.relays.len() == index {
+                reported.relays.push(Seen::default());
+            }
+            let seen = &mut reported.relays[index];
             let mut fold = Fold::new(recorder, seen, Some(source), closed);
             counted.fold(fold.anew(anew));
         }

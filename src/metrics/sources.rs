@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -11,20 +12,37 @@ use super::cells::{Latest, Metric, tags};
 use super::fold::Fold;
 use super::labels::Labels;
 use super::series::{Label, Series, SeriesKind};
-use crate::lock::Lock;
 use crate::time::Nanos;
 
-/// A value for each source that a cache has named. They come one by one, and none goes.
+/// Sources of one instance that are shown at most: as many as its caches can name.
+const MOST: usize = 16;
+
+/// Something for each of a few sources. They come one by one, and none goes, so no lock is needed: a fold of the own
+/// recorder holds one already.
 #[derive(Debug, Default)]
-pub(crate) struct PerSource(Lock<Vec<(Tag, f64)>>);
+pub(super) struct Named<T>([OnceLock<(Tag, T)>; MOST]);
+
+impl<T: Default> Named<T> {
+    /// That of this source; none where there are too many.
+    pub(super) fn get(&self, source: &str) -> Option<&T> {
+        let begins = || (Tag::new("source", source.to_owned()), T::default());
+        let mut all = self.0.iter().map(|place| place.get_or_init(begins));
+        all.find(|(tag, _)| tag.value() == source).map(|(_, of)| of)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(Tag, T)> {
+        self.0.iter().map_while(OnceLock::get)
+    }
+}
+
+/// A [`Latest`] for each source that a cache has named.
+#[derive(Debug, Default)]
+pub(crate) struct PerSource(Named<Latest>);
 
 impl PerSource {
     pub(crate) fn set(&self, source: &str, age: Duration) {
-        let age = age.as_secs_f64();
-        let mut ages = self.0.lock();
-        match ages.iter_mut().find(|(tag, _)| tag.value() == source) {
-            Some((_, known)) => *known = age,
-            None => ages.push((Tag::new("source", source.to_owned()), age)),
+        if let Some(shown) = self.0.get(source) {
+            shown.set(age);
         }
     }
 }
@@ -37,10 +55,8 @@ impl Metric for PerSource {
     }];
 
     fn fold(&self, series: &'static Series, fold: &mut Fold<'_>) {
-        // A recorder is the program's own code: no lock is held while it runs.
-        let ages = self.0.lock().clone();
-        for (source, age) in ages {
-            fold.gauge_latest(series, vec![source], age);
+        for (source, age) in self.0.iter() {
+            fold.gauge_latest(series, vec![source.clone()], age.get());
         }
     }
 }
