@@ -2,8 +2,8 @@
 
 from grafana import bars, board, dashed, heatmap, rows, series, stat, timeline, variable
 from queries import (
-    BLUE, CACHE, CONNECTION, FENCES, GAPS, GREEN, GREY, JOB, LOADS, LONGER, MISSES, ORANGE, PURPLE, RATIO, RED, SHORTER,
-    TO_INCIDENT, YELLOW, longer, quantile, quantiles, ratio, reads, shorter,
+    BLUE, CACHE, CONNECTION, FENCES, GAPS, GREEN, GREY, JOB, LOADS, LONGER, MISSES, ORANGE, PURPLE, RATIO, RED, RELAY,
+    RELAY_STATE, SHORTER, TO_INCIDENT, YELLOW, longer, quantile, quantiles, ratio, reads, shorter,
 )
 
 
@@ -185,11 +185,47 @@ def overview():
                ("sum(unstale_shared_broken{I})", "open"),
                ("60 * sum(rate(unstale_shared_trips_total{I}[R]))", "opened"), w=12, h=7, min=0),
     ]
+    relay = [
+        timeline("Relay: one leads, the others wait",
+                 "What each relay does. opens the log: it has lost it, or begins. Nothing to see where no relay is asked "
+                 "for its metrics.", RELAY_STATE, RELAY, w=12, h=7, legend="{{source}}: {{instance}}"),
+        series("Proof of the sources: above the dashed line reads load",
+               "Since when everything committed in a source is known to be applied: in the instance where that is "
+               "longest ago, and in the one where it is not, with the tightest max_staleness of any cache. All are old: no "
+               "relay works. One is old: it is that instance.", "s",
+               ("max by (source) (unstale_source_verified_age_seconds{I})", "{{source}}, oldest"),
+               ("min by (source) (unstale_source_verified_age_seconds{I})", "{{source}}, newest"),
+               ("min(unstale_max_staleness_seconds{C} > 0)", "max_staleness"),
+               w=12, h=7, min=0, colors={"max_staleness": RED}, overrides=[dashed("max_staleness")]),
+        series("Lag of the relay: seconds are not proven",
+               "Time since all that instances wait for was proven. It is small while nothing is written, too.", "s",
+               ("max by (instance, source) (unstale_relay_lag_seconds{I})", "{{source}}: {{instance}}"), min=0, h=7),
+        series("Log behind the relay", "What of the database's log is not published yet. It grows while Redis is away "
+               "or slow, and while a very large transaction is read.", "bytes",
+               ("max by (instance, source) (unstale_relay_lag_bytes{I})", "{{source}}: {{instance}}"), min=0, h=7),
+        series("Read from the log", "Transactions and changed rows. Rows that no rule maps cost their way here: take their "
+               "tables out of the publication.", "ops",
+               ("sum by (source) (rate(unstale_relay_commits_total{I}[R]))", "{{source}}: commits"),
+               ("sum by (source) (rate(unstale_relay_rows_total{I}[R]))", "{{source}}: rows"),
+               ("sum by (source) (rate(unstale_relay_unmapped_rows_total{I}[R]))", "{{source}}: rows without a rule"),
+               min=0, h=7),
+        series("Published and marked", "Events of the relay that Redis acknowledged, and marks, which prove how far it is.",
+               "ops", ("sum by (source) (rate(unstale_relay_events_total{I}[R]))", "{{source}}: events"),
+               ("sum by (source) (rate(unstale_relay_marks_total{I}[R]))", "{{source}}: marks"), min=0, w=12, h=7),
+        series("Whole caches, and restarts: each costs loads",
+               "Times, each minute, that the relay dropped whole caches because what to drop of them could not be decided, "
+               "and that it lost the log: then it drops all caches of its rules. names: a transaction changed very much. "
+               "missing: a large value or an old key was not in the log, which REPLICA IDENTITY FULL mends.", "opm",
+               ("60 * sum by (source, cause) (rate(unstale_relay_collapses_total{I}[R]))", "{{source}}: {{cause}}"),
+               ("60 * sum by (source) (rate(unstale_relay_restarts_total{I}[R]))", "{{source}}: restarted"),
+               w=12, h=7, min=0, stack=True, draw="bars"),
+    ]
     return board(
         "overview", "unstale: overview",
         "Coherence and efficiency of a fleet's in-memory caches. RUNBOOK.md says what to do about what it shows.",
         [JOB, variable("instance", "Instance", 'label_values(unstale_connected{job=~"$job"}, instance)'), CACHE],
         [FENCES],
         rows(("At a glance", glance), ("Efficiency", efficiency), ("What would another TTL do?", tuning),
-             ("Bus and bandwidth", bus), ("Gaps and fences", losses), ("Audit", audit), ("Shared tier", shared)),
+             ("Bus and bandwidth", bus), ("Gaps and fences", losses), ("Audit", audit), ("Shared tier", shared),
+             ("Relay", relay)),
     )

@@ -95,4 +95,11 @@ def quantiles(metric, scope):
     return [(quantile(q, metric, scope), name) for q, name in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"))]
 
 
+# The highest value of the series below: a relay has one of these states.
+RELAY = {0: ("begins", GREY), 1: ("waits", BLUE), 2: ("opens the log", ORANGE), 3: ("leads", GREEN)}
+RELAY_STATE = (
+    'max by (instance, source) (3 * unstale_relay_state{I,state="leading"} or 2 * unstale_relay_state{I,state="opening"}'
+    ' or unstale_relay_state{I,state="waiting"})'
+)
+
 CONNECTION = {0: ("disconnected", RED), 1: ("connected", GREEN)}

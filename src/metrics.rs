@@ -28,6 +28,7 @@ mod labels;
 mod listener;
 mod registry;
 mod series;
+mod sources;
 mod table;
 #[cfg(all(test, feature = "prometheus"))]
 mod tests;
@@ -41,10 +42,14 @@ pub(crate) use labels::{
     Audited, Collapse, Dropped, Fence, Gap, Kind, LaneWait, LoadOutcome, Mended, Miss, Repair,
     Scope, Side, StaleFor, Verification, WriteOutcome,
 };
+#[cfg(any(test, feature = "test-util", feature = "relay"))]
+pub(crate) use labels::{RelayCollapse, RelayState};
 #[cfg(feature = "shared")]
 pub(crate) use labels::{SharedRead, SharedStore, SharedWait};
 #[cfg(feature = "prometheus")]
 pub(crate) use listener::serve;
 pub(crate) use registry::{CacheInfo, Metrics};
 pub(crate) use table::CacheMetrics;
+#[cfg(any(test, feature = "test-util", feature = "relay"))]
+pub(crate) use table::RelayMetrics;
 pub(crate) use traffic::Traffic;

@@ -13,8 +13,10 @@
 //! log's end was read, and that was read after the mark's number. What cannot be decided drops the caches of the
 //! rules. `coherence/marks.rs` has the argument.
 
+mod behind;
 #[cfg(feature = "relay")]
 pub(crate) mod change;
+mod counts;
 pub(crate) mod log;
 #[cfg(feature = "relay")]
 mod message;
@@ -41,6 +43,7 @@ use self::stopped::Stopped;
 use crate::bus::Mark;
 use crate::coherence::member::Member;
 use crate::event::Op;
+use crate::metrics::RelayState;
 use crate::{Error, ErrorKind, backoff, identity};
 
 /// The pauses before the log is opened again.
@@ -67,18 +70,20 @@ pub(crate) async fn run(
         Ok(relay) => relay,
         Err(error) => return error,
     };
+    let metrics = member.metrics.relay(&duty.source);
+    metrics.waits();
     let mut failures = 0;
     loop {
         if let Err(error) = lead(member, duty, relay, &mut note).await {
             return error;
         }
+        metrics.opens(member.clock.now());
         let stopped = match source.open().await {
             Ok(log) => {
-                note(&Note::Began);
                 let began = tokio::time::Instant::now();
                 let (source, all) = (duty.source.clone(), duty.all.clone());
                 let mut rounds = Rounds::new(member.clone(), source, relay, all, log);
-                let stopped = rounds.run().await;
+                let stopped = rounds.run(|| note(&Note::Began)).await;
                 // A log that was lost has nothing to be told.
                 if !matches!(stopped, Stopped::Log(_)) {
                     rounds.close().await;
@@ -92,9 +97,14 @@ pub(crate) async fn run(
         };
         match stopped {
             Stopped::Bus(error) => return error,
-            Stopped::Other => note(&Note::Waits),
+            Stopped::Other => {
+                metrics.waits();
+                note(&Note::Waits);
+            }
             Stopped::Log(error) if error.kind() == ErrorKind::Settings => return error,
             Stopped::Log(error) => {
+                metrics.restarts.inc();
+                metrics.state.set(RelayState::Opening);
                 note(&Note::Lost(error));
                 failures += 1;
                 sleep(backoff::jittered(AGAIN.0, AGAIN.1, failures)).await;
@@ -106,7 +116,7 @@ pub(crate) async fn run(
 /// What a relay tells of itself.
 #[derive(Debug)]
 pub(crate) enum Note {
-    /// The log is open.
+    /// The log is open, and the caches of the rules are dropped.
     Began,
     /// The log was lost, and is opened again.
     #[cfg_attr(
@@ -136,6 +146,7 @@ async fn lead(
             Ok(marked) if !marked.refused => return Ok(()),
             Ok(_) if !waits => {
                 waits = true;
+                member.metrics.relay(&duty.source).waits();
                 note(&Note::Waits);
             }
             Ok(_) => {}
@@ -145,3 +156,6 @@ async fn lead(
         sleep(member.settings.member_timeout / 5).await;
     }
 }
+
+#[cfg(all(test, feature = "prometheus"))]
+mod tests;

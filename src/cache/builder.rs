@@ -299,10 +299,10 @@ where
         }
         let metrics = member.metrics.cache(&self.name, info(&options));
         let contain = Arc::new(Contain::new(&self.name, member.clock));
-        let source = options
-            .source
-            .as_ref()
-            .map(|name| member.sources.get(name, member.lane_count(), &*member.bus));
+        let source = options.source.as_ref().map(|name| {
+            let (lanes, now) = (member.lane_count(), member.clock.now());
+            member.sources.get(name, lanes, now, &*member.bus)
+        });
         let store_options = StoreOptions {
             source: source.transpose()?,
             cache: id,

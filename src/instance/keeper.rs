@@ -154,6 +154,10 @@ pub(crate) fn measure(member: &Member) -> u64 {
         let age = Duration::from_nanos(now.saturating_sub(since));
         metrics.verified_age[index].set(age);
     }
+    for (source, age) in member.sources.ages(now) {
+        metrics.source_verified_age.set(&source, age);
+    }
+    metrics.measure_relays(now);
     metrics.connected.set(u64::from(member.bus.connected()));
     let queued = member
         .lanes

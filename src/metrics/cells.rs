@@ -13,7 +13,7 @@ use super::fold::Fold;
 use super::labels::Labels;
 use super::series::{Label, Series, SeriesKind};
 
-/// A field of `InstanceMetrics` or `CacheMetrics`.
+/// A field of `InstanceMetrics`, `RelayMetrics` or `CacheMetrics`.
 pub(super) trait Metric {
     const KIND: SeriesKind;
     const LABELS: &'static [Label] = &[];
@@ -112,7 +112,7 @@ impl<L: Labels> Metric for Family<L> {
 }
 
 /// The inverse of [`Labels::index`].
-fn tags(labels: &'static [Label], mut index: usize) -> Vec<Tag> {
+pub(super) fn tags(labels: &'static [Label], mut index: usize) -> Vec<Tag> {
     let mut tags = Vec::with_capacity(labels.len() + 1);
     for label in labels.iter().rev() {
         tags.push(Tag::from_static_parts(

@@ -12,7 +12,7 @@ pub(super) const MAX_SAMPLES: usize = 1_000;
 const METADATA: Metadata<'static> =
     Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
-/// What was reported to a recorder already, by one instance or one of its caches.
+/// What was reported to a recorder already, by one instance, one of its relays or one of its caches.
 ///
 /// The series are folded in the same order every time, so their last values are distinguished by
 /// their place alone.
@@ -33,11 +33,11 @@ impl Seen {
     }
 }
 
-/// One fold of one instance, or of one of its caches, into one recorder.
+/// One fold of one instance, of a relay or of a cache, into one recorder.
 pub(super) struct Fold<'a> {
     recorder: &'a dyn Recorder,
     seen: &'a mut Seen,
-    /// The label `cache`, for a cache.
+    /// The label `cache` of a cache, or `source` of a relay.
     scope: Option<&'a Tag>,
     closed: bool,
     anew: bool,

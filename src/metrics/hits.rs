@@ -43,7 +43,7 @@ pub(super) const HIT_AGE: &Series = &Series {
     kind: SeriesKind::Histogram,
     labels: &[],
     bounds: BOUNDS,
-    per_cache: true,
+    scope: Some("cache"),
     help: "Time since the loads of served entries began. Sampled: at most 1,000 hits at a time, in proportion.",
 };
 

@@ -326,6 +326,44 @@ label! {
 }
 
 label! {
+    /// What a relay does.
+    #[cfg_attr(
+        not(any(test, feature = "test-util", feature = "relay")),
+        allow(dead_code, reason = "nothing relays")
+    )]
+    RelayState, "state" {
+        /// It has the lease and reads the log.
+        Leading = "leading",
+        /// It has not the lease: another relay has it, or Redis does not answer.
+        Waiting = "waiting",
+        /// It has the lease, and opens the log or drops the caches of the rules.
+        Opening = "opening",
+    }
+}
+
+label! {
+    /// Why a relay dropped whole caches.
+    #[cfg_attr(
+        not(any(test, feature = "test-util", feature = "relay")),
+        allow(dead_code, reason = "nothing relays")
+    )]
+    RelayCollapse, "cause" {
+        /// Transactions had more names than the relay keeps.
+        Names = "names",
+        /// A table was truncated.
+        Truncate = "truncate",
+        /// A table was altered.
+        Altered = "altered",
+        /// A row or a message was too large to be looked at.
+        Large = "large",
+        /// The log did not have a value that a rule needs.
+        Missing = "missing",
+        /// A message could not be understood.
+        Garbled = "garbled",
+    }
+}
+
+label! {
     /// What an invalidation named.
     Scope, "kind" {
         /// One key.

@@ -13,10 +13,12 @@ use super::cells::PerLane;
 use super::exporter::Own;
 use super::fold::{Fold, Seen};
 use super::info::InstanceInfo;
-use super::table::{CacheMetrics, InstanceMetrics, describe};
+use super::sources::Named;
+use super::table::{CacheMetrics, InstanceMetrics, RelayMetrics, describe};
 use super::traffic::Traffic;
 use crate::contain::contained;
 use crate::lock::Lock;
+use crate::time::Nanos;
 
 /// Installed recorders that an instance remembers.
 /// A program can install one; a second appears only where a thread has a local one (in tests).
@@ -31,6 +33,8 @@ const ROUNDS: usize = 4;
 pub(crate) struct Metrics {
     counted: InstanceMetrics,
     caches: Lock<Caches>,
+    /// By source; none of an instance that relays nothing.
+    relays: Named<Arc<RelayMetrics>>,
     installed: Lock<Turn>,
     closed: AtomicBool,
     #[cfg(feature = "prometheus")]
@@ -81,6 +85,8 @@ struct Reported {
     /// It takes the place of another one: counters go on, and histograms begin again with what comes.
     anew: bool,
     instance: Seen,
+    /// In the order of the relays.
+    relays: Vec<Seen>,
     /// By the scope's id.
     caches: BTreeMap<u64, Seen>,
 }
@@ -112,6 +118,7 @@ impl Metrics {
                 ..InstanceMetrics::default()
             },
             caches: Lock::default(),
+            relays: Named::default(),
             installed: Lock::default(),
             closed: AtomicBool::new(false),
             #[cfg(feature = "prometheus")]
@@ -158,6 +165,19 @@ impl Metrics {
             .find(|it| Arc::ptr_eq(&it.counted, counted));
         if let Some(scope) = scope {
             scope.retired.store(true, Relaxed);
+        }
+    }
+
+    /// The metrics of the relay of a source, which have no series before.
+    #[cfg(any(test, feature = "test-util", feature = "relay"))]
+    pub(crate) fn relay(&self, source: &str) -> Arc<RelayMetrics> {
+        self.relays.get(source).cloned().unwrap_or_default()
+    }
+
+    /// Brings what relays lag behind up to date.
+    pub(crate) fn measure_relays(&self, now: Nanos) {
+        for (_, relay) in self.relays.iter() {
+            relay.lag.measure(now);
         }
     }
 
@@ -246,6 +266,14 @@ impl Metrics {
         let anew = std::mem::take(&mut reported.anew);
         let mut fold = Fold::new(recorder, &mut reported.instance, None, closed);
         self.counted.fold(fold.anew(anew));
+        for (index, (source, counted)) in self.relays.iter().enumerate() {
+            if reported.relays.len() == index {
+                reported.relays.push(Seen::default());
+            }
+            let seen = &mut reported.relays[index];
+            let mut fold = Fold::new(recorder, seen, Some(source), closed);
+            counted.fold(fold.anew(anew));
+        }
         // Both ascend.
         let there = |id: &u64| caches.binary_search_by_key(id, |scope| scope.id).is_ok();
         reported.caches.retain(|id, _| there(id));

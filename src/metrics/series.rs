@@ -9,7 +9,8 @@ pub struct Series {
     pub(super) kind: SeriesKind,
     pub(super) labels: &'static [Label],
     pub(super) bounds: &'static [u64],
-    pub(super) per_cache: bool,
+    /// The label of what has it, where an instance may have several: `cache` or `source`.
+    pub(super) scope: Option<&'static str>,
     pub(super) help: &'static str,
 }
 
@@ -48,13 +49,10 @@ impl Series {
         self.kind
     }
 
-    /// Its labels; `cache` is the first of every metric that a cache has.
+    /// Its labels; `cache` is the first of every metric that a cache has, and `source` of every one that a relay has.
     pub fn labels(&self) -> impl Iterator<Item = Label> + use<> {
-        let cache = self.per_cache.then_some(Label {
-            name: "cache",
-            values: &[],
-        });
-        cache.into_iter().chain(self.labels.iter().copied())
+        let scope = self.scope.map(|name| Label { name, values: &[] });
+        scope.into_iter().chain(self.labels.iter().copied())
     }
 
     /// What it counts, in a sentence.

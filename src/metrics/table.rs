@@ -8,10 +8,13 @@ use super::histogram::{Histogram, Overage};
 use super::hits::{HIT_AGE, Hits};
 use super::info::{BuildInfo, InstanceInfo};
 use super::labels::{
-    Audited, Collapse, Dropped, Fence, Gap, Kind, LaneWait, LoadOutcome, Mended, Miss, Repair,
-    Scope, SharedRead, SharedStore, SharedWait, Side, StaleFor, Verification, WriteOutcome,
+    Audited, Collapse, Dropped, Fence, Gap, Kind, LaneWait, LoadOutcome, Mended, Miss,
+    RelayCollapse, RelayState, Repair, Scope, SharedRead, SharedStore, SharedWait, Side, StaleFor,
+    Verification, WriteOutcome,
 };
 use super::series::Series;
+use super::sources::{Age, OneOf, PerSource};
+use crate::time::Nanos;
 
 /// Every metric of this crate, for documentation, dashboards and tests that check them.
 ///
@@ -22,8 +25,15 @@ use super::series::Series;
 /// ```
 #[must_use]
 pub fn describe() -> &'static [Series] {
-    static ALL: LazyLock<Vec<Series>> =
-        LazyLock::new(|| [InstanceMetrics::SERIES, CacheMetrics::SERIES, &[*HIT_AGE]].concat());
+    static ALL: LazyLock<Vec<Series>> = LazyLock::new(|| {
+        [
+            InstanceMetrics::SERIES,
+            RelayMetrics::SERIES,
+            CacheMetrics::SERIES,
+            &[*HIT_AGE],
+        ]
+        .concat()
+    });
     &ALL
 }
 
@@ -62,7 +72,7 @@ pub fn histogram_buckets() -> impl Iterator<Item = (&'static str, &'static [f64]
 
 /// Defines a struct of metrics from one line each: field, type, name and help.
 macro_rules! series {
-    ($(#[$meta:meta])* $name:ident, per_cache: $per_cache:literal {
+    ($(#[$meta:meta])* $name:ident, scope: $scope:expr => {
         $($field:ident: $metric:ty, $series:literal, $help:literal;)*
     }) => {
         $(#[$meta])*
@@ -77,7 +87,7 @@ macro_rules! series {
                 kind: <$metric as Metric>::KIND,
                 labels: <$metric as Metric>::LABELS,
                 bounds: <$metric as Metric>::BOUNDS,
-                per_cache: $per_cache,
+                scope: $scope,
                 help: $help,
             },)*];
 
@@ -94,7 +104,7 @@ macro_rules! series {
 
 series! {
     /// What one instance counts.
-    InstanceMetrics, per_cache: false {
+    InstanceMetrics, scope: None => {
         published: Counter, "events_published_total", "Events that Redis acknowledged to this instance.";
         received: Counter, "events_received_total", "Events delivered by the subscription.";
         applied: Counter, "events_applied_total", "Received events that were applied.";
@@ -108,6 +118,7 @@ series! {
         fences: Family<Fence>, "fences_total", "Times that everything of a lane was dropped.";
         verifications: Family<Verification>, "verifications_total", "Verifications of a lane.";
         verified_age: PerLane, "verified_age_seconds", "Time since all events of the lane were known to be applied.";
+        source_verified_age: PerSource, "source_verified_age_seconds", "Time since everything committed in the source was known to be applied, in the lane where that is longest.";
         delivery_pause: PerLane, "delivery_pause_seconds", "Pause after a message to many subscribers of the lane: what is published meanwhile is delivered together.";
         lane_waits: Family<LaneWait>, "lane_waits_total", "Reads that waited for their lane to be verified.";
         connected: Gauge, "connected", "Instances of this process whose bus is connected.";
@@ -128,8 +139,24 @@ series! {
 }
 
 series! {
+    /// What the relay of one source counts.
+    RelayMetrics, scope: Some("source") => {
+        state: OneOf<RelayState>, "relay_state", "1 for what the relay does: it leads, waits for another relay, or opens the log.";
+        lag: Age, "relay_lag_seconds", "Time since all that instances wait for was proven; 0 while another relay leads.";
+        lag_bytes: Gauge, "relay_lag_bytes", "Bytes of the database's log that are not published yet, when the relay last looked.";
+        commits: Counter, "relay_commits_total", "Transactions read from the log.";
+        rows: Counter, "relay_rows_total", "Changed rows read from the log.";
+        unmapped_rows: Counter, "relay_unmapped_rows_total", "Those of them that no rule maps: their table is published for nothing.";
+        events: Counter, "relay_events_total", "Events of the relay that Redis acknowledged.";
+        marks: Counter, "relay_marks_total", "Marks set: each proves a lane once.";
+        collapses: Family<RelayCollapse>, "relay_collapses_total", "Times that whole caches were dropped, because what to drop of them could not be decided.";
+        restarts: Counter, "relay_restarts_total", "Times that the log was lost, and opened again.";
+    }
+}
+
+series! {
     /// What one cache of an instance counts.
-    CacheMetrics, per_cache: true {
+    CacheMetrics, scope: Some("cache") => {
         hits: Hits, "hits_total", "Reads answered with a value from memory.";
         negative_hits: Counter, "negative_hits_total", "Reads answered from memory with 'does not exist'.";
         misses: Family<Miss>, "misses_total", "Reads that found no entry they could serve and led a load, by what was missing.";
@@ -170,5 +197,29 @@ impl CacheMetrics {
     /// Hits so far; cheap enough for twice a second.
     pub(crate) fn hits(&self) -> u64 {
         self.hits.get()
+    }
+}
+
+#[cfg_attr(
+    not(any(test, feature = "test-util", feature = "relay")),
+    allow(dead_code, reason = "nothing relays")
+)]
+impl RelayMetrics {
+    /// Another relay has the lease, or may have it: nothing is this one's to prove.
+    pub(crate) fn waits(&self) {
+        self.state.set(RelayState::Waiting);
+        self.lag.end();
+        self.lag_bytes.set(0);
+    }
+
+    /// It has the lease and no log.
+    pub(crate) fn opens(&self, now: Nanos) {
+        self.state.set(RelayState::Opening);
+        self.lag.begin(now);
+    }
+
+    /// Everything that was committed before this, and that instances wait for, is proven.
+    pub(crate) fn proven(&self, at: Nanos) {
+        self.lag.begin_anew(at);
     }
 }

@@ -92,6 +92,8 @@ fn every_series_is_there_from_the_first_fold_on() {
             ..CACHE
         },
     );
+    metrics.relay("shop");
+    metrics.source_verified_age.set("shop", Duration::ZERO);
     let recorder = recorder();
     metrics.fold_into(&recorder);
     let families = read(&recorder);

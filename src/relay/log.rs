@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use super::counts::Counts;
 use crate::Error;
 use crate::event::Op;
 
@@ -19,6 +20,16 @@ pub(crate) trait Log: Send {
 
     /// What the commits that were read have changed, as caches name it. Bounded, whatever a transaction holds.
     fn take(&mut self) -> Vec<Op>;
+
+    /// What was counted since this was called last.
+    fn counts(&mut self) -> Counts {
+        Counts::default()
+    }
+
+    /// Where the log ends, only to be shown; 0 where that is not known.
+    fn ahead(&mut self) -> impl Future<Output = Result<u64, Error>> + Send {
+        async { Ok(0) }
+    }
 
     /// Everything up to there is published.
     fn confirm(&mut self, upto: u64) -> impl Future<Output = Result<(), Error>> + Send;

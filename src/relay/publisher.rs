@@ -13,6 +13,7 @@ use crate::backoff;
 use crate::bus::Position;
 use crate::coherence::member::Member;
 use crate::event::{Event, Op};
+use crate::metrics::RelayMetrics;
 use crate::{Error, ErrorKind};
 
 /// The first pause after a failure; each further one doubles it.
@@ -24,6 +25,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 /// See the module's documentation.
 pub(crate) struct Publisher {
     member: Arc<Member>,
+    metrics: Arc<RelayMetrics>,
     /// Not the instance's own: it would take these events for its own, which it has applied.
     origin: u64,
     /// What all rules name, for a lane that may lack something.
@@ -36,10 +38,16 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     /// `all` drops every cache of the rules.
-    pub(crate) fn new(member: Arc<Member>, origin: u64, all: Vec<Op>) -> Self {
+    pub(crate) fn new(
+        member: Arc<Member>,
+        metrics: Arc<RelayMetrics>,
+        origin: u64,
+        all: Vec<Op>,
+    ) -> Self {
         let complete = vec![None; member.lanes.len()];
         Self {
             member,
+            metrics,
             origin,
             all,
             last: vec![0; complete.len()],
@@ -123,10 +131,12 @@ impl Publisher {
         for (lane, ops) in (0..).zip(by_lane) {
             if !ops.is_empty() {
                 let (member, origin) = (self.member.clone(), self.origin);
+                let metrics = self.metrics.clone();
                 lanes.spawn(async move {
                     let mut positions = Vec::new();
                     for ops in messages(ops) {
                         positions.push(acknowledged(&member, origin, lane, ops).await?);
+                        metrics.events.inc();
                     }
                     Ok::<_, Error>((lane, positions))
                 });
@@ -171,9 +181,14 @@ async fn acknowledged(
         match member.bus.publish(lane, payload, Vec::new()).await {
             Err(error) if error.kind() == ErrorKind::Bus => {
                 failures += 1;
+                member.metrics.publish_failures.inc();
                 sleep(backoff::jittered(BACKOFF, MAX_BACKOFF, failures)).await;
             }
-            result => return result,
+            Ok(position) => {
+                member.metrics.published.inc();
+                return Ok(position);
+            }
+            error => return error,
         }
     }
 }

@@ -1,22 +1,27 @@
 //! The rounds of a relay: everything that is committed is published at once, and several times a second marks prove
 //! how far that has come.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
+use super::behind::{Behind, LOOK};
 use super::log::Log;
 use super::publisher::Publisher;
 use super::stopped::Stopped;
 use crate::bus::{Mark, MarkAt, Marked, Reached};
 use crate::coherence::member::Member;
 use crate::event::Op;
+use crate::metrics::{RelayMetrics, RelayState};
 use crate::mutants::{Mechanism, without};
+use crate::time::Nanos;
 
 /// One round that has begun: where the log ended, and for each lane the epoch and the number to mark.
 struct Round {
+    began: Nanos,
     end: u64,
     at: Vec<(u64, u64)>,
 }
@@ -29,6 +34,7 @@ pub(crate) struct Rounds<L> {
     member: Arc<Member>,
     source: String,
     relay: u64,
+    metrics: Arc<RelayMetrics>,
     log: L,
     publisher: Publisher,
     round: Option<Round>,
@@ -40,8 +46,7 @@ pub(crate) struct Rounds<L> {
     pause: Duration,
     /// By lane: what was marked last.
     marked: Vec<(u64, u64)>,
-    /// Up to where the log was read and published.
-    upto: u64,
+    behind: Behind,
 }
 
 impl<L: Log> Rounds<L> {
@@ -53,18 +58,20 @@ impl<L: Log> Rounds<L> {
         all: Vec<Op>,
         log: L,
     ) -> Self {
+        let metrics = member.metrics.relay(&source);
         Self {
-            publisher: Publisher::new(member.clone(), relay, all),
+            publisher: Publisher::new(member.clone(), metrics.clone(), relay, all),
+            behind: Behind::new(metrics.clone()),
             pause: member.settings.verify_interval / 2,
             marked: vec![(0, 0); member.lanes.len()],
             member,
             source,
             relay,
+            metrics,
             log,
             round: None,
             asked: Instant::now(),
             next: Instant::now(),
-            upto: 0,
         }
     }
 
@@ -72,11 +79,14 @@ impl<L: Log> Rounds<L> {
     /// is covered by the caches that are dropped first.
     ///
     /// 1: a transaction commits; 2: the log is opened, behind it; 3: the caches are dropped. A value that was loaded
-    /// before 1 is gone after 3. The other way round a value that was loaded between 3 and 1 would stay.
-    pub(crate) async fn run(&mut self) -> Stopped {
+    /// before 1 is gone after 3. The other way round a value that was loaded between 3 and 1 would stay. `began` is
+    /// called after 3.
+    pub(crate) async fn run(&mut self, began: impl FnOnce() + Send) -> Stopped {
         if let Err(error) = self.publisher.drop_all().await {
             return Stopped::Bus(error);
         }
+        self.metrics.state.set(RelayState::Leading);
+        began();
         loop {
             if let Err(stopped) = self.step().await {
                 return stopped;
@@ -103,11 +113,11 @@ impl<L: Log> Rounds<L> {
         };
         self.log.settle().await.map_err(Stopped::Log)?;
         let ops = self.log.take();
+        self.log.counts().add_to(&self.metrics);
         if !ops.is_empty() {
             self.publish(ops).await?;
         }
-        if upto > self.upto {
-            self.upto = upto;
+        if self.behind.published(upto) {
             self.log.confirm(upto).await.map_err(Stopped::Log)?;
         }
         let early = without(Mechanism::MarksAfterPublishing);
@@ -122,23 +132,39 @@ impl<L: Log> Rounds<L> {
     }
 
     async fn publish(&mut self, ops: Vec<Op>) -> Result<(), Stopped> {
-        let (publisher, log) = (&mut self.publisher, &mut self.log);
-        tokio::select! {
-            biased;
-            published = publisher.publish(ops) => published.map_err(Stopped::Bus),
-            error = log.hold() => Err(Stopped::Log(error)),
+        let mut published = pin!(self.publisher.publish(ops));
+        loop {
+            tokio::select! {
+                biased;
+                published = &mut published => return published.map_err(Stopped::Bus),
+                error = self.log.hold() => return Err(Stopped::Log(error)),
+                // Redis is away or slow, and the log goes on.
+                () = sleep(LOOK) => {}
+            }
+            let end = self.log.ahead().await.map_err(Stopped::Log)?;
+            self.behind.ends(end);
         }
+    }
+
+    /// Asks where the log ends where no round does, which shows how much of it is not published yet.
+    async fn look(&mut self) -> Result<(), Stopped> {
+        if self.behind.is_due() {
+            let end = self.log.end().await.map_err(Stopped::Log)?;
+            self.behind.ends(end);
+        }
+        Ok(())
     }
 
     /// Reads each lane's number, and then the log's end.
     async fn begin(&mut self) -> Result<(), Stopped> {
         self.next = Instant::now() + self.pause;
+        let began = self.member.clock.now();
         let early = match without(Mechanism::NumbersBeforeTheEnd) {
             true => Some(self.log.end().await.map_err(Stopped::Log)?),
             false => None,
         };
         let Some(lanes) = self.ask().await? else {
-            return Ok(());
+            return self.look().await;
         };
         // A lane that has begun another epoch, or was never sure: it gets everything.
         let lacks = (0..).zip(&lanes).filter(|(lane, marked)| {
@@ -154,13 +180,15 @@ impl<L: Log> Rounds<L> {
             .collect();
         // No instance has verified since the last marks, or none names the source.
         if at == self.marked || at.iter().all(|(_, number)| *number == 0) {
-            return Ok(());
+            self.metrics.proven(began);
+            return self.look().await;
         }
         let end = match early {
             Some(end) => end,
             None => self.log.end().await.map_err(Stopped::Log)?,
         };
-        self.round = Some(Round { end, at });
+        self.behind.ends(end);
+        self.round = Some(Round { began, end, at });
         Ok(())
     }
 
@@ -204,12 +232,19 @@ impl<L: Log> Rounds<L> {
                 (lane, Some(at), None)
             })
             .collect();
+        let wanted = round.at.iter().filter(|(_, number)| *number > 0).count();
+        let mut set = 0;
         for (lane, marked) in self.mark(marks).await {
             if marked.set {
+                set += 1;
                 self.marked[lane as usize] = round.at[lane as usize];
             } else {
                 self.publisher.doubt(lane);
             }
+        }
+        self.metrics.marks.add(set as u64);
+        if set == wanted {
+            self.metrics.proven(round.began);
         }
     }
 

@@ -49,6 +49,12 @@ impl SourceFreshness {
         self.lane(hash).verified_at.load(Acquire)
     }
 
+    /// When the lane was last verified for which that is longest ago; 0 while there is one that never was.
+    pub(crate) fn oldest(&self) -> Nanos {
+        let lanes = self.0.iter().map(|lane| lane.0.verified_at.load(Relaxed));
+        lanes.min().unwrap_or(0)
+    }
+
     /// Call only when everything that was committed before the proof's moment has been applied.
     pub(crate) fn verify(&self, lane: u32, proof: Proof) {
         let lane = &self.0[lane as usize].0;

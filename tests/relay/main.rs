@@ -16,6 +16,7 @@ mod fleet;
 mod judge;
 mod keys;
 mod messages;
+mod metrics;
 mod program;
 mod remains;
 mod report;

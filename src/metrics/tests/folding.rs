@@ -256,3 +256,69 @@ fn folds_that_overlap_tell_nothing_twice() {
         800.0
     );
 }
+
+#[test]
+fn a_relay_has_series_of_its_source_and_an_instance_without_one_has_none() {
+    let metrics = Metrics::new(info());
+    let recorder = recorder();
+    metrics.received.add(2);
+    metrics.fold_into(&recorder);
+    assert!(!recorder.handle().render().contains("unstale_relay_"));
+    assert!(!recorder.handle().render().contains("unstale_source_"));
+    let shop = metrics.relay("shop");
+    let stock = metrics.relay("stock");
+    metrics.relay("shop").commits.add(3);
+    shop.collapses[RelayCollapse::Truncate].inc();
+    stock.state.set(RelayState::Waiting);
+    stock.state.set(RelayState::Leading);
+    for _ in 0..2 {
+        metrics.received.add(2);
+        metrics.fold_into(&recorder);
+    }
+    let families = read(&recorder);
+    let of = |name: &str, labels: &[(&str, &str)]| value(&families, name, labels);
+    assert_eq!(of("unstale_events_received_total", &[]), 6.0);
+    assert_eq!(
+        of("unstale_relay_commits_total", &[("source", "shop")]),
+        3.0
+    );
+    assert_eq!(
+        of("unstale_relay_commits_total", &[("source", "stock")]),
+        0.0
+    );
+    let truncated = [("source", "shop"), ("cause", "truncate")];
+    assert_eq!(of("unstale_relay_collapses_total", &truncated), 1.0);
+    for (source, state, expected) in [
+        ("stock", "leading", 1.0),
+        ("stock", "waiting", 0.0),
+        ("stock", "opening", 0.0),
+        ("shop", "waiting", 0.0),
+    ] {
+        let labels = [("source", source), ("state", state)];
+        assert_eq!(of("unstale_relay_state", &labels), expected);
+    }
+}
+
+#[test]
+fn what_a_relay_lags_behind_is_measured_from_what_was_proven_last() {
+    let metrics = Metrics::new(info());
+    let relay = metrics.relay("shop");
+    let second = 1_000_000_000;
+    let lag = || {
+        let families = exposition::parse(&metrics.text()).unwrap();
+        value(&families, "unstale_relay_lag_seconds", &[])
+    };
+    metrics.measure_relays(9 * second);
+    assert_eq!(lag(), 0.0, "it does not lead");
+    relay.opens(10 * second);
+    relay.opens(11 * second);
+    metrics.measure_relays(12 * second);
+    assert_eq!(lag(), 2.0);
+    relay.proven(12 * second);
+    metrics.measure_relays(15 * second);
+    assert_eq!(lag(), 3.0);
+    relay.waits();
+    assert_eq!(lag(), 0.0);
+    metrics.measure_relays(20 * second);
+    assert_eq!(lag(), 0.0);
+}

@@ -54,7 +54,7 @@ pub(crate) struct Drained {
     /// Every cache of the namespace; `drops` is empty then.
     pub(crate) everything: bool,
     pub(crate) drops: Vec<Drops>,
-    /// How often a cache had too many names and is dropped whole.
+    /// How often a cache had too many names and is dropped whole, or there were too many caches.
     pub(crate) collapses: u64,
 }
 
@@ -99,6 +99,7 @@ impl Gathered {
             }
         };
         if self.caches.len() > MOST_CACHES {
+            self.collapses += 1;
             self.drop_everything();
         } else if self.held > self.most {
             self.shrink();

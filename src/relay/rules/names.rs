@@ -48,6 +48,15 @@ pub(crate) struct Plan {
 pub(crate) struct Scratch {
     encoder: Encoder,
     text: Vec<u8>,
+    /// Times that the log did not have what a rule needs.
+    missing: u64,
+}
+
+impl Scratch {
+    /// How often that was so since this was called last.
+    pub(crate) fn missing(&mut self) -> u64 {
+        std::mem::take(&mut self.missing)
+    }
 }
 
 impl Plan {
@@ -105,8 +114,7 @@ impl Plan {
         out: &mut impl Extend<Name>,
     ) {
         if !self.knows_old() {
-            out.extend(Some(self.all()));
-            return;
+            return self.missing(scratch, out);
         }
         self.image(Image::New(new, old), scratch, out);
         if let Some(old) = old {
@@ -123,8 +131,13 @@ impl Plan {
         if self.knows_old() {
             self.image(Image::Old(old), scratch, out);
         } else {
-            out.extend(Some(self.all()));
+            self.missing(scratch, out);
         }
+    }
+
+    fn missing(&self, scratch: &mut Scratch, out: &mut impl Extend<Name>) {
+        scratch.missing += 1;
+        out.extend(Some(self.all()));
     }
 
     fn knows_old(&self) -> bool {
@@ -143,7 +156,7 @@ impl Plan {
         if self.key(key, image, scratch, out).is_err()
             || self.tags(tags, image, scratch, out).is_err()
         {
-            out.extend(Some(self.all()));
+            self.missing(scratch, out);
         }
     }
 
@@ -151,7 +164,7 @@ impl Plan {
         &self,
         key: &[Part],
         image: Image<'_>,
-        Scratch { encoder, text }: &mut Scratch,
+        Scratch { encoder, text, .. }: &mut Scratch,
         out: &mut impl Extend<Name>,
     ) -> Result<(), Unknown> {
         if key.is_empty() {

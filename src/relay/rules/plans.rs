@@ -9,6 +9,7 @@ use super::catalog::Catalog;
 use super::names::{Name, Plan, Scratch};
 use super::{Rules, TableName};
 use crate::relay::change::{Change, Relation};
+use crate::relay::counts::Counts;
 use crate::relay::message::Bad;
 use known::Tables;
 
@@ -33,6 +34,7 @@ pub(crate) struct Plans {
     /// By the log's number of the relation.
     relations: HashMap<u32, Planned>,
     scratch: Scratch,
+    counts: Counts,
 }
 
 #[derive(Debug)]
@@ -56,6 +58,7 @@ impl Plans {
             rules,
             relations: HashMap::new(),
             scratch: Scratch::default(),
+            counts: Counts::default(),
         }
     }
 
@@ -95,6 +98,7 @@ impl Plans {
             altered = true;
             out.extend(before.plans.iter().map(Plan::all));
         }
+        let mapped = before.is_some_and(|before| !before.plans.is_empty());
         let mut now = self.plan(relation.clone());
         let known = self.tables.get(&name(relation));
         altered |= known.is_some_and(|known| !now.rules.is_empty() && known.differs(relation));
@@ -102,6 +106,7 @@ impl Plans {
         now.whole &= known.is_some() || before.is_none_or(|before| before.rules.is_empty());
         if altered || !now.whole {
             out.extend(now.plans.iter().map(Plan::all));
+            self.counts.altered += u64::from(mapped || !now.plans.is_empty());
         }
         let whole = now.whole && !joins;
         self.relations.insert(relation.id, now);
@@ -156,33 +161,41 @@ impl Plans {
         match change {
             Change::Relation(relation) => return Ok(self.relation(relation, out)),
             Change::Insert { relation, new } => {
-                self.each(*relation, out, |plan, scratch, out| {
+                let mapped = self.each(*relation, out, |plan, scratch, out| {
                     plan.inserted(new, scratch, out)
                 });
+                self.count_row(mapped);
             }
             Change::Update { relation, old, new } => {
                 let old = old.as_ref();
-                self.each(*relation, out, |plan, scratch, out| {
+                let mapped = self.each(*relation, out, |plan, scratch, out| {
                     plan.updated(old, new, scratch, out);
                 });
+                self.count_row(mapped);
             }
             Change::Delete { relation, old } => {
-                self.each(*relation, out, |plan, scratch, out| {
+                let mapped = self.each(*relation, out, |plan, scratch, out| {
                     plan.deleted(old, scratch, out)
                 });
+                self.count_row(mapped);
             }
             Change::Truncate { relations } => {
                 for relation in relations {
-                    self.each(*relation, out, |plan, _, out| out.extend(Some(plan.all())));
+                    let whole = |plan: &Plan, _: &mut _, out: &mut _| drop_whole(plan, out);
+                    self.counts.truncated += u64::from(self.each(*relation, out, whole));
                 }
             }
             Change::TooLarge { relation } => {
-                self.each(*relation, out, |plan, _, out| out.extend(Some(plan.all())));
+                let whole = |plan: &Plan, _: &mut _, out: &mut _| drop_whole(plan, out);
+                let mapped = self.each(*relation, out, whole);
+                self.counts.large += u64::from(mapped);
+                self.count_row(mapped);
             }
             Change::Message {
                 prefix, content, ..
             } => return self.message(prefix, content, out),
-            Change::Begin { .. } | Change::Commit { .. } | Change::Other => {}
+            Change::Commit { .. } => self.counts.commits += 1,
+            Change::Begin { .. } | Change::Other => {}
         }
         Ok(Seen::Same)
     }
@@ -198,20 +211,36 @@ impl Plans {
         &self.rules
     }
 
-    /// Runs through the plans of a relation. Of one that the log never named, all caches are dropped.
+    /// What was counted since this was called last.
+    pub(crate) fn counts(&mut self) -> Counts {
+        let missing = self.scratch.missing();
+        Counts {
+            missing,
+            ..std::mem::take(&mut self.counts)
+        }
+    }
+
+    fn count_row(&mut self, mapped: bool) {
+        self.counts.rows += 1;
+        self.counts.unmapped += u64::from(!mapped);
+    }
+
+    /// Runs through the plans of a relation, and says whether it has any. Of one that the log never named, all caches
+    /// are dropped.
     fn each<E: Extend<Name>>(
         &mut self,
         relation: u32,
         out: &mut E,
         mut run: impl FnMut(&Plan, &mut Scratch, &mut E),
-    ) {
+    ) -> bool {
         let Some(planned) = self.relations.get(&relation) else {
             out.extend(self.all());
-            return;
+            return true;
         };
         for plan in &planned.plans {
             run(plan, &mut self.scratch, out);
         }
+        !planned.plans.is_empty()
     }
 }
 
@@ -220,6 +249,10 @@ impl Planned {
     fn lacks(&self, rules: &[usize]) -> bool {
         rules.iter().any(|rule| !self.rules.contains(rule))
     }
+}
+
+fn drop_whole(plan: &Plan, out: &mut impl Extend<Name>) {
+    out.extend(Some(plan.all()));
 }
 
 fn name(relation: &Relation) -> TableName {

@@ -8,6 +8,7 @@ use super::catalog::{catalog, told};
 use super::visible::until_visible;
 use crate::event::{Op, What};
 use crate::relay::change::Change;
+use crate::relay::counts::Counts;
 use crate::relay::log::Log;
 use crate::relay::pgoutput;
 use crate::relay::postgres::{Connection, Event, Stream, end_of_log, flush_log};
@@ -44,6 +45,8 @@ pub(crate) struct Reading {
     recheck: bool,
     /// Transactions that were read, and that loads may not see yet.
     unseen: Vec<u32>,
+    /// Beside those of the plans.
+    counts: Counts,
 }
 
 impl Log for Reading {
@@ -81,10 +84,27 @@ impl Log for Reading {
 
     fn take(&mut self) -> Vec<Op> {
         let drained = self.gathered.drain();
+        self.counts.collapsed += drained.collapses;
         if drained.everything {
             return vec![Op::lane()];
         }
         drained.drops.into_iter().flat_map(ops).collect()
+    }
+
+    fn counts(&mut self) -> Counts {
+        let Counts {
+            collapsed, large, ..
+        } = std::mem::take(&mut self.counts);
+        let plans = self.plans.counts();
+        Counts {
+            collapsed,
+            large: plans.large + large,
+            ..plans
+        }
+    }
+
+    async fn ahead(&mut self) -> Result<u64, Error> {
+        end_of_log(&mut self.sql).await.map_err(told)
     }
 
     async fn confirm(&mut self, upto: u64) -> Result<(), Error> {
@@ -138,6 +158,7 @@ impl Reading {
             end: None,
             recheck: false,
             unseen: Vec::new(),
+            counts: Counts::default(),
         }
     }
 
@@ -150,6 +171,7 @@ impl Reading {
             }
             Event::TooLarge { relation: None } => {
                 self.gathered.extend(self.plans.all());
+                self.counts.large += 1;
                 return Ok(false);
             }
             Event::TooLarge {

@@ -85,8 +85,23 @@ const UNUSED: [(&str, &str); 8] = [
     ("unstale_stale_if_slow_total", "so is this"),
 ];
 
-/// Metrics that only caches with an audit have, and the service's has none.
-const ABSENT: [&str; 2] = ["unstale_audits_total", "unstale_audit_stale_total"];
+/// Metrics that only caches with an audit have, only caches that name a source, and only relays: the service has
+/// none of these.
+const ABSENT: [&str; 13] = [
+    "unstale_audits_total",
+    "unstale_audit_stale_total",
+    "unstale_source_verified_age_seconds",
+    "unstale_relay_state",
+    "unstale_relay_lag_seconds",
+    "unstale_relay_lag_bytes",
+    "unstale_relay_commits_total",
+    "unstale_relay_rows_total",
+    "unstale_relay_unmapped_rows_total",
+    "unstale_relay_events_total",
+    "unstale_relay_marks_total",
+    "unstale_relay_collapses_total",
+    "unstale_relay_restarts_total",
+];
 
 /// Alerts whose expression must have had a result in this test; `for` and thresholds of minutes keep
 /// the others from it, and alerts_test.yml shows those.

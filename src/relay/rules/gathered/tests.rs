@@ -113,7 +113,9 @@ fn a_million_rows_and_a_million_caches_take_bounded_memory() {
         gathered.add(key(n, 1));
         assert!(gathered.caches.len() <= MOST_CACHES);
     }
-    assert!(gathered.drain().everything);
+    let drained = gathered.drain();
+    assert!(drained.everything);
+    assert_eq!(drained.collapses, 1);
 }
 
 proptest! {

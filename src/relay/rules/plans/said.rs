@@ -10,7 +10,7 @@ use crate::relay::rules::{Rule, TableName};
 
 impl Plans {
     pub(super) fn message(
-        &self,
+        &mut self,
         prefix: &str,
         content: &[u8],
         out: &mut impl Extend<Name>,
@@ -26,6 +26,7 @@ impl Plans {
                 });
                 let concerns = !caches.is_empty() || !self.tables.open.is_empty();
                 out.extend(caches);
+                self.counts.altered += u64::from(concerns);
                 // Partitions come and go so, and no Relation message says it.
                 Ok(if concerns { Seen::Recheck } else { Seen::Same })
             }
@@ -35,6 +36,7 @@ impl Plans {
             }
             Err(bad) => {
                 out.extend(Some(Name::Everything));
+                self.counts.garbled += 1;
                 Err(bad)
             }
         }

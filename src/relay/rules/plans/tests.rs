@@ -125,6 +125,65 @@ fn truncate_and_what_is_too_large_drop_whole_caches() {
     assert_eq!(apply(&mut plans, &truncate).1, caches);
     let large = Change::TooLarge { relation: 21 };
     assert_eq!(apply(&mut plans, &large).1, [all("events")]);
+    let expected = Counts {
+        rows: 1,
+        truncated: 2,
+        large: 1,
+        ..Counts::default()
+    };
+    assert_eq!(plans.counts(), expected);
+    assert_eq!(plans.counts(), Counts::default(), "once");
+}
+
+#[test]
+fn rows_are_counted_with_those_of_tables_that_no_rule_maps() {
+    let mut plans = plans();
+    for table in tables() {
+        apply(&mut plans, &described(&table));
+    }
+    let without_key = Change::Update {
+        relation: 10,
+        old: None,
+        new: vec![Cell::Unchanged, Text(b"ada")],
+    };
+    let commit = Change::Commit {
+        end: 1,
+        committed_at_micros: 0,
+    };
+    for change in [
+        insert(10),
+        insert(30),
+        insert(30),
+        insert(21),
+        without_key,
+        commit,
+    ] {
+        apply(&mut plans, &change);
+    }
+    let expected = Counts {
+        commits: 1,
+        rows: 5,
+        unmapped: 2,
+        missing: 1,
+        ..Counts::default()
+    };
+    assert_eq!(plans.counts(), expected);
+}
+
+#[test]
+fn tables_that_are_altered_and_messages_that_are_none_are_counted() {
+    let mut plans = plans();
+    let columns = vec![column("id", INT8, true), column("nick", TEXT, false)];
+    for (id, name) in [(10, "accounts"), (30, "other")] {
+        apply(&mut plans, &described(&table(id, name, columns.clone())));
+    }
+    let _ = message(&mut plans, "unstale", "[\"d\", \"public\", \"accounts\"]");
+    let _ = message(&mut plans, "unstale", "[\"d\", \"public\", \"other\"]");
+    let _ = message(&mut plans, "unstale", "[]");
+    let _ = message(&mut plans, "others", "[]");
+    let counts = plans.counts();
+    // `other` may have been a partition, so its message counts.
+    assert_eq!((counts.altered, counts.garbled), (3, 1));
 }
 
 #[test]
