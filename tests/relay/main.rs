@@ -9,9 +9,11 @@ mod support;
 
 mod changes;
 mod database;
+mod failover;
 mod faults;
 mod judge;
 mod keys;
+mod large;
 mod messages;
 mod program;
 mod remains;
@@ -21,6 +23,9 @@ mod rules;
 mod schema;
 mod servers;
 mod setup;
+mod slot;
+mod tables;
+mod tls;
 mod trial;
 
 use std::time::Duration;

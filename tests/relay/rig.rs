@@ -35,6 +35,8 @@ pub(crate) struct Rig {
     pub(crate) database: Arc<Database>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) bound: Duration,
+    /// The slot of the relays that are started from now on, where it outlives them.
+    pub(crate) slot: Option<&'static str>,
     folder: TempDir,
 }
 
@@ -52,20 +54,31 @@ impl Rig {
     }
 
     pub(crate) async fn bounded(bound: Duration) -> Self {
-        let mut rig = Self::bare(&[]).await;
-        rig.bound = bound;
-        rig.prepare().await;
-        rig.join().await;
-        rig
+        Self::bare(&[]).await.ready(bound).await
+    }
+
+    /// Prepares the servers, and starts three instances.
+    pub(crate) async fn ready(mut self, bound: Duration) -> Self {
+        self.bound = bound;
+        self.prepare().await;
+        self.join().await;
+        self
     }
 
     /// Servers alone; PostgreSQL has the tables, and nothing of a relay.
     pub(crate) async fn bare(settings: &[(&str, &str)]) -> Self {
+        Self::on(PostgresServer::start_with(settings).await).await
+    }
+
+    /// The same with this PostgreSQL.
+    pub(crate) async fn on(postgres: PostgresServer) -> Self {
         let redis = block_in_place(RedisServer::start);
-        let postgres = PostgresServer::start_with(settings).await;
         let made = "CREATE ROLE app LOGIN PASSWORD 'app'; CREATE DATABASE shop OWNER app";
         postgres.sql(made).await;
-        let database = Database::new(postgres.url("app", "app", "shop"));
+        // Over the socket, where no server asks for TLS.
+        let (folder, port) = (postgres.folder().display(), postgres.port());
+        let app = format!("host={folder} port={port} user=app password=app dbname=shop");
+        let database = Database::new(app);
         database.run(TABLES).await;
         let folder = TempDir::with_prefix("relay-").unwrap();
         fs::write(folder.path().join("rules.toml"), RULES).unwrap();
@@ -76,6 +89,7 @@ impl Rig {
             postgres,
             database,
             nodes: Vec::new(),
+            slot: None,
             bound: MAX_STALENESS,
             folder,
         }
@@ -143,13 +157,18 @@ impl Rig {
             Way::Straight => self.redis.url(),
             Way::OverProxies => self.to_redis.url(),
         };
-        vec![
+        let mut variables = vec![
             ("UNSTALE_REDIS_URL", redis),
             ("UNSTALE_NAMESPACE", "shop".to_owned()),
             ("UNSTALE_VERIFY_INTERVAL", format!("{VERIFY_INTERVAL:?}")),
             ("UNSTALE_MEMBER_TIMEOUT", format!("{MEMBER_TIMEOUT:?}")),
             ("UNSTALE_RELAY_DATABASE_URL", database.to_owned()),
-        ]
+        ];
+        variables.extend(
+            self.slot
+                .map(|slot| ("UNSTALE_RELAY_SLOT", slot.to_owned())),
+        );
+        variables
     }
 
     /// Changes rows as an application does.

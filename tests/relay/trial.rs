@@ -39,7 +39,17 @@ pub(crate) async fn trial(
     reads: Reads,
     fault: impl AsyncFnOnce(&mut Scene),
 ) -> Phase {
-    let rig = Rig::start().await;
+    trial_over(Rig::start().await, name, way, reads, fault).await
+}
+
+/// The same with servers that are prepared, and with instances.
+pub(crate) async fn trial_over(
+    rig: Rig,
+    name: &str,
+    way: Way,
+    reads: Reads,
+    fault: impl AsyncFnOnce(&mut Scene),
+) -> Phase {
     let relay = rig.relay(way).await;
     let judge = Judge::start(&rig).await;
     let mut scene = Scene { rig, relay, judge };
