@@ -121,9 +121,19 @@ impl SourceRelay {
         };
         let mut repeats = Repeats::default();
         let note = move |note: &Note| {
-            if let Some(what) = repeats.pass(note, Instant::now()) {
-                news(what);
-            }
+            news(match note {
+                Note::Began => {
+                    // What was lost after that is said, whatever it was before.
+                    repeats = Repeats::default();
+                    RelayNews::Began
+                }
+                Note::Lost(error) => match repeats.pass(error.to_string(), Instant::now()) {
+                    Some(why) => RelayNews::Lost(why),
+                    None => return,
+                },
+                Note::Waits => RelayNews::Waits,
+                Note::GivenUp(what) => RelayNews::GivenUp(what.clone()),
+            });
         };
         run(instance.member(), &duty, self.0, note, end).await
     }

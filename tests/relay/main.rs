@@ -14,6 +14,7 @@ mod faults;
 mod judge;
 mod keys;
 mod large;
+mod logins;
 mod messages;
 mod program;
 mod remains;

@@ -2,84 +2,58 @@
 
 use std::time::{Duration, Instant};
 
-use super::RelayNews;
-use crate::relay::Note;
-
-/// How long a line is not said again that was the last one: a relay tries again four times a minute, for days if need be.
+/// How long a reason is not said again that was the last one: a relay tries again four times a minute, for days if need
+/// be.
 const QUIET: Duration = Duration::from_secs(10 * 60);
 
 /// What was said last.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
-    /// Why the log was lost, and since when that is not said.
+    /// A reason, and since when it is not said.
     last: Option<(String, Instant)>,
-    /// How often it was lost for that reason since.
+    /// How often it was given since.
     left_out: u32,
 }
 
 impl Repeats {
-    /// What is to be said of it now, if anything.
-    pub(super) fn pass(&mut self, note: &Note, now: Instant) -> Option<RelayNews> {
-        let why = match note {
-            Note::Lost(error) => error.to_string(),
-            Note::Waits => return Some(RelayNews::Waits),
-            Note::GivenUp(what) => return Some(RelayNews::GivenUp(what.clone())),
-            Note::Began => {
-                *self = Self::default();
-                return Some(RelayNews::Began);
-            }
-        };
+    /// What is to be said of a reason now, if anything.
+    pub(super) fn pass(&mut self, why: String, now: Instant) -> Option<String> {
         let again = self.last.as_ref().filter(|(last, _)| *last == why);
         if again.is_some_and(|(_, said)| now.duration_since(*said) < QUIET) {
             self.left_out += 1;
             return None;
         }
-        let said = match again.and(self.left_out.checked_sub(1)) {
-            Some(_) => format!(
-                "{why} ({} times more since it was said last)",
-                self.left_out
-            ),
-            None => why.clone(),
+        let said = match (again, self.left_out) {
+            (Some(_), more @ 1..) => format!("{why} ({more} times more since it was said last)"),
+            _ => why.clone(),
         };
         self.last = Some((why, now));
         self.left_out = 0;
-        Some(RelayNews::Lost(said))
+        Some(said)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Error, ErrorKind};
-
-    fn lost(why: &str) -> Note {
-        Note::Lost(Error::new(ErrorKind::Bus, why.to_owned()))
-    }
 
     #[test]
     fn the_same_reason_is_said_once_in_a_while_and_another_at_once() {
         let mut repeats = Repeats::default();
         let start = Instant::now();
-        let mut said = |note: &Note, after: u64| match repeats
-            .pass(note, start + Duration::from_secs(after))
-        {
-            Some(RelayNews::Lost(why)) => why,
-            other => format!("{other:?}"),
+        let mut said = |why: &str, after: u64| {
+            let said = repeats.pass(why.to_owned(), start + Duration::from_secs(after));
+            said.unwrap_or_default()
         };
-        assert!(said(&lost("refused"), 0).ends_with("refused"));
+        assert_eq!(said("refused", 0), "refused");
         for after in 1..100 {
-            assert_eq!(said(&lost("refused"), after), "None");
+            assert_eq!(said("refused", after), "");
         }
-        let again = said(&lost("refused"), 700);
-        assert!(
-            again.ends_with("refused (99 times more since it was said last)"),
-            "{again}"
-        );
-        assert!(said(&lost("silent"), 701).ends_with("silent"));
-        assert!(said(&lost("refused"), 702).ends_with("refused"));
-        assert_eq!(said(&Note::Waits, 703), "Some(Waits)");
-        assert_eq!(said(&lost("refused"), 704), "None");
-        assert_eq!(said(&Note::Began, 705), "Some(Began)");
-        assert!(said(&lost("refused"), 706).ends_with("refused"));
+        let again = "refused (99 times more since it was said last)";
+        assert_eq!(said("refused", 700), again);
+        assert_eq!(said("refused", 701), "");
+        assert_eq!(said("silent", 702), "silent");
+        assert_eq!(said("refused", 703), "refused");
+        assert_eq!(said("refused", 1_400), "refused");
     }
 }

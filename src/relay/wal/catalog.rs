@@ -4,7 +4,7 @@ use crate::relay::postgres::{Config, Connection, PgError, PgErrorKind};
 use crate::relay::rules::Rules;
 use crate::relay::rules::catalog::Catalog;
 use crate::relay::rules::queries::{Each, queries};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, foreign};
 
 /// In one transaction, so that the answers agree.
 pub(super) async fn catalog(sql: &mut Connection, rules: &Rules) -> Result<Catalog, Error> {
@@ -33,7 +33,7 @@ pub(super) async fn first(config: &Config) -> Result<Connection, Error> {
         let message = format!(
             "the database of UNSTALE_RELAY_DATABASE_URL refuses role \"{}\": {error}: set the role, the password and the \
              database that are right",
-            crate::foreign::shown(&config.user)
+            foreign::shown(&config.user)
         );
         Error::new(ErrorKind::Settings, message)
     })
