@@ -119,7 +119,7 @@ pub(crate) struct Mark {
     pub(crate) source: String,
     /// None to begin a round.
     pub(crate) at: Option<MarkAt>,
-    /// Who relays, and for how long it is the only one; asked of one lane.
+    /// Who relays, and for how long it is the only one, where no time gives that up; asked of one lane.
     pub(crate) lease: Option<(u64, Duration)>,
 }
 

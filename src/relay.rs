@@ -32,10 +32,11 @@ mod stopped;
 #[cfg(feature = "relay")]
 pub(crate) mod wal;
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 
 use self::log::Open;
 use self::rounds::Rounds;
@@ -43,11 +44,14 @@ use self::stopped::Stopped;
 use crate::bus::Mark;
 use crate::coherence::member::Member;
 use crate::event::Op;
-use crate::metrics::RelayState;
+use crate::metrics::{RelayMetrics, RelayState};
 use crate::{Error, ErrorKind, backoff, identity};
 
 /// The pauses before the log is opened again.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+
+/// How long it may take to give up the lease.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What one relay is there for.
 #[derive(Clone, Debug)]
@@ -58,59 +62,112 @@ pub(crate) struct Duty {
     pub(crate) all: Vec<Op>,
 }
 
-/// Relays until an operator must act, and begins again after everything else. Waits while another relay has the
-/// lease.
+/// Relays until the end, or until an operator must act, which is the error; begins again after everything else.
+/// Waits while another relay has the lease.
 pub(crate) async fn run(
     member: &Arc<Member>,
     duty: &Duty,
     mut source: impl Open,
     mut note: impl FnMut(&Note) + Send,
-) -> Error {
+    end: impl Future<Output = ()>,
+) -> Option<Error> {
     let relay = match identity::instance(member.clock) {
         Ok(relay) => relay,
-        Err(error) => return error,
+        Err(error) => return Some(error),
     };
     let metrics = member.metrics.relay(&duty.source);
     metrics.waits();
+    let mut end = pin!(end);
     let mut failures = 0;
-    loop {
-        if let Err(error) = lead(member, duty, relay, &mut note).await {
-            return error;
-        }
-        metrics.opens(member.clock.now());
-        let stopped = match source.open().await {
-            Ok(log) => {
-                let began = tokio::time::Instant::now();
-                let (source, all) = (duty.source.clone(), duty.all.clone());
-                let mut rounds = Rounds::new(member.clone(), source, relay, all, log);
-                let stopped = rounds.run(|| note(&Note::Began)).await;
-                // A log that was lost has nothing to be told.
-                if !matches!(stopped, Stopped::Log(_)) {
-                    rounds.close().await;
-                }
-                if began.elapsed() > AGAIN.1 {
-                    failures = 0;
-                }
-                stopped
-            }
-            Err(error) => Stopped::Log(error),
-        };
-        match stopped {
-            Stopped::Bus(error) => return error,
-            Stopped::Other => {
+    let why = loop {
+        let began = Instant::now();
+        let once = once(
+            member,
+            (duty, relay),
+            &metrics,
+            &mut source,
+            &mut note,
+            end.as_mut(),
+        );
+        match once.await {
+            None => break None,
+            Some(Stopped::Bus(error)) => break Some(error),
+            Some(Stopped::Other) => {
                 metrics.waits();
                 note(&Note::Waits);
             }
-            Stopped::Log(error) if error.kind() == ErrorKind::Settings => return error,
-            Stopped::Log(error) => {
+            Some(Stopped::Log(error)) if error.kind() == ErrorKind::Settings => break Some(error),
+            Some(Stopped::Log(error)) => {
                 metrics.restarts.inc();
                 metrics.state.set(RelayState::Opening);
                 note(&Note::Lost(error));
-                failures += 1;
-                sleep(backoff::jittered(AGAIN.0, AGAIN.1, failures)).await;
+                failures = if began.elapsed() > AGAIN.1 {
+                    1
+                } else {
+                    failures + 1
+                };
+                tokio::select! {
+                    () = &mut end => break None,
+                    () = sleep(backoff::jittered(AGAIN.0, AGAIN.1, failures)) => {}
+                }
             }
         }
+    };
+    // After the log is closed: the next relay may want its slot.
+    let _ = timeout(FAREWELL, release(member, duty, relay)).await;
+    why
+}
+
+/// Waits for the lease, opens the log and relays it. None where the end has come.
+async fn once(
+    member: &Arc<Member>,
+    (duty, relay): (&Duty, u64),
+    metrics: &RelayMetrics,
+    source: &mut impl Open,
+    note: &mut (impl FnMut(&Note) + Send),
+    mut end: Pin<&mut impl Future<Output = ()>>,
+) -> Option<Stopped> {
+    let opening = async {
+        lead(member, duty, relay, note)
+            .await
+            .map_err(Stopped::Bus)?;
+        metrics.opens(member.clock.now());
+        source.open().await.map_err(Stopped::Log)
+    };
+    let log = tokio::select! {
+        biased;
+        () = &mut end => return None,
+        opened = opening => match opened {
+            Ok(log) => log,
+            Err(stopped) => return Some(stopped),
+        },
+    };
+    if let Some(what) = source.given_up() {
+        note(&Note::GivenUp(what));
     }
+    let (source, all) = (duty.source.clone(), duty.all.clone());
+    let mut rounds = Rounds::new(member.clone(), source, relay, all, log);
+    let stopped = tokio::select! {
+        biased;
+        () = end => None,
+        stopped = rounds.run(|| note(&Note::Began)) => Some(stopped),
+    };
+    // A log that was lost has nothing to be told.
+    if !matches!(stopped, Some(Stopped::Log(_))) {
+        rounds.close().await;
+    }
+    stopped
+}
+
+/// Gives up the lease, if this relay has it: another one need not wait until it lapses.
+async fn release(member: &Member, duty: &Duty, relay: u64) {
+    let mark = Mark {
+        source: duty.source.clone(),
+        at: None,
+        lease: Some((relay, Duration::ZERO)),
+    };
+    // Where Redis does not answer the lease lapses.
+    let _ = member.bus.mark(0, mark).await;
 }
 
 /// What a relay tells of itself.
@@ -126,6 +183,12 @@ pub(crate) enum Note {
     Lost(Error),
     /// Another relay has the lease.
     Waits,
+    /// A part of the log was given up before it was read.
+    #[cfg_attr(
+        not(feature = "relay"),
+        allow(dead_code, reason = "the program says it")
+    )]
+    GivenUp(String),
 }
 
 /// Waits for the lease.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::bus::Bus;
 use crate::lock::Lock;
 use crate::store::source::{Proof, SourceFreshness};
+use crate::time::Nanos;
 use crate::{Error, ErrorKind};
 
 /// Sources of one instance at most: each verification asks for all of them.
@@ -66,7 +67,11 @@ impl Sources {
     /// Everything committed in these sources before these moments is applied in the lane.
     pub(crate) fn verify(&self, lane: u32, proven: Vec<(usize, Proof)>) {
         for (source, proof) in proven {
-            let source = self.0.lock().get(source).map(|source| source.freshness.clone());
+            let source = self
+                .0
+                .lock()
+                .get(source)
+                .map(|source| source.freshness.clone());
             if let Some(source) = source {
                 source.verify(lane, proof);
             }

@@ -71,10 +71,11 @@ pub async fn relay<S: SourceLog>(
     source: String,
     caches: Vec<String>,
     open: impl FnMut() -> S + Send,
-) -> Error {
+) -> Option<Error> {
     let all = caches.iter().map(|cache| of(cache, What::Cache)).collect();
     let duty = Duty { source, all };
-    run(instance.member(), &duty, Opens(open), |_| {}).await
+    let never = std::future::pending();
+    run(instance.member(), &duty, Opens(open), |_| {}, never).await
 }
 
 fn of(cache: &str, what: What) -> Op {

@@ -1,8 +1,12 @@
 //! What `unstale relay` does, without its words.
 
+mod repeats;
+
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Instant;
 
+use self::repeats::Repeats;
 use crate::event::{Op, What};
 use crate::relay::postgres::Config;
 use crate::relay::rules::Rules;
@@ -29,6 +33,8 @@ pub enum RelayNews {
     Lost(String),
     /// Another relay of the source works, and this one waits.
     Waits,
+    /// The database has given up a part of the log before it was read; every cache of the rules is dropped.
+    GivenUp(String),
 }
 
 impl SourceRelay {
@@ -56,7 +62,7 @@ impl SourceRelay {
         let rules = Rules::parse(&text)?;
         let config = Config::parse(url)
             .map_err(|error| wrong(format!("UNSTALE_RELAY_DATABASE_URL: {error}")))?;
-        Ok(Self(Wal { config, rules }))
+        Ok(Self(Wal::new(config, rules, settings.relay_slot.clone())))
     }
 
     /// Returns the name by which caches name the source.
@@ -97,8 +103,13 @@ impl SourceRelay {
         prepare(&self.0.rules, catalog.as_ref(), names)
     }
 
-    /// Relays until an operator must act, and returns why.
-    pub async fn run(self, instance: &Instance, mut news: impl FnMut(RelayNews) + Send) -> Error {
+    /// Relays until the end has come, or until an operator must act: then it returns why.
+    pub async fn run(
+        self,
+        instance: &Instance,
+        mut news: impl FnMut(RelayNews) + Send,
+        end: impl Future<Output = ()>,
+    ) -> Option<Error> {
         let all = self.0.rules.caches().into_iter().map(|(cache, format)| Op {
             cache,
             format,
@@ -108,14 +119,23 @@ impl SourceRelay {
             source: self.0.rules.source.clone(),
             all: all.collect(),
         };
+        let mut repeats = Repeats::default();
         let note = move |note: &Note| {
             news(match note {
-                Note::Began => RelayNews::Began,
-                Note::Lost(error) => RelayNews::Lost(error.to_string()),
+                Note::Began => {
+                    // What was lost after that is said, whatever it was before.
+                    repeats = Repeats::default();
+                    RelayNews::Began
+                }
+                Note::Lost(error) => match repeats.pass(error.to_string(), Instant::now()) {
+                    Some(why) => RelayNews::Lost(why),
+                    None => return,
+                },
                 Note::Waits => RelayNews::Waits,
+                Note::GivenUp(what) => RelayNews::GivenUp(what.clone()),
             });
         };
-        run(instance.member(), &duty, self.0, note).await
+        run(instance.member(), &duty, self.0, note, end).await
     }
 }
 

@@ -60,4 +60,10 @@ pub(crate) trait Open: Send {
     ///
     /// Of kind `Settings` where an operator must act; after any other it is tried again.
     fn open(&mut self) -> impl Future<Output = Result<Self::Log, Error>> + Send;
+
+    /// What the source has given up before it was read, if the last opening has found that. Everything is dropped after
+    /// each opening, so nothing is missed; an operator may want to know.
+    fn given_up(&mut self) -> Option<String> {
+        None
+    }
 }

@@ -16,7 +16,7 @@ mod tls;
 mod wire;
 
 pub(crate) use self::config::Config;
-pub(crate) use self::connection::Connection;
+pub(crate) use self::connection::{Connection, Rows};
 pub(crate) use self::error::{PgError, PgErrorKind};
 pub(crate) use self::lsn::{parse_lsn, show_lsn};
 pub(crate) use self::places::{end_of_log, flush_log};

@@ -1,16 +1,16 @@
 //! PostgreSQL's log as a relay opens it.
 //!
 //! - [`catalog`]: what the database says of the rules' tables
+//! - [`slot`]: where the log is read from
 //! - [`reading`]: rows become names, transaction by transaction
 //! - [`visible`]: which are not handed out before others see them
 
 mod catalog;
 mod reading;
+mod slot;
 mod visible;
 
-use std::time::Duration;
-
-use self::catalog::{catalog, told};
+use self::catalog::{catalog, first, told};
 use self::reading::Reading;
 use super::log::Open;
 use super::postgres::{Config, Connection};
@@ -19,33 +19,44 @@ use super::rules::catalog::Catalog;
 use super::rules::check::check;
 use crate::{Error, ErrorKind};
 
-/// How long a transaction may run that a new slot waits for.
-const WAITS_FOR_WRITERS: Duration = Duration::from_secs(60);
-
 /// A database, and what of it is watched.
 #[derive(Clone, Debug)]
 pub(crate) struct Wal {
     pub(crate) config: Config,
     pub(crate) rules: Rules,
+    /// The slot that outlives the relay, if one does.
+    slot: Option<String>,
+    /// It was opened before.
+    opened: bool,
+    /// What the server has given up, until that is told.
+    given_up: Option<String>,
 }
 
 impl Wal {
-    /// What the database says of the rules' tables.
-    pub(crate) async fn catalog(&self) -> Result<Catalog, Error> {
-        let mut sql = Connection::connect(&self.config, false)
-            .await
-            .map_err(told)?;
-        catalog(&mut sql, &self.rules).await
+    pub(crate) fn new(config: Config, rules: Rules, slot: Option<String>) -> Self {
+        Self {
+            config,
+            rules,
+            slot,
+            opened: false,
+            given_up: None,
+        }
     }
 
-    /// A slot's name has letters, digits and `_`, 63 at most. Two relays have two slots.
-    fn slot(&self) -> String {
-        let plain = |c: char| match c.to_ascii_lowercase() {
-            c if c.is_ascii_alphanumeric() => c,
-            _ => '_',
-        };
-        let source: String = self.rules.source.chars().take(40).map(plain).collect();
-        format!("unstale_{source}_{:08x}", fastrand::u32(..))
+    /// What the database says of the rules' tables.
+    pub(crate) async fn catalog(&self) -> Result<Catalog, Error> {
+        let mut sql = first(&self.config).await?;
+        self.ask(&mut sql).await
+    }
+
+    async fn ask(&self, sql: &mut Connection) -> Result<Catalog, Error> {
+        let mut catalog = catalog(sql, &self.rules).await?;
+        if let Some(slot) = &self.slot {
+            catalog.server.durable_slot = true;
+            // It has its place already.
+            catalog.server.free_slots += i64::from(slot::exists(slot, sql).await?);
+        }
+        Ok(catalog)
     }
 }
 
@@ -54,25 +65,38 @@ impl Open for Wal {
 
     /// The catalog comes before the slot: what is altered in between shows in the log.
     async fn open(&mut self) -> Result<Reading, Error> {
-        let mut sql = Connection::connect(&self.config, false)
-            .await
-            .map_err(told)?;
-        let catalog = catalog(&mut sql, &self.rules).await?;
+        let mut sql = match self.opened {
+            true => Connection::connect(&self.config, false)
+                .await
+                .map_err(told)?,
+            false => first(&self.config).await?,
+        };
+        let catalog = self.ask(&mut sql).await?;
         check(&self.rules, &catalog)?;
         let mut replication = Connection::connect(&self.config, true)
             .await
             .map_err(told)?;
         same_server(&mut sql, &mut replication).await?;
-        let slot = self.slot();
-        let from = replication
-            .create_slot(&slot, true, WAITS_FOR_WRITERS)
-            .await
-            .map_err(told)?;
+        let from = match &self.slot {
+            None => slot::temporary(&self.rules.source, &mut replication).await?,
+            Some(slot) => slot::durable(slot, &mut sql, &mut replication).await?,
+        };
+        if from.was_lost {
+            self.given_up = Some(format!(
+                "PostgreSQL has given up the log that slot {} had not read (max_slot_wal_keep_size): it is a new slot now",
+                from.slot
+            ));
+        }
         let stream = replication
-            .start_replication(&slot, from, &[&self.rules.publication], true)
+            .start_replication(&from.slot, from.place, &[&self.rules.publication], true)
             .await
             .map_err(told)?;
+        self.opened = true;
         Ok(Reading::new(self.rules.clone(), &catalog, sql, stream))
+    }
+
+    fn given_up(&mut self) -> Option<String> {
+        self.given_up.take()
     }
 }
 

@@ -57,6 +57,9 @@ const LONGEST_KEY: usize = 1024;
 /// Longest name of a namespace or a cache: names travel with channels and metrics.
 const LONGEST_NAME: usize = 64;
 
+/// Longest name of a replication slot.
+const LONGEST_SLOT: usize = 63;
+
 /// Whether a Redis URL says that there is none.
 pub(super) fn is_none(url: &str) -> bool {
     url.eq_ignore_ascii_case("none")
@@ -125,6 +128,15 @@ pub(super) fn namespace(value: &str) -> Check {
     Err(format!(
         "must be 1 to {LONGEST_NAME} letters, digits, `_`, `.` or `-`"
     ))
+}
+
+/// What PostgreSQL takes for a slot's name.
+pub(super) fn relay_slot(name: &str) -> Check {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    if (1..=LONGEST_SLOT).contains(&name.len()) && name.bytes().all(plain) {
+        return Ok(());
+    }
+    Err(format!("must be 1 to {LONGEST_SLOT} of a-z, 0-9 and `_`"))
 }
 
 /// A cache's name must survive the way through a variable: upper case, with `__` between parts.

@@ -173,6 +173,8 @@ settings! {
             "Address of the database whose log `unstale relay` reads: postgres://user:password@host:5432/database; with ?sslrootcert= for a CA of your own.";
         unset relay_rules: PathBuf = None, bounds::any,
             "File of the rules by which `unstale relay` names what was changed.";
+        unset relay_slot: String = None, bounds::relay_slot,
+            "Replication slot that outlives `unstale relay`, made where there is none: a start waits for no open transaction, and the database keeps log for it, so bound max_slot_wal_keep_size; unset makes a temporary slot at each start.";
         unset metrics_addr: SocketAddr = None, bounds::metrics_addr,
             "Address at which Prometheus metrics are served, such as 0.0.0.0:9100; unset serves none.";
     }

@@ -103,6 +103,11 @@ fn bounds_hold_at_both_ends() {
             &["a", "A-z_0.9"],
             &["a b", "a:b", "a{b}", "\u{e9}"],
         ),
+        (
+            "UNSTALE_RELAY_SLOT",
+            &["a", "shop_1"],
+            &["Shop", "a-b", "a b"],
+        ),
     ] {
         for value in inside {
             good(&[(name, value)]);

@@ -12,7 +12,7 @@ use crate::support::over_redis::PATIENCE;
 const INSTANCES: usize = 3;
 
 /// The table is the service's own.
-const RULES: &str = r#"source = "shop"
+pub(crate) const RULES: &str = r#"source = "shop"
 
 [[rule]]
 table = "accounts"
@@ -33,7 +33,12 @@ pub(crate) struct Answer {
 /// Servers that are prepared, and the services. A relay is not among them.
 pub(crate) async fn start() -> (Rig, Vec<Arc<Service>>) {
     let rig = Rig::of(&[], "", RULES).await;
-    let database = rig.postgres.url("app", "app", "shop");
+    let services = over(&rig, &rig.postgres.url("app", "app", "shop")).await;
+    (rig, services)
+}
+
+/// The services alone, whose way to the database is this one.
+pub(crate) async fn over(rig: &Rig, database: &str) -> Vec<Arc<Service>> {
     let (redis, times) = (
         rig.redis.url(),
         [MAX_STALENESS, VERIFY_INTERVAL, MEMBER_TIMEOUT],
@@ -54,14 +59,14 @@ pub(crate) async fn start() -> (Rig, Vec<Arc<Service>>) {
     ];
     let mut services = Vec::new();
     for _ in 0..INSTANCES {
-        services.push(Arc::new(Service::start(&database, &settings).await));
+        services.push(Arc::new(Service::start(database, &settings).await));
     }
     // The publication names the table, which the first of them has made.
     rig.prepare().await;
     for service in &services {
         service.until_healthy(PATIENCE).await;
     }
-    (rig, services)
+    services
 }
 
 /// Reads an account. A read that fails is the caller's.

@@ -11,10 +11,13 @@ mod support;
 
 mod changes;
 mod database;
+mod failover;
 mod faults;
 mod fleet;
 mod judge;
 mod keys;
+mod large;
+mod logins;
 mod messages;
 mod metrics;
 mod program;
@@ -26,6 +29,9 @@ mod schema;
 mod servers;
 mod service;
 mod setup;
+mod slot;
+mod tables;
+mod tls;
 mod trial;
 
 use std::time::Duration;

@@ -39,7 +39,7 @@ async fn the_check_shows_what_each_rule_means() {
 async fn the_check_says_the_sql_that_makes_what_is_missing() {
     let rig = Rig::bare(&[]).await;
     let ran = rig.operator(&["--check"]);
-    assert_eq!(ran.status, Some(1), "{ran:?}");
+    assert_eq!(ran.status, Some(2), "{ran:?}");
     assert_eq!(ran.stdout, "");
     // What it says is enough.
     let said = ran.stderr.lines();
@@ -61,7 +61,7 @@ async fn the_check_says_the_sql_that_makes_what_is_missing() {
     let weak = format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'");
     rig.postgres.sql(&weak).await;
     let ran = rig.as_relay(&["--check"]);
-    assert_eq!(ran.status, Some(1), "{ran:?}");
+    assert_eq!(ran.status, Some(2), "{ran:?}");
     assert!(
         ran.stderr
             .contains(&format!("ALTER ROLE \"{ROLE}\" REPLICATION;")),
@@ -75,7 +75,7 @@ async fn the_check_says_the_setting_that_the_server_lacks() {
     rig.prepare().await;
     for args in [&["--check"][..], &[]] {
         let ran = rig.as_relay(args);
-        assert_eq!(ran.status, Some(1), "{ran:?}");
+        assert_eq!(ran.status, Some(2), "{ran:?}");
         let mend = "wal_level is replica: ALTER SYSTEM SET wal_level = logical; and restart it";
         assert!(ran.stderr.contains(mend), "{ran:?}");
     }
@@ -119,32 +119,6 @@ async fn the_sql_of_an_older_server_is_printed_without_a_database() {
         "{ran:?}"
     );
     assert!(ran.stdout.contains("With a database at hand"), "{ran:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_password_is_told_and_shown_nowhere() {
-    let rig = Rig::start().await;
-    let wrong = "wr0ng-p4ssw0rd";
-    let url = rig.url(Way::Straight).replace(PASSWORD, wrong);
-    let relay = rig.spawn_at(&url, Way::Straight);
-    relay.until_says("password authentication failed").await;
-    assert_eq!(relay.terminate().await.code(), Some(0));
-    let ran = rig.run(&["--check"], &url);
-    assert_eq!(ran.status, Some(1), "{ran:?}");
-    assert!(
-        ran.stderr.contains("password authentication failed"),
-        "{ran:?}"
-    );
-    let checked = format!("{}{}", ran.stdout, ran.stderr);
-    for text in [relay.lines().join("\n"), checked] {
-        assert!(!text.contains(wrong), "{text}");
-    }
-    let right = rig.relay(Way::Straight).await;
-    assert_eq!(right.says(PASSWORD), 0);
-    assert_eq!(
-        rig.as_relay(&["--check"]).stdout.matches(PASSWORD).count(),
-        0
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,16 +2,27 @@
 
 use std::time::Duration;
 
+use testkit::resp::Client;
+use tokio::task::block_in_place;
 use tokio::time::Instant;
 
 use super::rig::{Rig, Way};
 use crate::support::over_redis::until;
+
+/// Whether Redis knows of a relay.
+fn lease(rig: &Rig) -> String {
+    block_in_place(|| {
+        let state = ["HEXISTS", "us:{shop:0}s", "yshop"];
+        Client::connect(rig.redis.port()).cmd(&state).text()
+    })
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_is_killed_leaves_no_slot() {
     let rig = Rig::start().await;
     let relay = rig.relay(Way::Straight).await;
     assert_eq!(rig.slots().await, "1");
+    assert_eq!(lease(&rig), "1");
     relay.kill();
     rig.no_slot().await;
 }
@@ -23,6 +34,8 @@ async fn a_relay_that_is_asked_to_end_does_so_and_leaves_no_slot() {
     let asked = Instant::now();
     let status = relay.terminate().await;
     assert_eq!(status.code(), Some(0), "{:?}", relay.lines());
+    // Another one need not wait.
+    assert_eq!(lease(&rig), "0");
     eprintln!("the relay ended {:.1?} after SIGTERM", asked.elapsed());
     rig.no_slot().await;
 }

@@ -35,6 +35,8 @@ pub(crate) struct Rig {
     pub(crate) database: Arc<Database>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) bound: Duration,
+    /// The slot of the relays that are started from now on, where it outlives them.
+    pub(crate) slot: Option<&'static str>,
     folder: TempDir,
 }
 
@@ -52,11 +54,15 @@ impl Rig {
     }
 
     pub(crate) async fn bounded(bound: Duration) -> Self {
-        let mut rig = Self::bare(&[]).await;
-        rig.bound = bound;
-        rig.prepare().await;
-        rig.join().await;
-        rig
+        Self::bare(&[]).await.ready(bound).await
+    }
+
+    /// Prepares the servers, and starts three instances.
+    pub(crate) async fn ready(mut self, bound: Duration) -> Self {
+        self.bound = bound;
+        self.prepare().await;
+        self.join().await;
+        self
     }
 
     /// Servers alone; PostgreSQL has the tables, and nothing of a relay.
@@ -66,11 +72,22 @@ impl Rig {
 
     /// The same with other tables and rules.
     pub(crate) async fn of(settings: &[(&str, &str)], tables: &str, rules: &str) -> Self {
+        Self::made(PostgresServer::start_with(settings).await, tables, rules).await
+    }
+
+    /// The same with this PostgreSQL.
+    pub(crate) async fn on(postgres: PostgresServer) -> Self {
+        Self::made(postgres, TABLES, RULES).await
+    }
+
+    async fn made(postgres: PostgresServer, tables: &str, rules: &str) -> Self {
         let redis = block_in_place(RedisServer::start);
-        let postgres = PostgresServer::start_with(settings).await;
         let made = "CREATE ROLE app LOGIN PASSWORD 'app'; CREATE DATABASE shop OWNER app";
         postgres.sql(made).await;
-        let database = Database::new(postgres.url("app", "app", "shop"));
+        // Over the socket, where no server asks for TLS.
+        let (folder, port) = (postgres.folder().display(), postgres.port());
+        let app = format!("host={folder} port={port} user=app password=app dbname=shop");
+        let database = Database::new(app);
         database.run(tables).await;
         let folder = TempDir::with_prefix("relay-").unwrap();
         fs::write(folder.path().join("rules.toml"), rules).unwrap();
@@ -81,6 +98,7 @@ impl Rig {
             postgres,
             database,
             nodes: Vec::new(),
+            slot: None,
             bound: MAX_STALENESS,
             folder,
         }
@@ -148,13 +166,18 @@ impl Rig {
             Way::Straight => self.redis.url(),
             Way::OverProxies => self.to_redis.url(),
         };
-        vec![
+        let mut variables = vec![
             ("UNSTALE_REDIS_URL", redis),
             ("UNSTALE_NAMESPACE", "shop".to_owned()),
             ("UNSTALE_VERIFY_INTERVAL", format!("{VERIFY_INTERVAL:?}")),
             ("UNSTALE_MEMBER_TIMEOUT", format!("{MEMBER_TIMEOUT:?}")),
             ("UNSTALE_RELAY_DATABASE_URL", database.to_owned()),
-        ]
+        ];
+        variables.extend(
+            self.slot
+                .map(|slot| ("UNSTALE_RELAY_SLOT", slot.to_owned())),
+        );
+        variables
     }
 
     /// Changes rows as an application does.

@@ -94,7 +94,7 @@ async fn what_the_database_does_not_have_is_one_error_and_nothing_is_published()
     rig.write_rules(UNKNOWN);
     for args in [&[][..], &["--check"]] {
         let ran = rig.as_relay(args);
-        assert_eq!(ran.status, Some(1), "{args:?}: {ran:?}");
+        assert_eq!(ran.status, Some(2), "{args:?}: {ran:?}");
         for mistake in [
             "no such table",
             "no such column `nam`; the nearest is `name`",

@@ -27,7 +27,11 @@ pub(crate) struct Steady {
 impl Steady {
     /// Accounts 0 to 63 have version 1.
     pub(crate) async fn start() -> Self {
-        let rig = Rig::bounded(BOUND).await;
+        Self::over(Rig::bounded(BOUND).await).await
+    }
+
+    /// The same with servers that are prepared, and with instances.
+    pub(crate) async fn over(rig: Rig) -> Self {
         let insert = format!(
             "INSERT INTO accounts SELECT n, 0 FROM generate_series(0, {}) n",
             ROWS - 1

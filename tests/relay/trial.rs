@@ -1,7 +1,9 @@
 //! Runs a fault against a fleet under load, and checks the promise before, during and after it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use testkit::service::Service;
 use tokio::time::{Instant, sleep};
 
 use super::fleet;
@@ -40,7 +42,17 @@ pub(crate) async fn trial(
     reads: Reads,
     fault: impl AsyncFnOnce(&mut Scene),
 ) -> Phase {
-    let (rig, services) = fleet::start().await;
+    trial_over(fleet::start().await, name, way, reads, fault).await
+}
+
+/// The same with servers that are prepared, and these services.
+pub(crate) async fn trial_over(
+    (rig, services): (Rig, Vec<Arc<Service>>),
+    name: &str,
+    way: Way,
+    reads: Reads,
+    fault: impl AsyncFnOnce(&mut Scene),
+) -> Phase {
     let relay = rig.relay(way).await;
     let judge = Judge::start(rig.database.clone(), services).await;
     let mut scene = Scene { rig, relay, judge };

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 use unstale::operate::{RelayNews, SourceRelay};
-use unstale::{Instance, Settings};
+use unstale::{Error, ErrorKind, Instance, Settings};
 
 use crate::Failure;
 use crate::common;
@@ -24,7 +24,8 @@ The rules say which columns are the keys of which cache:
   key = [\"id\"]
 
 The database needs wal_level = logical, a publication and a role that may replicate: --print-sql prints the SQL. A \
-temporary slot is made at each start, so a relay that is gone leaves nothing behind. Two relays may run: one waits.
+temporary slot is made at each start, so a relay that is gone leaves nothing behind; UNSTALE_RELAY_SLOT names one that \
+lasts. Two relays may run: one waits.
 
 Examples:
   export UNSTALE_RELAY_DATABASE_URL=postgres://unstale_relay:password@db.internal/shop
@@ -32,8 +33,9 @@ Examples:
   unstale relay --rules rules.toml --check
   unstale relay --rules rules.toml
 
-Exit status: 0 ended by a signal, or the check found nothing wrong; 1 an operator must act; 2 wrong usage or \
-settings.";
+Exit status: 0 ended by a signal, or the check found nothing wrong; 1 the database or Redis cannot be asked, or Redis \
+refuses what a relay does; 2 wrong usage, settings or rules, a login that the database refuses, or a database that \
+lacks what the rules need.";
 
 /// Options of `unstale relay`.
 #[derive(Debug, clap::Args)]
@@ -76,7 +78,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 async fn look(relay: SourceRelay, args: &Args) -> Result<ExitCode, Failure> {
     let text = match args.print_sql {
         true => relay.sql(&args.role).await,
-        false => relay.check().await?,
+        false => match relay.check().await {
+            Ok(text) => text,
+            Err(error) => return Ok(status(&error)),
+        },
     };
     let mut output = Output::new();
     for line in text.lines() {
@@ -88,9 +93,9 @@ async fn look(relay: SourceRelay, args: &Args) -> Result<ExitCode, Failure> {
 async fn relay_on(settings: Settings, relay: SourceRelay) -> Result<ExitCode, Failure> {
     // Wrong rules are told before anything is published.
     if let Err(error) = relay.check().await
-        && error.kind() == unstale::ErrorKind::Settings
+        && error.kind() == ErrorKind::Settings
     {
-        return Err(error.into());
+        return Ok(status(&error));
     }
     let instance = Instance::start(settings).await?;
     let mut output = Output::new();
@@ -101,23 +106,35 @@ async fn relay_on(settings: Settings, relay: SourceRelay) -> Result<ExitCode, Fa
             RelayNews::Began => format!("relaying {source} from {place}"),
             RelayNews::Lost(why) => format!("the log of {source} is opened again: {why}"),
             RelayNews::Waits => format!("another relay of {source} works: waiting"),
+            RelayNews::GivenUp(what) => {
+                format!("a part of the log of {source} is lost, and its caches are dropped: {what}")
+            }
         };
         if written.is_ok() {
             written = output.line(line);
         }
     };
-    let mut ended = signal(SignalKind::terminate())?;
-    let why = tokio::select! {
-        why = relay.run(&instance, news) => Some(why),
-        _ = ended.recv() => None,
-        _ = tokio::signal::ctrl_c() => None,
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let end = async {
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+        }
     };
+    let why = relay.run(&instance, news, end).await;
     let _ = instance.shutdown().await;
     match why {
-        Some(error) => {
-            output::complain(&error);
-            Ok(ExitCode::FAILURE)
-        }
+        Some(error) => Ok(status(&error)),
         None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Tells an error; which status the program ends with.
+fn status(error: &Error) -> ExitCode {
+    output::complain(error);
+    match error.kind() {
+        ErrorKind::Settings => ExitCode::from(2),
+        _ => ExitCode::FAILURE,
     }
 }

@@ -46,12 +46,18 @@ impl LaneMarks {
         };
         if let Some((relay, lease)) = mark.lease {
             let held = self.leases.get(&mark.source);
-            if held.is_some_and(|(by, until)| *by != relay && *until > now) {
+            let others = held.filter(|(by, _)| *by != relay);
+            if lease.is_zero() {
+                if others.is_none() {
+                    self.leases.remove(&mark.source);
+                }
+            } else if others.is_some_and(|(_, until)| *until > now) {
                 marked.refused = true;
                 return marked;
+            } else {
+                self.leases
+                    .insert(mark.source.clone(), (relay, now + lease));
             }
-            self.leases
-                .insert(mark.source.clone(), (relay, now + lease));
         }
         if let Some(MarkAt {
             epoch,
@@ -71,5 +77,31 @@ impl LaneMarks {
             marked.set = true;
         }
         marked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_that_is_given_up_is_free_and_only_its_relay_can_do_that() {
+        let mut marks = LaneMarks::default();
+        let mut refused = |relay, seconds| {
+            let head = Position {
+                epoch: 1,
+                sequence: 1,
+            };
+            let mark = Mark {
+                source: "orders".to_owned(),
+                at: None,
+                lease: Some((relay, Duration::from_secs(seconds))),
+            };
+            marks.mark(Duration::ZERO, head, mark).refused
+        };
+        assert!(!refused(1, 30) && refused(2, 30));
+        assert!(!refused(2, 0) && refused(2, 30), "it was not its own");
+        assert!(!refused(1, 30) && !refused(1, 0));
+        assert!(!refused(2, 30) && refused(1, 30));
     }
 }

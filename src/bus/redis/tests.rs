@@ -9,6 +9,7 @@ mod failover;
 mod faults;
 mod fitness;
 mod logins;
+mod marks;
 mod members;
 mod proxy;
 mod refused;

@@ -115,6 +115,16 @@ impl Connection {
             .ok_or_else(|| unreadable("a slot's place"))
     }
 
+    /// Drops a slot that nothing reads.
+    ///
+    /// # Errors
+    ///
+    /// As a query; the code is 55006 where something reads it.
+    pub(crate) async fn drop_slot(&mut self, name: &str) -> Result<(), PgError> {
+        let sql = format!("DROP_REPLICATION_SLOT {}", identifier(name));
+        self.query(&sql).await.map(drop)
+    }
+
     /// Reads the log from a slot: from `from`, or from where the slot stands if that is later.
     ///
     /// # Errors

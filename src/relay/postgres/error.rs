@@ -94,9 +94,14 @@ impl PgError {
     }
 
     /// The SQLSTATE of a server's error.
-    #[cfg(test)]
     pub(crate) fn code(&self) -> Option<&str> {
         self.server.as_ref().map(|said| &*said.code)
+    }
+
+    /// The server does not let this login in, or has no such database.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.code()
+            .is_some_and(|code| code.starts_with("28") || code == "3D000")
     }
 }
 

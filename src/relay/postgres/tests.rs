@@ -13,7 +13,6 @@ use testkit::postgres::PostgresServer;
 use testkit::tls::Certificates;
 
 use super::config::{Host, TlsMode};
-use super::connection::Rows;
 use super::*;
 
 /// Far more than anything takes that a test waits for.

@@ -28,6 +28,10 @@ pub(crate) struct Server {
     /// Places for one more slot and one more reader of the log.
     pub(crate) free_slots: i64,
     pub(crate) free_senders: i64,
+    /// The MB of log that a slot may hold back; below zero without a bound.
+    pub(crate) slot_keeps: i64,
+    /// The slot is one that outlives the relay.
+    pub(crate) durable_slot: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

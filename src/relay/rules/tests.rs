@@ -59,6 +59,8 @@ pub(super) fn catalog(tables: Vec<Table>) -> Catalog {
         replicates: true,
         free_slots: 5,
         free_senders: 5,
+        slot_keeps: -1,
+        durable_slot: false,
     };
     let publication = Publication {
         insert: true,

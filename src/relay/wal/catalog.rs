@@ -1,10 +1,10 @@
 //! The catalog, and what the database says where it cannot be had.
 
-use crate::relay::postgres::{Connection, PgError, PgErrorKind};
+use crate::relay::postgres::{Config, Connection, PgError, PgErrorKind};
 use crate::relay::rules::Rules;
 use crate::relay::rules::catalog::Catalog;
 use crate::relay::rules::queries::{Each, queries};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, foreign};
 
 /// In one transaction, so that the answers agree.
 pub(super) async fn catalog(sql: &mut Connection, rules: &Rules) -> Result<Catalog, Error> {
@@ -20,6 +20,23 @@ pub(super) async fn catalog(sql: &mut Connection, rules: &Rules) -> Result<Catal
     };
     sql.query("COMMIT").await.map_err(told)?;
     Catalog::read(&rows)
+}
+
+/// Connects for the first time: a login that is refused is a mistake of the settings. Later it may be one that is
+/// being changed.
+pub(super) async fn first(config: &Config) -> Result<Connection, Error> {
+    let connected = Connection::connect(config, false).await;
+    connected.map_err(|error| {
+        if !error.is_refused() {
+            return told(error);
+        }
+        let message = format!(
+            "the database of UNSTALE_RELAY_DATABASE_URL refuses role \"{}\": {error}: set the role, the password and the \
+             database that are right",
+            foreign::shown(&config.user)
+        );
+        Error::new(ErrorKind::Settings, message)
+    })
 }
 
 /// Only what an operator must mend is of kind `Settings`.

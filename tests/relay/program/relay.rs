@@ -62,6 +62,10 @@ impl Relay {
         .await;
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child().id()
+    }
+
     pub(crate) fn kill(&self) {
         end(&mut self.child());
     }

@@ -1,6 +1,6 @@
 -- KEYS: s.
 -- ARGV: a source; epoch and number of its mark, or '0' and '0'; who relays, and for how long in ms it is the only one,
--- or '' and '0' in all lanes but one; the sequence of the last event that it has published;
+-- where '0' is no longer, or '' and '0' in all lanes but one; the sequence of the last event that it has published;
 -- where the log ended when it was read for the mark.
 -- Returns: epoch, the number of the verification that was counted last, 1 if the mark was set, 1 if another one relays.
 -- In s: 'v' that number; 'x' and the source the mark, as epoch:number:place; 'y' and the source who relays, as id:until.
@@ -8,7 +8,12 @@ local s, source, epoch, number, relay, lease = KEYS[1], ARGV[1], ARGV[2], tonumb
 local stored = redis.call('HMGET', s, 'e', 'v', 'x' .. source, 'y' .. source, 'q')
 -- What is damaged counts as nothing.
 local of, last = tonumber(stored[1] or '') or 0, tonumber(stored[2] or '') or 0
-if relay ~= '' then
+if relay ~= '' and lease == 0 then
+  -- It ends: another one need not wait.
+  if string.match(stored[4] or '', '^(%x+):') == relay then
+    redis.call('HDEL', s, 'y' .. source)
+  end
+elseif relay ~= '' then
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
   local by, till = string.match(stored[4] or '', '^(%x+):(%d+)$')

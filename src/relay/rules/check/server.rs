@@ -47,6 +47,12 @@ pub(super) fn check(catalog: &Catalog, problems: &mut Problems) {
                     to more, and restart it";
         problems.report(place, what);
     }
+    if server.durable_slot && server.slot_keeps < 0 {
+        let what = "max_slot_wal_keep_size is -1, and the slot of UNSTALE_RELAY_SLOT fills the disk with log while no \
+                    relay reads it: ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'; SELECT pg_reload_conf(); or \
+                    set no UNSTALE_RELAY_SLOT";
+        problems.report(place, what);
+    }
 }
 
 pub(super) fn publication(rules: &Rules, catalog: &Catalog, problems: &mut Problems) {

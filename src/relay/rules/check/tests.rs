@@ -51,6 +51,22 @@ fn what_is_right_has_no_mistake() {
 }
 
 #[test]
+fn a_slot_that_outlives_the_relay_may_not_fill_the_disk() {
+    let unbounded =
+        "max_slot_wal_keep_size is -1, and the slot of UNSTALE_RELAY_SLOT fills the disk";
+    let mend = "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'";
+    only(
+        |catalog| catalog.server.durable_slot = true,
+        &[unbounded, mend],
+    );
+    let bounded = mistakes(|catalog| {
+        catalog.server.durable_slot = true;
+        catalog.server.slot_keeps = 64;
+    });
+    assert_eq!(bounded, [""; 0]);
+}
+
+#[test]
 fn a_server_that_cannot_be_read_has_a_mistake_for_each_reason() {
     let mistakes = mistakes(|catalog| {
         let server = &mut catalog.server;

@@ -95,6 +95,8 @@ fn server(cells: &mut Cells<'_>) -> Option<Server> {
         replicates: cells.flag()?,
         free_slots: cells.number()?,
         free_senders: cells.number()?,
+        slot_keeps: cells.number()?,
+        durable_slot: false,
     })
 }
 

@@ -11,4 +11,7 @@ SELECT pg_catalog.current_setting('server_version_num'),
        pg_catalog.current_setting('max_replication_slots')::bigint
        - (SELECT count(*) FROM pg_catalog.pg_replication_slots),
        pg_catalog.current_setting('max_wal_senders')::bigint
-       - (SELECT count(*) FROM pg_catalog.pg_stat_replication)
+       - (SELECT count(*) FROM pg_catalog.pg_stat_replication),
+       -- In MB; an older server has no bound.
+       coalesce((SELECT s.setting::bigint FROM pg_catalog.pg_settings s
+                 WHERE s.name = 'max_slot_wal_keep_size'), -1)

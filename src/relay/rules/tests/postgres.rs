@@ -14,8 +14,8 @@ use crate::relay::wal::Wal;
 /// The catalog of the rules' database, as the named role sees it.
 async fn read(server: &PostgresServer, role: &str, rules: &Rules) -> Catalog {
     let config = config(server, role).await;
-    let rules = rules.clone();
-    Wal { config, rules }.catalog().await.unwrap()
+    let wal = Wal::new(config, rules.clone(), None);
+    wal.catalog().await.unwrap()
 }
 
 /// Begins to keep the log.
