@@ -57,7 +57,7 @@ const LONG: Duration = Duration::from_secs(3_600);
 /// One instance with all caches.
 #[derive(Clone)]
 pub(crate) struct Node {
-    _instance: Instance,
+    pub(crate) instance: Instance,
     pub(crate) accounts: Cache<i64, i64>,
     pub(crate) members: Cache<(i64, String), i64>,
     pub(crate) codes: Cache<String, i64>,
@@ -107,7 +107,7 @@ impl Node {
                 })
                 .build()
                 .unwrap(),
-            _instance: instance,
+            instance,
         }
     }
 
