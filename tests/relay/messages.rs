@@ -97,8 +97,9 @@ async fn transaction(fleet: &Steady, statement: &Statement, how: As, end: &str) 
     database.run("BEGIN; INSERT INTO notes VALUES ('x')").await;
     match how {
         As::Parameter => {
-            let sent = database.change(statement.sql(), &[&statement.parameter()]);
-            sent.await.unwrap();
+            let parameter = statement.parameter();
+            let sent = database.change(statement.sql(), &[&parameter]).await;
+            sent.unwrap();
         }
         As::Text => database.run(&statement.to_string()).await,
     }
