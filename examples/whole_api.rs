@@ -14,8 +14,8 @@ use unstale::{
     Answer, Batch, BoxError, BusKind, Cache, CacheBuilder, CacheSettings, Credentials,
     CredentialsProvider, Error, ErrorKind, Health, HiddenSetting, Instance, InstanceId,
     InstanceState, Key, KeyEncoder, KeyRef, Loaded, LocalBus, Lookup, MAX_KEY_BYTES, Outcome,
-    Preload, RefreshAhead, SettingInfo, SettingScope, Settings, SharedTier, Stats, SubscribeAt,
-    Switch, WriteError, WritePolicy,
+    Preload, RefreshAhead, SettingInfo, SettingScope, Settings, SharedTier, Statement, Stats,
+    SubscribeAt, Switch, WriteError, WritePolicy,
 };
 
 #[derive(Clone, PartialEq, Eq, Key)]
@@ -53,6 +53,9 @@ async fn main() -> Result<(), BoxError> {
         .key(&names, &Product::Ean(4))
         .tag(&stock, "north");
     batch.invalidate().await?;
+    let statement: Statement = instance.batch().tag(&stock, "north").in_transaction()?;
+    let no_key = !statement.to_string().contains("north");
+    println!("the statement has no key: {no_key}");
 
     let Preload { held, failed, .. } = names.preload([Product::Ean(4), Product::Ean(0)]).await;
     println!("names: {held} in memory, {failed} failed");

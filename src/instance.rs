@@ -4,6 +4,7 @@ pub(crate) mod batch;
 mod keeper;
 mod secrets;
 mod start;
+pub(crate) mod statement;
 
 use std::fmt;
 use std::sync::Arc;

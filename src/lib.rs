@@ -110,6 +110,7 @@ pub use error::write::WriteError;
 pub use error::{BoxError, Error, ErrorKind};
 pub use identity::InstanceId;
 pub use instance::batch::Batch;
+pub use instance::statement::Statement;
 pub use instance::{Health, Instance, InstanceState};
 pub use key::Key;
 pub use key::encoder::{KeyEncoder, MAX_KEY_BYTES};

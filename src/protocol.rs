@@ -91,6 +91,8 @@ fn bounds_are_those_of_the_code() {
             "bytes of an event" => crate::event::MAX_PAYLOAD,
             "bytes of a key's parts" => crate::key::encoder::MAX_KEY_BYTES,
             "keys in an event" => crate::coherence::outbox::GROUP_KEYS,
+            "hashes in a transaction's message" => crate::instance::statement::MOST_HASHES,
+            "operations in a transaction's message" => 2 * crate::instance::statement::MOST_CACHES,
             other => unreachable!("{other}"),
         };
         assert_eq!(vector.number::<usize>("most"), bound, "{vector:?}");

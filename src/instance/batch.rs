@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use super::statement::Statement;
 use crate::coherence::commit;
 use crate::coherence::lifeline::Lifeline;
 use crate::coherence::outbox::Invalidation;
@@ -34,7 +35,7 @@ use crate::{Cache, Error, ErrorKind, Key, WriteError};
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "a batch does nothing until `invalidate` or `write`"]
+#[must_use = "a batch does nothing until `invalidate`, `write` or `in_transaction`"]
 pub struct Batch {
     lifeline: Arc<Lifeline>,
     items: Vec<Invalidation>,
@@ -159,6 +160,50 @@ impl Batch {
                 let member = self.lifeline.member();
                 entered(&member.runtime, commit::write(member, self.items, commit)).await
             }
+        }
+    }
+
+    /// The SQL statement by which a transaction of PostgreSQL says all of the batch itself: it commits and rolls back
+    /// with the data, needs no Redis, and survives every crash. A relay (`unstale relay`) publishes it.
+    ///
+    /// Run it on the transaction's own connection, anywhere before the commit. Nothing is dropped here, neither now
+    /// nor at the commit: this instance and every other drop the entries when the relay has published them, some
+    /// milliseconds later. Without a relay that reads this database nothing is ever dropped.
+    /// [`write`](Self::write) drops the writer's own entries at once, needs no relay, and survives crashes too.
+    ///
+    /// A statement has hashes, and no key. 262,144 of them are one statement of 4 MiB; where there are more, the cache
+    /// with the most becomes a whole cache.
+    ///
+    /// # Errors
+    ///
+    /// `Settings` if a cache of the batch is of another instance; `Key`: nothing can be cached under such a key.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use unstale::{Instance, Settings};
+    /// # let instance = Instance::start(Settings::default()).await?;
+    /// # let accounts = instance.cache::<u64, String>("accounts").build()?;
+    /// let statement = instance.batch().key(&accounts, &42).in_transaction()?;
+    ///
+    /// // With a parameter:
+    /// assert_eq!(statement.sql(), "SELECT pg_logical_emit_message(true, 'unstale', $1::text)");
+    /// assert_eq!(statement.parameter(), r#"["h",[1095501882,1,0,"1217cb28c0ef2191"]]"#);
+    ///
+    /// // As one text:
+    /// assert_eq!(
+    ///     statement.to_string(),
+    ///     r#"SELECT pg_logical_emit_message(true, 'unstale', '["h",[1095501882,1,0,"1217cb28c0ef2191"]]')"#
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn in_transaction(self) -> Result<Statement, Error> {
+        match self.refused {
+            Some(error) => Err(error),
+            None => Ok(Statement::new(&self.items)),
         }
     }
 }

@@ -8,15 +8,20 @@
 //! | `["k", cache, [part, ...], format]` | the same, where the key type's format is another |
 //! | `["t", cache, tag]`, `["t", cache, tag, format]` | what has the tag |
 //! | `["a", cache]` | the whole cache |
+//! | `["h", [cache, format, kind, hashes], ...]` | what the operations of an event with these elements do; see [`hashed`] |
 //! | `["d", schema, table]` | the caches of a table that was altered or dropped |
+
+mod hashed;
 
 use std::fmt;
 
 use serde_json::Value;
 
+use self::hashed::Hashed;
 use super::rules::Rules;
 use super::rules::encode::hash_of;
 use super::rules::names::Name;
+use crate::event::{Op, What};
 use crate::key::encoder::MAX_KEY_BYTES;
 use crate::key::{cache_id, tag_hash};
 use crate::settings::check_cache_name;
@@ -24,7 +29,7 @@ use crate::settings::check_cache_name;
 /// What `pg_logical_emit_message` has as its prefix.
 pub(crate) const PREFIX: &str = "unstale";
 
-/// Longest content: JSON writes a byte of the longest key in six bytes at most.
+/// Longest content of names: JSON writes a byte of the longest key in six bytes at most.
 const LONGEST: usize = 8 * MAX_KEY_BYTES;
 
 /// Most parts of a key, far more than any type has.
@@ -45,6 +50,8 @@ pub(crate) enum Said {
     All {
         cache: String,
     },
+    /// What a program has hashed itself.
+    Hashed(Vec<Op>),
     Altered {
         schema: String,
         table: String,
@@ -67,7 +74,8 @@ impl fmt::Display for Bad {
 
 impl std::error::Error for Bad {}
 
-const NOT_KNOWN: Bad = Bad("it is none of k, t, a, d with what belongs to it");
+const NOT_KNOWN: Bad = Bad("it is none of k, t, a, h, d with what belongs to it");
+const NO_HASHES: Bad = Bad("operations are cache, format, kind and 16 digits of each hash");
 const NO_CACHE: Bad = Bad("no cache can have this name");
 const NO_TEXT: Bad = Bad("texts are to be in quotes");
 const NO_FORMAT: Bad = Bad("a format is a whole number below 2^32");
@@ -78,6 +86,9 @@ const NO_FORMAT: Bad = Bad("a format is a whole number below 2^32");
 ///
 /// What is wrong with it: the caller drops all caches, since one of them was meant.
 pub(crate) fn parse(content: &[u8]) -> Result<Said, Bad> {
+    if let Some(Hashed(ops)) = Hashed::parse(content) {
+        return Ok(Said::Hashed(ops));
+    }
     if content.len() > LONGEST {
         return Err(Bad("it is too long"));
     }
@@ -100,6 +111,7 @@ pub(crate) fn parse(content: &[u8]) -> Result<Said, Bad> {
         (Some("a"), [cache]) => Ok(Said::All {
             cache: name(cache)?,
         }),
+        (Some("h"), _) => Err(NO_HASHES),
         (Some("d"), [schema, table]) => Ok(Said::Altered {
             schema: text(schema)?,
             table: text(table)?,
@@ -137,35 +149,59 @@ fn format(rest: &[Value]) -> Result<Option<u32>, Bad> {
 }
 
 impl Said {
-    /// What to invalidate; `None` for a key that is too long to be in a cache, and for a table, whose
+    /// Appends what to invalidate: nothing for a key that is too long to be in a cache, and for a table, whose
     /// caches the plans know.
-    pub(crate) fn name(&self, rules: &Rules) -> Option<Name> {
+    pub(crate) fn names(&self, rules: &Rules, out: &mut impl Extend<Name>) {
         match self {
             Self::Key {
                 cache,
                 parts,
                 format,
             } => {
-                let hash = hash_of(parts.iter().map(String::as_bytes))?;
+                let hash = hash_of(parts.iter().map(String::as_bytes));
                 let format = format.unwrap_or_else(|| rules.format_of_key(cache, parts.len()));
                 let cache = cache_id(cache);
-                Some(Name::Key {
+                out.extend(hash.map(|hash| Name::Key {
                     cache,
                     format,
                     hash,
-                })
+                }));
             }
-            Self::Tag { cache, tag, format } => Some(Name::Tag {
+            Self::Tag { cache, tag, format } => out.extend(Some(Name::Tag {
                 cache: cache_id(cache),
                 format: format.unwrap_or_else(|| rules.format_of(cache)),
                 hash: tag_hash(tag),
-            }),
-            Self::All { cache } => Some(Name::All {
+            })),
+            Self::All { cache } => out.extend(Some(Name::All {
                 cache: cache_id(cache),
                 format: rules.format_of(cache),
-            }),
-            Self::Altered { .. } => None,
+            })),
+            Self::Hashed(ops) => ops.iter().for_each(|op| operation(op, out)),
+            Self::Altered { .. } => {}
         }
+    }
+}
+
+fn operation(op: &Op, out: &mut impl Extend<Name>) {
+    let Op {
+        cache,
+        format,
+        what,
+    } = op;
+    let (cache, format) = (*cache, *format);
+    match what {
+        What::Keys(hashes) => out.extend(hashes.iter().map(|hash| Name::Key {
+            cache,
+            format,
+            hash: *hash,
+        })),
+        What::Tags(hashes) => out.extend(hashes.iter().map(|hash| Name::Tag {
+            cache,
+            format,
+            hash: *hash,
+        })),
+        What::Cache => out.extend(Some(Name::All { cache, format })),
+        What::Lane => out.extend(Some(Name::Everything)),
     }
 }
 

@@ -27,6 +27,13 @@ async fn tags_and_batches_drop_what_they_name() {
     shows("tags_and_batch", &[], &[], &lines).await;
 }
 
+/// With a database: `tests/relay/messages.rs`.
+#[tokio::test]
+async fn a_transaction_says_what_it_invalidates() {
+    let line = r#"SELECT pg_logical_emit_message(true, 'unstale', '["h",[1095501882,1,0,"1217cb28c0ef2191"]]')"#;
+    shows("in_transaction", &[], &[], &[line]).await;
+}
+
 #[tokio::test]
 async fn a_cancelled_write_reaches_the_peer() {
     let lines = [
@@ -70,6 +77,7 @@ async fn the_whole_api_works_together() {
         "UNSTALE_CACHES__NAMES__MAX_STALENESS=5s",
         "in stock: Some(70), loaded: true",
         "in stock: Some(70), loaded: true",
+        "the statement has no key: true",
         "names: 2 in memory, 0 failed",
         "name: Some(\"EAN 4\")",
         "a key that is too long: true",

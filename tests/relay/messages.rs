@@ -1,5 +1,9 @@
 //! Invalidations that a transaction says itself: they commit and roll back with it.
 
+use testkit::{example, postgres};
+use unstale::Statement;
+
+use super::database::Database;
 use super::setup::Steady;
 
 const KEY: &str = "SELECT unstale_invalidate('accounts', '42')";
@@ -79,6 +83,113 @@ async fn keys_of_two_parts_tags_and_whole_caches_are_dropped_too() {
         let codes = fleet.keeps(async |node| node.codes.lookup("a").await);
         assert_eq!(!codes.await, whole, "{sql}");
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum As {
+    Parameter,
+    Text,
+}
+
+/// One transaction of an application's own connection.
+async fn transaction(fleet: &Steady, statement: &Statement, how: As, end: &str) {
+    let database = Database::new(fleet.rig.postgres.url("app", "app", "shop"));
+    database.run("BEGIN; INSERT INTO notes VALUES ('x')").await;
+    match how {
+        As::Parameter => {
+            let parameter = statement.parameter();
+            let sent = database.change(statement.sql(), &[&parameter]).await;
+            sent.unwrap();
+        }
+        As::Text => database.run(&statement.to_string()).await,
+    }
+    database.run(end).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_statement_of_a_batch_drops_what_it_names_when_it_is_committed() {
+    let fleet = Steady::start().await;
+    let key = (7, "ada".to_owned());
+    let (instance, node) = (&fleet.rig.nodes[0].instance, &fleet.rig.nodes[0]);
+    for how in [As::Parameter, As::Text] {
+        let batch = instance.batch();
+        let batch = batch
+            .key(&node.accounts, &42)
+            .key(&node.members, &key)
+            .tag(&node.totals, "tenant:1")
+            .all(&node.codes);
+        let statement = batch.in_transaction().unwrap();
+        fleet
+            .load(async |node| node.members.lookup(&key).await)
+            .await;
+        fleet.load(async |node| node.totals.lookup(&1).await).await;
+        fleet.load(async |node| node.codes.lookup("a").await).await;
+        load(&fleet).await;
+        transaction(&fleet, &statement, how, "ROLLBACK").await;
+        fleet.settled().await;
+        assert!(keeps(&fleet, 42).await, "it was rolled back");
+        transaction(&fleet, &statement, how, "COMMIT").await;
+        fleet.settled().await;
+        assert!(!keeps(&fleet, 42).await, "{how:?}: the key");
+        let members = fleet.keeps(async |node| node.members.lookup(&key).await);
+        assert!(!members.await, "{how:?}: the key of two parts");
+        let totals = fleet.keeps(async |node| node.totals.lookup(&1).await);
+        assert!(!totals.await, "{how:?}: the tag");
+        let codes = fleet.keeps(async |node| node.codes.lookup("a").await);
+        assert!(!codes.await, "{how:?}: the cache");
+        assert!(keeps(&fleet, 43).await, "nothing else was dropped");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_of_very_many_keys_drops_them_and_nothing_else() {
+    let fleet = Steady::start().await;
+    let node = &fleet.rig.nodes[0];
+    let mut batch = node.instance.batch();
+    for id in (0..100_001).filter(|id| *id != 43) {
+        batch = batch.key(&node.accounts, &id);
+    }
+    let statement = batch.in_transaction().unwrap();
+    load(&fleet).await;
+    transaction(&fleet, &statement, As::Parameter, "COMMIT").await;
+    fleet.settled().await;
+    assert!(!keeps(&fleet, 42).await);
+    assert!(keeps(&fleet, 43).await);
+    // More than a statement names: the whole cache.
+    let mut batch = node.instance.batch();
+    for id in 100_000..400_000 {
+        batch = batch.key(&node.accounts, &id);
+    }
+    let statement = batch.in_transaction().unwrap();
+    transaction(&fleet, &statement, As::Text, "COMMIT").await;
+    fleet.settled().await;
+    assert!(!keeps(&fleet, 43).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_example_and_the_sql_of_the_guide_drop_the_account() {
+    let fleet = Steady::start().await;
+    let url = fleet.rig.postgres.url("app", "app", "shop");
+    let loaded_before = loaded(&fleet).await;
+    let lines = ["committed: account 42 is dropped on every instance"];
+    example::shows("in_transaction", &[&url], &[], &lines).await;
+    fleet.settled().await;
+    assert!(!keeps(&fleet, loaded_before, 42).await);
+    assert!(keeps(&fleet, loaded_before, 43).await);
+
+    let guide = include_str!("../../docs/relay.md");
+    let (_, sql) = guide.split_once("```sql\n").unwrap();
+    let (sql, _) = sql.split_once("```").unwrap();
+    assert!(sql.contains("INTO payments"), "the example's table: {sql}");
+    let loaded_again = loaded(&fleet).await;
+    let undone = sql.replace("COMMIT", "ROLLBACK");
+    postgres::query(&url, &undone).await.unwrap();
+    fleet.settled().await;
+    assert!(keeps(&fleet, loaded_again, 42).await);
+    postgres::query(&url, sql).await.unwrap();
+    fleet.settled().await;
+    assert!(!keeps(&fleet, loaded_again, 42).await);
+    assert!(keeps(&fleet, loaded_again, 43).await);
 }
 
 /// Who may connect may write such a message: the worst it does is that values are loaded again.

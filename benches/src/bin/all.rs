@@ -14,7 +14,7 @@ use std::time::Instant;
 use unstale_benches::{Goal, Report};
 
 /// In the order of their tables; each a program beside this one.
-const SUBJECTS: [&str; 10] = [
+const SUBJECTS: [&str; 11] = [
     "hit",
     "flight",
     "memory",
@@ -25,6 +25,7 @@ const SUBJECTS: [&str; 10] = [
     "idle",
     "scale",
     "fanout",
+    "relay",
 ];
 
 const MARKS: [&str; 2] = ["<!-- bench -->\n", "<!-- /bench -->"];

@@ -1,6 +1,10 @@
 //! Tests of messages. The vectors are what PostgreSQL's `jsonb` writes.
 
+use super::hashed::{self, MOST_OPERATIONS};
 use super::*;
+use crate::coherence::outbox::Invalidation;
+use crate::instance::statement::{MOST_CACHES, MOST_HASHES, Statement};
+use crate::protocol::vectors;
 use crate::relay::rules::encode::hash_of;
 
 fn rules(text: &str) -> Rules {
@@ -23,8 +27,17 @@ key = ["x", "y"]
 format = 77
 "#;
 
+fn names(content: &str) -> Vec<Name> {
+    let mut names = Vec::new();
+    let said = parse(content.as_bytes()).unwrap();
+    said.names(&rules(RULES), &mut names);
+    names
+}
+
 fn name(content: &str) -> Option<Name> {
-    parse(content.as_bytes()).unwrap().name(&rules(RULES))
+    let names = names(content);
+    assert!(names.len() <= 1, "{names:?}");
+    names.first().copied()
 }
 
 fn key(cache: &str, parts: &[&str], format: u32) -> Option<Name> {
@@ -127,11 +140,99 @@ fn tags_caches_and_tables_are_read() {
 }
 
 #[test]
+fn operations_with_hashes_are_those_of_the_protocol() {
+    for vector in vectors("statements") {
+        let expected = vector.list("ops").into_iter().flat_map(|op| {
+            let (cache, format) = (op.number("cache"), op.number("format"));
+            let hashes = op.hexes("hashes").into_iter();
+            match op.number::<u8>("kind") {
+                0 => hashes
+                    .map(|hash| Name::Key {
+                        cache,
+                        format,
+                        hash,
+                    })
+                    .collect(),
+                1 => hashes
+                    .map(|hash| Name::Tag {
+                        cache,
+                        format,
+                        hash,
+                    })
+                    .collect(),
+                2 => vec![Name::All { cache, format }],
+                _ => vec![Name::Everything],
+            }
+        });
+        let expected: Vec<Name> = expected.collect();
+        let content = vector.text("content");
+        assert_eq!(names(content), expected, "{vector:?}");
+        // As JSON of other writers.
+        let spaced = content.replace(',', " , ").replace('[', " [ ");
+        assert_eq!(names(&spaced), expected, "{vector:?}");
+    }
+}
+
+#[test]
+fn the_longest_statement_is_read() {
+    let (cache, format) = (u32::MAX - MOST_CACHES as u32, u32::MAX);
+    let items: Vec<Invalidation> = (0..MOST_HASHES as u32)
+        .map(|n| {
+            let (cache, hash) = (cache + n / 2 % MOST_CACHES as u32, u64::from(n));
+            match n % 2 {
+                0 => Invalidation::Key {
+                    cache,
+                    format,
+                    hash,
+                },
+                _ => Invalidation::Tag {
+                    cache,
+                    format,
+                    tag: hash,
+                },
+            }
+        })
+        .collect();
+    let statement = Statement::new(&items);
+    let longest = statement.parameter();
+    assert!(longest.len() > 16 * MOST_HASHES, "nothing is collapsed");
+    assert!(longest.len() <= hashed::LONGEST, "{}", longest.len());
+    let mut read = names(longest);
+    read.sort_by_key(|name| match name {
+        Name::Key { hash, .. } | Name::Tag { hash, .. } => *hash,
+        Name::All { .. } | Name::Everything => unreachable!("{name:?}"),
+    });
+    let all = items.into_iter().map(|item| match item {
+        Invalidation::Key {
+            cache,
+            format,
+            hash,
+        } => Name::Key {
+            cache,
+            format,
+            hash,
+        },
+        Invalidation::Tag { cache, format, tag } => Name::Tag {
+            cache,
+            format,
+            hash: tag,
+        },
+        Invalidation::Cache { cache, format } => Name::All { cache, format },
+    });
+    assert!(read.into_iter().eq(all));
+}
+
+#[test]
 fn what_is_not_understood_is_an_error_without_its_content() {
     let parts = vec!["\"secret\""; 65].join(", ");
     let many = format!("[\"k\", \"accounts\", [{parts}]]");
     let long = format!("[\"k\", \"accounts\", [\"{}\"]]", "s".repeat(LONGEST));
     let deep = "[".repeat(10_000);
+    let many_operations = format!("[\"h\"{}]", ",[1,1,2,\"\"]".repeat(MOST_OPERATIONS + 1));
+    let long_hashes = format!(
+        "[\"h\",[1,1,0,\"{}\"]]",
+        "0".repeat(hashed::LONGEST / 16 * 16)
+    );
     for content in [
         "",
         "secret",
@@ -155,6 +256,18 @@ fn what_is_not_understood_is_an_error_without_its_content() {
         r#"["a", "accounts", "secret"]"#,
         r#"["d", "public"]"#,
         r#"["a", "accounts"] x"#,
+        r#"["h", [1, 1, 0]]"#,
+        r#"["h", [1, 1, 4, ""]]"#,
+        r#"["h", [1, 1, 0, "secret"]]"#,
+        r#"["h", [1, 1, 0, "+000000000000001"]]"#,
+        r#"["h", [1, 1, 0, "00000000000001"]]"#,
+        r#"["h", [1, 1, 2, "0000000000000001"]]"#,
+        r#"["h", [4294967296, 1, 2, ""]]"#,
+        r#"["h", [-1, 1, 2, ""]]"#,
+        r#"["h", [1, 1, 0, "0000000000000001", "secret"]]"#,
+        r#"["h", "secret"]"#,
+        &many_operations,
+        &long_hashes,
         &many,
         &long,
         &deep,
@@ -176,7 +289,7 @@ fn a_key_that_is_too_long_is_in_no_cache() {
 
 proptest::proptest! {
     #[test]
-    fn no_content_makes_it_panic(content: Vec<u8>, text in "\\[\"[ktad]\", ?[\\[\\]\", a-z0-9\\\\]{0,30}\\]?") {
+    fn no_content_makes_it_panic(content: Vec<u8>, text in "\\[\"[ktahd]\", ?[\\[\\]\", a-z0-9\\\\]{0,30}\\]?") {
         let _ = parse(&content);
         let _ = parse(text.as_bytes());
     }

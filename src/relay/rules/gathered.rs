@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::names::Name;
-
-/// Most hashes that are held, of all caches together: 2 MiB. Beyond that the cache with the most is dropped
-/// whole: 256 messages of keys on each of many lanes cost instances more than the loads they would save.
-const MOST_HASHES: usize = 262_144;
-
-/// Most caches of one transaction: messages name them, and nothing else bounds those.
-const MOST_CACHES: usize = 4_096;
+// Hashes of all caches together: 2 MiB. Beyond that the cache with the most is dropped whole: 256 messages of keys on
+// each of many lanes cost instances more than the loads they would save. Caches: messages name them, and nothing else
+// bounds those.
+use crate::instance::statement::{MOST_CACHES, MOST_HASHES};
 
 /// Collects names until the transaction commits.
 #[derive(Debug)]

@@ -31,7 +31,7 @@ impl Plans {
                 Ok(if concerns { Seen::Recheck } else { Seen::Same })
             }
             Ok(said) => {
-                out.extend(said.name(&self.rules));
+                said.names(&self.rules, out);
                 Ok(Seen::Same)
             }
             Err(bad) => {
