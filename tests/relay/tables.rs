@@ -31,7 +31,7 @@ async fn account(fleet: &Steady, sql: &str, id: i64, version: Option<i64>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_of_a_partition_is_a_row_of_its_table() {
     let fleet = fleet(PARTITIONED).await;
-    let loaded = fleet
+    fleet
         .load(async |node| node.accounts.lookup(&60).await)
         .await;
     let by_root = "UPDATE accounts SET version = 7 WHERE id IN (5, 42)";
@@ -54,7 +54,7 @@ async fn a_row_of_a_partition_is_a_row_of_its_table() {
     )
     .await;
     let keeps = fleet
-        .keeps(loaded, async |node| node.accounts.lookup(&60).await)
+        .keeps(async |node| node.accounts.lookup(&60).await)
         .await;
     assert!(keeps, "no other row was dropped");
     // It leaves one partition for the other.
