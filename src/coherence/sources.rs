@@ -106,11 +106,16 @@ mod tests {
                 .into_iter()
                 .map(|(name, age)| (name, age.as_nanos()))
         };
+        let proof = |at| Proof {
+            at,
+            token: 0,
+            place: 0,
+        };
         let of = |shop, stock| vec![("shop".to_owned(), shop), ("stock".to_owned(), stock)];
         assert_eq!(ages(500).collect::<Vec<_>>(), of(400, 100));
-        sources.verify(0, vec![(0, 450), (1, 490)]);
+        sources.verify(0, vec![(0, proof(450)), (1, proof(490))]);
         assert_eq!(ages(500).collect::<Vec<_>>(), of(400, 100));
-        sources.verify(1, vec![(0, 430)]);
+        sources.verify(1, vec![(0, proof(430))]);
         // A second cache changes nothing.
         sources.enter("shop", 2, 500).unwrap();
         assert_eq!(ages(500).collect::<Vec<_>>(), of(70, 100));

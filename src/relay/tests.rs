@@ -1,5 +1,6 @@
 //! What a relay says and shows of itself, on tokio's paused clock.
 
+use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::counts::Counts;
@@ -97,7 +98,7 @@ fn duty() -> Duty {
 async fn relay(bus: &LocalBus, log: &Writes) -> Instance {
     let instance = testing::start_on(bus, Settings::default()).await.unwrap();
     let (member, log) = (instance.member().clone(), log.clone());
-    tokio::spawn(async move { run(&member, &duty(), log, |_| {}).await });
+    tokio::spawn(async move { run(&member, &duty(), log, |_| {}, pending()).await });
     instance
 }
 
@@ -131,7 +132,7 @@ async fn it_says_that_it_began_once_every_lane_has_dropped_its_caches() {
         }
     };
     let duty = duty();
-    let running = run(member, &duty, Writes::default(), note);
+    let running = run(member, &duty, Writes::default(), note, pending());
     let ended = tokio::time::timeout(Duration::from_secs(5), running).await;
     assert!(ended.is_err(), "{ended:?}");
     assert_eq!(began, [u64::from(member.lane_count())]);

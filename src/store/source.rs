@@ -111,6 +111,16 @@ mod tests {
     }
 
     #[test]
+    fn a_source_is_as_old_as_its_oldest_lane() {
+        let source = SourceFreshness::new(2);
+        source.verify(0, proof(30, 1, 1));
+        assert_eq!(source.oldest(), 0);
+        source.verify(1, proof(20, 1, 1));
+        source.verify(0, proof(40, 1, 1));
+        assert_eq!(source.oldest(), 20);
+    }
+
+    #[test]
     fn an_idle_source_takes_no_room_and_has_the_latest_moment() {
         let source = SourceFreshness::new(1);
         source.verify(0, proof(10, 1, 100));

@@ -194,16 +194,6 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_as_old_as_its_oldest_lane() {
-        let source = SourceFreshness::new(2);
-        source.verify(0, 30);
-        assert_eq!(source.oldest(), 0);
-        source.verify(1, 20);
-        source.verify(0, 40);
-        assert_eq!(source.oldest(), 20);
-    }
-
-    #[test]
     fn caches_do_not_share_the_stripe_of_an_equal_key() {
         let same = (0..1_000_u64).filter(|hash| {
             (stripe(1, *hash << 20) ^ stripe(2, *hash << 20)).is_multiple_of(STRIPES)
