@@ -78,7 +78,7 @@ fn what(kind: u8, digits: &str) -> Option<What> {
 fn hashes(digits: &str) -> Option<Vec<u64>> {
     let digits = digits.as_bytes();
     // A number may have a sign for the standard library.
-    if digits.len() % DIGITS != 0 || !digits.iter().all(u8::is_ascii_hexdigit) {
+    if !digits.len().is_multiple_of(DIGITS) || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }
     let hash = |digits: &[u8]| u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
