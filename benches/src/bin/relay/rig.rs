@@ -157,13 +157,11 @@ impl Rig {
         self.relay.as_ref().expect("a relay").id()
     }
 
-    /// CPU time of all of PostgreSQL's processes that live.
-    pub fn postgres_cpu(&self) -> Duration {
-        let parent = self.postgres.pid();
-        let children = format!("/proc/{parent}/task/{parent}/children");
-        let children = std::fs::read_to_string(children).unwrap_or_default();
-        let children = children.split(' ').filter_map(|pid| pid.parse().ok());
-        children.chain([parent]).map(cpu_of).sum()
+    /// CPU time of PostgreSQL's process that reads the log for the relay.
+    pub async fn sender_cpu(&self) -> Duration {
+        let senders = "SELECT active_pid FROM pg_replication_slots";
+        let pid = self.postgres.sql(senders).await;
+        cpu_of(pid.parse().expect("one slot"))
     }
 
     /// Has every instance read, until it is dropped.
