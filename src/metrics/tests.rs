@@ -206,6 +206,8 @@ fn names_follow_the_conventions() {
 fn a_recommended_naming_scheme_does_not_rename_anything() {
     let metrics = Metrics::new(info());
     metrics.cache("accounts", CACHE);
+    metrics.relay("shop");
+    metrics.source_verified_age.set("shop", Duration::ZERO);
     let builder = with_buckets(PrometheusBuilder::new().with_recommended_naming(true));
     let recorder = builder.build_recorder();
     metrics.fold_into(&recorder);
