@@ -22,6 +22,7 @@ mod messages;
 mod metrics;
 mod program;
 mod remains;
+mod replicas;
 mod report;
 mod rig;
 mod rules;
