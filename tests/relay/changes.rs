@@ -1,6 +1,7 @@
 //! Every kind of change of a row and of a table: what it drops, and what it leaves alone.
 
-use super::setup::Steady;
+use super::rig::Rig;
+use super::setup::{BOUND, ROWS, Steady};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_row_is_dropped_and_no_other() {
@@ -155,4 +156,26 @@ async fn what_is_rolled_back_and_what_no_rule_names_drops_nothing() {
             .keeps(async |node| node.accounts.lookup(&42).await)
             .await
     );
+}
+
+/// Rows, a tag, a statement and a truncation: what concerns one lane, and what concerns each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_lane_is_relayed() {
+    let mut rig = Rig::bare(&[]).await;
+    rig.lanes = 4;
+    // Begins with changes of rows in every lane.
+    let fleet = Steady::over(rig.ready(BOUND).await).await;
+    fleet.rig.sql("INSERT INTO items VALUES (1, 7, 5)").await;
+    fleet.settled().await;
+    fleet.load(async |node| node.totals.lookup(&7).await).await;
+    let changed = fleet.run("UPDATE items SET amount = 6").await;
+    fleet
+        .fresh(changed, Some(6), async |node| node.totals.lookup(&7).await)
+        .await;
+    let gone = fleet.run("TRUNCATE accounts").await;
+    for id in 0..ROWS {
+        fleet
+            .fresh(gone, None, async |node| node.accounts.lookup(&id).await)
+            .await;
+    }
 }

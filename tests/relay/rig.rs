@@ -35,6 +35,7 @@ pub(crate) struct Rig {
     pub(crate) database: Arc<Database>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) bound: Duration,
+    pub(crate) lanes: u32,
     /// The slot of the relays that are started from now on, where it outlives them.
     pub(crate) slot: Option<&'static str>,
     folder: TempDir,
@@ -100,6 +101,7 @@ impl Rig {
             nodes: Vec::new(),
             slot: None,
             bound: MAX_STALENESS,
+            lanes: 1,
             folder,
         }
     }
@@ -116,7 +118,8 @@ impl Rig {
     /// Starts the instances.
     pub(crate) async fn join(&mut self) {
         for _ in 0..INSTANCES {
-            let node = Node::start(&self.redis.url(), &self.database, self.bound).await;
+            let parts = (&self.database, self.lanes);
+            let node = Node::start(&self.redis.url(), parts, self.bound).await;
             self.nodes.push(node);
         }
     }
@@ -169,6 +172,7 @@ impl Rig {
         let mut variables = vec![
             ("UNSTALE_REDIS_URL", redis),
             ("UNSTALE_NAMESPACE", "shop".to_owned()),
+            ("UNSTALE_LANES", self.lanes.to_string()),
             ("UNSTALE_VERIFY_INTERVAL", format!("{VERIFY_INTERVAL:?}")),
             ("UNSTALE_MEMBER_TIMEOUT", format!("{MEMBER_TIMEOUT:?}")),
             ("UNSTALE_RELAY_DATABASE_URL", database.to_owned()),

@@ -65,10 +65,15 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) async fn start(redis: &str, database: &Arc<Database>, bound: Duration) -> Self {
+    pub(crate) async fn start(
+        redis: &str,
+        (database, lanes): (&Arc<Database>, u32),
+        bound: Duration,
+    ) -> Self {
         let mut settings = Settings::default();
         settings.redis_url = Some(redis.to_owned());
         settings.namespace = "shop".to_owned();
+        settings.lanes = lanes;
         settings.verify_interval = VERIFY_INTERVAL;
         settings.member_timeout = MEMBER_TIMEOUT;
         settings.write_timeout = ms(2_000);
