@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use unstale_benches::{Report, cpu_of};
 
-use rig::Rig;
+use rig::{Relay, Rig};
 
 /// How long a relay at rest is watched.
 const WATCHED: Duration = Duration::from_secs(60);
@@ -37,8 +37,8 @@ fn main() {
 
 async fn measure() -> Report {
     let mut report = Report::new("A relay");
-    let without = writes::loads(&Rig::start(None).await).await;
-    let rig = Rig::start(Some(())).await;
+    let without = writes::loads(&Rig::start(Relay::None).await).await;
+    let rig = Rig::start(Relay::Works).await;
     let with = writes::loads(&rig).await;
     load::throughput(&rig, &mut report).await;
     load::propagation(&rig, &mut report).await;

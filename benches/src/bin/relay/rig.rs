@@ -104,17 +104,22 @@ impl Node {
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Relay {
+    Works,
+    None,
+}
+
 pub struct Rig {
     pub redis: Server,
     postgres: PostgresServer,
     pub nodes: Arc<Vec<Node>>,
     relay: Option<Child>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Rig {
-    /// With a relay, or without.
-    pub async fn start(relay: Option<()>) -> Self {
+    pub async fn start(relay: Relay) -> Self {
         let redis = Server::start();
         let postgres = PostgresServer::start_with(&[("shared_buffers", "128MB")]).await;
         let made = "CREATE ROLE app LOGIN PASSWORD 'app'; CREATE DATABASE shop OWNER app";
@@ -125,7 +130,7 @@ impl Rig {
             postgres,
             nodes: Arc::default(),
             relay: None,
-            _folder: folder,
+            folder,
         };
         let table = format!(
             "CREATE TABLE accounts (id bigint PRIMARY KEY, version bigint NOT NULL) WITH (fillfactor = 50);
@@ -133,12 +138,12 @@ impl Rig {
         );
         let client = rig.client().await;
         client.batch_execute(&table).await.expect("it makes tables");
-        if relay.is_some() {
+        if relay == Relay::Works {
             rig.relay = Some(rig.start_relay().await);
         }
         let mut nodes = Vec::new();
         for _ in 0..INSTANCES {
-            nodes.push(Node::start(&rig.redis.url(), relay.is_some()).await);
+            nodes.push(Node::start(&rig.redis.url(), relay == Relay::Works).await);
         }
         rig.nodes = Arc::new(nodes);
         rig
@@ -178,7 +183,7 @@ impl Rig {
     }
 
     async fn start_relay(&self) -> Child {
-        let rules = self._folder.path().join("rules.toml");
+        let rules = self.folder.path().join("rules.toml");
         std::fs::write(&rules, RULES).expect("a file");
         let port = self.postgres.port();
         let socket = self.postgres.folder().display().to_string();
