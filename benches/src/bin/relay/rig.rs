@@ -246,7 +246,12 @@ pub fn relay(rules: &str) {
             RelayNews::Began => drop(writeln!(std::io::stdout(), "relaying")),
             RelayNews::Lost(why) => eprintln!("the log was lost: {why}"),
             RelayNews::Waits => eprintln!("another relay works"),
+            RelayNews::GivenUp(what) => eprintln!("the slot was given up: {what}"),
         };
-        eprintln!("{}", relay.run(&instance, news).await);
+        // It is killed, and needs no end of its own.
+        let never = std::future::pending();
+        if let Some(error) = relay.run(&instance, news, never).await {
+            eprintln!("{error}");
+        }
     });
 }
