@@ -19,6 +19,7 @@ pub(crate) mod lookup;
 mod many;
 mod nested;
 pub(crate) mod pauses;
+pub(crate) mod primary;
 pub(crate) mod read;
 pub(crate) mod refresh;
 pub(crate) mod registration;

@@ -1,51 +1,13 @@
 //! Values that a loader has read from a replica: as of when they count, whether they can be kept, and when the primary
 //! is to be read in place of it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::cache::primary::Primary;
 use crate::cache::state::CacheState;
 use crate::loader::{Load, Loaded, Loader, LookAtHeld};
-use crate::lock::Lock;
 use crate::mutants::{Mechanism, without};
-use crate::store::stamps::Stamp;
 use crate::time::Nanos;
-
-/// Into so many parts the time is cut in which the primary is read: it may be longer by one of them.
-const PARTS: u64 = 16;
-
-/// The loader that reads from the primary, for some time after an invalidation.
-pub(crate) struct Primary<K, V> {
-    window: Nanos,
-    pub(crate) load: Arc<Loader<K, V>>,
-    /// Moments of loads, oldest first, at least a part of the window apart: the time, and the invalidation clock. Only
-    /// the first is older than the window.
-    moments: Lock<VecDeque<(Nanos, Stamp)>>,
-}
-
-impl<K, V> Primary<K, V> {
-    pub(crate) fn new(window: Nanos, load: Arc<Loader<K, V>>) -> Self {
-        Self {
-            window,
-            load,
-            moments: Lock::default(),
-        }
-    }
-
-    /// The invalidation clock at a moment that is a window ago at least; none where no such is known.
-    fn before(&self, now: Nanos, token: Stamp) -> Option<Stamp> {
-        let mut moments = self.moments.lock();
-        let part = self.window / PARTS;
-        if moments.back().is_none_or(|(at, _)| *at + part <= now) {
-            moments.push_back((now, token));
-        }
-        let old = |(at, _): &(Nanos, Stamp)| at.saturating_add(self.window) <= now;
-        while moments.get(1).is_some_and(old) {
-            moments.pop_front();
-        }
-        moments.front().copied().filter(old).map(|(_, token)| token)
-    }
-}
 
 impl<K, V> CacheState<K, V>
 where
@@ -81,6 +43,7 @@ where
         let at = proof.at.saturating_sub(self.member().clock.step());
         Some((token.min(proof.token), loaded_at.min(at)))
     }
+
     /// A load that reads from the primary where the key may have been invalidated lately. It is decided when the load
     /// begins, after its token was taken: an invalidation that comes later keeps the value from being stored.
     pub(super) fn load_of_primary_or(

@@ -8,7 +8,7 @@ use crate::cache::admission::Admission;
 use crate::cache::auditor::Auditor;
 use crate::cache::flight::Flights;
 use crate::cache::pauses::Pauses;
-use crate::cache::replica::Primary;
+use crate::cache::primary::Primary;
 use crate::coherence::lifeline::Lifeline;
 use crate::coherence::member::Member;
 use crate::entered::{Entered, entered};

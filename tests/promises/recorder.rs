@@ -13,6 +13,7 @@ async fn a_recorder_installed_late_gets_every_series_and_all_that_was_counted() 
     let instance = Instance::start(Settings::default()).await.unwrap();
     let cache = instance
         .cache::<u64, u64>("recorded_late")
+        .source("shop")
         .loader(|key: u64| async move { Ok(key) })
         .build()
         .unwrap();

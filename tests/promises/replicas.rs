@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, advance, sleep};
 use unstale::internals::{self, SourceLog};
+use unstale::testing;
 use unstale::{Cache, ErrorKind, Instance, Key, Loaded, LocalBus, Outcome, Settings};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -56,7 +57,7 @@ fn settings() -> Settings {
 /// An instance with a cache of the source, and a relay that works.
 async fn relayed(database: &Database) -> (Instance, Cache<u64, u64>) {
     let bus = LocalBus::default();
-    let relay = Instance::start_on(&bus, settings()).await.unwrap();
+    let relay = testing::start_on(&bus, settings()).await.unwrap();
     let of = database.clone();
     let open = move || Log {
         read: of.versions.load(SeqCst),
@@ -67,7 +68,7 @@ async fn relayed(database: &Database) -> (Instance, Cache<u64, u64>) {
         let caches = vec!["rows".to_owned()];
         internals::relay(relay, "shop".to_owned(), caches, open).await
     });
-    let instance = Instance::start_on(&bus, settings()).await.unwrap();
+    let instance = testing::start_on(&bus, settings()).await.unwrap();
     let cache = instance.cache("rows").source("shop");
     let of = database.clone();
     let cache = cache.loader(move |_: u64| {
@@ -149,7 +150,7 @@ async fn the_age_of_what_is_kept_counts_from_the_moment_of_its_place() {
 #[tokio::test(start_paused = true)]
 async fn nothing_of_a_replica_is_kept_where_no_relay_has_proven_anything() {
     let bus = LocalBus::default();
-    let instance = Instance::start_on(&bus, settings()).await.unwrap();
+    let instance = testing::start_on(&bus, settings()).await.unwrap();
     let cache = instance.cache::<u64, u64>("rows").source("shop");
     let cache = cache.loader(async |_: u64| Ok(Loaded::new(7).as_of(u64::MAX)));
     let cache = cache.build().unwrap();
@@ -163,7 +164,7 @@ async fn nothing_of_a_replica_is_kept_where_no_relay_has_proven_anything() {
 #[tokio::test(start_paused = true)]
 async fn a_place_without_a_source_fails_the_load_and_says_why() {
     let bus = LocalBus::default();
-    let instance = Instance::start_on(&bus, settings()).await.unwrap();
+    let instance = testing::start_on(&bus, settings()).await.unwrap();
     let cache = instance.cache::<u64, u64>("rows");
     let cache = cache.loader(async |_: u64| Ok(Loaded::new(7).as_of(1)));
     let error = cache.build().unwrap().get(&1).await.unwrap_err();
@@ -186,8 +187,8 @@ async fn two_loaders(instance: &Instance) -> Cache<u64, &'static str> {
 #[tokio::test(start_paused = true)]
 async fn the_primary_is_read_for_some_time_after_an_invalidation() {
     let bus = LocalBus::default();
-    let instance = Instance::start_on(&bus, settings()).await.unwrap();
-    let peer = Instance::start_on(&bus, settings()).await.unwrap();
+    let instance = testing::start_on(&bus, settings()).await.unwrap();
+    let peer = testing::start_on(&bus, settings()).await.unwrap();
     let peer = peer.cache::<u64, u64>("rows").build().unwrap();
     let cache = two_loaders(&instance).await;
     let read = async |key| cache.get(&key).await.unwrap().unwrap();
@@ -217,7 +218,7 @@ async fn the_primary_is_read_for_some_time_after_an_invalidation() {
 #[tokio::test(start_paused = true)]
 async fn a_loader_of_the_primary_alone_is_refused_and_the_error_says_what_it_needs() {
     let bus = LocalBus::default();
-    let instance = Instance::start_on(&bus, settings()).await.unwrap();
+    let instance = testing::start_on(&bus, settings()).await.unwrap();
     let second = Duration::from_secs(1);
     let primary = async |_: u64| Ok("primary");
     let of = |window| {

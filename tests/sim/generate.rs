@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use crate::draw;
 use crate::faults::fault;
+use crate::options::CacheOptions;
 use crate::schedule::*;
 
 /// A small generator of our own: no library's release changes what a seed means.
@@ -141,6 +142,22 @@ fn replica(seed: u64) -> Option<u64> {
     random.one_in(3).then_some(late)
 }
 
+/// What a replica had is as old as the last proof of its place: a TTL below that keeps nothing, and the end of a run
+/// asks for hits.
+fn outlive_replicas(nodes: &[NodeSettings], caches: [&mut CacheOptions; 2]) {
+    let between_proofs = nodes.iter().map(|node| node.verify_interval).max();
+    for cache in caches {
+        let Some(late) = cache.replica else {
+            continue;
+        };
+        // The relay's and the deliveries' time, and a read on its way.
+        let least = late + 2 * between_proofs.unwrap_or(0) + 500;
+        for ttl in [&mut cache.ttl, &mut cache.own_ttl, &mut cache.negative_ttl] {
+            *ttl = ttl.map(|ttl| ttl.max(least));
+        }
+    }
+}
+
 /// Some writers say nothing of what they replace, and some things happen to the relay.
 fn relayed(seed: u64, length: u64, steps: &mut Vec<Step>) {
     let mut random = Random::new(seed.wrapping_mul(0x5899_65CC_7537_4CC3));
@@ -242,6 +259,7 @@ pub(crate) fn schedule(seed: u64) -> Schedule {
         for node in &mut nodes {
             node.max_staleness = node.max_staleness.max(3 * node.verify_interval);
         }
+        outlive_replicas(&nodes, [&mut rows, &mut columns]);
     }
     steps.sort_by_key(|step| step.at);
     Schedule {

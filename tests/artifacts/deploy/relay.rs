@@ -183,13 +183,10 @@ fn a_relays_memory_is_the_sum_that_is_written() {
     assert_eq!(limits["memory"], "128Mi");
     assert!(read("deploy/systemd/unstale-relay.service").contains("MemoryMax=128M\n"));
     let of = |what: &str| rows.iter().find(|(_, row)| row.contains(what)).unwrap().0;
-    let (frames, gathered) = (
-        "src/relay/postgres/frames.rs",
-        "src/relay/rules/gathered.rs",
-    );
+    let (frames, statement) = ("src/relay/postgres/frames.rs", "src/instance/statement.rs");
     let largest = format!("LARGEST: usize = {} * 1024 * 1024;", of("largest row"));
     assert!(read(frames).contains(&largest), "{largest}");
     // Eight bytes each.
-    assert!(read(gathered).contains("MOST_HASHES: usize = 262_144;"));
+    assert!(read(statement).contains("MOST_HASHES: usize = 262_144;"));
     assert_eq!(of("names of"), (262_144 * 8) >> 20);
 }

@@ -27,7 +27,7 @@ fn names_are_quoted_in_the_queries() {
 fn rows_that_no_query_has_are_an_error() {
     let row = |text: &str| -> Row { text.split(' ').map(|cell| Some(cell.to_owned())).collect() };
     let good = Each {
-        server: vec![row("150004 logical f relay shop t 5 5")],
+        server: vec![row("150004 logical f relay shop t 5 5 1024")],
         ..Each::default()
     };
     let catalog = Catalog::read(&good).unwrap();
@@ -45,7 +45,7 @@ fn rows_that_no_query_has_are_an_error() {
         ),
         (
             Each {
-                server: vec![row("15 logical maybe relay shop t 5 5")],
+                server: vec![row("15 logical maybe relay shop t 5 5 1024")],
                 ..good.clone()
             },
             "server",
