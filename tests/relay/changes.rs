@@ -105,6 +105,9 @@ async fn a_column_that_is_added_with_a_default_is_seen_at_once_by_the_event_trig
     }
     // The first row after it shows the table as it is now, which drops the cache once more. From then on the rules
     // apply row by row, as before.
+    fleet
+        .run("UPDATE accounts SET version = 2 WHERE id = 4")
+        .await;
     fleet.settled().await;
     fleet
         .load(async |node| node.accounts.lookup(&60).await)
