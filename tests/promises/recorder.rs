@@ -34,7 +34,9 @@ async fn a_recorder_installed_late_gets_every_series_and_all_that_was_counted() 
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let text = handle.render();
-    for series in unstale::metrics::describe() {
+    // Those of a relay are there where one runs.
+    let described = unstale::metrics::describe().iter();
+    for series in described.filter(|series| !series.name().starts_with("unstale_relay_")) {
         assert!(text.contains(series.name()), "{} is missing", series.name());
     }
     assert!(
