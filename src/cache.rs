@@ -28,6 +28,7 @@ mod stand_in;
 pub(crate) mod state;
 #[cfg(test)]
 mod tests;
+mod traced;
 mod write;
 
 use std::fmt;

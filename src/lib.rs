@@ -89,6 +89,7 @@ mod protocol;
 #[cfg(any(test, feature = "test-util", feature = "relay"))]
 mod relay;
 mod settings;
+mod spans;
 mod store;
 mod sync;
 mod tasks;

@@ -23,9 +23,10 @@ use crate::identity::InstanceId;
 #[cfg(any(test, feature = "test-util"))]
 use crate::lock::Lock;
 use crate::log::LogLimit;
-use crate::metrics::{Collapse, Fence, Metrics};
+use crate::metrics::{Collapse, Fence, Metrics, Word};
 use crate::mutants::{Mechanism, without};
 use crate::settings::Settings;
+use crate::spans;
 use crate::store::stamps::{Stamps, lane_of};
 use crate::tasks::Tasks;
 use crate::time::{Clock, Nanos, nanos};
@@ -303,6 +304,7 @@ impl Member {
     pub(crate) fn fence(&self, lane: u32, cause: Fence) {
         self.stamps.fence(lane);
         self.metrics.fences[cause].inc();
+        spans::fenced(lane, cause.word());
     }
 
     /// Asks for a verification of one lane as soon as may be.

@@ -11,6 +11,14 @@ pub(crate) trait Labels: Copy {
     fn index(self) -> usize;
 }
 
+/// A label as a word, for what tells of one thing that is counted.
+pub(crate) trait Word: Labels {
+    /// The label's name.
+    const FIELD: &'static str;
+
+    fn word(self) -> &'static str;
+}
+
 impl<A: Labels, B: Labels> Labels for (A, B) {
     const LABELS: &'static [Label] = &[A::LABELS[0], B::LABELS[0]];
 
@@ -33,6 +41,16 @@ macro_rules! label {
 
             fn index(self) -> usize {
                 self as usize
+            }
+        }
+
+        impl Word for $name {
+            const FIELD: &'static str = $label;
+
+            fn word(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $value,)*
+                }
             }
         }
     };
