@@ -13,6 +13,7 @@ pub(crate) mod from_tier;
 #[cfg(not(feature = "shared"))]
 #[path = "cache/no_tier.rs"]
 pub(crate) mod from_tier;
+mod invalidations;
 pub(crate) mod load;
 mod load_many;
 pub(crate) mod lookup;

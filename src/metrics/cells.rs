@@ -11,7 +11,7 @@ use ::metrics::Label as Tag;
 use tracing::Span;
 
 use super::fold::Fold;
-use super::labels::{Labels, Word};
+use super::labels::{Labels, label};
 use super::series::{Label, Series, SeriesKind};
 
 /// A field of `InstanceMetrics`, `RelayMetrics` or `CacheMetrics`.
@@ -76,11 +76,11 @@ impl<L: Labels> Family<L> {
     }
 }
 
-impl<L: Word> Family<L> {
+impl<L: Labels> Family<L> {
     /// Counts it, and says so in the span of what is counted: both say the same, in the same word.
-    pub(crate) fn note(&self, label: L, span: &Span) {
-        self[label].inc();
-        span.record(L::FIELD, label.word());
+    pub(crate) fn note(&self, of: L, span: &Span) {
+        self[of].inc();
+        span.record(L::LABELS[0].name, label(of));
     }
 }
 

@@ -11,12 +11,9 @@ pub(crate) trait Labels: Copy {
     fn index(self) -> usize;
 }
 
-/// A label as a word, for what tells of one thing that is counted.
-pub(crate) trait Word: Labels {
-    /// The label's name.
-    const FIELD: &'static str;
-
-    fn word(self) -> &'static str;
+/// The value of the one label that this is.
+pub(crate) fn label<L: Labels>(value: L) -> &'static str {
+    L::LABELS[0].values[value.index()]
 }
 
 impl<A: Labels, B: Labels> Labels for (A, B) {
@@ -41,16 +38,6 @@ macro_rules! label {
 
             fn index(self) -> usize {
                 self as usize
-            }
-        }
-
-        impl Word for $name {
-            const FIELD: &'static str = $label;
-
-            fn word(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $value,)*
-                }
             }
         }
     };
@@ -284,7 +271,7 @@ label! {
 impl StaleFor {
     /// As the label says it.
     pub(crate) fn text(self) -> &'static str {
-        Self::LABELS[0].values[self.index()]
+        label(self)
     }
 }
 
