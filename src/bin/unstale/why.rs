@@ -1,5 +1,7 @@
 //! `unstale why`: which events drop a key, who published them, and where its lane stands.
 
+mod facts;
+mod text;
 mod words;
 
 use std::process::ExitCode;
@@ -84,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         let answer = operate::why(&settings, &question).await?;
         let mut output = Output::new();
         if args.json {
-            output.line(words::json(&question, &answer, &settings))?;
+            output.line(facts::json(&question, &answer, &settings))?;
         } else if has_fleet(&answer) {
             for line in words::lines(&question, &answer, &settings) {
                 output.line(line)?;

@@ -1,13 +1,11 @@
-//! What `unstale why` says: sentences of 80 columns, or one JSON object with the same facts.
+//! What `unstale why` says in sentences.
 
-use serde_json::{Value, json};
 use unstale::Settings;
-use unstale::operate::{self, Answer, By, Found, Member, Question};
+use unstale::operate::{Answer, By, Found, Member, Question};
 
+use super::facts::{behind, hash};
+use super::text::Text;
 use crate::common::{count, short, time};
-
-/// Columns of a line.
-const WIDTH: usize = 80;
 
 /// Events, and members, that are listed: a screen of them.
 const SHOWN: usize = 10;
@@ -21,7 +19,7 @@ pub(super) fn lines(question: &Question, answer: &Answer, settings: &Settings) -
     events(&mut text, question, answer);
     text.blank();
     members(&mut text, question, answer);
-    text.0
+    text.into_lines()
 }
 
 /// Where the key belongs, and where its lane stands.
@@ -86,7 +84,7 @@ fn reach(answer: &Answer) -> String {
             events_of(missing)
         ),
     };
-    format!("{text}{missing} It keeps no times, only the order.")
+    format!("{text}{missing} A journal keeps no times, only the order.")
 }
 
 /// Which events drop the key.
@@ -174,12 +172,6 @@ fn event(found: &Found, answer: &Answer) -> String {
     )
 }
 
-/// How many events the key's lane has had since.
-fn behind(found: &Found, answer: &Answer) -> Option<u64> {
-    let (_, latest) = answer.head.filter(|_| found.lane == answer.lane)?;
-    Some(latest.saturating_sub(found.sequence))
-}
-
 fn reason(by: &By) -> String {
     match by {
         By::Key => "the key".to_owned(),
@@ -243,112 +235,6 @@ fn state(member: &Member, cache: &str) -> String {
     format!("{has}, and was heard of {} ago", time(member.silent))
 }
 
-/// The answer as one object. Keys and tags are hashes, as in events.
-pub(super) fn json(question: &Question, answer: &Answer, settings: &Settings) -> Value {
-    let epoch = answer.head.map(|(epoch, _)| format!("{epoch:x}"));
-    let event = |found: &Found| {
-        let alive = found.origin.map(|id| answer.members.get(&id));
-        let own = found.lane == answer.lane;
-        json!({
-            "lane": found.lane,
-            "epoch": if own { epoch.clone() } else { None },
-            "sequence": found.sequence,
-            "events_since": behind(found, answer),
-            "origin": found.origin.map(short),
-            "origin_is_member": alive.map(|member| member.is_some_and(|member| member.alive)),
-            "by": found.by.iter().map(cause).collect::<Vec<_>>(),
-        })
-    };
-    let member = |(id, member): (&u64, &Member)| {
-        json!({
-            "id": short(*id),
-            "silent_seconds": member.silent.as_secs_f64(),
-            "alive": member.alive,
-            "has_cache": member.has_cache,
-        })
-    };
-    let reach = &answer.reach;
-    json!({
-        "namespace": settings.namespace,
-        "cache": question.cache,
-        "cache_known": answer.knows_cache(),
-        "key_hash": hash(question.key),
-        "tag_hashes": question.tags.iter().map(|tag| hash(*tag)).collect::<Vec<_>>(),
-        "formats": answer.formats,
-        "lanes": answer.lanes,
-        "lane": answer.lane,
-        "epoch": epoch.clone(),
-        "sequence": answer.head.map(|(_, sequence)| sequence),
-        "journal": {
-            "events": reach.events,
-            "oldest": reach.ends.map(|(oldest, _)| oldest),
-            "latest": reach.ends.map(|(_, latest)| latest),
-            "whole_epoch": reach.whole,
-            "missing": reach.missing,
-            "epoch_changed": reach.moved,
-            "has_times": false,
-        },
-        "events": answer.found.iter().map(event).collect::<Vec<_>>(),
-        "earlier_events": answer.earlier,
-        "in_other_lanes": answer.strays.iter().map(event).collect::<Vec<_>>(),
-        "events_of_cache": answer.of_cache,
-        "members": answer.members.iter().map(member).collect::<Vec<_>>(),
-        "of_other_keys": answer.of_other_keys,
-    })
-}
-
-fn cause(by: &By) -> Value {
-    match by {
-        By::Key => json!({"kind": "key"}),
-        By::Tag(tag) => json!({"kind": "tag", "hash": hash(*tag)}),
-        By::Cache => json!({"kind": "cache"}),
-        By::Lane => json!({"kind": "lane"}),
-        By::Format(format) => json!({"kind": "format", "format": format}),
-        By::Unreadable(why) => json!({"kind": "unreadable", "why": operate::shown(why)}),
-    }
-}
-
-fn hash(hash: u64) -> String {
-    format!("{hash:016x}")
-}
-
 fn events_of(number: u64) -> String {
     count(usize::try_from(number).unwrap_or(usize::MAX), "event")
-}
-
-/// Lines of [`WIDTH`] columns at most, where no word is longer.
-#[derive(Default)]
-struct Text(Vec<String>);
-
-impl Text {
-    fn say(&mut self, text: impl AsRef<str>) {
-        self.wrap("", "", text.as_ref());
-    }
-
-    fn item(&mut self, text: impl AsRef<str>) {
-        self.wrap("- ", "  ", text.as_ref());
-    }
-
-    fn blank(&mut self) {
-        self.0.push(String::new());
-    }
-
-    fn wrap(&mut self, first: &str, then: &str, text: &str) {
-        let mut line = first.to_owned();
-        let mut begins = true;
-        for word in text.split_whitespace() {
-            if !begins && line.chars().count() + 1 + word.chars().count() > WIDTH {
-                self.0.push(std::mem::replace(&mut line, then.to_owned()));
-                begins = true;
-            }
-            if !begins {
-                line.push(' ');
-            }
-            line.push_str(word);
-            begins = false;
-        }
-        if !begins {
-            self.0.push(line);
-        }
-    }
 }
