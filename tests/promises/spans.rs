@@ -11,7 +11,10 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{DefaultGuard, set_default};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
-use unstale::{Cache, Instance, Loaded, LocalBus, Outcome, Settings, testing};
+use unstale::{Cache, Instance, Loaded, LocalBus, Outcome, Settings, SharedTier, testing};
+
+use crate::support::nodes::{Source, ms, pass};
+use crate::support::sharing::Node;
 
 /// One span, with the name of the span that it is in.
 #[derive(Clone, Debug, Default)]
@@ -238,4 +241,27 @@ async fn a_lost_message_shows_as_a_repair() {
     );
     assert_eq!(read.lookup(&1).await.unwrap().outcome, Outcome::Miss);
     assert_eq!(spans.last("load").get("cause"), "invalidated");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_shared_tier_is_asked_and_given_the_value_within_the_load() {
+    let (bus, source) = (LocalBus::default(), Source::default());
+    source.set(1, 10);
+    let one = Node::start(&bus, &source, SharedTier::new()).await;
+    let other = Node::start(&bus, &source, SharedTier::new()).await;
+    let (spans, _watching) = Spans::watch();
+    assert_eq!(one.outcome(1).await, Outcome::Miss);
+    pass(ms(1)).await;
+    let (fetch, store) = (spans.last("tier_fetch"), spans.last("tier_store"));
+    assert_eq!(
+        (fetch.get("outcome"), fetch.parent),
+        ("missing", Some("load"))
+    );
+    assert_eq!(
+        (store.get("outcome"), store.parent),
+        ("stored", Some("load"))
+    );
+    assert_eq!(other.outcome(1).await, Outcome::Tier);
+    assert_eq!(spans.last("tier_fetch").get("outcome"), "found");
+    assert_eq!(spans.last("load").get("outcome"), "");
 }
