@@ -13,6 +13,7 @@ pub(crate) mod from_tier;
 #[cfg(not(feature = "shared"))]
 #[path = "cache/no_tier.rs"]
 pub(crate) mod from_tier;
+mod invalidations;
 pub(crate) mod load;
 mod load_many;
 pub(crate) mod lookup;
@@ -28,6 +29,7 @@ mod stand_in;
 pub(crate) mod state;
 #[cfg(test)]
 mod tests;
+mod traced;
 mod write;
 
 use std::fmt;

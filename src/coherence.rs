@@ -8,7 +8,7 @@
 //! ```
 //!
 //! - [`member`]: the state that caches and tasks share; [`lane`]: both sides of one lane;
-//!   [`registry`]: the caches; [`agreement`]: the fleet's number of lanes; [`lifeline`]: the end
+//!   [`registry`]: the caches; [`recent`]: what was applied last; [`listeners`]: who hears of it; [`agreement`]: the fleet's number of lanes; [`lifeline`]: the end
 //! - [`inbound`]: events, and what they drop; [`verify`]: verifications, repairs and what they prove;
 //!   [`follower`]: one lane's sequence; [`marks`]: what relays prove; [`pace`], [`passed`], [`replies`]:
 //!   their tools
@@ -34,8 +34,10 @@ mod inbound;
 pub(crate) mod intents;
 pub(crate) mod lane;
 pub(crate) mod lifeline;
+pub(crate) mod listeners;
 mod marks;
 pub(crate) mod member;
+mod noted;
 pub(crate) mod origins;
 pub(crate) mod outbound;
 pub(crate) mod outbox;
@@ -43,6 +45,7 @@ pub(crate) mod own;
 mod pace;
 mod passed;
 pub(crate) mod publish;
+pub(crate) mod recent;
 pub(crate) mod reconcile;
 pub(crate) mod registry;
 mod replies;

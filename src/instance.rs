@@ -1,6 +1,7 @@
 //! `Instance`: one incarnation of this process in the fleet.
 
 pub(crate) mod batch;
+pub(crate) mod invalidations;
 mod keeper;
 mod secrets;
 mod start;
@@ -21,6 +22,7 @@ use crate::coherence::member::Member;
 use crate::coherence::member::Phase;
 use crate::entered::entered;
 use crate::identity::InstanceId;
+use crate::instance::invalidations::Invalidations;
 use crate::instance::start::Start;
 use crate::settings::{HiddenSetting, Settings};
 use crate::time::{Clock, tokio_stands_still};
@@ -295,6 +297,32 @@ impl Instance {
             unused_overrides: unused.cloned().collect(),
             ended_tasks: member.tasks.ended(),
         }
+    }
+
+    /// Returns what this instance invalidates from now on, of every cache that it has built.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use unstale::{Instance, Scope, Settings};
+    ///
+    /// let instance = Instance::start(Settings::default()).await?;
+    /// let users = instance.cache::<String, u64>("users").build()?;
+    /// let mut invalidations = instance.invalidations();
+    ///
+    /// users.invalidate_all().await?;
+    /// let next = invalidations.next().await.expect("the instance runs");
+    /// assert_eq!((next.scope, next.cache.as_deref()), (Scope::Cache, Some("users")));
+    /// instance.shutdown().await?;
+    /// assert_eq!(invalidations.next().await, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn invalidations(&self) -> Invalidations {
+        Invalidations::new(self.0.member(), None)
     }
 
     /// This instance's metrics, up to now, in Prometheus' text format, whatever recorder the

@@ -3,6 +3,7 @@
 #[cfg(feature = "derive")]
 pub mod derived;
 pub(crate) mod encoder;
+pub(crate) mod hashes;
 pub(crate) mod reference;
 #[cfg(test)]
 mod tests;

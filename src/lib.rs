@@ -89,6 +89,7 @@ mod protocol;
 #[cfg(any(test, feature = "test-util", feature = "relay"))]
 mod relay;
 mod settings;
+mod spans;
 mod store;
 mod sync;
 mod tasks;
@@ -110,10 +111,12 @@ pub use error::write::WriteError;
 pub use error::{BoxError, Error, ErrorKind};
 pub use identity::InstanceId;
 pub use instance::batch::Batch;
+pub use instance::invalidations::{Invalidation, Invalidations, Scope};
 pub use instance::statement::Statement;
 pub use instance::{Health, Instance, InstanceState};
 pub use key::Key;
 pub use key::encoder::{KeyEncoder, MAX_KEY_BYTES};
+pub use key::hashes::{KeyHash, TagHash};
 pub use key::reference::KeyRef;
 pub use loader::{Answer, Loaded};
 pub use settings::{

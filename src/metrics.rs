@@ -40,7 +40,7 @@ pub use table::{describe, histogram_buckets};
 pub(crate) use info::InstanceInfo;
 pub(crate) use labels::{
     Audited, Collapse, Dropped, Fence, Gap, Kind, LaneWait, LoadOutcome, Mended, Miss, Repair,
-    Scope, Side, StaleFor, Verification, WriteOutcome,
+    Scope, Side, StaleFor, Verification, WriteOutcome, label,
 };
 #[cfg(any(test, feature = "test-util", feature = "relay"))]
 pub(crate) use labels::{RelayCollapse, RelayState};

@@ -11,6 +11,7 @@ mod rehearsal;
 #[cfg(feature = "relay")]
 mod relay;
 mod tail;
+mod why;
 
 pub use self::access::{connect, instance_id, server_url};
 pub use self::audience::{Audience, audience};
@@ -20,6 +21,7 @@ pub use self::rehearsal::rehearse;
 #[cfg(feature = "relay")]
 pub use self::relay::{RelayNews, SourceRelay};
 pub use self::tail::{Contents, Drops, Heading, Heard, Tail, last_event};
+pub use self::why::{Answer, By, Found, Member, Question, Reach, key_of_parts, why};
 pub use crate::bus::redis::inspect::Server;
 pub use crate::bus::redis::inspect::fleets::Neighbour;
 pub use crate::bus::redis::inspect::lanes::Lane;

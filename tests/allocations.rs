@@ -127,3 +127,47 @@ fn no_payload_makes_its_reader_allocate_more_than_it_pays_for() {
         );
     }
 }
+
+/// The blocks that one load takes at least: what runs beside it may add some.
+async fn of_a_load(cache: &Cache<String, u64>) -> u64 {
+    let mut least = u64::MAX;
+    for _ in 0..50 {
+        drop(cache.invalidate("key"));
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        let before = dhat::HeapStats::get().total_blocks;
+        let loaded = cache.lookup("key").await.unwrap();
+        assert_eq!(loaded.outcome, Outcome::Miss);
+        least = least.min(dhat::HeapStats::get().total_blocks - before);
+    }
+    least
+}
+
+#[tokio::test]
+async fn a_load_whose_span_no_subscriber_wants_allocates_nothing_for_it() {
+    use tracing_subscriber::filter::{LevelFilter, Targets};
+    use tracing_subscriber::layer::SubscriberExt;
+
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let instance = Instance::start(Settings::default()).await.unwrap();
+    let cache = instance
+        .cache::<String, u64>("loads")
+        .loader(async |_: String| Ok(7))
+        .build()
+        .unwrap();
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let none = of_a_load(&cache).await;
+    let refusing = Targets::new().with_target("unstale", LevelFilter::INFO);
+    let subscriber = tracing_subscriber::registry().with(refusing);
+    let refused = {
+        let _guard = tracing::subscriber::set_default(subscriber);
+        of_a_load(&cache).await
+    };
+    let wanting = tracing_subscriber::fmt().with_max_level(LevelFilter::DEBUG);
+    let wanting = wanting.with_writer(std::io::sink).finish();
+    let wanted = {
+        let _guard = tracing::subscriber::set_default(wanting);
+        of_a_load(&cache).await
+    };
+    assert_eq!(refused, none);
+    assert!(wanted > none, "its fields are written then");
+}

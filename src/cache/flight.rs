@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::cache::failures::{Failed, Failure};
 use crate::lock::{Guard, Lock};
@@ -252,6 +253,7 @@ impl<K: Eq + Clone, V> Flights<K, V> {
                             landed: false,
                             remembers: now.is_some(),
                             failure: None,
+                            span: Span::none(),
                         };
                         drop(table);
                         drop(replaced);
@@ -341,6 +343,8 @@ pub(crate) struct Leader<K, V> {
     /// It runs the cache's loader, whose errors are remembered.
     remembers: bool,
     failure: Option<Arc<Failure<K>>>,
+    /// The span of the load.
+    pub(crate) span: Span,
 }
 
 impl<K, V> Leader<K, V> {
@@ -447,6 +451,10 @@ impl<K, V> Leader<K, V> {
         #[cfg(any(test, feature = "test-util"))]
         crate::window::lands(self.flight.hash);
         self.leave();
+        if !self.span.is_disabled() {
+            let waiters = self.flight.progress.receiver_count();
+            self.span.record("coalesced", waiters.saturating_sub(1));
+        }
         let landing = Landing {
             result,
             loaded_at,

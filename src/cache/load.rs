@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
+use tracing::{Instrument, Span};
 
 use crate::cache::bucket::{Loan, give_back};
 use crate::cache::flight::{Incoming, Leader, Wanted};
@@ -47,12 +48,15 @@ where
     ) {
         let (cache, runtime) = (self.clone(), self.member().runtime.clone());
         let waits = nested::current();
+        let span = leader.span.clone();
         if self.has_tier && wanted != Wanted::OfSource {
             self.when_tier_is_free(move |slot| {
-                drop(runtime.spawn(cache.run_load(leader, load, wanted, Some(slot), waits)));
+                let load = cache.run_load(leader, load, wanted, Some(slot), waits);
+                drop(runtime.spawn(load.instrument(span)));
             });
         } else {
-            drop(runtime.spawn(cache.run_load(leader, load, wanted, None, waits)));
+            let load = cache.run_load(leader, load, wanted, None, waits);
+            drop(runtime.spawn(load.instrument(span)));
         }
     }
 
@@ -84,7 +88,7 @@ where
             }
         };
         let (token, loaded_at) = self.begin(std::slice::from_ref(&leader));
-        let running = InFlight::new(&self);
+        let running = InFlight::new(&self, leader.span.clone());
         let load = nested::within(load, (self.id, vec![leader.hash()]), waits);
         let result = timeout(self.options.load_timeout, load).await;
         drop((permit, running));
@@ -183,7 +187,7 @@ where
         } else {
             LoadOutcome::Absent
         };
-        self.metrics.loads[outcome].inc();
+        self.metrics.loads.note(outcome, &leader.span);
         if self.source_hangs.load(Relaxed) {
             self.source_hangs.store(false, Relaxed);
         }
@@ -325,10 +329,11 @@ pub(crate) struct InFlight<'a> {
     clock: Clock,
     /// To the nanosecond: loads are often faster than a step of the coarse clock.
     began: Nanos,
+    span: Span,
 }
 
 impl<'a> InFlight<'a> {
-    pub(crate) fn new<K, V>(cache: &'a CacheState<K, V>) -> Self
+    pub(crate) fn new<K, V>(cache: &'a CacheState<K, V>, span: Span) -> Self
     where
         K: Key + Clone + 'static,
         V: Clone + Send + Sync + 'static,
@@ -339,6 +344,7 @@ impl<'a> InFlight<'a> {
             metrics,
             clock,
             began: clock.precise(),
+            span,
         }
     }
 }
@@ -352,7 +358,7 @@ impl Drop for InFlight<'_> {
             .observe(Duration::from_nanos(took));
         // The leader, dropped by the same panic, tells the callers.
         if std::thread::panicking() {
-            self.metrics.loads[LoadOutcome::Panic].inc();
+            self.metrics.loads.note(LoadOutcome::Panic, &self.span);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::SemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tracing::Instrument;
 
 use crate::cache::bucket::Loan;
 use crate::cache::flight::{Leader, Wanted};
@@ -15,6 +16,7 @@ use crate::cache::nested::{self, Chain};
 use crate::cache::state::CacheState;
 use crate::loader::{Answers, BatchLoader, Loaded};
 use crate::metrics::LoadOutcome;
+use crate::spans;
 use crate::time::Nanos;
 use crate::{BoxError, Error, Key};
 
@@ -101,11 +103,13 @@ where
             }
         };
         let (token, loaded_at) = self.begin(&leaders);
-        let running = InFlight::new(&self);
+        let span = spans::load_batch(&self.name, leaders.len());
+        let running = InFlight::new(&self, span.clone());
         let keys = leaders.iter().map(|leader| leader.key().clone()).collect();
         let hashes = leaders.iter().map(Leader::hash).collect();
         let load = nested::within(load(keys), (self.id, hashes), waits);
-        let result = timeout(self.options.load_timeout, load).await;
+        let load = timeout(self.options.load_timeout, load);
+        let result = load.instrument(span).await;
         drop((permit, running));
         let pairs = match result {
             Ok(Ok(pairs)) => pairs,
@@ -165,7 +169,9 @@ where
             match self.load_of(leader.key()) {
                 Ok(load) => {
                     let (cache, waits) = (self.clone(), waits.clone());
-                    running.spawn(cache.run_load(leader, load, Wanted::ValueOfMany, None, waits));
+                    let span = leader.span.clone();
+                    let load = cache.run_load(leader, load, Wanted::ValueOfMany, None, waits);
+                    running.spawn(load.instrument(span));
                 }
                 Err(error) => leader.land(Err(error), 0, || 0),
             }

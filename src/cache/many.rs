@@ -136,13 +136,13 @@ where
                     }
                     waiting.push((index, Outcome::Coalesced, began[index], waiter));
                 }
-                Joined::Lead(leader, waiter) => {
+                Joined::Lead(mut leader, waiter) => {
                     if let Some(hit) = self.0.second_look(hash, key) {
                         leader.withdraw();
                         found[index] = Some(hit.into());
                         continue;
                     }
-                    self.0.metrics.misses[cause].inc();
+                    leader.span = self.0.miss_of(cause, hash);
                     leaders.push(leader);
                     waiting.push((index, Outcome::Miss, began[index], waiter));
                 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use crate::cache::flight::{Joined, Landing, Origin, Wanted};
 use crate::cache::lookup::{Hit, Lookup, Outcome};
 use crate::cache::nested;
@@ -168,14 +170,14 @@ where
                     }
                     (waiter, Outcome::Coalesced)
                 }
-                Joined::Lead(leader, waiter) => {
+                Joined::Lead(mut leader, waiter) => {
                     // What is in memory by now may be from the tier.
                     let look = (wanted != Wanted::OfSource).then(|| self.second_look(hash, key));
                     if let Some(hit) = look.flatten() {
                         leader.withdraw();
                         return Ok(hit.into());
                     }
-                    self.metrics.misses[cause].inc();
+                    leader.span = self.miss_of(cause, hash);
                     match load.take().map_or_else(|| self.load_of(&owned), Ok) {
                         Ok(load) => self.spawn_load(leader, load, wanted),
                         Err(error) => leader.land(Err(error), 0, || 0),
@@ -186,7 +188,9 @@ where
             if !heeds {
                 waiter.last = None;
             }
-            let landing = match self.wait_for_load(hash, key, &mut waiter).await {
+            let waits = self.span_of_wait(outcome, hash);
+            let waited = self.wait_for_load(hash, key, &mut waiter);
+            let landing = match waited.instrument(waits).await {
                 Waited::Answered(answer) => return answer,
                 Waited::Landed(landing) => landing,
             };

@@ -64,8 +64,9 @@ where
         let newest = || self.store.newest(hash, &[]);
         let now = Some(self.member().clock.now());
         let joined = self.flights.join(hash, &owned, now, newest);
-        if let Joined::Lead(leader, mut waiter) = joined {
+        if let Joined::Lead(mut leader, mut waiter) = joined {
             self.metrics.refreshes.inc();
+            leader.span = self.span_of_load(hash, "refresh");
             self.spawn_load(leader, load, Wanted::Newer);
             let cache = self.clone();
             self.member().runtime.spawn(async move {

@@ -48,7 +48,7 @@ where
     /// The load failed: an entry that is past its TTL, and nothing else, may stand in for it. Further reads
     /// do not ask the source for a while.
     pub(crate) async fn fail(&self, mut leader: Leader<K, V>, error: Error, outcome: LoadOutcome) {
-        self.metrics.loads[outcome].inc();
+        self.metrics.loads.note(outcome, &leader.span);
         if matches!(outcome, LoadOutcome::Error | LoadOutcome::Timeout) {
             self.say_failed(&error);
             self.remember(&mut leader, &error);

@@ -111,6 +111,7 @@ where
             for item in items {
                 self.0.drop_local(*item);
             }
+            member.note_own(items);
         });
         publish::all(member, items)
     }

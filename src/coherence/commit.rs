@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
+use tracing::{Instrument, Span};
 
 use crate::bus::{Intent, IntentId};
 use crate::coherence::intents::MAX_OPEN;
@@ -17,6 +18,7 @@ use crate::event::{Event, NO_ORIGIN};
 use crate::metrics::WriteOutcome;
 use crate::mutants::{Mechanism, without};
 use crate::settings::WritePolicy;
+use crate::spans;
 use crate::time::{Nanos, nanos};
 use crate::{Error, ErrorKind, WriteError};
 
@@ -38,6 +40,17 @@ pub(crate) async fn write<T, E>(
     items: Vec<Invalidation>,
     commit: impl Future<Output = Result<T, E>>,
 ) -> Result<T, WriteError<T, E>> {
+    let span = spans::write(items.len());
+    let write = write_within(member, items, commit, span.clone());
+    write.instrument(span).await
+}
+
+async fn write_within<T, E>(
+    member: &Arc<Member>,
+    items: Vec<Invalidation>,
+    commit: impl Future<Output = Result<T, E>>,
+    span: Span,
+) -> Result<T, WriteError<T, E>> {
     if member.phase() != Phase::Running {
         return Err(WriteError::Refused(Error::closed()));
     }
@@ -50,16 +63,18 @@ pub(crate) async fn write<T, E>(
         began: false,
         failed: false,
         done: false,
+        span: span.clone(),
     };
     let policy = member.settings.write_policy;
-    match (open.announce(policy).await, policy) {
+    let announced = open.announce(policy).instrument(spans::announce()).await;
+    match (announced, policy) {
         (Ok(()), _) => {}
         (Err(_), WritePolicy::Available) => {
-            member.metrics.writes[WriteOutcome::Unannounced].inc();
+            member.metrics.writes.note(WriteOutcome::Unannounced, &span);
             open.doubt();
         }
         (Err(error), WritePolicy::Strict) => {
-            member.metrics.writes[WriteOutcome::Refused].inc();
+            member.metrics.writes.note(WriteOutcome::Refused, &span);
             return Err(WriteError::Refused(error));
         }
     }
@@ -67,7 +82,7 @@ pub(crate) async fn write<T, E>(
     if left.is_zero() {
         // 1: the write is announced; 2: this process stands still; 3: peers finish the write, also for
         // its deadline; 4: the commit would begin, and nothing would follow it.
-        member.metrics.writes[WriteOutcome::Refused].inc();
+        member.metrics.writes.note(WriteOutcome::Refused, &span);
         let message = "the time of the write was over before its commit began";
         return Err(WriteError::Refused(Error::new(
             ErrorKind::Overloaded,
@@ -75,11 +90,11 @@ pub(crate) async fn write<T, E>(
         )));
     }
     open.began = true;
-    let value = match timeout(left, commit).await {
+    let value = match timeout(left, commit.instrument(spans::commit())).await {
         Ok(Ok(value)) => value,
         Ok(Err(error)) => {
             open.failed = true;
-            member.metrics.writes[WriteOutcome::Failed].inc();
+            member.metrics.writes.note(WriteOutcome::Failed, &span);
             return Err(WriteError::Commit(error));
         }
         Err(_) => {
@@ -91,13 +106,13 @@ pub(crate) async fn write<T, E>(
             )));
         }
     };
-    match open.committed().await {
+    match open.committed().instrument(spans::publish()).await {
         Ok(()) => {
-            member.metrics.writes[WriteOutcome::Ok].inc();
+            member.metrics.writes.note(WriteOutcome::Ok, &span);
             Ok(value)
         }
         Err(error) => {
-            member.metrics.writes[WriteOutcome::Unconfirmed].inc();
+            member.metrics.writes.note(WriteOutcome::Unconfirmed, &span);
             Err(WriteError::Unconfirmed { value, error })
         }
     }
@@ -117,6 +132,7 @@ struct OpenWrite<'a> {
     /// The commit returned an error, which is counted as such.
     failed: bool,
     done: bool,
+    span: Span,
 }
 
 impl OpenWrite<'_> {
@@ -287,7 +303,10 @@ impl Drop for OpenWrite<'_> {
         }
         let items = std::mem::take(&mut self.items);
         if !self.failed {
-            member.metrics.writes[WriteOutcome::Abandoned].inc();
+            member
+                .metrics
+                .writes
+                .note(WriteOutcome::Abandoned, &self.span);
         }
         member.drop_local(&items);
         if without(Mechanism::PublishAtDeadline) {

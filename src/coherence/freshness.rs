@@ -1,10 +1,13 @@
 //! How a read waits until its lane is verified.
 
 use tokio::time::timeout;
+use tracing::Span;
 
 use crate::coherence::member::Member;
 use crate::coherence::wait::until_verified;
 use crate::metrics::LaneWait;
+use crate::spans;
+use crate::store::stamps::lane_of;
 
 /// Why a read waits no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +29,14 @@ impl Member {
     ) -> Result<T, NotVerified> {
         let lane = self.stamps.lane(hash);
         let mut waits = false;
+        let mut span = Span::none();
         let ask = || {
             self.set_busy(true);
             self.verify_key_now(hash);
             waits = lane.up() && self.bus.connected();
+            if waits && span.is_none() {
+                span = spans::verification_wait(lane_of(hash, self.lane_count()));
+            }
             waits
         };
         match timeout(
@@ -40,14 +47,14 @@ impl Member {
         {
             Ok(Some(found)) => {
                 if waits {
-                    self.metrics.lane_waits[LaneWait::Verified].inc();
+                    self.metrics.lane_waits.note(LaneWait::Verified, &span);
                 }
                 Ok(found)
             }
             Ok(None) => Err(NotVerified),
             Err(_) => {
                 lane.set_down();
-                self.metrics.lane_waits[LaneWait::TimedOut].inc();
+                self.metrics.lane_waits.note(LaneWait::TimedOut, &span);
                 Err(NotVerified)
             }
         }

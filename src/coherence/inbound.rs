@@ -10,6 +10,7 @@ use crate::bus::{BusEvent, GapCause, Position};
 use crate::coherence::Coherence;
 use crate::coherence::follower::Heard;
 use crate::coherence::passed::Place;
+use crate::coherence::recent::Sender;
 use crate::coherence::replies::ask_journal;
 use crate::event::{DecodeError, Event, Mac, NO_ORIGIN};
 use crate::metrics::{Dropped, Fence, Gap};
@@ -297,7 +298,11 @@ impl Coherence {
                     self.note_stranger();
                 }
                 member.metrics.applied.inc();
-                if let Some(cache) = member.apply(lane, &event.ops) {
+                let from = Sender {
+                    origin: event.origin,
+                    position,
+                };
+                if let Some(cache) = member.apply(lane, from, &event.ops) {
                     member.metrics.dropped[Dropped::UnknownCache].inc();
                     self.unknown.note(member, cache);
                 }

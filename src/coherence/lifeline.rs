@@ -43,5 +43,6 @@ pub(crate) fn close(member: &Member) {
         waiting.answer(&Err(Error::closed()));
         member.stamps.fence(lane);
     }
+    member.listeners.close();
     member.metrics.close();
 }

@@ -13,7 +13,9 @@ use crate::bus::{Bus, BusKind, IntentId, Position};
 use crate::coherence::agreement::Agreement;
 use crate::coherence::intents::OpenWrites;
 use crate::coherence::lane::OutLane;
+use crate::coherence::listeners::Listeners;
 use crate::coherence::outbox::{Collapsed, Invalidation, Waiter};
+use crate::coherence::recent::{Recent, Sender};
 use crate::coherence::registry::Registry;
 use crate::coherence::said::StateLog;
 use crate::coherence::sources::Sources;
@@ -23,9 +25,10 @@ use crate::identity::InstanceId;
 #[cfg(any(test, feature = "test-util"))]
 use crate::lock::Lock;
 use crate::log::LogLimit;
-use crate::metrics::{Collapse, Fence, Metrics};
+use crate::metrics::{Collapse, Fence, Metrics, label};
 use crate::mutants::{Mechanism, without};
 use crate::settings::Settings;
+use crate::spans;
 use crate::store::stamps::{Stamps, lane_of};
 use crate::tasks::Tasks;
 use crate::time::{Clock, Nanos, nanos};
@@ -53,6 +56,8 @@ pub(crate) struct Member {
     pub(crate) tier: Arc<crate::tier::pool::Pool>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) caches: Registry,
+    pub(crate) recent: Recent,
+    pub(crate) listeners: Listeners,
     /// Wakes the task of `coherence` for the lanes that are to be verified now.
     pub(crate) verify: Notify,
     /// Calls whose invalidations are not all queued yet.
@@ -214,30 +219,36 @@ impl Member {
     }
 
     /// Applies an event of a peer. Returns the id of a cache that it named and that is not built here.
-    pub(crate) fn apply(&self, lane: u32, ops: &[Op]) -> Option<u32> {
+    pub(crate) fn apply(&self, lane: u32, from: Sender, ops: &[Op]) -> Option<u32> {
         let mut unknown = None;
-        for Op {
-            cache,
-            format,
-            what,
-        } in ops
-        {
-            match (what, self.caches.get(*cache)) {
-                (What::Lane, _) => self.fence(lane, Fence::Requested),
-                // It drops what belongs to the user, and the cache itself if this is the last handle.
-                (_, Some(named)) => {
-                    let applied = contained(|| {
-                        named.apply(*format, what);
-                        drop(named);
-                    });
-                    if applied.is_none() {
-                        self.fence(lane, Fence::Requested);
-                    }
-                }
-                (_, None) => unknown = Some(*cache),
+        for op in ops {
+            if self.apply_op(lane, from, op) {
+                self.note_op(lane, from, op);
+            } else {
+                unknown = Some(op.cache);
             }
         }
         unknown
+    }
+
+    /// Applies one operation; false if it names a cache that is not built here.
+    fn apply_op(&self, lane: u32, from: Sender, op: &Op) -> bool {
+        match (&op.what, self.caches.get(op.cache)) {
+            (What::Lane, _) => self.drop_lane(lane, Fence::Requested),
+            // It drops what belongs to the user, and the cache itself if this is the last handle.
+            (_, Some(named)) => {
+                let applied = contained(|| {
+                    named.apply(op.format, &op.what);
+                    drop(named);
+                });
+                if applied.is_none() {
+                    self.drop_lane(lane, Fence::Requested);
+                    self.note_lane(lane, Some(from), Fence::Requested);
+                }
+            }
+            (_, None) => return false,
+        }
+        true
     }
 
     /// Says which caches there are, where somebody outside may see it.
@@ -255,14 +266,19 @@ impl Member {
     /// published, and the new cache takes its echo for what it has dropped.
     pub(crate) fn drop_local(&self, items: &[Invalidation]) {
         for item in items {
+            let mut dropped_here = false;
             // With the cache may go its last handle, and what its loader holds.
             let dropped = contained(|| {
                 if let Some(cache) = self.caches.get(item.cache()) {
                     cache.drop_local(*item);
+                    dropped_here = true;
                 }
             });
             if dropped.is_none() {
                 self.fence_all(Fence::Requested);
+            }
+            if dropped_here {
+                self.note_own(std::slice::from_ref(item));
             }
         }
     }
@@ -284,7 +300,14 @@ impl Member {
         let out = &self.lanes[lane as usize];
         let done = position.is_some_and(|position| out.was_echoed(position));
         if self.shares.load(SeqCst) && !done && !without(Mechanism::OwnEchoes) {
-            self.apply(lane, ops);
+            let own = Sender {
+                origin: self.id,
+                position,
+            };
+            for op in ops {
+                self.apply_op(lane, own, op);
+                self.note_echo(lane, own, op);
+            }
             // After it: what the other one skips has been applied.
             if let Some(position) = position {
                 out.set_echoed(position);
@@ -301,8 +324,14 @@ impl Member {
 
     /// Drops everything of a lane at once, loads in flight included.
     pub(crate) fn fence(&self, lane: u32, cause: Fence) {
+        self.drop_lane(lane, cause);
+        self.note_lane(lane, None, cause);
+    }
+
+    fn drop_lane(&self, lane: u32, cause: Fence) {
         self.stamps.fence(lane);
         self.metrics.fences[cause].inc();
+        spans::fenced(lane, label(cause));
     }
 
     /// Asks for a verification of one lane as soon as may be.

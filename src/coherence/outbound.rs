@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use crate::backoff;
 use crate::coherence::member::{Member, Phase};
 use crate::coherence::outbox::Group;
 use crate::event::Event;
+use crate::spans;
 use crate::{Error, ErrorKind};
 
 /// The first pause after a failure; each further one doubles it.
@@ -71,6 +74,7 @@ impl Publisher {
             ops: std::mem::take(&mut group.ops),
         };
         let payload = member.seal.encode(self.lane, &event);
+        let span = spans::publication(self.lane, event.ops.len());
         let clears = group.clears.clone();
         group.ops = event.ops;
         let published = match member
@@ -78,11 +82,15 @@ impl Publisher {
             .agreed(member.settings.command_timeout)
             .await
         {
-            Ok(()) => member.bus.publish(self.lane, payload, clears).await,
+            Ok(()) => {
+                let publishing = member.bus.publish(self.lane, payload, clears);
+                publishing.instrument(span.clone()).await
+            }
             Err(error) => Err(error),
         };
         match published {
             Ok(position) => {
+                spans::published(&span, Ok(position));
                 member.metrics.published.inc();
                 let now = member.clock.now();
                 let took = member.clock.precise().saturating_sub(group.since);
@@ -95,6 +103,7 @@ impl Publisher {
                 Ok(())
             }
             Err(error) => {
+                spans::published(&span, Err(&error));
                 let collapsed = out.outbox().restore(group);
                 member.note_collapse(self.lane, collapsed);
                 Err(error)

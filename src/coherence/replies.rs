@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::task::JoinSet;
+use tracing::{Instrument, Span};
 
 use crate::bus::{Journal, Known, Verified};
 use crate::coherence::follower::{Repair, Round};
 use crate::coherence::marks::Sent;
 use crate::coherence::member::Member;
+use crate::spans;
 use crate::{Error, ErrorKind};
 
 /// An answer of the bus.
@@ -25,6 +27,7 @@ pub(crate) enum Reply {
     Journal {
         lane: u32,
         repair: Repair,
+        span: Span,
         result: Result<Journal, Error>,
     },
 }
@@ -60,10 +63,13 @@ pub(crate) fn ask_journal(
 ) {
     let member = member.clone();
     replies.spawn(async move {
-        let result = caught(member.bus.journal(lane, repair.after)).await;
+        let span = spans::repair(lane, repair.after);
+        let asked = caught(member.bus.journal(lane, repair.after));
+        let result = asked.instrument(span.clone()).await;
         Reply::Journal {
             lane,
             repair,
+            span,
             result,
         }
     });

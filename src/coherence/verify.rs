@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::bus::{Journal, Position, SubscriptionRepair, Verified};
 use crate::coherence::Coherence;
@@ -86,14 +87,17 @@ impl Coherence {
             Reply::Journal {
                 lane,
                 repair,
+                span,
                 result: Ok(journal),
-            } => self.on_journal(lane, repair, journal),
+            } => self.on_journal(lane, (repair, span), journal),
             Reply::Journal {
                 lane,
                 repair,
+                span,
                 result: Err(_),
             } => {
-                self.member.metrics.repairs[RepairOutcome::Failed].inc();
+                let repairs = &self.member.metrics.repairs;
+                repairs.note(RepairOutcome::Failed, &span);
                 let state = &mut self.lanes[lane as usize];
                 state.follower.abandon_repair(repair.number);
                 state.repair_after = Some(Instant::now() + REPAIR_PAUSE);
@@ -272,7 +276,7 @@ impl Coherence {
         self.lanes.iter().any(|lane| lane.disagrees)
     }
 
-    fn on_journal(&mut self, lane: u32, repair: Repair, journal: Journal) {
+    fn on_journal(&mut self, lane: u32, (repair, span): (Repair, Span), journal: Journal) {
         let member = self.member.clone();
         let state = &mut self.lanes[lane as usize];
         let epoch = journal.head.epoch;
@@ -294,18 +298,18 @@ impl Coherence {
                 }
                 // With a key the journal is read after every event: it repairs what was missed only.
                 if missed > 0 || !member.seal.is_keyed() {
-                    member.metrics.repairs[RepairOutcome::Repaired].inc();
+                    member.metrics.repairs.note(RepairOutcome::Repaired, &span);
                 }
                 self.verify_if_proven(lane);
             }
             Repaired::Fence => {
                 self.lanes[lane as usize].passed.clear();
                 member.fence(lane, Fence::Gap);
-                member.metrics.repairs[RepairOutcome::Fenced].inc();
+                member.metrics.repairs.note(RepairOutcome::Fenced, &span);
                 self.verify_soon(lane);
             }
             Repaired::OtherEpoch => {
-                member.metrics.repairs[RepairOutcome::Failed].inc();
+                member.metrics.repairs.note(RepairOutcome::Failed, &span);
                 self.verify_soon(lane);
             }
         }

@@ -14,8 +14,10 @@ use crate::coherence::agreement::Agreement;
 use crate::coherence::intents::OpenWrites;
 use crate::coherence::lane::OutLane;
 use crate::coherence::lifeline::{Lifeline, close};
+use crate::coherence::listeners::Listeners;
 use crate::coherence::member::{Member, Phase};
 use crate::coherence::outbound::Publisher;
+use crate::coherence::recent::Recent;
 use crate::coherence::registry::Registry;
 use crate::coherence::said::StateLog;
 use crate::coherence::sources::Sources;
@@ -200,6 +202,8 @@ impl Start {
             tier,
             metrics,
             caches: Registry::default(),
+            recent: Recent::new(settings.lanes, clock.now()),
+            listeners: Listeners::default(),
             verify: Notify::new(),
             going_out: AtomicUsize::new(0),
             tasks,

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use ::metrics::Label as Tag;
+use tracing::Span;
 
 use super::fold::Fold;
-use super::labels::Labels;
+use super::labels::{Labels, label};
 use super::series::{Label, Series, SeriesKind};
 
 /// A field of `InstanceMetrics`, `RelayMetrics` or `CacheMetrics`.
@@ -72,6 +73,14 @@ impl<L: Labels> Family<L> {
     /// All values together.
     pub(crate) fn total(&self) -> u64 {
         self.counters.iter().map(Counter::get).sum()
+    }
+}
+
+impl<L: Labels> Family<L> {
+    /// Counts it, and says so in the span of what is counted: both say the same, in the same word.
+    pub(crate) fn note(&self, of: L, span: &Span) {
+        self[of].inc();
+        span.record(L::LABELS[0].name, label(of));
     }
 }
 

@@ -11,6 +11,11 @@ pub(crate) trait Labels: Copy {
     fn index(self) -> usize;
 }
 
+/// The value of the one label that this is.
+pub(crate) fn label<L: Labels>(value: L) -> &'static str {
+    L::LABELS[0].values[value.index()]
+}
+
 impl<A: Labels, B: Labels> Labels for (A, B) {
     const LABELS: &'static [Label] = &[A::LABELS[0], B::LABELS[0]];
 
@@ -266,7 +271,7 @@ label! {
 impl StaleFor {
     /// As the label says it.
     pub(crate) fn text(self) -> &'static str {
-        Self::LABELS[0].values[self.index()]
+        label(self)
     }
 }
 

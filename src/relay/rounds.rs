@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
+use tracing::Instrument;
 
 use super::behind::{Behind, LOOK};
 use super::log::Log;
@@ -17,6 +18,7 @@ use crate::coherence::member::Member;
 use crate::event::Op;
 use crate::metrics::{RelayMetrics, RelayState};
 use crate::mutants::{Mechanism, without};
+use crate::spans;
 use crate::time::Nanos;
 
 /// One round that has begun: where the log ended, and for each lane the epoch and the number to mark.
@@ -132,7 +134,8 @@ impl<L: Log> Rounds<L> {
     }
 
     async fn publish(&mut self, ops: Vec<Op>) -> Result<(), Stopped> {
-        let mut published = pin!(self.publisher.publish(ops));
+        let span = spans::relay_publication(&self.source, ops.len());
+        let mut published = pin!(self.publisher.publish(ops).instrument(span));
         loop {
             tokio::select! {
                 biased;

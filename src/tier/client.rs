@@ -4,12 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::{Instrument, Span};
+
 use crate::bus::Position;
 use crate::bus::tier::{
     Claim, Digest, Fetch, Fetched, Found as Answered, Head, MOST_TAGS, Name, Put, Stored, Subject,
 };
 use crate::loader::Loaded;
 use crate::metrics::{CacheMetrics, SharedRead, SharedStore};
+use crate::spans;
 use crate::store::stamps::lane_of;
 use crate::tier::SharedTier;
 use crate::tier::claim::{Held, Request};
@@ -115,8 +118,19 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
 
     /// Asks for a value, by the accepted secret too where there is one. Ends within half a second each.
     pub(crate) async fn fetch(&self, permit: Permit, query: &Query<'_>) -> Answer<V> {
+        let span = spans::tier_fetch(
+            &self.cache.name,
+            query.hash,
+            lane_of(query.hash, self.pool.lanes()),
+        );
+        self.fetch_within(permit, query, &span)
+            .instrument(span.clone())
+            .await
+    }
+
+    async fn fetch_within(&self, permit: Permit, query: &Query<'_>, span: &Span) -> Answer<V> {
         let secrets = self.pool.secrets();
-        let answer = self.fetch_by(&secrets.first, permit, query).await;
+        let answer = self.fetch_by(&secrets.first, permit, query, span).await;
         let (Answer::Missing(Some(_)), Some(accepted)) = (&answer, &secrets.accepted) else {
             return answer;
         };
@@ -128,13 +142,19 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
             claim: None,
             ..*query
         };
-        match self.fetch_by(accepted, permit, &query).await {
+        match self.fetch_by(accepted, permit, &query, span).await {
             found @ Answer::Found(_) => found,
             Answer::Missing(_) | Answer::Claimed | Answer::NoRecord => answer,
         }
     }
 
-    async fn fetch_by(&self, secret: &Secret, permit: Permit, query: &Query<'_>) -> Answer<V> {
+    async fn fetch_by(
+        &self,
+        secret: &Secret,
+        permit: Permit,
+        query: &Query<'_>,
+        span: &Span,
+    ) -> Answer<V> {
         let subject = Subject {
             cache: self.cache.id,
             format: self.cache.format,
@@ -158,7 +178,7 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
             Err(NoAnswer::Failed) => (Answer::Missing(None), Some(SharedRead::Failed)),
         };
         if let Some(outcome) = outcome {
-            self.metrics.shared_reads[outcome].inc();
+            self.metrics.shared_reads.note(outcome, span);
         }
         answer
     }
@@ -255,8 +275,11 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
 
     /// Stores what was loaded, and gives the claim up.
     pub(crate) async fn store(&self, key: &[u8], ticket: Ticket, loaded: &Loaded<V>) {
-        let outcome = self.try_store(key, ticket, loaded).await;
-        self.metrics.shared_stores[outcome].inc();
+        let hash = ticket.subject.hash;
+        let span = spans::tier_store(&self.cache.name, hash, lane_of(hash, self.pool.lanes()));
+        let storing = self.try_store(key, ticket, loaded).instrument(span.clone());
+        let outcome = storing.await;
+        self.metrics.shared_stores.note(outcome, &span);
     }
 
     async fn try_store(&self, key: &[u8], mut ticket: Ticket, loaded: &Loaded<V>) -> SharedStore {

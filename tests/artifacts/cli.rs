@@ -6,6 +6,7 @@ mod doctor;
 mod hostile;
 mod keys;
 mod tail;
+mod why;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
@@ -323,6 +324,7 @@ async fn settings_that_a_start_refuses_are_refused_by_every_command_in_its_words
         &["invalidate", "rows", "1"],
         &["tail"],
         &["status"],
+        &["why", "rows", "1"],
         &["doctor"],
     ] {
         let ran = run(args, &vars);
@@ -349,9 +351,9 @@ async fn wrong_usage_is_status_2_and_help_teaches() {
         assert_eq!((ran.status, ran.stdout.as_str()), (Some(2), ""), "{args:?}");
         assert!(!ran.stderr.is_empty(), "{args:?}");
     }
-    for command in ["invalidate", "tail", "status", "doctor"] {
+    for command in ["invalidate", "why", "tail", "status", "doctor"] {
         let args = [command, "rows", "1"];
-        let args = if command == "invalidate" {
+        let args = if ["invalidate", "why"].contains(&command) {
             &args[..]
         } else {
             &args[..1]
@@ -379,6 +381,7 @@ async fn wrong_usage_is_status_2_and_help_teaches() {
         &["invalidate"],
         &["tail"],
         &["status"],
+        &["why"],
         &["doctor"],
     ] {
         let ran = run(&[args, &["--help"]].concat(), &[]);

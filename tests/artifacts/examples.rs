@@ -71,6 +71,36 @@ async fn a_lost_message_is_found_out_within_the_bound() {
     shows("your_own_tests", &[], &[], &lines).await;
 }
 
+/// The exporter's own form: the last load names the writer.
+#[tokio::test]
+async fn spans_reach_opentelemetry() {
+    let output = testkit::example::run("opentelemetry", &[], &[]).await;
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let of = |name: &str| {
+        let spans = shown.split("Span #0").skip(1);
+        let named = format!("Name         : {name}\n");
+        let spans: Vec<&str> = spans.filter(|span| span.contains(&named)).collect();
+        spans
+    };
+    let (_, writer) = shown.split_once("the writer is instance ").unwrap();
+    let writer = writer.split_whitespace().next().unwrap();
+    let loads = of("load");
+    assert_eq!(loads.len(), 2, "{shown}");
+    let has = |span: &str, field: &str, value: &str| {
+        assert!(
+            span.contains(&format!("{field}: String(Owned(\"{value}\"))")),
+            "{field} {value}: {span}"
+        );
+    };
+    has(loads[0], "cause", "cold");
+    has(loads[1], "cause", "invalidated");
+    has(loads[1], "origin", writer);
+    assert!(loads[1].contains("sequence: "), "{shown}");
+    for name in ["write", "announce", "commit", "publish", "publication"] {
+        assert_eq!(of(name).len(), 1, "{name}: {shown}");
+    }
+}
+
 #[tokio::test]
 async fn the_whole_api_works_together() {
     let lines = [

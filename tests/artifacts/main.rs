@@ -18,5 +18,6 @@ mod python;
 mod readme;
 mod relay;
 mod servers;
+mod spans;
 mod stack;
 mod ttl;

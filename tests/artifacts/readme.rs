@@ -4,7 +4,7 @@
 //! typed otherwise than printed (ports, for the most part). A block that nobody runs fails
 //! `every_block_has_a_test`.
 
-mod kinds;
+pub(crate) mod kinds;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -44,6 +44,7 @@ mod recorder;
 mod replicas;
 mod shared;
 mod sources;
+mod spans;
 mod stale_if_error;
 mod store;
 mod types;

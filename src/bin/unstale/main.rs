@@ -12,6 +12,7 @@ mod scrape;
 mod settings;
 mod status;
 mod tail;
+mod why;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,7 @@ Examples:
   unstale status                       who is there, and how much is going on?
   unstale tail --cache accounts        watch invalidations as they happen
   unstale invalidate accounts 42       row 42 was changed by hand: every instance drops it
+  unstale why accounts 42              which events dropped row 42, and who published them?
 
 Exit status: 0 done and well, 1 failed (or unhealthy), 2 wrong usage or settings.";
 
@@ -52,6 +54,8 @@ enum Command {
     Tail(tail::Args),
     /// Shows the instances, the lanes and how much is going on.
     Status(status::Args),
+    /// Says which events drop a key, which instance published each, and where its lane stands.
+    Why(why::Args),
     /// Invalidates what PostgreSQL's log says was changed, whatever changed it.
     #[cfg(feature = "relay")]
     Relay(relay::Args),
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
         Command::Invalidate(args) => invalidate::run(args),
         Command::Tail(args) => tail::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Why(args) => why::run(&args),
         #[cfg(feature = "relay")]
         Command::Relay(args) => relay::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -28,6 +28,7 @@ use crate::url::{Address, Place};
 use crate::{Error, ErrorKind};
 
 pub(crate) mod fleets;
+pub(crate) mod journal;
 pub(crate) mod lanes;
 mod notes;
 pub(crate) mod rights;

@@ -10,11 +10,13 @@ use testkit::resp::Client;
 const STATE: &str = "us:{shop:0}s";
 
 /// Everything that looks at a fleet, and ends by itself.
-const COMMANDS: [&[&str]; 4] = [
+const COMMANDS: [&[&str]; 6] = [
     &["status"],
     &["status", "--json"],
     &["doctor"],
     &["invalidate", "accounts", "1"],
+    &["why", "accounts", "1"],
+    &["why", "accounts", "1", "--json"],
 ];
 
 /// It ended by itself, by a decision of its own, and showed text only.
@@ -43,7 +45,13 @@ async fn a_damaged_number_of_lanes_is_an_error_and_no_table_of_that_size() {
     ];
     for lanes in numbers {
         admin.cmd(&["HSET", STATE, "l", lanes]);
-        for args in [&["status"][..], &["invalidate", "accounts", "1"], &["tail"]] {
+        let commands = [
+            &["status"][..],
+            &["invalidate", "accounts", "1"],
+            &["why", "accounts", "1"],
+            &["tail"],
+        ];
+        for args in commands {
             let what = format!("l {lanes:?}, {args:?}");
             let ran = run_on(&server.url(), args);
             is_decent(&ran, &what);

@@ -1,7 +1,7 @@
 //! What a printed line looks like, whatever the numbers in it.
 
 /// What lines say but for numbers, units and the width of columns.
-pub(super) fn kinds<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+pub(crate) fn kinds<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     lines.into_iter().map(kind).collect()
 }
 
