@@ -7,7 +7,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use crate::Key;
 use crate::coherence::listeners::Told;
 use crate::coherence::member::Member;
-use crate::coherence::recent::Named;
+use crate::coherence::recent::{Applied, Named};
 use crate::identity::InstanceId;
 use crate::key::hashes::{KeyHash, TagHash};
 use crate::metrics::label;
@@ -63,8 +63,7 @@ pub struct Invalidation {
 }
 
 impl Invalidation {
-    fn new(told: Told, lanes: u32) -> Self {
-        let Told { applied, cache } = told;
+    pub(crate) fn new(applied: Applied, cache: Option<String>, lanes: u32) -> Self {
         let lane = applied.lane;
         let scope = match applied.named {
             Named::Key(hash) => Scope::Key(KeyHash::new(hash)),
@@ -77,7 +76,7 @@ impl Invalidation {
         };
         Self {
             scope,
-            cache: cache.map(|name| name.to_string()),
+            cache,
             origin: applied.origin,
             lane,
             epoch: applied.position.map(|position| position.epoch),
@@ -199,7 +198,8 @@ impl Invalidations {
         loop {
             match self.receiver.recv().await {
                 Ok(told) if self.is_wanted(&told) => {
-                    return Some(Invalidation::new(told, self.lanes));
+                    let cache = told.cache.map(|name| name.to_string());
+                    return Some(Invalidation::new(told.applied, cache, self.lanes));
                 }
                 Ok(_) => {}
                 Err(RecvError::Lagged(missed)) => {
