@@ -1,4 +1,4 @@
-//! The invalidations that were applied last, for whoever asks why a key was loaded again.
+//! The invalidations that were applied last: by them an explanation says why a key was loaded again.
 //!
 //! Written where an invalidation is applied and where a lane is dropped; a hit neither writes nor reads it.
 

@@ -1,4 +1,4 @@
-//! What the hit rule says of a key now, and of what: for who asks why.
+//! What the hit rule says of a key now, and of what: as an explanation needs it.
 
 use crate::key::reference::KeyRef;
 use crate::store::entry::{ByKey, Entry, Meta};
