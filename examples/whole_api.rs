@@ -12,10 +12,11 @@ use std::time::Duration;
 use unstale::metrics::{Label, Series, SeriesKind, describe, histogram_buckets};
 use unstale::{
     Answer, Batch, BoxError, BusKind, Cache, CacheBuilder, CacheSettings, Credentials,
-    CredentialsProvider, Error, ErrorKind, Health, HiddenSetting, Instance, InstanceId,
-    InstanceState, Key, KeyEncoder, KeyRef, Loaded, LocalBus, Lookup, MAX_KEY_BYTES, Outcome,
-    Preload, RefreshAhead, SettingInfo, SettingScope, Settings, SharedTier, Statement, Stats,
-    SubscribeAt, Switch, WriteError, WritePolicy,
+    CredentialsProvider, Error, ErrorKind, Explanation, Health, HeldEntry, HiddenSetting, Instance,
+    InstanceId, InstanceState, Invalidation, Invalidations, Key, KeyEncoder, KeyHash, KeyRef,
+    Loaded, LocalBus, Lookup, MAX_KEY_BYTES, MissCause, Outcome, Preload, RefreshAhead, Refusal,
+    Scope, SettingInfo, SettingScope, Settings, SharedTier, Statement, Stats, SubscribeAt, Switch,
+    TagHash, WriteError, WritePolicy,
 };
 
 #[derive(Clone, PartialEq, Eq, Key)]
@@ -76,6 +77,8 @@ async fn main() -> Result<(), BoxError> {
     println!("it hears of Redis: {}", bus == BusKind::Redis);
     println!("stock: {misses} misses, {hits} hits");
     println!("coherent: {}", state == InstanceState::Coherent);
+    let told = why(&stock, (&shop, 7)).await?;
+    println!("a tag is reported, and why a key is not held: {told}");
     for HiddenSetting {
         cache,
         setting,
@@ -151,6 +154,23 @@ where
     let Lookup { value, outcome, .. } = stock.lookup(&key).await?;
     println!("in stock: {value:?}, loaded: {}", outcome == Outcome::Miss);
     Ok(())
+}
+
+async fn why<Q>(stock: &Cache<(Shop, u64), u64>, key: Q) -> Result<bool, Error>
+where
+    Q: KeyRef<(Shop, u64)>,
+{
+    let mut told: Invalidations = stock.invalidations();
+    stock.get(&key).await?;
+    stock.invalidate_tag("south").await?;
+    stock.invalidate(&key).await?;
+    let tag: Option<Invalidation> = told.next().await;
+    let is_told = tag.is_some_and(|tag| tag.scope == Scope::Tag(TagHash::of("south")));
+    let said: Explanation = stock.explain(&key);
+    let held: Option<HeldEntry> = said.held;
+    let gone = held.is_none() && said.refusal == Some(Refusal::NotHeld);
+    let why = said.key == KeyHash::of(&key) && said.cause == Some(MissCause::Invalidated);
+    Ok(is_told && gone && why)
 }
 
 async fn save() -> io::Result<()> {

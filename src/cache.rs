@@ -6,6 +6,7 @@ pub(crate) mod audit;
 pub(crate) mod auditor;
 pub(crate) mod bucket;
 pub(crate) mod builder;
+pub(crate) mod explain;
 pub(crate) mod failures;
 pub(crate) mod flight;
 #[cfg(feature = "shared")]

@@ -105,6 +105,7 @@ pub use bus::BusKind;
 pub use bus::local::LocalBus;
 pub use cache::Cache;
 pub use cache::builder::CacheBuilder;
+pub use cache::explain::{Explanation, HeldEntry, Refusal};
 pub use cache::lookup::{Lookup, Outcome, Preload, Stats};
 pub use credentials::{Credentials, CredentialsProvider};
 pub use error::write::WriteError;
@@ -119,6 +120,7 @@ pub use key::encoder::{KeyEncoder, MAX_KEY_BYTES};
 pub use key::hashes::{KeyHash, TagHash};
 pub use key::reference::KeyRef;
 pub use loader::{Answer, Loaded};
+pub use metrics::labels::MissCause;
 pub use settings::{
     CacheSettings, HiddenSetting, RefreshAhead, SettingInfo, SettingScope, Settings, SubscribeAt,
     Switch, WritePolicy,

@@ -6,6 +6,7 @@
 mod drops;
 pub(crate) mod entry;
 mod eviction;
+pub(crate) mod explain;
 mod fallback;
 mod ghosts;
 mod known;
@@ -42,6 +43,9 @@ use crate::time::Nanos;
 /// "Does not exist" has entries of its own, so that requests for unknown keys cannot push out what exists, and
 /// may take this part of the bytes where those are bounded.
 const ABSENT_SHARE: u64 = 10;
+
+/// A lookup that a read makes, in place of one that leaves no trace.
+const READ: bool = false;
 
 pub(crate) struct Store<K, V> {
     values: Entries<K, V>,
@@ -135,7 +139,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             return self.lookup_of_source(hash, key);
         }
         let lane = self.stamps.lane(hash);
-        self.lookup_as_of(hash, key, lane, lane.verified_at())
+        self.lookup_as_of::<Q, READ>(hash, key, lane, lane.verified_at())
     }
 
     /// Apart, so that the way of a cache without a source stays as short as it is.
@@ -144,11 +148,13 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     where
         Q: KeyRef<K> + ?Sized,
     {
-        self.lookup_as_of(hash, key, self.stamps.lane(hash), self.verified_at(hash))
+        self.lookup_as_of::<Q, READ>(hash, key, self.stamps.lane(hash), self.verified_at(hash))
     }
 
+    /// The hit rule. With `LOOK` it leaves no trace: the entry does not count as used, and the cause of a miss is not
+    /// forgotten.
     #[inline(always)]
-    fn lookup_as_of<Q>(
+    fn lookup_as_of<Q, const LOOK: bool>(
         &self,
         hash: u64,
         key: &Q,
@@ -159,7 +165,11 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         Q: KeyRef<K> + ?Sized,
     {
         let by_key = ByKey { hash, key };
-        if let Some(Entry { value, meta }) = self.values.get(&by_key) {
+        let held = match LOOK {
+            true => self.values.peek(&by_key),
+            false => self.values.get(&by_key),
+        };
+        if let Some(Entry { value, meta }) = held {
             // The tags end before the ways part: dropped on each way out, they would join the ways again,
             // and the answer would be written to memory only to be told apart a second time.
             let Meta { packed, tags } = meta;
@@ -182,7 +192,10 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             };
         }
         if self.has_absences.load(Relaxed)
-            && let Some(Entry { meta, .. }) = self.absences.get(&by_key)
+            && let Some(Entry { meta, .. }) = match LOOK {
+                true => self.absences.peek(&by_key),
+                false => self.absences.get(&by_key),
+            }
         {
             return Ok(Found {
                 value: None,
@@ -190,7 +203,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
                 refresh: false,
             });
         }
-        Err(self.gone(hash))
+        Err(self.gone::<LOOK>(hash))
     }
 
     /// Up to when everything is applied that this cache's promise is about: what was published, or what was
@@ -269,8 +282,13 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
     }
 
     #[cold]
-    fn gone(&self, hash: u64) -> NotServed {
-        let Some((why, at)) = self.evicted.ghosts.take(hash) else {
+    fn gone<const LOOK: bool>(&self, hash: u64) -> NotServed {
+        let ghosts = &self.evicted.ghosts;
+        let gone = match LOOK {
+            true => ghosts.look(hash),
+            false => ghosts.take(hash),
+        };
+        let Some((why, at)) = gone else {
             return NotServed::Missing(Miss::Cold);
         };
         match why {

@@ -9,6 +9,7 @@
 //! curl -X PUT localhost:8080/accounts/7 --json '{"name": "Ada", "balance": 1250}'
 //! curl -i localhost:8081/accounts/7      # x-cache: miss
 //! curl -i localhost:8081/accounts/7      # x-cache: hit
+//! curl localhost:8081/accounts/7/explain # why the next read is a hit
 //! ```
 //!
 //! With `--database postgres://USER:PASSWORD@HOST/NAME` the rows are in PostgreSQL. What other programs change

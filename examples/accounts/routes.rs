@@ -1,6 +1,7 @@
 //! The HTTP side: what each outcome of a read or a write means to a client.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{Path, State};
@@ -9,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use unstale::{Cache, ErrorKind, Instance, Outcome, WriteError};
 
@@ -27,6 +28,7 @@ pub(crate) struct App {
 pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/accounts/{id}", get(read).put(write).delete(delete))
+        .route("/accounts/{id}/explain", get(explain))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/healthz", get(health))
@@ -63,6 +65,42 @@ async fn read(State(app): State<App>, id: Id) -> Result<Response, Failure> {
         (header::AGE, lookup.age.as_secs().to_string()),
     ];
     Ok((headers, answer).into_response())
+}
+
+/// Why a read of an account would be answered as it would be, for operators. No read: nothing is loaded or counted.
+/// It says nothing of the account but its hash, and belongs behind what protects `/metrics`.
+async fn explain(State(app): State<App>, id: Id) -> Result<Json<Value>, Failure> {
+    let said = app.accounts.explain(&parse(id)?);
+    let ms = |time: Duration| time.as_millis() as u64;
+    let held = said.held.map(|held| {
+        json!({
+            "exists": held.exists,
+            "age_ms": ms(held.age),
+            "ttl_left_ms": ms(held.ttl_left),
+        })
+    });
+    let last = said.last_invalidation.as_ref().map(|last| {
+        json!({
+            "what": last.to_string(),
+            "origin": last.origin.map(|origin| origin.to_string()),
+            "lane": last.lane,
+            "epoch": last.epoch,
+            "sequence": last.sequence,
+            "age_ms": said.last_invalidation_age.map(ms),
+        })
+    });
+    Ok(Json(json!({
+        "outcome": format!("{:?}", said.outcome).to_lowercase(),
+        "cause": said.cause.map(|cause| cause.to_string()),
+        "waits": said.waits,
+        "held": held,
+        "lane": said.lane,
+        "verified_age_ms": said.verified_age.map(ms),
+        "max_staleness_ms": said.max_staleness.map(ms),
+        "last_invalidation": last,
+        "known_for_ms": ms(said.known_for),
+        "text": said.to_string(),
+    })))
 }
 
 /// Longest name of an account, in characters.

@@ -182,6 +182,15 @@ impl<K, V> Place<K, V> {
     }
 }
 
+/// What a read that found nothing would join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnderWay {
+    /// A load.
+    Load,
+    /// The error of a load that has just failed.
+    Error,
+}
+
 /// What a read that found nothing does next.
 pub(crate) enum Joined<K, V> {
     /// Wait for a load that another caller leads.
@@ -320,6 +329,18 @@ impl<K, V> Flights<K, V> {
     /// Whether a load of this hash is under way.
     pub(crate) fn has(&self, hash: u64) -> bool {
         matches!(self.table(hash).places.get(&hash), Some(Place::Flying(_)))
+    }
+
+    /// What a read would join now that must see all up to `newest`: a load, or the error of one.
+    pub(crate) fn under_way(&self, hash: u64, newest: Stamp, now: Nanos) -> Option<UnderWay> {
+        let table = self.table(hash);
+        let place = table.places.get(&hash);
+        place
+            .filter(|place| place.counts(newest, Some(now)))
+            .map(|place| match place {
+                Place::Flying(_) => UnderWay::Load,
+                Place::Failed(_) => UnderWay::Error,
+            })
     }
 
     fn table(&self, hash: u64) -> Guard<'_, Table<K, V>> {

@@ -14,6 +14,11 @@ use crate::store::stamps::lane_of;
 pub(crate) struct NotVerified;
 
 impl Member {
+    /// Whether a read that needs a verification waits for one.
+    pub(crate) fn may_be_verified(&self, hash: u64) -> bool {
+        self.stamps.lane(hash).up() && self.bus.connected()
+    }
+
     /// Waits until `test` returns something, and asks it again after every verification of the lane of
     /// this hash. It ends at once while the lane counts as down or no connection is up, though it asks
     /// for a verification, which notices that Redis is back.
@@ -33,7 +38,7 @@ impl Member {
         let ask = || {
             self.set_busy(true);
             self.verify_key_now(hash);
-            waits = lane.up() && self.bus.connected();
+            waits = self.may_be_verified(hash);
             if waits && span.is_none() {
                 span = spans::verification_wait(lane_of(hash, self.lane_count()));
             }

@@ -1,4 +1,4 @@
-//! Who hears of each invalidation that is applied here.
+//! Receivers of each invalidation that is applied here.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ const WAITING: usize = 4_096;
 
 /// An invalidation, and the name of its cache; none for a lane.
 #[derive(Clone, Debug)]
-pub(crate) struct Told {
+pub(crate) struct Reported {
     pub(crate) applied: Applied,
     pub(crate) cache: Option<Arc<str>>,
 }
 
-/// See the module's documentation. Telling never waits: a receiver that is too slow loses the oldest, and learns that
+/// See the module's documentation. Reporting never waits: a receiver that is too slow loses the oldest, and learns that
 /// it has.
 #[derive(Default)]
 pub(crate) struct Listeners {
@@ -33,7 +33,7 @@ pub(crate) struct Listeners {
 enum Line {
     #[default]
     Unused,
-    Open(broadcast::Sender<Told>),
+    Open(broadcast::Sender<Reported>),
     Closed,
 }
 
@@ -44,15 +44,15 @@ impl fmt::Debug for Listeners {
 }
 
 impl Listeners {
-    /// Hears what is told from now on.
-    pub(crate) fn listen(&self) -> broadcast::Receiver<Told> {
+    /// Hears what is reported from now on.
+    pub(crate) fn listen(&self) -> broadcast::Receiver<Reported> {
         let mut line = self.line.lock();
         if matches!(*line, Line::Unused) {
             *line = Line::Open(broadcast::Sender::new(WAITING));
         }
         match &*line {
             Line::Open(sender) => {
-                // Before the lock is released: what is told after this call is heard.
+                // Before the lock is released: what is reported after this call is heard.
                 self.any.store(true, Relaxed);
                 sender.subscribe()
             }
@@ -61,8 +61,8 @@ impl Listeners {
         }
     }
 
-    /// Tells all receivers; `told` is not called where there are none.
-    pub(crate) fn tell(&self, told: impl FnOnce() -> Told) {
+    /// Reports to all receivers; `reported` is not called where there are none.
+    pub(crate) fn report(&self, reported: impl FnOnce() -> Reported) {
         if !self.any.load(Relaxed) {
             return;
         }
@@ -72,11 +72,11 @@ impl Listeners {
         };
         // Under no lock of ours: it wakes tasks of the program.
         if sender.receiver_count() > 0 {
-            let _ = sender.send(told());
+            let _ = sender.send(reported());
         }
     }
 
-    /// Nothing is told any more.
+    /// Nothing is reported any more.
     pub(crate) fn close(&self) {
         let before = std::mem::replace(&mut *self.line.lock(), Line::Closed);
         drop(before);
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::coherence::recent::Named;
 
-    fn told(at: u64) -> Told {
+    fn reported(at: u64) -> Reported {
         let applied = Applied {
             cache: 7,
             named: Named::Cache,
@@ -99,7 +99,7 @@ mod tests {
             position: None,
             at,
         };
-        Told {
+        Reported {
             applied,
             cache: None,
         }
@@ -109,11 +109,11 @@ mod tests {
     fn nothing_is_built_without_a_receiver() {
         let listeners = Listeners::default();
         let never = || unreachable!("there is no receiver");
-        listeners.tell(never);
+        listeners.report(never);
         drop(listeners.listen());
-        listeners.tell(never);
+        listeners.report(never);
         let mut receiver = listeners.listen();
-        listeners.tell(|| told(1));
+        listeners.report(|| reported(1));
         assert_eq!(receiver.try_recv().unwrap().applied.at, 1);
     }
 
@@ -122,7 +122,7 @@ mod tests {
         let listeners = Listeners::default();
         let (mut slow, mut quick) = (listeners.listen(), listeners.listen());
         for at in 0..WAITING as u64 + 10 {
-            listeners.tell(|| told(at));
+            listeners.report(|| reported(at));
             assert_eq!(quick.try_recv().unwrap().applied.at, at);
         }
         assert!(matches!(slow.try_recv(), Err(TryRecvError::Lagged(10))));
@@ -132,9 +132,9 @@ mod tests {
     fn what_was_told_before_the_end_is_heard_and_then_the_end() {
         let listeners = Listeners::default();
         let mut receiver = listeners.listen();
-        listeners.tell(|| told(1));
+        listeners.report(|| reported(1));
         listeners.close();
-        listeners.tell(|| unreachable!("it is closed"));
+        listeners.report(|| unreachable!("it is closed"));
         assert!(receiver.try_recv().is_ok());
         for mut receiver in [receiver, listeners.listen()] {
             assert!(matches!(receiver.try_recv(), Err(TryRecvError::Closed)));

@@ -5,7 +5,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use crate::coherence::listeners::Told;
+use crate::coherence::listeners::Reported;
 use crate::coherence::member::Member;
 use crate::coherence::outbox::Invalidation;
 use crate::coherence::recent::{Applied, Named, Sender};
@@ -93,12 +93,12 @@ impl Member {
     /// After it is applied: who hears of it finds nothing here that is older.
     fn note(&self, applied: Applied) {
         self.recent.note(applied);
-        self.listeners.tell(|| {
+        self.listeners.report(|| {
             let cache = self.caches.get(applied.cache);
             let name = cache.as_ref().map(|cache| Arc::from(cache.name()));
             // It may be the last handle.
             contained(|| drop(cache));
-            Told {
+            Reported {
                 applied,
                 cache: name,
             }

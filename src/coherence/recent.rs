@@ -1,4 +1,4 @@
-//! The invalidations that were applied last, for whoever asks why a key was loaded again.
+//! The invalidations that were applied last: by them an explanation says why a key was loaded again.
 //!
 //! Written where an invalidation is applied and where a lane is dropped; a hit neither writes nor reads it.
 
@@ -51,7 +51,6 @@ pub(crate) struct Applied {
     pub(crate) at: Nanos,
 }
 
-#[allow(dead_code, reason = "the record is not asked yet")]
 impl Applied {
     /// Whether it concerns a key of a cache, whose value has these tags.
     fn concerns(&self, cache: u32, key: u64, tags: &[u64], same_lane: bool) -> bool {
@@ -98,7 +97,6 @@ impl Recent {
         lane.applied.push_back(applied);
     }
 
-    #[allow(dead_code, reason = "the record is not asked yet")]
     /// Returns the last invalidation that concerned a key of a cache, whose value has these tags.
     pub(crate) fn last_for(&self, cache: u32, key: u64, tags: &[u64]) -> Option<Applied> {
         let own = lane_of(key, self.0.len() as u32);
@@ -120,7 +118,6 @@ impl Recent {
         self.0.iter().map(|lane| lane.lock().applied.len()).sum()
     }
 
-    #[allow(dead_code, reason = "the record is not asked yet")]
     /// Returns since when every invalidation is known.
     pub(crate) fn since(&self) -> Nanos {
         let lanes = self.0.iter().map(|lane| lane.lock().since);

@@ -5,9 +5,9 @@ use std::fmt;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::Key;
-use crate::coherence::listeners::Told;
+use crate::coherence::listeners::Reported;
 use crate::coherence::member::Member;
-use crate::coherence::recent::Named;
+use crate::coherence::recent::{Applied, Named};
 use crate::identity::InstanceId;
 use crate::key::hashes::{KeyHash, TagHash};
 use crate::metrics::label;
@@ -63,8 +63,7 @@ pub struct Invalidation {
 }
 
 impl Invalidation {
-    fn new(told: Told, lanes: u32) -> Self {
-        let Told { applied, cache } = told;
+    pub(crate) fn new(applied: Applied, cache: Option<String>, lanes: u32) -> Self {
         let lane = applied.lane;
         let scope = match applied.named {
             Named::Key(hash) => Scope::Key(KeyHash::new(hash)),
@@ -77,7 +76,7 @@ impl Invalidation {
         };
         Self {
             scope,
-            cache: cache.map(|name| name.to_string()),
+            cache,
             origin: applied.origin,
             lane,
             epoch: applied.position.map(|position| position.epoch),
@@ -158,18 +157,18 @@ impl fmt::Display for Invalidation {
 /// The invalidations that this instance applies, from the call that returned this on:
 /// [`Instance::invalidations`](crate::Instance::invalidations), [`Cache::invalidations`](crate::Cache::invalidations).
 ///
-/// - Each is told once it is applied: a read that follows finds nothing older in the caches.
-/// - Own ones are told once, not again when they come back over Redis. With several lanes a peer's tag or cache is
-///   told once for each lane, since each lane has an event of its own.
-/// - What was lost on the way is told when it is found out, within `max_staleness` while Redis answers: by itself, from
-///   the journal, or as a [`Scope::Lane`]. While Redis is away nothing is told; see
+/// - Each is reported once it is applied: a read that follows finds nothing older in the caches.
+/// - Own ones are reported once, not again when they come back over Redis. With several lanes a peer's tag or cache is
+///   reported once for each lane, since each lane has an event of its own.
+/// - What was lost on the way is reported when it is found out, within `max_staleness` while Redis answers: by itself, from
+///   the journal, or as a [`Scope::Lane`]. While Redis is away nothing is reported; see
 ///   [`Health::verified_age`](crate::Health::verified_age).
 /// - It is bounded: 4,096 invalidations wait at most. A receiver that is slower than that gets one
 ///   [`Scope::Lagged`] in place of all that waited. Nothing ever waits for a receiver.
 ///
 /// It keeps neither the instance nor a cache alive. Caches that this instance has not built are not heard of.
 pub struct Invalidations {
-    receiver: Receiver<Told>,
+    receiver: Receiver<Reported>,
     /// Of this cache only.
     cache: Option<u32>,
     lanes: u32,
@@ -190,7 +189,7 @@ impl Invalidations {
         }
     }
 
-    /// Waits for the next invalidation; `None` once the instance has shut down and all is told.
+    /// Waits for the next invalidation; `None` once the instance has shut down and all is reported.
     ///
     /// # Cancel safety
     ///
@@ -198,8 +197,9 @@ impl Invalidations {
     pub async fn next(&mut self) -> Option<Invalidation> {
         loop {
             match self.receiver.recv().await {
-                Ok(told) if self.is_wanted(&told) => {
-                    return Some(Invalidation::new(told, self.lanes));
+                Ok(reported) if self.is_wanted(&reported) => {
+                    let cache = reported.cache.map(|name| name.to_string());
+                    return Some(Invalidation::new(reported.applied, cache, self.lanes));
                 }
                 Ok(_) => {}
                 Err(RecvError::Lagged(missed)) => {
@@ -213,8 +213,11 @@ impl Invalidations {
         }
     }
 
-    fn is_wanted(&self, told: &Told) -> bool {
-        let of_every_cache = matches!(told.applied.named, Named::Lane(_));
-        of_every_cache || self.cache.is_none_or(|cache| cache == told.applied.cache)
+    fn is_wanted(&self, reported: &Reported) -> bool {
+        let of_every_cache = matches!(reported.applied.named, Named::Lane(_));
+        of_every_cache
+            || self
+                .cache
+                .is_none_or(|cache| cache == reported.applied.cache)
     }
 }

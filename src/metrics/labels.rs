@@ -1,5 +1,7 @@
 //! The labels of labelled series: one enum per label, one variant per value.
 
+use std::fmt;
+
 use super::series::Label;
 
 /// Something that selects one series of a `Family`.
@@ -26,10 +28,16 @@ impl<A: Labels, B: Labels> Labels for (A, B) {
 
 /// Defines an enum whose variants are the values of one label.
 macro_rules! label {
-    ($(#[$meta:meta])* $name:ident, $label:literal { $($(#[$doc:meta])* $variant:ident = $value:literal,)* }) => {
+    ($(#[$meta:meta])* pub $name:ident, $($rest:tt)*) => {
+        label! { @ $(#[$meta])* [pub] $name, $($rest)* }
+    };
+    ($(#[$meta:meta])* $name:ident, $($rest:tt)*) => {
+        label! { @ $(#[$meta])* [pub(crate)] $name, $($rest)* }
+    };
+    (@ $(#[$meta:meta])* [$vis:vis] $name:ident, $label:literal { $($(#[$doc:meta])* $variant:ident = $value:literal,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub(crate) enum $name {
+        $vis enum $name {
             $($(#[$doc])* $variant,)*
         }
 
@@ -204,7 +212,10 @@ label! {
 
 label! {
     /// Why a read did not find an entry that it could serve.
-    Miss, "cause" {
+    ///
+    /// `Display` writes the label `cause` of `unstale_misses_total`.
+    #[non_exhaustive]
+    pub MissCause, "cause" {
         /// Never seen, as far as is remembered.
         Cold = "cold",
         /// The entry was past its TTL.
@@ -219,6 +230,12 @@ label! {
         Unverified = "unverified",
         /// A remembered "does not exist" was past its negative TTL.
         Negative = "negative",
+    }
+}
+
+impl fmt::Display for MissCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(label(*self))
     }
 }
 

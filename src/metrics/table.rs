@@ -8,7 +8,7 @@ use super::histogram::{Histogram, Overage};
 use super::hits::{HIT_AGE, Hits};
 use super::info::{BuildInfo, InstanceInfo};
 use super::labels::{
-    Audited, Collapse, Dropped, Fence, Gap, Kind, LaneWait, LoadOutcome, Mended, Miss,
+    Audited, Collapse, Dropped, Fence, Gap, Kind, LaneWait, LoadOutcome, Mended, MissCause as Miss,
     RelayCollapse, RelayState, Repair, Scope, SharedRead, SharedStore, SharedWait, Side, StaleFor,
     Verification, WriteOutcome,
 };

@@ -46,12 +46,22 @@ impl Ghosts {
 
     /// Why and when the entry of this hash left, forgotten by asking.
     pub(crate) fn take(&self, hash: u64) -> Option<(Gone, Nanos)> {
+        self.read(hash, |slot| slot.store(0, Relaxed))
+    }
+
+    /// As [`take`](Self::take), and forgets nothing.
+    pub(crate) fn look(&self, hash: u64) -> Option<(Gone, Nanos)> {
+        self.read(hash, |_| {})
+    }
+
+    #[inline]
+    fn read(&self, hash: u64, then: impl FnOnce(&AtomicU64)) -> Option<(Gone, Nanos)> {
         let slot = self.slot(hash);
         let word = slot.load(Relaxed);
         if word == 0 || word & NAME != name(hash) {
             return None;
         }
-        slot.store(0, Relaxed);
+        then(slot);
         let why = *KINDS.get((word >> 32 & 7).checked_sub(1)? as usize)?;
         Some((why, (word & u64::from(u32::MAX)) << TICK_BITS))
     }
@@ -83,7 +93,11 @@ mod tests {
         for why in KINDS {
             ghosts.put(a, why, 5_000_000_000);
             assert_eq!(ghosts.take(b), None);
+            assert_eq!(ghosts.look(b), None);
+            let looked = ghosts.look(a);
+            assert_eq!(ghosts.look(a), looked, "looking forgets nothing");
             let (was, at) = ghosts.take(a).expect("remembered");
+            assert_eq!(looked, Some((was, at)));
             assert_eq!(was, why);
             assert!(5_000_000_000 - at < 1 << TICK_BITS);
             assert_eq!(ghosts.take(a), None);

@@ -193,6 +193,12 @@ impl Service {
             .await
     }
 
+    /// `GET /accounts/{id}/explain`: 200 with why a read would be answered as it would be.
+    pub async fn explain(&self, id: u64) -> reqwest::Result<Reply> {
+        let path = format!("/accounts/{id}/explain");
+        self.request(Method::GET, &path).await
+    }
+
     /// `GET /healthz`: 200, or 503 while degraded.
     pub async fn healthz(&self) -> reqwest::Result<Reply> {
         self.request(Method::GET, "/healthz").await

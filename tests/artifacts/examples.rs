@@ -102,6 +102,18 @@ async fn spans_reach_opentelemetry() {
 }
 
 #[tokio::test]
+async fn an_index_is_right_after_a_message_was_lost() {
+    let lines = [
+        "tea: {1}",
+        "indexed again: one article",
+        "tea: {1, 2}",
+        "indexed again: all, for a message was lost",
+        "tea: {1, 2, 3}",
+    ];
+    shows("search_index", &[], &[], &lines).await;
+}
+
+#[tokio::test]
 async fn the_whole_api_works_together() {
     let lines = [
         "UNSTALE_CACHES__NAMES__MAX_STALENESS=5s",
@@ -114,6 +126,7 @@ async fn the_whole_api_works_together() {
         "its id is shown everywhere: true",
         "it hears of Redis: false",
         "stock: 2 misses, 0 hits",
+        "a tag is reported, and why a key is not held: true",
         "every histogram has buckets: true",
         "some series have a cause: true",
     ];

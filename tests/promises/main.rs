@@ -7,6 +7,7 @@ mod support;
 
 mod audit;
 mod callers;
+mod causes;
 mod clocks;
 mod coherence;
 mod contained;
@@ -24,6 +25,7 @@ mod faults_with_the_shared_tier;
 mod flights;
 mod hangs;
 mod health;
+mod hooks;
 mod keys;
 mod lanes;
 mod latest;

@@ -22,6 +22,7 @@ mod flood;
 mod forged;
 mod halted;
 mod health;
+mod hooks;
 mod hostile;
 mod logs;
 mod messages;

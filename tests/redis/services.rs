@@ -34,6 +34,21 @@ async fn a_service_answers_stands_still_and_ends() {
     assert_eq!(service.put(1, "Ada", 50).await.unwrap().version(), Some(2));
     assert_eq!(service.get(1).await.unwrap().version(), Some(2));
     assert!(service.metrics().await.unwrap().contains("hit"));
+    let said = service.explain(1).await.unwrap();
+    assert_eq!((said.status, &said.json()["outcome"]), (200, &"hit".into()));
+    assert_eq!(said.json()["held"]["exists"], true, "{said:?}");
+    assert_eq!(said.json()["cause"], serde_json::Value::Null, "{said:?}");
+    let what = &said.json()["last_invalidation"]["what"];
+    assert!(
+        what.as_str().is_some_and(|it| it.contains("accounts")),
+        "{said:?}"
+    );
+    let unknown = service.explain(2).await.unwrap().json();
+    assert_eq!(
+        (&unknown["outcome"], &unknown["cause"]),
+        (&"miss".into(), &"cold".into())
+    );
+    assert!(!said.body.contains("Ada"), "it has no value: {said:?}");
 
     service.stop();
     {
