@@ -43,6 +43,7 @@ pub(crate) mod own;
 mod pace;
 mod passed;
 pub(crate) mod publish;
+pub(crate) mod reached;
 pub(crate) mod reconcile;
 pub(crate) mod registry;
 mod replies;

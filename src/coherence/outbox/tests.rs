@@ -29,7 +29,7 @@ fn what_comes_while_a_message_is_in_flight_shares_the_next() {
     let waiters: Vec<_> = (2..50)
         .map(|n| outbox.push([key(1, n)], None, 0).unwrap())
         .collect();
-    outbox.sent(in_flight, at(1, 1), 0).answer(&Ok(()));
+    outbox.sent(in_flight, at(1, 1), 0).answer(&Ok(at(1, 1)));
     assert!(answered(&first) && !waiters.iter().any(answered));
     let next = outbox.take().unwrap();
     assert_eq!(
@@ -41,7 +41,7 @@ fn what_comes_while_a_message_is_in_flight_shares_the_next() {
         }]
     );
     assert!(outbox.take().is_none());
-    outbox.sent(next, at(1, 2), 0).answer(&Ok(()));
+    outbox.sent(next, at(1, 2), 0).answer(&Ok(at(1, 2)));
     assert!(waiters.iter().all(answered));
 }
 
