@@ -13,9 +13,9 @@ use unstale::metrics::{Label, Series, SeriesKind, describe, histogram_buckets};
 use unstale::{
     Answer, Batch, BoxError, BusKind, Cache, CacheBuilder, CacheSettings, Credentials,
     CredentialsProvider, Error, ErrorKind, Health, HiddenSetting, Instance, InstanceId,
-    InstanceState, Key, KeyEncoder, KeyRef, Loaded, LocalBus, Lookup, MAX_KEY_BYTES, Outcome,
-    Preload, RefreshAhead, SettingInfo, SettingScope, Settings, SharedTier, Statement, Stats,
-    SubscribeAt, Switch, WriteError, WritePolicy,
+    InstanceState, InvalidToken, Key, KeyEncoder, KeyRef, Loaded, LocalBus, Lookup, MAX_KEY_BYTES,
+    Outcome, Preload, RefreshAhead, SettingInfo, SettingScope, Settings, SharedTier, Statement,
+    Stats, SubscribeAt, Switch, Token, WriteError, WritePolicy,
 };
 
 #[derive(Clone, PartialEq, Eq, Key)]
@@ -52,7 +52,10 @@ async fn main() -> Result<(), BoxError> {
         .batch()
         .key(&names, &Product::Ean(4))
         .tag(&stock, "north");
-    batch.invalidate().await?;
+    let token: Token = batch.invalidate().await?;
+    let sent: Result<Token, InvalidToken> = token.to_string().parse(); // in a cookie, to another instance
+    let read = stock.get_after(&(&shop, 7), &sent?).await?;
+    println!("after the batch: {read:?}");
     let statement: Statement = instance.batch().tag(&stock, "north").in_transaction()?;
     let no_key = !statement.to_string().contains("north");
     println!("the statement has no key: {no_key}");
