@@ -157,7 +157,7 @@ fn events_stay_until_a_later_verification_of_their_epoch_confirms_them() {
     let publish = |outbox: &mut Outbox, hash, position, now| {
         outbox.push([key(1, hash)], None, now).unwrap();
         let group = outbox.take().unwrap();
-        outbox.sent(group, position, now).answer(&Ok(()));
+        outbox.sent(group, position, now).answer(&Ok(position));
     };
     publish(&mut outbox, 1, at(1, 1), 10);
     assert_eq!(
