@@ -123,7 +123,8 @@ pub use settings::{
     CacheSettings, HiddenSetting, RefreshAhead, SettingInfo, SettingScope, Settings, SubscribeAt,
     Switch, WritePolicy,
 };
-pub use token::{InvalidToken, Token};
+pub use token::Token;
+pub use token::parse::InvalidToken;
 #[cfg(feature = "derive")]
 pub use unstale_derive::Key;
 

@@ -1,14 +1,12 @@
 //! `Token`: what was published, so that a read on any instance can reflect it.
 
-mod parse;
+pub(crate) mod parse;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
 use crate::bus::Position;
-
-pub use parse::InvalidToken;
 
 /// Lanes that one token names at most: its text fits into a cookie. What reaches more is
 /// [`Token::latest`].
