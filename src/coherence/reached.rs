@@ -85,15 +85,14 @@ mod tests {
         let reached = Reached::default();
         reached.set(Some(at(7, 5)));
         let mut wait = pin!(reached.wait(at(7, 7)));
-        for sequence in [6, 7] {
-            let mut ended = false;
-            tokio::select! {
+        for (sequence, ends) in [(5, false), (6, false), (7, true)] {
+            reached.set(Some(at(7, sequence)));
+            let ended = tokio::select! {
                 biased;
-                () = &mut wait => ended = true,
-                () = async { reached.set(Some(at(7, sequence))); tokio::task::yield_now().await } => {}
-            }
-            assert!(!ended);
+                () = &mut wait => true,
+                () = std::future::ready(()) => false,
+            };
+            assert_eq!(ended, ends, "{sequence}");
         }
-        wait.await;
     }
 }
