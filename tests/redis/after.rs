@@ -56,13 +56,16 @@ async fn a_token_outlives_the_server_that_gave_it() {
     let before = reads_it(&pair, 1).await;
     pair.admin(&["FLUSHALL"]);
     pair.source.set(1, 2);
+    let mut during = None;
     until("it is acknowledged", async || {
-        pair.a.cache.invalidate(&1).await.is_ok()
+        during = pair.a.cache.invalidate(&1).await.ok();
+        during.is_some()
     })
     .await;
     // Another epoch: what is published is asked for.
-    let read = pair.b.cache.get_after(&1, &before).await.unwrap();
-    assert_eq!(read, Some(2));
+    let read = pair.b.cache.get_after(&1, &during.unwrap()).await;
+    assert_eq!(read.unwrap(), Some(2));
+    assert_eq!(pair.b.cache.get_after(&1, &before).await.unwrap(), Some(2));
     let after = reads_it(&pair, 3).await;
     let read = pair.b.cache.get_after(&1, &after.and(&before)).await;
     assert_eq!(read.unwrap(), Some(3));
