@@ -13,10 +13,10 @@ use unstale::metrics::{Label, Series, SeriesKind, describe, histogram_buckets};
 use unstale::{
     Answer, Batch, BoxError, BusKind, Cache, CacheBuilder, CacheSettings, Credentials,
     CredentialsProvider, Error, ErrorKind, Explanation, Health, HeldEntry, HiddenSetting, Instance,
-    InstanceId, InstanceState, Invalidation, Invalidations, Key, KeyEncoder, KeyHash, KeyRef,
-    Loaded, LocalBus, Lookup, MAX_KEY_BYTES, MissCause, Outcome, Preload, RefreshAhead, Refusal,
-    Scope, SettingInfo, SettingScope, Settings, SharedTier, Statement, Stats, SubscribeAt, Switch,
-    TagHash, WriteError, WritePolicy,
+    InstanceId, InstanceState, InvalidToken, Invalidation, Invalidations, Key, KeyEncoder, KeyHash,
+    KeyRef, Loaded, LocalBus, Lookup, MAX_KEY_BYTES, MissCause, Outcome, Preload, RefreshAhead,
+    Refusal, Scope, SettingInfo, SettingScope, Settings, SharedTier, Statement, Stats, SubscribeAt,
+    Switch, TagHash, Token, WriteError, WritePolicy,
 };
 
 #[derive(Clone, PartialEq, Eq, Key)]
@@ -53,7 +53,10 @@ async fn main() -> Result<(), BoxError> {
         .batch()
         .key(&names, &Product::Ean(4))
         .tag(&stock, "north");
-    batch.invalidate().await?;
+    let token: Token = batch.invalidate().await?;
+    let sent: Result<Token, InvalidToken> = token.to_string().parse(); // in a cookie, to another instance
+    let read = stock.get_after(&(&shop, 7), &sent?).await?;
+    println!("after the batch: {read:?}");
     let statement: Statement = instance.batch().tag(&stock, "north").in_transaction()?;
     let no_key = !statement.to_string().contains("north");
     println!("the statement has no key: {no_key}");

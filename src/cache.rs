@@ -1,6 +1,7 @@
 //! `Cache`: every read and every write starts here.
 
 pub(crate) mod admission;
+mod after;
 pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod auditor;

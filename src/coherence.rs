@@ -45,6 +45,7 @@ pub(crate) mod own;
 mod pace;
 mod passed;
 pub(crate) mod publish;
+pub(crate) mod reached;
 pub(crate) mod recent;
 pub(crate) mod reconcile;
 pub(crate) mod registry;

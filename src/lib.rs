@@ -14,6 +14,8 @@
 //! - [`Cache`]: one per kind of value, built with a loader. [`Cache::get`] reads,
 //!   [`Cache::write`] commits and invalidates even if the process dies in between,
 //!   [`Cache::invalidate`] drops what another program has committed. There is no `insert`.
+//! - [`Token`]: what an invalidation or a write has published. [`Cache::get_after`] reads one's own write
+//!   with it, on any instance.
 //! - [`Loaded`]: what a loader returns when a value has its own TTL, or tags.
 //! - `SharedTier` (feature `shared`): entries that live in Redis as well.
 //! - [`Batch`]: keys, tags and caches of one transaction.
@@ -98,6 +100,7 @@ pub mod testing;
 #[cfg(feature = "shared")]
 mod tier;
 mod time;
+mod token;
 mod url;
 mod window;
 
@@ -125,6 +128,8 @@ pub use settings::{
     CacheSettings, HiddenSetting, RefreshAhead, SettingInfo, SettingScope, Settings, SubscribeAt,
     Switch, WritePolicy,
 };
+pub use token::Token;
+pub use token::parse::InvalidToken;
 #[cfg(feature = "derive")]
 pub use unstale_derive::Key;
 

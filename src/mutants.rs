@@ -84,6 +84,8 @@ pub enum Mechanism {
     LanesRenewed,
     /// What was read from a replica counts as read at the moment that its place stands for.
     MomentOfReplicas,
+    /// A read after a token looks into memory once the token's event is applied.
+    AppliedBeforeLookup,
     /// Beats that lie in the future of the server's clock are pulled back to its present.
     ServerClockSteps,
 }

@@ -136,7 +136,8 @@ impl Pool {
 
     /// Makes everybody read these accounts again, whatever they have: after a change by hand, say.
     pub(crate) async fn forget(&self, ids: &[u64]) -> Result<(), unstale::Error> {
-        self.accounts.invalidate_many(ids).await
+        self.accounts.invalidate_many(ids).await?;
+        Ok(())
     }
 
     /// Reads these accounts into memory; how many exist.

@@ -164,7 +164,8 @@ impl Tokens {
 
     /// The third party did not accept a token before its end: every instance asks for another one.
     pub(crate) async fn reject(&self, credentials: &Credentials) -> Result<(), Error> {
-        self.0.invalidate(credentials).await
+        self.0.invalidate(credentials).await?;
+        Ok(())
     }
 
     /// The cache itself, for what it counts.

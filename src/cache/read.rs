@@ -325,12 +325,27 @@ where
         hash: u64,
         key: &Q,
         began: Nanos,
+        load: Option<Load<V>>,
+    ) -> Result<Lookup<V>, Error>
+    where
+        Q: KeyRef<K> + ?Sized,
+    {
+        let caught_up = self.caught_up(hash, began).await;
+        self.latest_if(caught_up, hash, key, load).await
+    }
+
+    /// The rest of [`latest`](Self::latest), once it is known whether everything is applied.
+    pub(super) async fn latest_if<Q>(
+        self: &Arc<Self>,
+        caught_up: Result<(), NotVerified>,
+        hash: u64,
+        key: &Q,
         mut load: Option<Load<V>>,
     ) -> Result<Lookup<V>, Error>
     where
         Q: KeyRef<K> + ?Sized,
     {
-        let (missing, wanted) = match self.caught_up(hash, began).await {
+        let (missing, wanted) = match caught_up {
             Ok(()) => match self.held(hash, key) {
                 Ok(hit) => return Ok(hit.into()),
                 Err(missing) => (missing, Wanted::Value),

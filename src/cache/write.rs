@@ -9,7 +9,7 @@ use crate::coherence::publish;
 use crate::coherence::registry::AnyCache;
 use crate::key::reference::KeyRef;
 use crate::key::{tag_hash, too_long};
-use crate::{Error, Key, WriteError};
+use crate::{Error, Key, Token, WriteError};
 
 impl<K, V> Cache<K, V>
 where
@@ -21,7 +21,7 @@ where
     /// The local drop and the queueing happen at the call, so that blocking code may call it and
     /// drop the future; the future waits until Redis has acknowledged the event. Call it *after*
     /// the change is committed, or better use [`write`](Self::write), which survives a crash in
-    /// between.
+    /// between. With the [`Token`] that it returns [`get_after`](Self::get_after) reads, on any instance, nothing older.
     ///
     /// # Errors
     ///
@@ -36,7 +36,7 @@ where
     pub fn invalidate<Q>(
         &self,
         key: &Q,
-    ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<K, V, Q>
+    ) -> impl Future<Output = Result<Token, Error>> + Send + 'static + use<K, V, Q>
     where
         Q: KeyRef<K> + ?Sized,
     {
@@ -57,7 +57,7 @@ where
     pub fn invalidate_many<I>(
         &self,
         keys: I,
-    ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<K, V, I>
+    ) -> impl Future<Output = Result<Token, Error>> + Send + 'static + use<K, V, I>
     where
         I: IntoIterator,
         I::Item: KeyRef<K>,
@@ -80,7 +80,7 @@ where
     pub fn invalidate_tag(
         &self,
         tag: &str,
-    ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<K, V> {
+    ) -> impl Future<Output = Result<Token, Error>> + Send + 'static + use<K, V> {
         self.invalidate_items(Ok(vec![self.tag_item(tag)]))
     }
 
@@ -97,7 +97,7 @@ where
     #[must_use = "dropping the future is fine, but says so: `drop(cache.invalidate_all())`"]
     pub fn invalidate_all(
         &self,
-    ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<K, V> {
+    ) -> impl Future<Output = Result<Token, Error>> + Send + 'static + use<K, V> {
         self.invalidate_items(Ok(vec![self.cache_item()]))
     }
 
@@ -105,7 +105,7 @@ where
     fn invalidate_items(
         &self,
         items: Result<Vec<Invalidation>, Error>,
-    ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<K, V> {
+    ) -> impl Future<Output = Result<Token, Error>> + Send + 'static + use<K, V> {
         let member = self.0.member();
         let items = items.inspect(|items| {
             for item in items {
@@ -147,6 +147,54 @@ where
         key: &Q,
         commit: impl Future<Output = Result<T, E>>,
     ) -> Result<T, WriteError<T, E>>
+    where
+        Q: KeyRef<K> + ?Sized,
+    {
+        let written = self.write_with_token(key, commit).await?;
+        Ok(written.0)
+    }
+
+    /// As [`write`](Self::write), and returns, after what the commit did, the [`Token`] of what was published: with it
+    /// [`get_after`](Self::get_after) reads, on any instance, nothing older.
+    ///
+    /// A write that ends as [`Unconfirmed`](WriteError::Unconfirmed) has no token: read it by
+    /// [`get_latest`](Self::get_latest), or send [`Token::latest`] along. Neither sees it elsewhere before it is published.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use unstale::{Instance, Settings};
+    /// # let instance = Instance::start(Settings::default()).await?;
+    /// # let users = instance.cache::<u64, String>("users")
+    /// #     .loader(|id: u64| async move { Ok(format!("user {id}")) }).build()?;
+    /// # async fn rename() -> Result<u32, std::io::Error> { Ok(1) }
+    /// let (rows, token) = users.write_with_token(&7, rename()).await?;
+    /// # assert_eq!(rows, 1);
+    /// // The user's next request may reach any instance:
+    /// let name = users.get_after(&7, &token).await?;
+    /// # assert_eq!(name.as_deref(), Some("user 7"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    ///
+    /// # Panics
+    ///
+    /// As [`write`](Self::write).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`write`](Self::write).
+    pub async fn write_with_token<Q, T, E>(
+        &self,
+        key: &Q,
+        commit: impl Future<Output = Result<T, E>>,
+    ) -> Result<(T, Token), WriteError<T, E>>
     where
         Q: KeyRef<K> + ?Sized,
     {

@@ -20,6 +20,7 @@ use crate::mutants::{Mechanism, without};
 use crate::settings::WritePolicy;
 use crate::spans;
 use crate::time::{Nanos, nanos};
+use crate::token::Token;
 use crate::{Error, ErrorKind, WriteError};
 
 /// Lanes in which one write announces its intent at the same time; further ones wait for these.
@@ -34,12 +35,13 @@ const UNANNOUNCED_AFTER: Duration = Duration::from_millis(250);
 /// How often a write is announced again because the announcement took too long.
 const ATTEMPTS: usize = 3;
 
-/// Commits, then invalidates; if this process dies in between, a peer does.
+/// Commits, then invalidates; if this process dies in between, a peer does. Returns what the commit did, and what
+/// was published.
 pub(crate) async fn write<T, E>(
     member: &Arc<Member>,
     items: Vec<Invalidation>,
     commit: impl Future<Output = Result<T, E>>,
-) -> Result<T, WriteError<T, E>> {
+) -> Result<(T, Token), WriteError<T, E>> {
     let span = spans::write(items.len());
     let write = write_within(member, items, commit, span.clone());
     write.instrument(span).await
@@ -50,7 +52,7 @@ async fn write_within<T, E>(
     items: Vec<Invalidation>,
     commit: impl Future<Output = Result<T, E>>,
     span: Span,
-) -> Result<T, WriteError<T, E>> {
+) -> Result<(T, Token), WriteError<T, E>> {
     if member.phase() != Phase::Running {
         return Err(WriteError::Refused(Error::closed()));
     }
@@ -107,9 +109,9 @@ async fn write_within<T, E>(
         }
     };
     match open.committed().instrument(spans::publish()).await {
-        Ok(()) => {
+        Ok(token) => {
             member.metrics.writes.note(WriteOutcome::Ok, &span);
-            Ok(value)
+            Ok((value, token))
         }
         Err(error) => {
             member.metrics.writes.note(WriteOutcome::Unconfirmed, &span);
@@ -234,10 +236,10 @@ impl OpenWrite<'_> {
     }
 
     /// The commit returned Ok: drop, publish once, clear the intent in the same step.
-    async fn committed(mut self) -> Result<(), Error> {
+    async fn committed(mut self) -> Result<Token, Error> {
         self.done = true;
         if without(Mechanism::PublishAfterCommit) {
-            return Ok(());
+            return Ok(Token::default());
         }
         self.member.drop_local(&self.items);
         let waiters = self.member.enqueue(&self.items, self.intent)?;

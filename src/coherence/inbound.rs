@@ -78,11 +78,15 @@ impl Coherence {
             if cause == Some(GapCause::Disconnected) {
                 state.follower.disconnected(self.round);
                 state.marks.disconnected();
+                state.lost = true;
             }
             match cause {
                 None => state.pace.reconnected(now),
                 Some(_) => state.pace.hurry(now),
             }
+        }
+        for lane in 0..self.member.lane_count() {
+            self.announce_reached(lane);
         }
     }
 
@@ -161,6 +165,7 @@ impl Coherence {
         if place == Place::Taken {
             state.follower.distrust(self.round);
             state.taken = true;
+            self.announce_reached(lane);
             self.member.metrics.gaps[Gap::Sequence].inc();
             self.verify_soon(lane);
         }
@@ -273,6 +278,19 @@ impl Coherence {
     pub(super) fn announce_applied(&self, lane: u32) {
         let applied = self.lanes[lane as usize].follower.applied();
         self.member.lanes[lane as usize].applies(applied);
+    }
+
+    /// Says how far the lane is applied to reads after a token; after everything is.
+    ///
+    /// Nothing, where numbers may have been given out twice:
+    /// 1: a primary gives the number n to an event and is replaced; 2: its replica, without that event, gives n to
+    /// another one before anyone has it begin an epoch; 3: this instance hears the other one over its new connection,
+    /// and is asked for n by the token of the first.
+    pub(super) fn announce_reached(&self, lane: u32) {
+        let state = &self.lanes[lane as usize];
+        let sure = !state.lost && !state.taken;
+        let applied = sure.then(|| state.follower.applied()).flatten();
+        self.member.lanes[lane as usize].reached.set(applied);
     }
 
     /// Applies an event; its position where that is certain. `heard`: the subscription delivered it.

@@ -17,6 +17,7 @@ use crate::coherence::outbox::Outbox;
 use crate::coherence::own::Own;
 use crate::coherence::pace::Pace;
 use crate::coherence::passed::Passed;
+use crate::coherence::reached::Reached;
 use crate::lock::{Guard, Lock};
 use crate::mutants::{Mechanism, without};
 use crate::time::Nanos;
@@ -41,6 +42,8 @@ pub(crate) struct OutLane {
     unverified: Lock<Option<Error>>,
     /// Everything up to here is applied here, or about to be: never less than any token has seen.
     applied: Lock<Option<Position>>,
+    /// Everything up to here is applied here: never more than is.
+    pub(crate) reached: Reached,
     /// The last own event that was applied again once it was acknowledged.
     echoed: Lock<Option<Position>>,
     pub(crate) own: Own,
@@ -57,6 +60,7 @@ impl OutLane {
             last_error: Lock::new(None),
             unverified: Lock::new(None),
             applied: Lock::new(None),
+            reached: Reached::default(),
             echoed: Lock::new(None),
             own: Own::default(),
         }
@@ -130,6 +134,9 @@ pub(crate) struct InLane {
     pub(crate) overdue: Option<Instant>,
     /// The subscription was interrupted: what is missing is not on its way.
     pub(crate) interrupted: bool,
+    /// The server has not answered since its connection was lost: what is heard may be of another server that gives
+    /// the same numbers out.
+    pub(crate) lost: bool,
     /// The fleet has known this instance.
     pub(crate) registered: bool,
     pub(crate) pace: Pace,
@@ -159,6 +166,7 @@ impl InLane {
             stash: VecDeque::new(),
             overdue: None,
             interrupted: false,
+            lost: false,
             registered: false,
             pace: Pace::new(Instant::now()),
             adopted: 0,

@@ -32,6 +32,7 @@ use crate::spans;
 use crate::store::stamps::{Stamps, lane_of};
 use crate::tasks::Tasks;
 use crate::time::{Clock, Nanos, nanos};
+use crate::token::Token;
 use crate::{Error, ErrorKind};
 
 /// One incarnation of this process in the fleet.
@@ -120,7 +121,7 @@ impl Member {
         &self,
         items: &[Invalidation],
         clear: Option<IntentId>,
-    ) -> Result<Vec<Waiter>, Error> {
+    ) -> Result<Vec<(u32, Waiter)>, Error> {
         // To the nanosecond: it is where `unstale_publish_seconds` begins.
         let now = self.clock.precise();
         let mut waiters = Vec::new();
@@ -139,7 +140,7 @@ impl Member {
             let collapsed = outbox.shrink();
             drop(outbox);
             self.note_collapse(lane, collapsed);
-            waiters.push(waiter);
+            waiters.push((lane, waiter));
             out.work.notify_one();
         }
         Ok(waiters)
@@ -171,19 +172,21 @@ impl Member {
         }
     }
 
-    /// Waits until Redis has acknowledged, at most `publish_timeout`.
-    pub(crate) async fn acknowledged(&self, waiters: Vec<Waiter>) -> Result<(), Error> {
+    /// Waits until Redis has acknowledged in each of these lanes, at most `publish_timeout`.
+    pub(crate) async fn acknowledged(&self, waiters: Vec<(u32, Waiter)>) -> Result<Token, Error> {
         if self.tasks.has_ended("publisher") {
             return Err(self.no_runtime());
         }
         let all = async {
-            for mut waiter in waiters {
-                match waiter.wait_for(Option::is_some).await {
+            let mut token = Token::default();
+            for (lane, mut waiter) in waiters {
+                let position = match waiter.wait_for(Option::is_some).await {
                     Ok(answer) => answer.clone().expect("waited for it")?,
                     Err(_) => return Err(Error::closed()),
-                }
+                };
+                token.merge(&Token::of(self.lane_count(), lane, position));
             }
-            Ok(())
+            Ok(token)
         };
         let answered = async {
             tokio::select! {

@@ -98,7 +98,7 @@ impl Publisher {
                 member.writes.cleared(self.lane, &group.clears);
                 member.apply_own(self.lane, Some(position), &group.ops);
                 let waiting = out.outbox().sent(group, position, now);
-                waiting.answer(&Ok(()));
+                waiting.answer(&Ok(position));
                 out.set_last_error(None);
                 Ok(())
             }

@@ -45,16 +45,16 @@ impl Invalidation {
     }
 }
 
-/// Waits for the acknowledgement of what was pushed.
-pub(crate) type Waiter = watch::Receiver<Option<Result<(), Error>>>;
+/// Waits for the acknowledgement of what was pushed: where it was published, or its last part.
+pub(crate) type Waiter = watch::Receiver<Option<Result<Position, Error>>>;
 
-type Ack = watch::Sender<Option<Result<(), Error>>>;
+type Ack = watch::Sender<Option<Result<Position, Error>>>;
 
 /// Callers who wait for an answer.
 pub(crate) struct Acks(Vec<Ack>);
 
 impl Acks {
-    pub(crate) fn answer(self, answer: &Result<(), Error>) {
+    pub(crate) fn answer(self, answer: &Result<Position, Error>) {
         for ack in self.0 {
             ack.send_replace(Some(answer.clone()));
         }

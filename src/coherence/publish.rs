@@ -9,8 +9,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::Error;
 use crate::coherence::member::Member;
-use crate::coherence::outbox::{GROUP_KEYS, Invalidation};
+use crate::coherence::outbox::{GROUP_KEYS, Invalidation, Waiter};
 use crate::entered::entered;
+use crate::token::Token;
 
 /// Items of one piece: several messages, so that Redis is not idle while one is acknowledged.
 const PIECE: usize = 8 * GROUP_KEYS;
@@ -42,7 +43,7 @@ impl Drop for Going {
 pub(crate) fn all(
     member: &Arc<Member>,
     items: Result<Vec<Invalidation>, Error>,
-) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+) -> impl Future<Output = Result<Token, Error>> + Send + 'static + use<> {
     let queued = items.and_then(|items| queue(member, items));
     let (member, runtime) = (member.clone(), member.runtime.clone());
     entered(&runtime, async move {
@@ -54,8 +55,8 @@ pub(crate) fn all(
 }
 
 enum Queued {
-    Whole(Vec<crate::coherence::outbox::Waiter>),
-    Pieces(tokio::task::JoinHandle<Result<(), Error>>),
+    Whole(Vec<(u32, Waiter)>),
+    Pieces(tokio::task::JoinHandle<Result<Token, Error>>),
 }
 
 fn queue(member: &Arc<Member>, items: Vec<Invalidation>) -> Result<Queued, Error> {
@@ -71,8 +72,11 @@ fn queue(member: &Arc<Member>, items: Vec<Invalidation>) -> Result<Queued, Error
         let mut result = member.acknowledged(first).await;
         for items in items[piece..].chunks(piece) {
             let waiters = member.enqueue(items, None)?;
-            if result.is_ok() {
-                result = member.acknowledged(waiters).await;
+            if let Ok(token) = &mut result {
+                match member.acknowledged(waiters).await {
+                    Ok(more) => token.merge(&more),
+                    Err(error) => result = Err(error),
+                }
             }
         }
         result

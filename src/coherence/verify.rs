@@ -141,6 +141,7 @@ impl Coherence {
         let learned = state.follower.learn(round, sent_at, verified.head);
         let adopted = matches!(learned, Learned::Adopted { .. });
         if learned != Learned::Outdated {
+            state.lost = false;
             state.marks.learn(sent, verified.head, &verified.counted);
         }
         if let Some(before) = before.filter(|before| adopted && before.epoch != verified.head.epoch)
@@ -186,6 +187,7 @@ impl Coherence {
         state.taken = false;
         state.overdue = None;
         state.adopted = round;
+        self.announce_reached(lane);
         self.verify(lane, sent_at);
         self.unstash(lane);
     }
@@ -288,6 +290,7 @@ impl Coherence {
             Repaired::Obsolete => return,
             Repaired::Events { events, done } => {
                 let missed = self.apply_journal(lane, epoch, &events);
+                self.announce_reached(lane);
                 let state = &mut self.lanes[lane as usize];
                 if let Some(rest) = (!done)
                     .then(|| state.follower.repair_rest(repair))
@@ -305,6 +308,7 @@ impl Coherence {
             Repaired::Fence => {
                 self.lanes[lane as usize].passed.clear();
                 member.fence(lane, Fence::Gap);
+                self.announce_reached(lane);
                 member.metrics.repairs.note(RepairOutcome::Fenced, &span);
                 self.verify_soon(lane);
             }
@@ -317,6 +321,7 @@ impl Coherence {
     }
 
     pub(super) fn verify_if_proven(&mut self, lane: u32) {
+        self.announce_reached(lane);
         let state = &mut self.lanes[lane as usize];
         if let Some(at) = state.follower.proven() {
             if !state.follower.behind() {

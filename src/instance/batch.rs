@@ -10,7 +10,7 @@ use crate::coherence::outbox::Invalidation;
 use crate::coherence::publish;
 use crate::entered::entered;
 use crate::key::reference::KeyRef;
-use crate::{Cache, Error, ErrorKind, Key, WriteError};
+use crate::{Cache, Error, ErrorKind, Key, Token, WriteError};
 
 /// Keys, tags and caches that change together, in one database transaction say: one message for
 /// each lane. Begin with [`Instance::batch`](crate::Instance::batch).
@@ -119,7 +119,8 @@ impl Batch {
     }
 
     /// As [`Cache::invalidate_many`](crate::Cache::invalidate_many), for all of the batch: everything is
-    /// dropped and queued at the call, and the future only waits for Redis.
+    /// dropped and queued at the call, and the future only waits for Redis. The token names every lane that the batch
+    /// reaches; a batch of nothing has that of no write.
     ///
     /// # Errors
     ///
@@ -129,7 +130,7 @@ impl Batch {
     ///
     /// As there.
     #[must_use = "dropping the future is fine, but says so: `drop(batch.invalidate())`"]
-    pub fn invalidate(self) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+    pub fn invalidate(self) -> impl Future<Output = Result<Token, Error>> + Send + 'static {
         let member = self.lifeline.member();
         let items = match self.refused {
             Some(error) => Err(error),
@@ -154,6 +155,23 @@ impl Batch {
         self,
         commit: impl Future<Output = Result<T, E>>,
     ) -> Result<T, WriteError<T, E>> {
+        let written = self.write_with_token(commit).await?;
+        Ok(written.0)
+    }
+
+    /// As [`Cache::write_with_token`](crate::Cache::write_with_token), for all of the batch.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn write_with_token<T, E>(
+        self,
+        commit: impl Future<Output = Result<T, E>>,
+    ) -> Result<(T, Token), WriteError<T, E>> {
         match self.refused {
             Some(error) => Err(WriteError::Refused(error)),
             None => {

@@ -63,6 +63,15 @@ async fn a_handler_says_how_it_was_answered() {
 }
 
 #[tokio::test]
+async fn the_second_instance_reads_what_the_first_one_saved() {
+    let lines = [
+        "100 writes at the first instance, each read at the second: true",
+        "and with a cookie that is none: Ada the 99th",
+    ];
+    shows("read_your_writes", &[], &[], &lines).await;
+}
+
+#[tokio::test]
 async fn a_lost_message_is_found_out_within_the_bound() {
     let lines = [
         "message lost: the second instance has Some(100)",
@@ -119,13 +128,14 @@ async fn the_whole_api_works_together() {
         "UNSTALE_CACHES__NAMES__MAX_STALENESS=5s",
         "in stock: Some(70), loaded: true",
         "in stock: Some(70), loaded: true",
+        "after the batch: Some(70)",
         "the statement has no key: true",
         "names: 2 in memory, 0 failed",
         "name: Some(\"EAN 4\")",
         "a key that is too long: true",
         "its id is shown everywhere: true",
         "it hears of Redis: false",
-        "stock: 2 misses, 0 hits",
+        "stock: 3 misses, 0 hits",
         "a tag is reported, and why a key is not held: true",
         "every histogram has buckets: true",
         "some series have a cause: true",

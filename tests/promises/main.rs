@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod after;
 mod audit;
 mod callers;
 mod causes;

@@ -29,9 +29,9 @@ enum Where {
 impl What {
     async fn invalidate(self, bus: &LocalBus, by: &Node) {
         match self {
-            Self::Key => by.cache.invalidate(&1).await.unwrap(),
-            Self::Tag => by.cache.invalidate_tag("tens-0").await.unwrap(),
-            Self::Cache => by.cache.invalidate_all().await.unwrap(),
+            Self::Key => drop(by.cache.invalidate(&1).await.unwrap()),
+            Self::Tag => drop(by.cache.invalidate_tag("tens-0").await.unwrap()),
+            Self::Cache => drop(by.cache.invalidate_all().await.unwrap()),
             Self::Lane => bus.publish_raw(0, &b"no message"[..]),
         }
         pass(ms(1)).await;

@@ -9,6 +9,7 @@
 mod support;
 
 mod access;
+mod after;
 mod attackers;
 mod cluster;
 mod coherence;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 use unstale::internals;
-use unstale::{Cache, Error, Instance, LocalBus, Outcome, Settings, WritePolicy};
+use unstale::{Cache, Error, Instance, LocalBus, Outcome, Settings, Token, WritePolicy};
 
 use crate::log::{Call, Read, Shared};
 use crate::mind::{self, Id, Row};
@@ -150,6 +150,17 @@ impl Node {
                 let reads = self.options_of(key).reads();
                 let load = async move { Ok(source.load(place, key, reads).await?) };
                 (cache.get_with(&id, load).await, Outcome::Miss)
+            }
+            How::After => {
+                let last = self.shared.log().last_of(key);
+                let token = last.map_or_else(Token::default, |(version, token)| {
+                    read.call = Call::After(version);
+                    token
+                });
+                match cache.lookup_after(&id, &token).await {
+                    Ok(lookup) => (Ok(lookup.value), lookup.outcome),
+                    Err(error) => (Err(error), Outcome::Miss),
+                }
             }
             How::Latest => {
                 read.call = Call::Latest;

@@ -142,6 +142,24 @@ fn replica(seed: u64) -> Option<u64> {
     random.one_in(3).then_some(late)
 }
 
+/// Which of the lookups of a seed's schedule are given the token of the last write, if some are: one in so many.
+fn after(seed: u64) -> Option<usize> {
+    let mut random = Random::new(seed.wrapping_mul(0x9FB2_1C65_1E98_DF25));
+    let part = random.of(&[1, 2, 3]);
+    random.one_in(3).then_some(part)
+}
+
+/// Makes some of the lookups reads after a token.
+fn read_after(part: usize, steps: &mut [Step]) {
+    let lookups = steps.iter_mut().filter_map(|step| match &mut step.what {
+        What::Read { how, .. } if *how == How::Lookup => Some(how),
+        _ => None,
+    });
+    for how in lookups.step_by(part) {
+        *how = How::After;
+    }
+}
+
 /// What a replica had is as old as the last proof of its place: a TTL below that keeps nothing, and the end of a run
 /// asks for hits.
 fn outlive_replicas(nodes: &[NodeSettings], caches: [&mut CacheOptions; 2]) {
@@ -262,6 +280,9 @@ pub(crate) fn schedule(seed: u64) -> Schedule {
         outlive_replicas(&nodes, [&mut rows, &mut columns]);
     }
     steps.sort_by_key(|step| step.at);
+    if let Some(part) = after(seed) {
+        read_after(part, &mut steps);
+    }
     Schedule {
         seed,
         lanes,

@@ -248,6 +248,8 @@ impl<'a> Judge<'a> {
                     Some("too old")
                 } else if read.call == Call::Latest && read.began > told.at {
                     Some("not the latest")
+                } else if self.is_before_token(read, version, told.moment) {
+                    Some("older than its token")
                 } else if read.clean && read.began > told.at + self.longest_pause() {
                     Some("not pushed")
                 } else if self.applied_before(read, told.moment) {
@@ -352,6 +354,16 @@ impl<'a> Judge<'a> {
                 && *sequence >= event.sequence
                 && !self.ambiguous.contains(&(event.lane, event.epoch))
         })
+    }
+
+    /// Whether the read was given the token of this version, whose event this is, or of a later one.
+    fn is_before_token(&self, read: &Read, version: &Version, moment: usize) -> bool {
+        let Happened::Published(event) = &self.ran.timeline.entries()[moment].what else {
+            return false;
+        };
+        // Numbers that were given out twice are the limit that `Token` documents.
+        let twice = self.ambiguous.iter().any(|(lane, _)| *lane == event.lane);
+        matches!(read.call, Call::After(given) if version.version <= given) && !twice
     }
 
     /// How long an event may wait before it is delivered; timers are as exact as a millisecond.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
-use unstale::Outcome;
+use unstale::{Outcome, Token};
 
 use crate::mind::Facts;
 
@@ -15,6 +15,8 @@ pub(crate) enum Call {
     Any,
     /// It must see whatever was published before it.
     Latest,
+    /// It must see this version, whose token it was given.
+    After(u64),
 }
 
 /// A read, and all that is needed to judge it.
@@ -63,6 +65,7 @@ pub(crate) struct Acknowledged {
     /// How much of the bus' timeline came before its commit, and before its return.
     pub(crate) from: usize,
     pub(crate) to: usize,
+    pub(crate) token: Token,
 }
 
 /// An invalidation that its instance has begun: it has dropped these keys by then.
@@ -96,6 +99,14 @@ impl Log {
     pub(crate) fn order(&mut self) -> u64 {
         self.order += 1;
         self.order
+    }
+
+    /// The version of the last call that changed this key and returned Ok, and its token.
+    pub(crate) fn last_of(&self, key: u64) -> Option<(u64, Token)> {
+        self.acknowledged.iter().rev().find_map(|call| {
+            let (_, version) = call.keys.iter().find(|(changed, _)| *changed == key)?;
+            Some((*version, call.token.clone()))
+        })
     }
 
     pub(crate) fn count(&mut self, name: &'static str, count: u64) {

@@ -245,6 +245,7 @@ impl What {
                 How::Lookup => "lookup",
                 How::With => "get_with",
                 How::Latest => "latest",
+                How::After => "after",
             },
             Self::ReadOften { .. } => "read_often",
             Self::ReadMany { .. } => "get_many",
@@ -299,6 +300,8 @@ pub(crate) enum How {
     Lookup,
     With,
     Latest,
+    /// After the last write of its key that has returned, with that one's token.
+    After,
 }
 
 /// What a database does with a commit, counted from when it begins.

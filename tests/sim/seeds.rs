@@ -91,6 +91,7 @@ fn expected() -> BTreeMap<&'static str, u64> {
         "lookup",
         "get_with",
         "latest",
+        "after",
         "get_many",
         "read_often",
         "preload",

@@ -337,6 +337,25 @@ fn without_still_the_primary_the_simulator_sees_a_stale_read() {
     );
 }
 
+#[test]
+fn without_applied_before_lookup_the_simulator_sees_a_read_before_its_token() {
+    let after = Read {
+        node: 1,
+        key: 0,
+        how: How::After,
+    };
+    sees(
+        Mechanism::AppliedBeforeLookup,
+        "older than its token",
+        &[
+            (110, read(0)),
+            (150, reader(Delay(50))),
+            (160, put(0)),
+            (170, after),
+        ],
+    );
+}
+
 /// A mechanism by its name, to search for seeds that show that it is needed.
 pub(crate) fn named(name: &str) -> Mechanism {
     use Mechanism::*;
@@ -366,6 +385,7 @@ pub(crate) fn named(name: &str) -> Mechanism {
         ContainedPanics,
         DropsOutsideLocks,
         VerificationPace,
+        AppliedBeforeLookup,
         ServerClockSteps,
     ];
     let found = all.into_iter().find(|one| format!("{one:?}") == name);

@@ -7,8 +7,8 @@ use std::task::Poll;
 
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use unstale::WriteError;
 use unstale::internals;
+use unstale::{Token, WriteError};
 
 use crate::fleet::{Node, keys_of, ms};
 use crate::log::{Acknowledged, Dropped, Shared, Written};
@@ -17,7 +17,7 @@ use crate::schedule::*;
 
 impl Node {
     /// What a call that returned Ok promises.
-    fn acknowledged(&self, keys: Vec<(u64, u64)>, from: usize) {
+    fn acknowledged(&self, keys: Vec<(u64, u64)>, from: usize, token: Token) {
         let (number, at, to) = (self.number, Instant::now(), internals::moment(&self.bus));
         let call = Acknowledged {
             keys,
@@ -25,6 +25,7 @@ impl Node {
             at,
             from,
             to,
+            token,
         };
         self.shared.log().acknowledged.push(call);
     }
@@ -71,8 +72,8 @@ impl Node {
         let id = self.id(key);
         let dropping = self.cache_of(key).invalidate(&id);
         self.dropped(&[key]);
-        if dropping.await.is_ok() {
-            self.acknowledged(had, from);
+        if let Ok(token) = dropping.await {
+            self.acknowledged(had, from, token);
         }
     }
 
@@ -83,8 +84,8 @@ impl Node {
         let (from, had) = self.commit_all(&keys);
         let tag = if odd { "odd" } else { "even" };
         let dropping = self.cache(column).invalidate_tag(tag);
-        if self.drops(dropping, &keys).await.is_ok() {
-            self.acknowledged(had, from);
+        if let Ok(token) = self.drops(dropping, &keys).await {
+            self.acknowledged(had, from, token);
         }
     }
 
@@ -92,8 +93,8 @@ impl Node {
         let keys = keys_of(column).collect::<Vec<_>>();
         let (from, had) = self.commit_all(&keys);
         let dropping = self.cache(column).invalidate_all();
-        if self.drops(dropping, &keys).await.is_ok() {
-            self.acknowledged(had, from);
+        if let Ok(token) = self.drops(dropping, &keys).await {
+            self.acknowledged(had, from, token);
         }
     }
 
@@ -106,8 +107,8 @@ impl Node {
         for (key, id) in both.iter().zip(&ids) {
             batch = batch.key(self.cache_of(*key), id);
         }
-        if self.drops(batch.invalidate(), &both).await.is_ok() {
-            self.acknowledged(had, from);
+        if let Ok(token) = self.drops(batch.invalidate(), &both).await {
+            self.acknowledged(had, from, token);
         }
     }
 
@@ -148,15 +149,17 @@ impl Node {
         };
         let _resolved = Resolved(&self.shared, number);
         let id = self.id(key);
-        let write = self.cache_of(key).write(&id, database.run(began));
+        let write = self
+            .cache_of(key)
+            .write_with_token(&id, database.run(began));
         let answer = match commit.patience {
             Some(patience) => timeout(ms(patience), write).await.ok(),
             None => Some(write.await),
         };
         match answer {
-            Some(Ok(())) => {
+            Some(Ok(((), token))) => {
                 let committed = self.source.commit_of(number);
-                self.acknowledged(vec![(key, committed.version)], committed.moment);
+                self.acknowledged(vec![(key, committed.version)], committed.moment, token);
             }
             Some(Err(WriteError::Refused(_))) => {
                 let log = self.shared.log();

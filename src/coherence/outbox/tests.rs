@@ -29,7 +29,7 @@ fn what_comes_while_a_message_is_in_flight_shares_the_next() {
     let waiters: Vec<_> = (2..50)
         .map(|n| outbox.push([key(1, n)], None, 0).unwrap())
         .collect();
-    outbox.sent(in_flight, at(1, 1), 0).answer(&Ok(()));
+    outbox.sent(in_flight, at(1, 1), 0).answer(&Ok(at(1, 1)));
     assert!(answered(&first) && !waiters.iter().any(answered));
     let next = outbox.take().unwrap();
     assert_eq!(
@@ -41,7 +41,7 @@ fn what_comes_while_a_message_is_in_flight_shares_the_next() {
         }]
     );
     assert!(outbox.take().is_none());
-    outbox.sent(next, at(1, 2), 0).answer(&Ok(()));
+    outbox.sent(next, at(1, 2), 0).answer(&Ok(at(1, 2)));
     assert!(waiters.iter().all(answered));
 }
 
@@ -63,7 +63,7 @@ fn a_large_push_is_split_and_its_waiter_waits_for_the_last_part() {
     );
     for (n, group) in (1..).zip(groups) {
         assert!(!answered(&waiter));
-        outbox.sent(group, at(1, n), 0).answer(&Ok(()));
+        outbox.sent(group, at(1, n), 0).answer(&Ok(at(1, n)));
     }
     assert!(answered(&waiter));
 }
@@ -130,7 +130,7 @@ fn overload_collapses_and_loses_neither_intents_nor_waiters() {
         what: What::Cache,
     };
     assert_eq!(group.ops, [cache(1), cache(2)]);
-    outbox.sent(group, at(1, 1), 0).answer(&Ok(()));
+    outbox.sent(group, at(1, 1), 0).answer(&Ok(at(1, 1)));
     assert!(answered(&waiter));
 }
 
@@ -157,7 +157,7 @@ fn events_stay_until_a_later_verification_of_their_epoch_confirms_them() {
     let publish = |outbox: &mut Outbox, hash, position, now| {
         outbox.push([key(1, hash)], None, now).unwrap();
         let group = outbox.take().unwrap();
-        outbox.sent(group, position, now).answer(&Ok(()));
+        outbox.sent(group, position, now).answer(&Ok(position));
     };
     publish(&mut outbox, 1, at(1, 1), 10);
     assert_eq!(
@@ -183,7 +183,7 @@ fn what_waits_for_confirmation_is_bounded_too() {
     for n in 0..1_000 {
         outbox.push([key(1, n)], None, n).unwrap();
         let group = outbox.take().unwrap();
-        outbox.sent(group, at(1, n), n).answer(&Ok(()));
+        outbox.sent(group, at(1, n), n).answer(&Ok(at(1, n)));
         assert!(outbox.sent_hashes <= 100 && outbox.sent.len() <= 102);
     }
     assert!(outbox.confirm(at(2, 1), 2_000, 2_001) <= 102);
@@ -213,13 +213,15 @@ fn an_event_of_a_replaced_primary_goes_out_again_although_it_was_merged() {
     let mut outbox = Outbox::new(1_024);
     outbox.push([key(1, 1)], None, 0).unwrap();
     let lost = outbox.take().unwrap();
-    outbox.sent(lost, at(1, 70), 1).answer(&Ok(()));
+    outbox.sent(lost, at(1, 70), 1).answer(&Ok(at(1, 70)));
     for n in 0..2 {
         outbox
             .push(keys(n * 1_000..(n + 1) * 1_000), None, 2)
             .unwrap();
         let group = outbox.take().unwrap();
-        outbox.sent(group, at(2, 1 + n), 2).answer(&Ok(()));
+        outbox
+            .sent(group, at(2, 1 + n), 2)
+            .answer(&Ok(at(2, 1 + n)));
     }
     assert_eq!(outbox.confirm(at(2, 2), 3, 3), 1);
     let again = outbox.take().unwrap();

@@ -22,9 +22,9 @@ const ALL: [What; 4] = [What::Key, What::Tag, What::Cache, What::Lane];
 impl What {
     async fn invalidate(self, bus: &unstale::LocalBus, by: &Node) {
         match self {
-            Self::Key => by.cache.invalidate(&1).await.unwrap(),
-            Self::Tag => by.cache.invalidate_tag("tens-0").await.unwrap(),
-            Self::Cache => by.cache.invalidate_all().await.unwrap(),
+            Self::Key => drop(by.cache.invalidate(&1).await.unwrap()),
+            Self::Tag => drop(by.cache.invalidate_tag("tens-0").await.unwrap()),
+            Self::Cache => drop(by.cache.invalidate_all().await.unwrap()),
             Self::Lane => {
                 bus.publish_unreadable(0);
                 by.cache.invalidate(&999).await.unwrap();

@@ -52,7 +52,7 @@ impl Worker {
             }
         };
         match answer {
-            Ok(()) => self.acknowledged(&changes),
+            Ok(_) => self.acknowledged(&changes),
             Err(error) => self.tally.error(call.name, &error),
         }
     }
