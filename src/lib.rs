@@ -19,6 +19,8 @@
 //! - [`Loaded`]: what a loader returns when a value has its own TTL, or tags.
 //! - `SharedTier` (feature `shared`): entries that live in Redis as well.
 //! - [`Batch`]: keys, tags and caches of one transaction.
+//! - [`Token`]: what a write has published, so that [`Cache::get_after`] on another instance reflects it.
+//! - [`Cache::explain`] says why a key is old or was loaded again, [`Instance::invalidations`] what is applied.
 //! - [`Key`]: derive it (feature `derive`), or implement it, for keys of your own.
 //! - [`Error`] and [`WriteError`]: what can go wrong, and what then holds.
 //! - [`metrics`]: every series, for dashboards and for a Prometheus recorder of your own.

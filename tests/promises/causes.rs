@@ -1,4 +1,4 @@
-//! What `explain` says of a read is what the read does, and what the metrics count.
+//! What `explain` says of a read is what the read does, what the metrics count and what its span says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use unstale::{
     Cache, Explanation, Instance, Loaded, LocalBus, Outcome, Refusal, Settings, testing,
 };
 
+use crate::spans::Spans;
 use crate::support::nodes::{Source, get, ms, pair, pass};
 
 const READS: usize = 1_000;
@@ -76,12 +77,12 @@ fn matches(said: &Explanation, series: &str) -> bool {
 async fn happens(random: &mut Rng, bus: &LocalBus, peer: &Cache<u64, u64>) {
     let key = random.u64(..KEYS);
     match random.u32(..120) {
-        0..20 => peer.invalidate(&key).await.unwrap(),
-        20..24 => peer
-            .invalidate_tag(&format!("tens-{}", key / 10))
-            .await
-            .unwrap(),
-        24 => peer.invalidate_all().await.unwrap(),
+        0..20 => drop(peer.invalidate(&key).await.unwrap()),
+        20..24 => {
+            let tag = format!("tens-{}", key / 10);
+            peer.invalidate_tag(&tag).await.unwrap();
+        }
+        24 => drop(peer.invalidate_all().await.unwrap()),
         25..27 => {
             // Nothing can supply what is lost.
             bus.faults(1).lose_next(1);
@@ -105,6 +106,7 @@ async fn a_thousand_reads_do_what_was_explained_before() {
     let (peer, cache) = (numbers(&peer), numbers(&instance));
     let mut random = Rng::with_seed(20);
     let (mut seen, mut waited) = (BTreeSet::new(), 0);
+    let (spans, _watching) = Spans::watch();
     for read in 0..READS {
         happens(&mut random, &bus, &peer).await;
         let key = random.u64(..KEYS);
@@ -112,8 +114,18 @@ async fn a_thousand_reads_do_what_was_explained_before() {
         let said = cache.explain(&key);
         // It changes nothing, so it says the same again.
         assert_eq!(said.to_string(), cache.explain(&key).to_string());
+        let loads = spans.of("load").len();
         let lookup = cache.lookup(&key).await.unwrap();
         let series = grown(&before, &counted(&instance));
+        match &spans.of("load")[loads..] {
+            [] => assert_ne!(lookup.outcome, Outcome::Miss, "read {read}: {said}"),
+            [load] => {
+                assert_eq!(lookup.outcome, Outcome::Miss, "read {read}: {said}");
+                let cause = format!("cause=\"{}\"", load.get("cause"));
+                assert!(series.contains(&cause), "read {read}, {series}: {load:?}");
+            }
+            more => unreachable!("one load a read: {more:?}"),
+        }
         if said.waits {
             // A verification decides, and what it brings.
             waited += 1;

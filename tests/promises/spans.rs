@@ -18,7 +18,7 @@ use crate::support::sharing::Node;
 
 /// One span, with the name of the span that it is in.
 #[derive(Clone, Debug, Default)]
-struct Seen {
+pub(crate) struct Seen {
     name: &'static str,
     parent: Option<&'static str>,
     fields: BTreeMap<&'static str, String>,
@@ -26,7 +26,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn get(&self, field: &str) -> &str {
+    pub(crate) fn get(&self, field: &str) -> &str {
         self.fields.get(field).map_or("", String::as_str)
     }
 }
@@ -40,11 +40,11 @@ impl Visit for Seen {
 
 /// Everything of the target `unstale`, in the order in which it was made.
 #[derive(Clone, Default)]
-struct Spans(Arc<Mutex<Vec<(Id, Seen)>>>);
+pub(crate) struct Spans(Arc<Mutex<Vec<(Id, Seen)>>>);
 
 impl Spans {
     /// Of this thread, until the guard is dropped.
-    fn watch() -> (Self, DefaultGuard) {
+    pub(crate) fn watch() -> (Self, DefaultGuard) {
         let spans = Self::default();
         let guard = set_default(tracing_subscriber::registry().with(spans.clone()));
         (spans, guard)
@@ -55,7 +55,7 @@ impl Spans {
         seen.iter().map(|(_, seen)| seen.clone()).collect()
     }
 
-    fn of(&self, name: &str) -> Vec<Seen> {
+    pub(crate) fn of(&self, name: &str) -> Vec<Seen> {
         let mut all = self.all();
         all.retain(|seen| seen.name == name);
         all
