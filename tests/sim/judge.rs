@@ -246,10 +246,8 @@ impl<'a> Judge<'a> {
             if let Some(told) = told {
                 let broken = if read.began > told.at + bound {
                     Some("too old")
-                } else if read.call == Call::Latest && read.began > told.at {
-                    Some("not the latest")
-                } else if self.is_before_token(read, version, told.moment) {
-                    Some("older than its token")
+                } else if let Some(broken) = self.misses_what_was_asked(read, version, told) {
+                    Some(broken)
                 } else if read.clean && read.began > told.at + self.longest_pause() {
                     Some("not pushed")
                 } else if self.applied_before(read, told.moment) {
@@ -356,14 +354,25 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// Whether the read was given the token of this version, whose event this is, or of a later one.
-    fn is_before_token(&self, read: &Read, version: &Version, moment: usize) -> bool {
-        let Happened::Published(event) = &self.ran.timeline.entries()[moment].what else {
-            return false;
+    /// The read had to see this version, by what kind of call it is.
+    fn misses_what_was_asked(
+        &self,
+        read: &Read,
+        version: &Version,
+        told: Told,
+    ) -> Option<&'static str> {
+        let Happened::Published(event) = &self.ran.timeline.entries()[told.moment].what else {
+            return None;
         };
         // Numbers that were given out twice are the limit that `Token` documents.
         let twice = self.ambiguous.iter().any(|(lane, _)| *lane == event.lane);
-        matches!(read.call, Call::After(given) if version.version <= given) && !twice
+        match read.call {
+            Call::Latest if read.began > told.at => Some("not the latest"),
+            Call::After(given) if version.version <= given && !twice => {
+                Some("older than its token")
+            }
+            _ => None,
+        }
     }
 
     /// How long an event may wait before it is delivered; timers are as exact as a millisecond.
