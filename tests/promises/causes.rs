@@ -22,7 +22,7 @@ fn numbers(instance: &Instance) -> Cache<u64, u64> {
             let value = (key % 3 != 0).then_some(key);
             Ok(Loaded::new(value).tag(format!("tens-{}", key / 10)))
         })
-        .capacity(60)
+        .capacity(20)
         .ttl(Duration::from_secs(8))
         .negative_ttl(Duration::from_secs(4))
         .build()
@@ -175,7 +175,7 @@ async fn a_load_under_way_is_joined() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_invalidation_and_all_ages_are_told_in_sentences() {
+async fn the_last_invalidation_and_all_ages_are_reported_in_sentences() {
     let (_bus, source, a, b) = pair().await;
     source.set(1, 10);
     b.get(1).await;

@@ -25,7 +25,7 @@ fn key(key: u64) -> Scope {
 }
 
 #[tokio::test(start_paused = true)]
-async fn own_and_others_invalidations_are_told_once_with_their_origin() {
+async fn own_and_others_invalidations_are_reported_once_with_their_origin() {
     let (_bus, _source, a, b) = pair().await;
     let mut reported = [a.cache.invalidations(), b.instance.invalidations()];
     a.cache.invalidate(&7).await.unwrap();
@@ -57,7 +57,7 @@ async fn own_and_others_invalidations_are_told_once_with_their_origin() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invalidation_is_told_when_reads_follow_it() {
+async fn an_invalidation_is_reported_when_reads_follow_it() {
     let (_bus, source, a, b) = pair().await;
     source.set(1, 10);
     assert_eq!(b.get(1).await, Some(10));
@@ -69,7 +69,7 @@ async fn an_invalidation_is_told_when_reads_follow_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_message_is_told_from_the_journal_or_as_a_lane() {
+async fn a_lost_message_is_reported_from_the_journal_or_as_a_lane() {
     let (bus, _source, a, b) = pair().await;
     let mut reported = b.cache.invalidations();
     bus.faults(1).lose_next(1);
@@ -111,7 +111,7 @@ async fn a_dropped_lane_concerns_its_own_keys_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receiver_that_lagged_is_told_so_once_and_holds_nothing_up() {
+async fn a_receiver_that_lagged_is_reported_so_once_and_holds_nothing_up() {
     let (_bus, source, a, b) = pair().await;
     source.set(1, 10);
     assert_eq!(b.get(1).await, Some(10));
@@ -132,7 +132,7 @@ async fn a_receiver_that_lagged_is_told_so_once_and_holds_nothing_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cache_is_told_of_its_own_and_its_lane_only() {
+async fn a_cache_is_reported_of_its_own_and_its_lane_only() {
     let (bus, _source, a, b) = pair().await;
     let others = [&a, &b].map(|node| node.instance.cache::<u64, u64>("others").build());
     let [of_a, of_b] = others.map(Result::unwrap);
