@@ -176,7 +176,7 @@ where
                 (Some(_), _, Some(_)) => Outcome::Coalesced,
                 (Some(_), _, None) => Outcome::Miss,
             },
-            cause: refused.map(|refused| cause(refused)),
+            cause: refused.map(cause),
             refusal: refused.map(|refused| refusal(refused, held.is_some())),
             waits,
             error_kept: joins == Some(UnderWay::Error),
