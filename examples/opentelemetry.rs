@@ -4,6 +4,8 @@
 //! collector in its place. The last load there names the instance whose invalidation made it necessary, and the
 //! sequence of the event: `unstale why` finds the same in Redis.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::filter::Targets;

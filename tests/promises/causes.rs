@@ -19,7 +19,7 @@ fn numbers(instance: &Instance) -> Cache<u64, u64> {
         .cache("numbers")
         .loader(|key: u64| async move {
             // A third does not exist.
-            let value = (key % 3 != 0).then_some(key);
+            let value = (!key.is_multiple_of(3)).then_some(key);
             Ok(Loaded::new(value).tag(format!("tens-{}", key / 10)))
         })
         .capacity(20)

@@ -62,7 +62,7 @@ impl Spans {
     }
 
     fn last(&self, name: &str) -> Seen {
-        self.of(name).pop().unwrap_or_else(|| panic!("no {name}"))
+        self.of(name).pop().expect(name)
     }
 }
 

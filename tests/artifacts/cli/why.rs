@@ -65,12 +65,9 @@ async fn why_names_the_instance_that_invalidated_the_key_and_where_the_lane_stan
     assert_eq!(event["origin_is_member"], true);
     assert_eq!((&json["lane"], &json["lanes"]), (&json!(0), &json!(1)));
     assert_eq!(event["events_since"], 1);
-    assert_eq!(
-        event["sequence"].as_u64().unwrap() + 1,
-        json["sequence"].as_u64().unwrap()
-    );
+    let sequence = event["sequence"].as_u64().unwrap();
+    assert_eq!(json["sequence"], sequence + 1);
     // The same in sentences.
-    let sequence = &event["sequence"];
     let expected = format!(
         "1 event in the journal drops the key, of 2 that name rows in any lane. The latest first: \
          - sequence {sequence}, 1 event before the latest, names the key. Instance {id} published it, \
