@@ -83,7 +83,7 @@ async fn a_lost_message_is_found_out_within_the_bound() {
 /// The exporter's own form: the last load names the writer.
 #[tokio::test]
 async fn spans_reach_opentelemetry() {
-    let output = testkit::example::run("opentelemetry", &[], &[]).await;
+    let output = shows("opentelemetry", &[], &[], &["Spans"]).await;
     let shown = String::from_utf8(output.stdout).unwrap();
     let of = |name: &str| {
         let spans = shown.split("Span #0").skip(1);

@@ -181,7 +181,7 @@ async fn ten_thousand_caches_that_come_and_go_leave_nothing_behind() {
     // Ten thousand that stayed would take ten times as much; what the allocator keeps varies.
     let grown = memory().saturating_sub(before);
     assert!(
-        grown < 1,
+        grown < 2 * thousand,
         "{grown} KiB, a thousand that live take {thousand} KiB"
     );
     let misses = r#"unstale_misses_total{cache="stays",cause="cold"} 12000"#;
