@@ -165,11 +165,11 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         Q: KeyRef<K> + ?Sized,
     {
         let by_key = ByKey { hash, key };
-        let held = match LOOK {
+        // Asked in the condition: bound to a name before, what is found would be moved, which takes 8 instructions.
+        if let Some(Entry { value, meta }) = match LOOK {
             true => self.values.peek(&by_key),
             false => self.values.get(&by_key),
-        };
-        if let Some(Entry { value, meta }) = held {
+        } {
             // The tags end before the ways part: dropped on each way out, they would join the ways again,
             // and the answer would be written to memory only to be told apart a second time.
             let Meta { packed, tags } = meta;
