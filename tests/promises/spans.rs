@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use tokio::time::{advance, sleep, timeout};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::{DefaultGuard, set_default};
+use tracing::subscriber::{DefaultGuard, set_default, set_global_default};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use unstale::{Cache, Instance, Loaded, LocalBus, Outcome, Settings, SharedTier, testing};
@@ -45,6 +45,11 @@ pub(crate) struct Spans(Arc<Mutex<Vec<(Id, Seen)>>>);
 impl Spans {
     /// Of this thread, until the guard is dropped.
     pub(crate) fn watch() -> (Self, DefaultGuard) {
+        // Of all threads: where the first one that comes upon a span has no subscriber, no other thread is asked.
+        static EVERYWHERE: Once = Once::new();
+        EVERYWHERE.call_once(|| {
+            let _ = set_global_default(tracing_subscriber::registry());
+        });
         let spans = Self::default();
         let guard = set_default(tracing_subscriber::registry().with(spans.clone()));
         (spans, guard)
