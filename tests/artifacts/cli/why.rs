@@ -151,7 +151,7 @@ async fn why_finds_tags_whole_caches_and_whole_lanes_on_the_lane_of_the_key() {
     assert_eq!(events[1]["lane"], json["lane"]);
     assert!(text.contains("names the whole cache. Instance "), "{text}");
 
-    // Keys of another format, and what nobody can read.
+    // Keys of another format, and what cannot be read.
     let ran = run_on(&url, &["invalidate", "rows", "1", "--format", "9"]);
     assert_eq!(ran.status, Some(0), "{ran:?}");
     let state = format!("us:{{shop:{}}}s", json["lane"]);
