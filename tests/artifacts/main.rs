@@ -17,6 +17,7 @@ mod package;
 mod python;
 mod readme;
 mod relay;
+mod rustdoc;
 mod servers;
 mod spans;
 mod stack;
