@@ -102,7 +102,7 @@ impl Admission {
     }
 }
 
-/// A place among those who wait for a load to begin.
+/// A place in the queue of loads that wait to begin.
 pub(crate) struct Place<'a> {
     waiting: &'a AtomicU64,
     takes: u64,

@@ -66,7 +66,7 @@ impl Breaker {
         let mut state = self.state();
         state.failures = state.failures.saturating_add(1);
         let opens = state.pauses == 0 && state.failures >= FAILURES;
-        // Who was admitted before it opened says nothing new.
+        // A call that was admitted before the breaker opened says nothing new.
         if opens || (admission == Admission::Probe && state.pauses > 0) {
             state.pauses = state.pauses.saturating_add(1);
             state.until = now.saturating_add(pause(state.pauses));

@@ -41,7 +41,7 @@ impl Request {
 pub(crate) struct Waiting {
     request: Request,
     pause: Duration,
-    /// A place among those who wait.
+    /// A place in the queue.
     _place: OwnedSemaphorePermit,
 }
 

@@ -368,7 +368,8 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
     }
 }
 
-/// How long a fetch waits for its answer: longer if it would wait so long for another instance's load.
+/// Returns how long a fetch waits for its answer: longer if it may wait longer for another instance's
+/// load.
 fn patience(answer_time: Duration, claim: Option<Claim>) -> Duration {
     let longest = answer_time * CLAIM_ANSWER;
     let wait = claim.map(|claim| Duration::from_millis(claim.millis).min(longest));

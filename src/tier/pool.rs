@@ -45,7 +45,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) struct Pool {
     pub(crate) bus: Arc<dyn Bus>,
     secrets: Lock<Arc<Secrets>>,
-    /// The secret is none, and that was not said yet.
+    /// There is no secret, and that has not been logged yet.
     unsaid: AtomicBool,
     instance: u64,
     clock: Clock,
