@@ -20,7 +20,7 @@ use crate::contain::guarded;
 use crate::key::reference::KeyRef;
 use crate::metrics::{Audited, StaleFor};
 
-/// How long past the bound a difference is looked at again.
+/// The times past the bound at which a difference is looked at again.
 const AGES: [(Duration, StaleFor); 3] = [
     (Duration::from_secs(1), StaleFor::Second),
     (Duration::from_secs(10), StaleFor::TenSeconds),

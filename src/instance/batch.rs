@@ -193,7 +193,7 @@ impl Batch {
     /// # Cancel safety
     ///
     /// As [`Cache::invalidate`](crate::Cache::invalidate).
-    #[must_use = "dropping the future is fine, but says so: `drop(batch.invalidate())`"]
+    #[must_use = "dropping the future is fine, but make it explicit: `drop(batch.invalidate())`"]
     pub fn invalidate(self) -> impl Future<Output = Result<Token, Error>> + Send + 'static {
         let member = self.lifeline.member();
         let items = match self.refused {
