@@ -151,7 +151,7 @@ const ELSEWHERE: &[(&str, &str, &str, &str)] = &[
         "source =",
         "tests/artifacts/relay.rs",
     ),
-    ("docs/relay.md", "sql", "BEGIN;", "tests/artifacts/relay.rs"),
+    ("docs/relay.md", "sql", "BEGIN;", "tests/relay/messages.rs"),
     (
         "docs/observability.md",
         "console",
