@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_before_the_end_is_heard_and_then_the_end() {
+    fn a_receiver_hears_what_was_reported_before_the_end_and_then_the_end() {
         let listeners = Listeners::default();
         let mut receiver = listeners.listen();
         listeners.report(|| reported(1));

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_that_is_nudged_forward_makes_ages_older_by_as_much() {
+    fn a_wall_clock_that_is_set_forward_makes_ages_older_by_as_much() {
         let mut dog = Watchdog::new(at(1_000, 5_000, 90_000));
         for nudge in 1..1_000 {
             let mut seen = Vec::new();

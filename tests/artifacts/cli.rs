@@ -101,7 +101,7 @@ async fn invalidate_drops_what_it_names_and_nothing_else_in_a_running_instance()
 
 /// A name that is misspelt, or the variables of another service, must not look like success.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn invalidate_that_reaches_nobody_says_so_and_fails() {
+async fn invalidate_that_reaches_no_instance_warns_and_fails() {
     let server = RedisServer::start();
     let url = server.url();
     let nobody = |vars: &[(&str, &str)], args: &[&str], says: &str| {

@@ -298,7 +298,7 @@ async fn the_user_may_do_nothing_else() {
 }
 
 #[tokio::test]
-async fn nobody_gets_in_without_a_password() {
+async fn a_connection_without_a_password_is_refused() {
     let deployed = Deployed::start();
     let mut stranger = Client::connect(deployed.server.port());
     for (command, answer) in [

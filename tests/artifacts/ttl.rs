@@ -42,7 +42,7 @@ unstale_expiry_overage_seconds_bucket{cache="accounts",le="+Inf"} 3
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_saved_scrape_tells_what_another_ttl_would_do() {
+async fn a_saved_scrape_shows_what_another_ttl_would_do() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("metrics.txt");
     std::fs::write(&file, SAVED).unwrap();
@@ -57,7 +57,7 @@ async fn a_saved_scrape_tells_what_another_ttl_would_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn running_instances_tell_what_another_ttl_would_do() {
+async fn running_instances_show_what_another_ttl_would_do() {
     let mut fleet = Vec::new();
     let mut arguments = vec!["--json".to_owned()];
     for _ in 0..2 {
@@ -93,7 +93,7 @@ async fn running_instances_tell_what_another_ttl_would_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_has_no_metrics_is_named() {
+async fn an_instance_without_metrics_is_named() {
     let nobody = format!("http://127.0.0.1:{}/metrics", free_port());
     let output = status(&["--metrics", &nobody]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -190,7 +190,7 @@ async fn told_by_a_fleet_with(ttl: Duration, traffic: &[Step]) -> Value {
 /// The program's answers are bounds that hold, and some are close: each is compared with what it says
 /// of a fleet that really had that TTL. Time is tokio's, so that ten minutes are two seconds.
 #[tokio::test(start_paused = true)]
-async fn what_another_ttl_would_do_is_what_it_does() {
+async fn the_estimate_for_another_ttl_is_what_that_ttl_does() {
     // The crate's own dice, for the jitter of TTLs.
     fastrand::seed(20);
     let traffic = traffic();

@@ -47,7 +47,7 @@ fn stale(instance: &Instance) -> [u64; 3] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_writer_that_tells_nobody_is_found_by_the_audit() {
+async fn a_writer_that_does_not_invalidate_is_found_by_the_audit() {
     let source = Source::default();
     source.set(1, 10);
     let (instance, cache) = audited(&source).await;
@@ -77,7 +77,7 @@ async fn an_absence_that_is_served_though_the_row_exists_is_found_by_the_audit()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_invalidated_in_time_is_no_finding_of_the_audit() {
+async fn a_value_that_is_invalidated_in_time_is_no_finding_of_the_audit() {
     let source = Source::default();
     source.set(1, 10);
     let (instance, cache) = audited(&source).await;

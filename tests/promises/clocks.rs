@@ -41,7 +41,7 @@ fn fences(node: &Node) -> u64 {
 }
 
 #[tokio::test]
-async fn a_nudge_of_the_clock_drops_nothing_and_a_jump_beyond_the_bound_everything() {
+async fn a_small_step_of_the_clock_drops_nothing_and_a_jump_beyond_the_bound_drops_everything() {
     let source = Source::default();
     source.set(1, 10);
     let (_bus, node) = node(&source, Duration::from_secs(24 * 3600)).await;
@@ -62,7 +62,7 @@ async fn a_nudge_of_the_clock_drops_nothing_and_a_jump_beyond_the_bound_everythi
 }
 
 #[tokio::test]
-async fn what_was_missed_counts_against_the_bound_and_against_the_ttl() {
+async fn missed_time_counts_against_the_bound_and_against_the_ttl() {
     let source = Source::default();
     source.set(1, 10);
     // The bus is gone, so nothing is proven again.

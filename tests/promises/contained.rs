@@ -276,7 +276,7 @@ async fn the_end_of_a_cache_whose_values_panic_ends_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_weigher_cannot_weigh_is_served_and_not_stored() {
+async fn a_value_that_the_weigher_cannot_weigh_is_served_and_not_stored() {
     let (_bus, instance) = alone().await;
     let cache = instance
         .cache::<u64, u64>("weighed")

@@ -85,7 +85,7 @@ impl Crash {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_writer_that_dies_between_commit_and_publish_is_finished_for() {
+async fn a_writer_that_dies_between_commit_and_publish_is_finished_by_its_peers() {
     let crash = Crash::start().await;
     let write = crash.announce().await;
     crash.at(1).await;
@@ -105,7 +105,7 @@ async fn a_writer_that_dies_between_commit_and_publish_is_finished_for() {
 /// 1: a write is announced; 2: a replica is promoted that the announcement has not reached, though it
 /// knows the writer; 3: the writer commits; 4: it dies before it publishes.
 #[tokio::test(start_paused = true)]
-async fn a_writer_that_dies_after_a_failover_that_lost_its_announcement_is_finished_for() {
+async fn a_writer_that_dies_after_a_failover_that_lost_its_announcement_is_finished_by_its_peers() {
     let crash = Crash::start().await;
     let write = crash.announce().await;
     crash.at(1).await;

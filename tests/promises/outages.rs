@@ -35,7 +35,7 @@ async fn a_server_that_restarts_with_its_data_keeps_the_bound() {
 
 /// Its writer has seen the event confirmed and does not send it again.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_restarts_while_a_subscriber_is_away() {
+async fn a_server_that_restarts_while_a_subscriber_is_away_keeps_the_bound() {
     let mut trial = start().await;
     trial.bus.faults(1).cut();
     // The reader loads the row once more, for another two seconds.

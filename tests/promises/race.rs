@@ -164,7 +164,7 @@ async fn an_invalidation_of_something_else_discards_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_does_not_exist_loses_the_race_as_well() {
+async fn an_absence_loses_the_race_as_well() {
     let (_bus, source, a, b) = pair().await;
     source.slow(ms(100));
     let absent = read(&b, 1);

@@ -188,7 +188,7 @@ async fn many_keys_at_once_wait_no_longer_for_a_database_that_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_an_invalidation_nothing_stands_in_for_a_load_that_takes_long() {
+async fn after_an_invalidation_no_old_value_is_served_while_a_load_takes_long() {
     let (_bus, instance) = alone().await;
     let database = Database::default();
     let cache = rows(&instance, &database)

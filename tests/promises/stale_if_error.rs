@@ -79,7 +79,7 @@ async fn an_idle_instance_serves_a_stale_fallback_after_one_verification() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_invalidated_fenced_or_unverified_stands_in_for_a_loader() {
+async fn an_invalidated_fenced_or_unverified_entry_is_not_served_when_the_loader_fails() {
     let by_key = async |_: &LocalBus, cache: &Cache<u64, u64>| {
         cache.invalidate(&1).await.unwrap();
         pass(ms(1_000)).await;
@@ -136,7 +136,7 @@ async fn a_batch_that_fails_in_a_black_hole_waits_for_one_verification_at_most()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_past_its_own_ttl_stands_in_for_nothing() {
+async fn a_value_past_its_own_ttl_is_not_served_when_the_loader_fails() {
     let (_bus, source, a, _b) = pair().await;
     let cache = rows(&a, "stale")
         .stale_if_error(ms(20_000))

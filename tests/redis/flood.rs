@@ -67,7 +67,7 @@ fn held(instance: &Instance, gate: &Arc<Gate>) -> Cache<u64, Held> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn large_messages_that_nobody_takes_are_a_gap_that_is_repaired() {
+async fn large_messages_that_are_not_consumed_are_a_gap_that_is_repaired() {
     // Redis would cut off a subscriber that lags so far behind, which is not what is tested here.
     let server = RedisServer::start_with(&["--client-output-buffer-limit", "pubsub 0 0 0"]);
     let start = async || Instance::start(settings(&server.url())).await.unwrap();

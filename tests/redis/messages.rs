@@ -92,7 +92,7 @@ async fn lost_doubled_and_swapped_messages_are_repaired_under_traffic() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deaf_subscription_is_mended_and_the_journal_stands_in_meanwhile() {
+async fn a_deaf_subscription_is_repaired_and_the_journal_is_read_meanwhile() {
     let pair = Pair::start().await;
     endure(&pair, async |pair| {
         pair.proxy.filter(|_| Fate::Drop);

@@ -210,14 +210,14 @@ async fn away(lose: impl AsyncFnOnce(&Pair)) -> Pair {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_missed_comes_from_the_journal() {
+async fn missed_events_come_from_the_journal() {
     let pair = away(async |_| {}).await;
     assert!(repairs(&pair.b, "repaired") > 0);
     assert_eq!(fences(&pair.b, "gap") + fences(&pair.b, "epoch"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_no_journal_has_any_more_is_fenced() {
+async fn missed_events_that_the_journal_no_longer_has_are_fenced() {
     let whole = away(async |pair| {
         pair.admin(&["DEL", JOURNAL]);
     });

@@ -239,7 +239,7 @@ async fn instances_of_different_keys_drop_too_much_and_never_too_little() {
 
 /// Who may run the script, or write the journal, without the key: nothing stale, loads too many.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_journal_has_without_a_signature_drops_the_lane() {
+async fn an_unsigned_event_of_the_journal_drops_the_lane() {
     let pair = Pair::with(RedisServer::start(), keyed).await;
     let forge = "local id = redis.call('HINCRBY', KEYS[1], 'q', 1) \
         return redis.call('XADD', KEYS[2], string.format('%.0f-0', id), 'e', ARGV[1])";

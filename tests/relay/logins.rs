@@ -4,7 +4,7 @@ use super::rig::{PASSWORD, ROLE, Rig, Way};
 use crate::support::over_redis::until;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_login_at_the_start_is_told_and_ends_the_program() {
+async fn a_wrong_login_at_the_start_is_reported_and_ends_the_program() {
     let rig = Rig::start().await;
     let wrong = "wr0ng-p4ssw0rd";
     let right = rig.url(Way::Straight);

@@ -183,7 +183,7 @@ async fn shared_for_five_seconds(fleet: &Fleet) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scenario_an_error_is_not_shared_and_everybody_may_try_again() {
+async fn scenario_an_error_is_not_shared_and_every_caller_may_try_again() {
     // Long enough for B to come before A has failed.
     let fleet = Fleet::with(2 * SECOND, &[]).await;
     fleet.recorded().await;

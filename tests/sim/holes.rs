@@ -153,7 +153,7 @@ fn one_that_writes_with_another_number_of_lanes() -> Schedule {
 }
 
 #[test]
-fn without_agreed_lanes_the_simulator_sees_an_acknowledgement_that_reaches_nobody() {
+fn without_agreed_lanes_the_simulator_sees_an_acknowledgement_that_reaches_no_instance() {
     sees_in(
         Mechanism::AgreedLanes,
         "acknowledged without an event",
@@ -274,7 +274,7 @@ fn a_value_that_panics_at_its_end() -> Schedule {
 }
 
 #[test]
-fn without_contained_panics_the_simulator_sees_an_instance_that_is_deaf_for_ever() {
+fn without_contained_panics_the_simulator_sees_an_instance_that_stays_deaf() {
     sees_in(
         Mechanism::ContainedPanics,
         "not pushed",
@@ -398,7 +398,7 @@ fn a_counter_that_catches_up_is_another_life_for_an_instance_that_was_away() {
 /// Hole 27. A value that panics at its end, where a commit drops it: the event of that commit is lost
 /// and its write stays open, although its instance lives.
 #[test]
-fn without_contained_panics_the_simulator_sees_a_write_that_stays_open_for_ever() {
+fn without_contained_panics_the_simulator_sees_a_write_that_stays_open() {
     let mut schedule = schedule(&[
         (110, read(1)),
         (210, write(commit(100, 100))),

@@ -162,7 +162,7 @@ fn with_the_tier(seed: u64) -> Schedule {
 
 #[cfg(feature = "shared")]
 #[test]
-fn five_hundred_seeds_with_the_shared_tier() {
+fn five_hundred_seeds_with_the_shared_tier_keep_the_promise() {
     judge_all(0, 500, with_the_tier);
 }
 

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_is_told_once_and_again_where_it_was_forgotten() {
+    fn a_changed_note_is_sent_once_and_again_after_the_server_forgot_it() {
         let announced = Announced::new(KEYS.to_vec());
         let alone = announced.pending().unwrap();
         assert_eq!(
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_can_be_told_is_told_as_more() {
+    fn a_note_of_too_many_caches_says_that_there_are_more() {
         let many: Vec<_> = (1..2_000).map(cache).collect();
         let told = note(&pack(&[], &many)).caches;
         assert_eq!(told[..MOST], many[..MOST]);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn those_agree_who_believe_one_another() {
+    fn instances_agree_when_each_accepts_the_key_that_the_other_signs_with() {
         let of = |keys: &[KeyPrint]| note(&pack(keys, &[]));
         let [new, old] = KEYS;
         for (one, other, agree) in [

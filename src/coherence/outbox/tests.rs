@@ -22,7 +22,7 @@ fn answered(waiter: &Waiter) -> bool {
 }
 
 #[test]
-fn what_comes_while_a_message_is_in_flight_shares_the_next() {
+fn invalidations_that_come_while_a_message_is_in_flight_share_the_next() {
     let mut outbox = Outbox::new(1_000_000);
     let first = outbox.push([key(1, 1)], None, 0).unwrap();
     let in_flight = outbox.take().unwrap();
@@ -178,7 +178,7 @@ fn events_stay_until_a_later_verification_of_their_epoch_confirms_them() {
 }
 
 #[test]
-fn what_waits_for_confirmation_is_bounded_too() {
+fn events_that_wait_for_confirmation_are_bounded_too() {
     let mut outbox = Outbox::new(100);
     for n in 0..1_000 {
         outbox.push([key(1, n)], None, n).unwrap();
@@ -197,7 +197,7 @@ fn what_waits_for_confirmation_is_bounded_too() {
 }
 
 #[test]
-fn closing_fails_what_waits_and_refuses_what_comes() {
+fn closing_fails_what_waits_and_refuses_new_invalidations() {
     let mut outbox = Outbox::new(100);
     let waiter = outbox.push([key(1, 1)], None, 0).unwrap();
     outbox.close().answer(&Err(Error::closed()));

@@ -39,7 +39,7 @@ mod tests {
     use crate::relay::rules::tests::{INT8, TEXT, catalog, column, rules, table};
 
     #[test]
-    fn one_statement_mends_the_identity_for_all_rules_of_a_table() {
+    fn one_statement_fixes_the_identity_for_all_rules_of_a_table() {
         let rules = rules(
             r#"
 [[rule]]

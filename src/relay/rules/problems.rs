@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_name_is_told() {
+    fn the_nearest_name_is_suggested() {
         assert_eq!(
             nearest("acounts", ["orders", "accounts"]),
             "; the nearest is `accounts`"

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_one_transaction_with_identities_before_the_publication() {
+    fn the_sql_is_one_transaction_with_identities_before_the_publication() {
         let sql = prepare(&rules("a"), None, Names::default());
         assert_eq!(
             (

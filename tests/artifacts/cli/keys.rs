@@ -25,7 +25,7 @@ async fn instance(url: &str, key: Option<&str>) -> Instance {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_fleet_would_not_believe_is_not_published() {
+async fn an_event_that_the_fleet_would_refuse_is_not_published() {
     let server = RedisServer::start();
     let url = server.url();
     let mut admin = Client::connect(server.port());

@@ -70,7 +70,7 @@ async fn a_loader_that_dies_costs_the_others_the_bounded_wait_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_a_load_that_began_before_an_invalidation() {
+async fn no_read_waits_for_a_load_that_began_before_an_invalidation() {
     let (_bus, source, [a, b, _]) = three(alone).await;
     source.slow(SECOND);
     let old = a.spawn(1);
@@ -144,7 +144,7 @@ async fn the_first_callers_of_a_fleet_that_has_just_started_are_one_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_finds_no_place_among_those_who_wait_loads() {
+async fn a_read_that_finds_no_place_in_the_queue_loads_by_itself() {
     use unstale::{LocalBus, Settings};
 
     let (bus, source) = (

@@ -184,7 +184,7 @@ fn storm(seed: u64) -> Tally {
 }
 
 #[test]
-fn whatever_goes_wrong_nothing_is_served_beyond_the_bound() {
+fn nothing_is_served_beyond_the_bound_whatever_goes_wrong() {
     let mut all = Tally::default();
     for seed in 0..24 {
         let tally = storm(seed);

@@ -12,7 +12,7 @@ use testkit::resp::Client;
 use testkit::sentinel::{SentinelFleet, wait};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_one_has_loaded_is_found_over_a_failover_and_nothing_stale() {
+async fn a_value_of_the_tier_is_found_over_a_failover_and_none_is_stale() {
     let redis = SentinelFleet::start();
     let mut pair = Pair::start(&redis.url()).await;
     let watch = pair.watch(REPUBLISHED).await;

@@ -173,7 +173,7 @@ pub(super) fn memory() -> u64 {
 }
 
 #[test]
-fn what_stands_still_is_seen() {
+fn a_call_that_stands_still_is_seen() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .build()

@@ -87,12 +87,12 @@ async fn scenario_a_token_revoked_while_redis_is_away_is_refused_soon_after_it_i
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "half a minute: make soak"]
-async fn scenario_soak_redis_away_for_thirty_seconds_with_the_default_bound() {
+async fn scenario_soak_with_redis_away_for_thirty_seconds_the_default_bound_holds() {
     revoked_while_redis_is_away(30 * SECOND, 2 * SECOND).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "half a minute: make soak"]
-async fn scenario_soak_redis_away_for_thirty_seconds_with_a_long_bound() {
+async fn scenario_soak_with_redis_away_for_thirty_seconds_a_long_bound_holds() {
     revoked_while_redis_is_away(30 * SECOND, 120 * SECOND).await;
 }

@@ -148,7 +148,7 @@ async fn open_connections_log_in_with_a_password_that_changed() {
 }
 
 #[tokio::test]
-async fn a_token_is_renewed_before_it_lapses() {
+async fn a_token_is_renewed_before_it_expires() {
     let server = RedisServer::start();
     user(&server, "one");
     let asked = Arc::new(AtomicU32::new(0));
@@ -196,7 +196,7 @@ async fn a_callback_that_fails_later_is_named_when_its_last_password_is_refused(
 }
 
 #[tokio::test]
-async fn a_source_of_the_password_that_is_no_good_is_named_at_once() {
+async fn a_source_of_the_password_that_cannot_be_used_is_named_at_once() {
     let server = RedisServer::start();
     user(&server, "one");
     let empty = file(&server, "empty", "\n");

@@ -115,7 +115,7 @@ async fn what_an_open_transaction_wrote_is_passed_after_a_flush() {
 }
 
 #[tokio::test]
-async fn a_slot_waits_for_transactions_that_write_but_not_for_ever() {
+async fn a_slot_waits_for_transactions_that_write_but_not_forever() {
     let mut db = Db::new().await;
     db.run("CREATE TABLE t (id int PRIMARY KEY)").await;
     let mut connection = Connection::connect(&db.config, true).await.unwrap();

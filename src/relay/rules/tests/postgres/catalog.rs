@@ -114,7 +114,7 @@ key = ["name"]
 "#;
 
 #[tokio::test]
-async fn a_real_database_is_checked_and_mended() {
+async fn a_real_database_is_checked_and_repaired() {
     let server = PostgresServer::start().await;
     server.sql(TABLES).await;
     all_mistakes(&server).await;
