@@ -56,7 +56,7 @@ impl Subject {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
     pub(crate) id: ClaimId,
-    /// It lapses after so many milliseconds, whatever becomes of who has it.
+    /// It expires after so many milliseconds, whatever becomes of the instance that holds it.
     pub(crate) millis: u64,
 }
 

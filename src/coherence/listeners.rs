@@ -76,7 +76,7 @@ impl Listeners {
         }
     }
 
-    /// Nothing is reported any more.
+    /// Ends all reports.
     pub(crate) fn close(&self) {
         let before = std::mem::replace(&mut *self.line.lock(), Line::Closed);
         drop(before);

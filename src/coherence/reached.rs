@@ -45,7 +45,7 @@ impl Reached {
             && is_of(self.epoch.load(SeqCst))
     }
 
-    /// Waits until the event with this place is applied, perhaps for ever.
+    /// Waits until the event with this place is applied, which may never happen.
     pub(crate) async fn wait(&self, position: Position) {
         loop {
             // Before the look: what is applied in between wakes it.

@@ -154,7 +154,7 @@ async fn commits_are_counted_published_and_marked() {
     assert!(show("relay_marks_total") > marks);
     assert_eq!(show("relay_lag_bytes"), 0.0);
     assert_eq!(show("relay_restarts_total"), 0.0);
-    // An instance that nobody reads verifies every half member_timeout, and the mark comes with the next.
+    // An instance that is not read verifies every half member_timeout, and the mark comes with the next.
     let idle = Settings::default().member_timeout.as_secs_f64() + 1.0;
     assert!(show("relay_lag_seconds") < idle);
     assert!(value(&instance, "source_verified_age_seconds").unwrap() < idle);

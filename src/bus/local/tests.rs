@@ -190,7 +190,7 @@ async fn a_full_queue_drops_messages_and_never_the_gap() {
         }
     }
     assert!(matches!(last, Some(BusEvent::Message { .. })));
-    // Nothing is published any more; the note must come by itself.
+    // Nothing further is published; the note must come by itself.
     assert!(matches!(
         events.recv().await,
         Some(BusEvent::Gap(GapCause::Lagged))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::catalog::told;
+use super::catalog::as_error;
 use crate::relay::postgres::{Connection, Stream};
 use crate::{Error, ErrorKind};
 
@@ -26,7 +26,7 @@ pub(super) async fn until_visible(
 ) -> Result<(), Error> {
     let mut pause = SOON;
     while !transactions.is_empty() {
-        let rows = sql.query(SNAPSHOT).await.map_err(told)?;
+        let rows = sql.query(SNAPSHOT).await.map_err(as_error)?;
         let text = rows.first().and_then(|row| row.first()?.as_deref());
         let snapshot = text.and_then(Snapshot::parse).ok_or_else(|| {
             Error::new(
@@ -39,7 +39,7 @@ pub(super) async fn until_visible(
             break;
         }
         tokio::select! {
-            error = stream.hold() => return Err(told(error)),
+            error = stream.hold() => return Err(as_error(error)),
             () = sleep(pause) => pause = (2 * pause).min(LATER),
         }
     }

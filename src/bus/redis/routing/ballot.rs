@@ -14,7 +14,7 @@ use crate::url::Place;
 ///
 /// Another primary is promoted by more than half of the primaries, the one it replaces never among
 /// them. So where the others that name the present one make at least half of all *with* it, one of
-/// them has had a part in any promotion and would say so; one dead primary among three is no reason to
+/// them has had a part in any promotion and would name the new one; one dead primary among three is no reason to
 /// believe none. A place that is named by as many or more is believed rather than it.
 #[derive(Debug)]
 pub(super) struct Ballot {

@@ -338,7 +338,7 @@ fn flood(client: &mut Client, total: u64) {
     client.cmd(&["EVAL", script, "0", &total.to_string(), &"x".repeat(40)]);
 }
 
-/// The server ends the subscription of a slot that it gives away; nothing else says so where the slot comes
+/// The server ends the subscription of a slot that it gives away. Nothing else shows it where the slot comes
 /// back before anything is published.
 #[tokio::test]
 async fn a_lane_whose_slot_goes_and_comes_back_is_subscribed_again() {

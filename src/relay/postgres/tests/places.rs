@@ -90,7 +90,7 @@ async fn a_stream_with_nothing_confirmed_is_quiet() {
             }
         }
     };
-    timeout(LONG, listening).await.expect("it never says so");
+    timeout(LONG, listening).await.expect("it is never named");
     // A few for each transaction: a server that believes us to be behind would ask without a pause.
     assert!(events < 300, "{events} events");
     stream.end(LONG).await;

@@ -54,10 +54,10 @@ fn rules_that_fit_the_database_have_no_mistake() {
 fn a_slot_that_outlives_the_relay_may_not_fill_the_disk() {
     let unbounded =
         "max_slot_wal_keep_size is -1, and the slot of UNSTALE_RELAY_SLOT fills the disk";
-    let mend = "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'";
+    let remedy = "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'";
     only(
         |catalog| catalog.server.durable_slot = true,
-        &[unbounded, mend],
+        &[unbounded, remedy],
     );
     let bounded = mistakes(|catalog| {
         catalog.server.durable_slot = true;
