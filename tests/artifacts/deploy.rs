@@ -19,7 +19,7 @@ use testkit::proxy::{Cut, Door, Proxy};
 use testkit::redis::RedisServer;
 use testkit::resp::{Client, Value};
 
-/// What stands in the place of each password.
+/// The placeholder of each password.
 const PLACEHOLDER: &str = "#SHA256-OF-ITS-PASSWORD";
 
 /// Another fleet on the same Redis has these names.

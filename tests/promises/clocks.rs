@@ -1,4 +1,4 @@
-//! A machine that stands still, and a wall clock that is nudged or set: nothing gets older than it may,
+//! A machine that stands still, and a wall clock that is adjusted or set: nothing gets older than it may,
 //! and what need not be dropped stays.
 
 use std::time::{Duration, Instant as Std};
@@ -48,11 +48,11 @@ async fn a_small_step_of_the_clock_drops_nothing_and_a_jump_beyond_the_bound_dro
     assert_eq!(node.get(1).await, Some(10));
     let (fenced, loads) = (fences(&node), source.loads());
     // 400 ms every 15 s, and what a machine adds that is really kept from running.
-    for nudge in 1..=20 {
+    for step in 1..=20 {
         let before = jumps(&node);
         internals::miss_time(ms(400));
         until("it is seen", async || jumps(&node) > before).await;
-        assert_eq!(node.outcome(1).await, Outcome::Hit, "nudge {nudge}");
+        assert_eq!(node.outcome(1).await, Outcome::Hit, "step {step}");
     }
     assert_eq!((fences(&node), source.loads()), (fenced, loads));
     internals::miss_time(BOUND + ms(5_000));

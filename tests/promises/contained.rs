@@ -12,7 +12,7 @@ use unstale::{Cache, Instance, InstanceState, LocalBus, Settings};
 
 use crate::support::nodes::{alone, metric, ms, pass};
 
-/// What drops do: each takes one from the fuse, and whoever takes the last one panics.
+/// What drops do: each takes one from the fuse, and the one that takes the last panics.
 #[derive(Clone, Default)]
 struct Fuse(Arc<AtomicU64>);
 

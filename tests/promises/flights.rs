@@ -1,4 +1,4 @@
-//! At most one load per key, which belongs to no caller: whoever is cancelled, the others are served.
+//! At most one load per key, which belongs to no caller: when one is cancelled, the others are served.
 
 use std::error::Error as _;
 use std::io;

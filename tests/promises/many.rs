@@ -32,7 +32,7 @@ fn batched(instance: &Instance) -> (Cache<u64, u64>, Calls) {
                 keys.reverse();
                 let known = keys.into_iter().filter(|key| *key < 10_000);
                 let mut pairs: Vec<_> = known.map(|key| (key, key * 10)).collect();
-                pairs.push((5_555, 1)); // that nobody asked for
+                pairs.push((5_555, 1)); // that was not asked for
                 Ok(pairs)
             }
         })
@@ -59,7 +59,7 @@ async fn missing_keys_go_to_one_call_and_come_back_in_order() {
         Outcome::Negative
     );
     assert_eq!(cache.get_many(&[]).await.unwrap(), []);
-    // What nobody asked for has not entered the cache.
+    // What was not asked for has not entered the cache.
     assert_eq!(cache.peek(&5_555), None);
     let stats = cache.stats();
     assert_eq!((stats.misses, stats.coalesced, stats.hits), (4, 1, 2));

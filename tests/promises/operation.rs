@@ -1,4 +1,4 @@
-//! What an operator is told: who joined what at the start, on which bus, and in one vocabulary what
+//! What an operator reads in the log: who joined what at the start, on which bus, and in one vocabulary what
 //! state the instance is in.
 
 use unstale::testing::start_on;
@@ -7,7 +7,7 @@ use unstale::{BusKind, CacheSettings, Instance, InstanceState, LocalBus, Setting
 use crate::support::logged::Logged;
 use crate::support::nodes::{Node, Source, ms, pair, pass};
 
-/// What nobody wants to read in a log: the text of Rust's `Debug`, and a count of nothing.
+/// What must not be in a log: the text of Rust's `Debug`, and a count of nothing.
 const LEAKS: [&str; 5] = ["Some(", "None", "suppressed=0", "Custom {", "Error {"];
 
 fn only_words(logged: &Logged) {

@@ -1,5 +1,5 @@
 //! The load race: a value that was read before its invalidation is never stored after it, and
-//! nobody who began to read after the invalidation is answered with it.
+//! no read that began after the invalidation is answered with it.
 
 use tokio::task::JoinHandle;
 
@@ -15,7 +15,7 @@ enum What {
     Key,
     Tag,
     Cache,
-    /// Everything, as after a message that nobody can read.
+    /// Everything, as after a message that no instance can read.
     Lane,
 }
 

@@ -1,4 +1,4 @@
-//! An entry past its TTL may stand in for a loader that fails, and nothing worse than that.
+//! An entry past its TTL may be served when the loader fails, and nothing worse than that.
 
 use unstale::internals;
 use unstale::{Cache, ErrorKind, Loaded, LocalBus};
@@ -151,7 +151,7 @@ async fn a_value_past_its_own_ttl_is_not_served_when_the_loader_fails() {
     assert_eq!(cache.get(&1).await.unwrap_err().kind(), ErrorKind::Load);
 }
 
-/// 1: a load that never begins looks up an entry to stand in for it; 2: the key is invalidated, which
+/// 1: a load that never begins looks up an entry to be served instead; 2: the key is invalidated, which
 /// is acknowledged; 3: a read begins, and joins; 4: the load lands with the old value.
 #[tokio::test(start_paused = true)]
 async fn a_read_after_an_acknowledged_invalidation_is_not_answered_by_a_stale_fallback() {

@@ -213,7 +213,7 @@ async fn a_value_of_the_shared_tier_is_found_whatever_the_limit() {
     }
     let loads = source.loads();
     let error = b.cache.get(&2).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Limited, "nobody has it");
+    assert_eq!(error.kind(), ErrorKind::Limited, "no instance has it");
     let found = b.cache.lookup(&1).await.unwrap();
     assert_eq!((found.value, found.outcome), (Some(10), Outcome::Tier));
     assert_eq!(source.loads(), loads);

@@ -8,7 +8,7 @@ use crate::support::nodes::Source;
 use testkit::proxy::Proxy;
 use testkit::redis::RedisServer;
 
-/// B is a user whose rights can change; A is somebody else.
+/// B is a user whose rights can change; A is another one.
 async fn start() -> Pair {
     let server = RedisServer::start();
     let (source, proxy) = (Source::default(), Proxy::start(server.port()).await);
@@ -39,7 +39,7 @@ async fn without_its_channel_an_instance_follows_the_journal() {
         })
         .await;
         let repaired = repairs(&pair.b, "repaired");
-        until("the journal stands in", async || {
+        until("the journal is read instead", async || {
             repairs(&pair.b, "repaired") > repaired + 5
         })
         .await;

@@ -11,8 +11,8 @@ use tokio::time::sleep;
 use unstale::{InstanceState, Outcome, Settings};
 
 use super::{
-    CHANNEL, COUNTER, INTENTS, JOURNAL, OPEN, Pair, dropped, fences, mends, misses, node,
-    one_event, until,
+    CHANNEL, COUNTER, INTENTS, JOURNAL, OPEN, Pair, dropped, fences, misses, node, one_event,
+    renewed, until,
 };
 use crate::support::nodes::{Node, Source, ms};
 use crate::support::over_redis::POLL;
@@ -410,7 +410,7 @@ async fn a_user_who_runs_the_script_drops_whole_lanes_of_a_signed_fleet() {
         })
         .await;
     }
-    assert_eq!(mends(&pair.b, "reconnect"), 0);
+    assert_eq!(renewed(&pair.b, "reconnect"), 0);
 }
 
 /// Rights in another namespace, both columns: scripts that do not end stop the one thread for all. No

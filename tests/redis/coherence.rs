@@ -1,4 +1,4 @@
-//! Two instances are coherent over a real Redis, and apart from everybody else on it.
+//! Two instances are coherent over a real Redis, and apart from all others on it.
 
 use tokio::time::Instant;
 use unstale::Outcome;

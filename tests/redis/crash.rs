@@ -306,7 +306,7 @@ async fn a_writer_announces_its_open_write_again_after_redis_forgot_it() {
         block_in_place(|| admin.cmd(lost));
         until("the intent is back", async || {
             scene.peer.get(ROW).await;
-            // Both are members, and no peer waits for the deadline any more.
+            // Both are members, and no peer waits for the deadline any longer.
             let members = block_in_place(|| admin.cmd(&["EVAL", ONLY_MEMBERS, "1", MEMBERS]));
             members.int() == Some(2) && scene.left() == [1, 2]
         })

@@ -21,7 +21,7 @@ async fn state(node: &Node, state: InstanceState) {
 }
 
 /// The words that say what happened to a connection, and those that say what state the instance is in.
-fn told(logged: &Logged) -> (usize, usize, Vec<String>) {
+fn logged_words(logged: &Logged) -> (usize, usize, Vec<String>) {
     let count = |text: &str| logged.with(text).len();
     let words = [
         "lost the connection",
@@ -63,7 +63,7 @@ async fn a_redis_that_is_killed_and_one_that_hangs_are_logged_in_the_same_words(
                 .is_empty()
         })
         .await;
-        let (lost, again, order) = told(&logged);
+        let (lost, again, order) = logged_words(&logged);
         let states: Vec<_> = order
             .iter()
             .filter(|word| !word.contains("onnect"))

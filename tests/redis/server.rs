@@ -180,7 +180,7 @@ async fn a_journal_lost_with_messages_fences_the_lane() {
 }
 
 /// B has a row in memory, is cut off, and comes back when it was changed and Redis has lost
-/// something. Nobody reads on B meanwhile, so only what B does on its way back can drop the row.
+/// something. Nothing reads on B meanwhile, so only what B does on its way back can drop the row.
 async fn away(lose: impl AsyncFnOnce(&Pair)) -> Pair {
     let pair = Pair::start().await;
     pair.change(1, 1).await;

@@ -12,7 +12,7 @@ use crate::support::over_redis::until;
 
 const SETTINGS: &[(&str, &str)] = &[("max_slot_wal_keep_size", "1GB")];
 
-/// Gives a primary that is prepared a replica. Everybody goes to the database by one name, which leads to the primary of
+/// Gives a primary that is prepared a replica. All programs reach the database by one name, which leads to the primary of
 /// the moment, and no commit is answered that the replica does not have.
 async fn replicate(rig: &mut Rig) -> PostgresServer {
     let replica = rig.postgres.replica().await;

@@ -2,7 +2,7 @@
 
 use unstale::{Instance, Settings};
 
-use super::{Ran, RedisServer, told};
+use super::{Ran, RedisServer, until_known};
 use crate::support::over_redis::until;
 use testkit::program::{on, run};
 use testkit::resp::Client;
@@ -44,7 +44,7 @@ async fn an_event_that_the_fleet_would_refuse_is_not_published() {
     ] {
         let instance = instance(&url, fleet).await;
         let _rows = instance.cache::<u64, u64>("rows").build().unwrap();
-        told(&url, "rows", 1).await;
+        until_known(&url, "rows", 1).await;
         let mut sequence = || admin.cmd(&["HGET", "us:{shop:0}s", "q"]).text();
         let before = sequence();
         let ran = run_with(&url, wrong, &["invalidate", "rows", "1"]);

@@ -43,7 +43,7 @@ async fn an_error_of_one_instance_is_not_shared_with_others() {
     assert_eq!(other.0.unwrap_err().kind(), ErrorKind::Load);
     assert_eq!(other.1, 2);
     assert_eq!(b.waits("led"), 1);
-    // Nobody is kept waiting by what has failed.
+    // No read is kept waiting by what has failed.
     source.fail(false);
     pass(ms(1_000)).await;
     assert_eq!(a.get(1).await, Some(10));
@@ -128,7 +128,7 @@ async fn the_first_callers_of_a_fleet_that_has_just_started_are_one_load() {
     source.slow(ms(300));
     let a = testing::start_on(&bus, Settings::default()).await.unwrap();
     let b = testing::start_on(&bus, Settings::default()).await.unwrap();
-    // Nothing has been verified since: the lane has no record yet, and nobody could claim a load.
+    // Nothing has been verified since: the lane has no record yet, and no instance could claim a load.
     let (a, b) = (Node::of(a, &source, alone()), Node::of(b, &source, alone()));
     let (one, other) = tokio::join!(a.get(1), b.get(1));
     assert_eq!((one, other), (Some(10), Some(10)));

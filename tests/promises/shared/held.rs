@@ -13,7 +13,7 @@ enum What {
     Key,
     Tag,
     Cache,
-    /// Everything, by an event that nobody can read.
+    /// Everything, by an event that no instance can read.
     Lane,
 }
 

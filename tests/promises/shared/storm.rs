@@ -72,7 +72,7 @@ impl Storm {
         self.nodes[self.rng.usize(0..3)].clone()
     }
 
-    /// Whoever begins to read now must find this, or something newer.
+    /// A read that begins now must find this, or something newer.
     fn read(&mut self) {
         let (node, key) = (self.node(), self.rng.u64(0..KEYS));
         let now = Instant::now();

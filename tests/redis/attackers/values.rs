@@ -170,7 +170,7 @@ async fn a_user_who_writes_every_key_gets_old_values_served() {
             let mut dump = |name: &String| bytes(&mut writer, &["DUMP", name]);
             let then: Vec<Vec<u8>> = names.iter().map(&mut dump).collect();
             source.set(ROW, 11);
-            let told = first.cache.invalidate(&ROW).await.is_ok();
+            let published = first.cache.invalidate(&ROW).await.is_ok();
             first.instance.shutdown().await.unwrap();
             for (name, value) in names.iter().zip(&then) {
                 writer.cmd(&[b"RESTORE", name.as_bytes(), b"0", value, b"REPLACE"]);
@@ -178,7 +178,7 @@ async fn a_user_who_writes_every_key_gets_old_values_served() {
             let second = node(&server, &source, secret).await;
             let served = second.get(ROW).await;
             second.instance.shutdown().await.unwrap();
-            told && served == Some(10)
+            published && served == Some(10)
         })
         .await;
     }

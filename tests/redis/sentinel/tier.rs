@@ -56,7 +56,7 @@ async fn a_failover_that_lost_the_invalidation_brings_no_value_of_redis_back() {
             answer.is_ok_and(|answer| answer.text() == "OK")
         });
     });
-    // Whatever is asked, as soon as anybody answers, and until all is as before.
+    // Whatever is asked, as soon as a server answers, and until all is as before.
     let mut asked = 0;
     let end = Instant::now() + MAX_STALENESS * 5;
     while Instant::now() < end || asked <= 50 {

@@ -150,7 +150,7 @@ pub(super) fn stacks() -> String {
         thread::sleep(Duration::from_millis(100));
     }
     let all = fs::read_to_string(file.path()).unwrap_or_default();
-    // What the threads do that stand in this crate.
+    // What the threads do that are in this crate.
     let mut text = String::from("where the threads stand:");
     for stack in all
         .split("\n\n")

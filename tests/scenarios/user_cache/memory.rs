@@ -1,4 +1,4 @@
-//! What nobody asks for any more is freed, and closing twice does no harm.
+//! Entries that are no longer asked for are freed, and closing twice does no harm.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
