@@ -1,4 +1,4 @@
-//! A shell in an empty folder, for commands as somebody types them who reads a document.
+//! A shell in an empty folder, for commands as a reader of a document types them.
 
 use std::collections::BTreeSet;
 use std::env;
