@@ -111,6 +111,9 @@ tests! {
     fn python_program_invalidates_as_the_first_page_says([
         ("docs/getting-started.md", "sh", "pip install")
     ]) started::python;
+    fn features_for_tests_are_those_of_the_package([
+        ("docs/testing-your-service.md", "toml", "[dev-dependencies]")
+    ]) started::dependencies;
     fn one_command_shows_the_demo_and_ends_as_the_page_says([
         ("README.md", "sh", "cargo run --release --features cli -- demo"),
         ("docs/cli.md", "text", "What happened")

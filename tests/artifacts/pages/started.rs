@@ -38,6 +38,19 @@ pub(super) fn one_variable([export]: [Vec<&str>; 1]) {
     assert_eq!(events(&redis), 1, "the write was not published");
 }
 
+/// What a page has a reader write into Cargo.toml: this version, with features that it has.
+pub(super) fn dependencies([lines]: [Vec<&str>; 1]) {
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    let added: toml::Table = lines.join("\n").parse().unwrap();
+    let added = &added["dev-dependencies"]["unstale"];
+    let version = manifest["package"]["version"].as_str().unwrap();
+    assert!(version.starts_with(added["version"].as_str().unwrap()));
+    let features = added["features"].as_array().unwrap();
+    for feature in features {
+        assert!(manifest["features"].get(feature.as_str().unwrap()).is_some(), "{feature}");
+    }
+}
+
 /// Events in the journal, which begins with a placeholder.
 fn events(redis: &RedisServer) -> i64 {
     let length = Client::connect(redis.port()).cmd(&["XLEN", "us:{default:0}j"]);
