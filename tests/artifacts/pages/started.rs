@@ -47,7 +47,12 @@ pub(super) fn dependencies([lines]: [Vec<&str>; 1]) {
     assert!(version.starts_with(added["version"].as_str().unwrap()));
     let features = added["features"].as_array().unwrap();
     for feature in features {
-        assert!(manifest["features"].get(feature.as_str().unwrap()).is_some(), "{feature}");
+        assert!(
+            manifest["features"]
+                .get(feature.as_str().unwrap())
+                .is_some(),
+            "{feature}"
+        );
     }
 }
 
