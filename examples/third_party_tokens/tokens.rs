@@ -21,7 +21,7 @@ const UNHEARD: Duration = Duration::from_secs(60);
 /// An issuer that does not answer for so long is not waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Who asks, which is what a token is kept by. Both parts: one corporation has several applications,
+/// The application that asks, by which a token is kept. Both parts count: one corporation has several applications,
 /// each with a secret of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Credentials {
@@ -117,7 +117,7 @@ pub(crate) trait Issuer: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Grant>, BoxError>> + Send;
 }
 
-/// Who shares a token.
+/// Which instances share a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shares {
     /// Each instance asks for its own.

@@ -113,7 +113,7 @@ async fn a_failover_that_hands_out_numbers_again_keeps_the_bound() {
     trial.write().await;
     trial.write().await;
     trial.bus.fail_over_losing(2);
-    // Who has applied the lost ones would see that their places are taken.
+    // An instance that has applied the lost ones would see that their places are taken.
     trial.bus.faults(0).lose_next(2);
     for key in [2, 3] {
         trial.a.cache.invalidate(&key).await.unwrap();

@@ -204,7 +204,7 @@ async fn the_primary_is_read_for_some_time_after_an_invalidation() {
     peer.invalidate(&1).await.unwrap();
     sleep(Duration::from_millis(1_000)).await;
     assert_eq!((read(1).await, read(4).await), ("primary", "replica"));
-    // Of a key that is loaded first nothing tells which tags it has.
+    // The tags of a key that is loaded for the first time are not known.
     peer.invalidate_tag("odd").await.unwrap();
     sleep(Duration::from_millis(1_000)).await;
     assert_eq!((read(4).await, read(5).await), ("replica", "primary"));

@@ -151,7 +151,7 @@ impl Caller {
     }
 }
 
-/// Leaves every lane. Ends within the command timeout: who cannot leave is found silent instead.
+/// Leaves every lane. Ends within the command timeout: an instance that cannot leave is found silent instead.
 pub(super) async fn leave(caller: &Arc<Caller>, open: StillOpen) {
     let open = Arc::new(open);
     let all = async {

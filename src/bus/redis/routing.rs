@@ -46,7 +46,7 @@ pub(super) struct Word {
     primaries: Vec<Result<Place, Error>>,
 }
 
-/// Who is asked.
+/// The servers that are asked.
 #[derive(Debug)]
 enum Witnesses {
     Sentinels(Sentinels),
@@ -267,7 +267,7 @@ impl Routing {
                 node
             } else {
                 if self.moves() {
-                    tracing::info!(server = %place, lanes = lanes.len(), "lanes live on this Redis now");
+                    tracing::info!(server = %place, lanes = lanes.len(), "lanes live on this Redis server now");
                 }
                 let (place, target) = (place.clone(), self.target.at(place));
                 Node::start(&self.common, place, target, lanes.clone(), tasks, events)

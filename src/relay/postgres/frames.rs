@@ -18,7 +18,7 @@ const KEPT_ROOM: usize = 1024 * 1024;
 /// Of any message: its kind and its length.
 const HEADER: usize = 5;
 
-/// Of a part of the log: its kind, its place, the server's place and the time.
+/// Bytes before a part of the log: its kind, its place, the server's place and the time.
 const DATA_HEADER: usize = 25;
 
 /// What names a row's table: its kind and the table's number.

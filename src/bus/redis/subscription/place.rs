@@ -1,6 +1,6 @@
 //! At which server a subscription is made: the lanes' primary, or a replica of it.
 //!
-//! A replica may be late, or be cut off from its primary without a word. What it does not deliver is
+//! A replica may be late, or be cut off from its primary without notice. What it does not deliver is
 //! missing at the next verification, which asks the primary; where that comes to nothing, the subscription is
 //! made again, and then at the primary.
 

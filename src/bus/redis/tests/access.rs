@@ -1,4 +1,4 @@
-//! Who may connect, to what, and how: passwords, ACL users, databases, TLS.
+//! Which users may connect, to what, and how: passwords, ACL users, databases, TLS.
 
 use super::*;
 use crate::{Error, ErrorKind};

@@ -30,7 +30,7 @@ async fn a_lease_that_is_given_up_is_free_and_only_its_relay_can_do_that() {
     assert!(!refused(&bus, 0xA, Duration::ZERO).await);
     assert!(!refused(&bus, 0xB, LONG).await);
     assert!(refused(&bus, 0xA, LONG).await);
-    // Of a relay that has none, too.
+    // The same of a relay that has no lease.
     assert!(!refused(&bus, 0xA, Duration::ZERO).await);
     assert!(refused(&bus, 0xA, LONG).await);
 }

@@ -15,7 +15,7 @@ async fn refused(config: &Config) -> PgError {
     Connection::connect(config, false).await.unwrap_err()
 }
 
-/// Who proves what, over a connection that may be without TLS.
+/// Which role proves itself how, over a connection that may be without TLS.
 const RULES: &str = "local all postgres trust
 host all with_scram 127.0.0.1/32 scram-sha-256
 host all with_md5 127.0.0.1/32 md5
