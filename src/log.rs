@@ -1,4 +1,4 @@
-//! Keeping a fault that lasts from filling the log.
+//! Limits how often a lasting fault is logged.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -1,4 +1,4 @@
-//! The table of one instance's open writes: what Redis must know of them, should it forget. No I/O.
+//! The table of one instance's open writes: what Redis must learn again if it forgets them. No I/O.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! By which an instance knows its own events when it hears them.
+//! How an instance recognises its own events when it hears them.
 
 use std::collections::VecDeque;
 

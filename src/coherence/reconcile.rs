@@ -1,4 +1,4 @@
-//! Keeps what Redis holds of the open writes right: announces them again where Redis has forgotten this
+//! Keeps Redis' record of the open writes right: announces them again where Redis has forgotten this
 //! instance, and clears what is announced although its write has ended.
 //!
 //! One task a lane, which there is only while something is to be done.

@@ -1,4 +1,4 @@
-//! The bytes' way: TCP, a socket file, or TLS over TCP.
+//! The socket of a connection: TCP, a socket file, or TLS over TCP.
 
 use std::io;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! Makes the catalog of the queries' rows.
+//! Makes the catalog from the rows of the queries.
 
 use super::{Each, Row};
 use crate::error::{Error, ErrorKind};
