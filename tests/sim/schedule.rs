@@ -30,9 +30,9 @@ pub(crate) struct Schedule {
     /// For how long events wait to be delivered together.
     pub(crate) pause: u64,
     pub(crate) nodes: Vec<NodeSettings>,
-    /// Of the cache of the first keys.
+    /// The options of the cache of the first keys.
     pub(crate) rows: CacheOptions,
-    /// Of the cache of the others.
+    /// The options of the cache of the others.
     pub(crate) columns: CacheOptions,
     /// A relay reads the source's log, so many milliseconds late.
     pub(crate) relay: Option<u64>,
@@ -156,7 +156,7 @@ pub(crate) enum What {
     PutSilently {
         key: u64,
     },
-    /// Of the relay: its process dies, or starts, or is cut off from the server.
+    /// A fault of the relay: its process dies, or starts, or is cut off from the server.
     Relay(RelayFault),
     PutTag {
         node: usize,

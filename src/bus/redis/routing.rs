@@ -332,7 +332,7 @@ pub(super) async fn run(
             word = routing.consult() => word,
         };
         routing.adopt(&word.primaries, &mut tasks, &events);
-        // Of servers that were replaced.
+        // The tasks of servers that were replaced.
         while tasks.try_join_next().is_some() {}
         let (began, complete) = (word.began, word.primaries.iter().all(Result::is_ok));
         routing.word.send_replace(Some(word));

@@ -32,7 +32,7 @@ pub(crate) async fn config(server: &PostgresServer, role: &str) -> Config {
 /// A server of a test, where nothing else is written.
 struct Db {
     server: PostgresServer,
-    /// Of the superuser.
+    /// The configuration of the superuser.
     config: Config,
     sql: Connection,
 }
