@@ -86,7 +86,7 @@ impl Grant {
     /// The TTL comes with the value. There is no least life either: a token that lives 120 s is kept
     /// for 120 s, counted from before it was asked for.
     fn loaded(self) -> Loaded<Token> {
-        // One that does not say how long it lives is good for those who wait for it, and not kept.
+        // A token without a known life is given to the callers that wait for it, and not kept.
         let lives = self.expires_in.unwrap_or(Duration::ZERO);
         Loaded::new(Token(self.access_token)).ttl(lives)
     }

@@ -38,7 +38,7 @@ struct Table {
     upkeep: BTreeMap<u32, Upkeep>,
 }
 
-/// What Redis must know of an open write, should it forget.
+/// What Redis must learn again of an open write if it forgets it.
 #[derive(Debug)]
 struct Open {
     deadline: Nanos,

@@ -151,7 +151,7 @@ async fn down(how: Down) {
     how.begin(&trial);
     trial.quiet(Duration::from_secs(20)).await;
     assert_eq!(trial.b.instance.health().state, InstanceState::Degraded);
-    // One read waits for a verification, where it cannot be known that it is in vain; no other does.
+    // One read waits for a verification, because it cannot be known that none will succeed; no other read does.
     let (slow, slowest) = match how {
         Down::Refused => (0, Duration::ZERO),
         Down::BlackHole => (1, ms(250)),

@@ -152,7 +152,7 @@ pub(crate) enum What {
         publish_after: u64,
     },
     /// Commits of all keys of a cache with this tag, and its invalidation.
-    /// A row is replaced and nothing is said of it, as by SQL.
+    /// A row is replaced without an invalidation, as by SQL.
     PutSilently {
         key: u64,
     },

@@ -186,7 +186,7 @@ impl Routing {
         self.common.doubt.notify_one();
     }
 
-    /// Whether those who decide it name this server as the lane's primary, asked after this call.
+    /// Whether the witnesses name this server as the lane's primary, asked after this call.
     ///
     /// 1: an old primary answers; 2: another is promoted, takes an event and is named by all.
     /// If they had been asked before 1, the answer would count, and the event would be missed.

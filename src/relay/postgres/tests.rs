@@ -112,7 +112,7 @@ async fn stream(mut connection: Connection) -> Stream {
         .unwrap()
 }
 
-/// Everything that is said until the log has passed a place.
+/// Returns everything that arrives until the log has passed a place.
 async fn until(stream: &mut Stream, lsn: u64) -> Vec<Event> {
     let mut events = Vec::new();
     let reading = async {

@@ -56,7 +56,7 @@ impl Choice {
         self.failed = self.at_replica;
     }
 
-    /// Where the subscription is at the primary for want of a replica, waits until there is one.
+    /// Waits until there is a replica, where the subscription is at the primary because there was none.
     pub(super) async fn better(&self, peer: &Peer) {
         if self.at_replica || peer.common.listen == Listen::Primary {
             return pending().await;

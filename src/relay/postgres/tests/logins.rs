@@ -37,7 +37,7 @@ async fn each_kind_of_password_is_accepted() {
     for login in ["with_scram:p%3A%40%C3%A9%2F%25", "with_md5:hunter2"] {
         for replication in [false, true] {
             let connected = Connection::connect(&at(login), replication).await;
-            // The role may not replicate, which is said after the password was right.
+            // The role may not replicate, which the server reports after the password was right.
             let code = connected.as_ref().err().and_then(PgError::code);
             assert_eq!(code, replication.then_some("42501"), "{connected:?}");
         }
