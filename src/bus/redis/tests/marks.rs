@@ -86,7 +86,7 @@ async fn a_mark_comes_with_the_next_verification_and_never_goes_back() {
 }
 
 #[tokio::test]
-async fn what_is_damaged_counts_as_no_number_and_no_mark() {
+async fn damaged_fields_count_as_no_number_and_no_mark() {
     let server = RedisServer::start();
     let (bus, _events) = watching(&server).await;
     let epoch = bus
