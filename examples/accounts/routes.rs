@@ -156,8 +156,8 @@ async fn delete(State(app): State<App>, id: Id) -> Result<Response, Failure> {
     }
 }
 
-/// Whether to send traffic here. A cache that is degraded is no reason not to: its hits are bounded
-/// all the same, and every other instance may be degraded too.
+/// Whether to send traffic here. A degraded cache is no reason against it: its hits are still bounded,
+/// and every other instance may be degraded too.
 async fn ready(State(app): State<App>) -> (StatusCode, &'static str) {
     if *app.stopping.borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n");

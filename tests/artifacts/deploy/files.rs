@@ -1,4 +1,4 @@
-//! The files of `deploy/` that nothing here can run are accepted by those who know their formats, and
+//! The files of `deploy/` that nothing here can run are accepted by the tools that know their formats, and
 //! name what exists.
 
 use std::collections::BTreeSet;
