@@ -1,4 +1,4 @@
-//! What one message of a lane says: which entries to drop, and who says so.
+//! What one message of a lane says: which entries to drop, and which writer published it.
 //!
 //! An event never carries a value or a key in clear, only hashes; [`wire`] is its encoding and
 //! [`signing`] proves who made it.

@@ -152,21 +152,21 @@ async fn once(
         () = end => None,
         stopped = rounds.run(|| note(&Note::Began)) => Some(stopped),
     };
-    // A log that was lost has nothing to be told.
+    // A log that was lost needs no confirmation.
     if !matches!(stopped, Some(Stopped::Log(_))) {
         rounds.close().await;
     }
     stopped
 }
 
-/// Gives up the lease, if this relay has it: another one need not wait until it lapses.
+/// Gives up the lease, if this relay has it: another one need not wait until it expires.
 async fn release(member: &Member, duty: &Duty, relay: u64) {
     let mark = Mark {
         source: duty.source.clone(),
         at: None,
         lease: Some((relay, Duration::ZERO)),
     };
-    // Where Redis does not answer the lease lapses.
+    // Where Redis does not answer, the lease expires by itself.
     let _ = member.bus.mark(0, mark).await;
 }
 

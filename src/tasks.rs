@@ -1,7 +1,7 @@
 //! The tasks without which an instance is not coherent, and whether they run.
 //!
 //! A task that ends while its instance runs, by a panic or with its runtime, is noticed by what its
-//! end drops: `health()` does not say `Coherent` any more, and the log says which task it was. The
+//! end drops: `health()` no longer says `Coherent`, and the log says which task it was. The
 //! bound on staleness needs none of them: entries whose lane is not verified are not served.
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! One service with secrets and recognisable keys, through reads, writes and failures: nothing that is
-//! printed, logged, measured, told to Redis or shown by the program has any of them.
+//! printed, logged, measured, sent to Redis or shown by the program has any of them.
 //!
 //! In a binary of its own, because it listens to all of the process's log lines.
 

@@ -168,7 +168,7 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Asks instances until it is told to stop.
+/// Asks instances until a signal stops it.
 async fn ask(load: Load) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::run)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::run)?;

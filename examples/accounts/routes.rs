@@ -106,7 +106,7 @@ async fn explain(State(app): State<App>, id: Id) -> Result<Json<Value>, Failure>
 /// Longest name of an account, in characters.
 const LONGEST_NAME: usize = 200;
 
-/// Creates or changes an account. 200 says that every instance has been told.
+/// Creates or changes an account. 200 says that every instance has been notified.
 async fn write(
     State(app): State<App>,
     id: Id,
@@ -124,9 +124,9 @@ async fn write(
     // this future, and the cache then invalidates as for any write of unknown outcome.
     let database = app.database.clone();
     let commit = async move { database.put(id, name, balance).await };
-    Ok(match told(app.accounts.write(&id, commit).await)? {
-        Told::All(account) => Json(account).into_response(),
-        Told::Later(account, reason) => (
+    Ok(match notified(app.accounts.write(&id, commit).await)? {
+        Notified::All(account) => Json(account).into_response(),
+        Notified::Later(account, reason) => (
             StatusCode::ACCEPTED,
             Json(Accepted {
                 account: Some(account),
@@ -137,15 +137,15 @@ async fn write(
     })
 }
 
-/// Deletes an account. 204 says that every instance has been told.
+/// Deletes an account. 204 says that every instance has been notified.
 async fn delete(State(app): State<App>, id: Id) -> Result<Response, Failure> {
     let id = parse(id)?;
     let database = app.database.clone();
     let commit = async move { database.delete(id).await };
-    match told(app.accounts.write(&id, commit).await)? {
-        Told::All(false) | Told::Later(false, _) => Err(Failure::unknown(id)),
-        Told::All(true) => Ok(StatusCode::NO_CONTENT.into_response()),
-        Told::Later(true, reason) => Ok((
+    match notified(app.accounts.write(&id, commit).await)? {
+        Notified::All(false) | Notified::Later(false, _) => Err(Failure::unknown(id)),
+        Notified::All(true) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Notified::Later(true, reason) => Ok((
             StatusCode::ACCEPTED,
             Json(Accepted {
                 account: None,
@@ -208,7 +208,7 @@ fn parse(id: Id) -> Result<u64, Failure> {
 }
 
 /// A write that was committed.
-enum Told<T> {
+enum Notified<T> {
     /// Redis has acknowledged the event.
     All(T),
     /// It has not, for this reason; instances that miss the event follow within the bound.
@@ -223,10 +223,12 @@ struct Accepted {
     reason: String,
 }
 
-fn told<T>(written: Result<T, WriteError<T, database::Error>>) -> Result<Told<T>, Failure> {
+fn notified<T>(written: Result<T, WriteError<T, database::Error>>) -> Result<Notified<T>, Failure> {
     match written {
-        Ok(value) => Ok(Told::All(value)),
-        Err(WriteError::Unconfirmed { value, error }) => Ok(Told::Later(value, error.to_string())),
+        Ok(value) => Ok(Notified::All(value)),
+        Err(WriteError::Unconfirmed { value, error }) => {
+            Ok(Notified::Later(value, error.to_string()))
+        }
         // Nothing was committed: the client may try again, here or elsewhere.
         Err(WriteError::Refused(error)) => {
             let reason = format!("nothing was committed: {error}");

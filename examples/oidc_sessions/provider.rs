@@ -28,7 +28,7 @@ struct State {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tokens {
     pub(crate) access: String,
-    /// The next one; the one that was used is worth nothing any more.
+    /// The next one; the one that was used is no longer valid.
     pub(crate) refresh: String,
     pub(crate) expires_in: u64,
 }
@@ -84,7 +84,7 @@ impl Provider {
         }))
     }
 
-    /// Somebody logs in: the first refresh token of a session.
+    /// Logs a user in: returns the first refresh token of a session.
     pub(crate) fn login(&self, subject: &str) -> String {
         let number = self.0.issued.fetch_add(1, Relaxed);
         let token = format!("refresh-{number}-{subject}");

@@ -71,7 +71,7 @@ def operation(cache, key_format, kind, hashes=()):
 
 
 def event(operations, origin=0, sent=0):
-    """Origin 0 is nobody, so that all instances apply it."""
+    """Origin 0 is no instance, so that all instances apply it."""
     return b"\x01" + msgpack.packb([origin, sent, operations], use_bin_type=True)
 
 

@@ -14,7 +14,7 @@ use unstale::{BoxError, Cache, Error, Instance, Key, KeyEncoder, Loaded, SharedT
 /// shorter than twice as long it is half of its life; nothing ever keeps one longer than it lives.
 pub(crate) const MARGIN: Duration = Duration::from_secs(300);
 
-/// While Redis is away nobody hears that a token was rejected, so each is asked for again so often.
+/// While Redis is away no instance hears that a token was rejected, so each is asked for again so often.
 /// Seconds, as is the default, would be too often: issuers count.
 const UNHEARD: Duration = Duration::from_secs(60);
 
@@ -38,7 +38,7 @@ impl Key for Credentials {
     }
 }
 
-/// Shown to nobody but the issuer.
+/// Shown to the issuer only.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(String);
 
@@ -121,9 +121,9 @@ pub(crate) trait Issuer: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shares {
     /// Each instance asks for its own.
-    Nobody,
+    Instance,
     /// One instance asks, the others find what it got in Redis. The token (never the secret) lies
-    /// there as it is: whoever may read this Redis may use it.
+    /// there as it is: a user who may read this Redis may use it.
     Fleet,
 }
 
@@ -151,7 +151,7 @@ impl Tokens {
                 }
             });
         let cache = match shares {
-            Shares::Nobody => cache,
+            Shares::Instance => cache,
             Shares::Fleet => cache.tier(SharedTier::new().fleet_single_flight(PATIENCE)),
         };
         Ok(Self(cache.build()?))

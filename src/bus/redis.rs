@@ -232,7 +232,7 @@ impl RedisBus {
         let beat = scripts::beat(&answer)?;
         match note {
             Some(note) => {
-                self.note.told(&note);
+                self.note.taken(&note);
                 self.warn_of_keys(beat.disagree);
             }
             None if lane == 0 && !beat.known => self.note.forgotten(),

@@ -56,7 +56,7 @@ impl Subject {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
     pub(crate) id: ClaimId,
-    /// It lapses after so many milliseconds, whatever becomes of who has it.
+    /// It expires after so many milliseconds, whatever becomes of the instance that holds it.
     pub(crate) millis: u64,
 }
 
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_or_of_another_layout_is_no_value() {
+    fn a_value_that_is_cut_short_or_of_another_layout_is_not_decoded() {
         let bytes = head(&[1, 2]).encode();
         for length in 0..bytes.len() {
             assert_eq!(Head::decode(&bytes[..length]), None);

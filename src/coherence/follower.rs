@@ -31,7 +31,7 @@ pub(crate) struct Follower {
     heard: u64,
     /// Another life was heard of after a round was sent: only a later one can settle it.
     doubt: Option<Doubt>,
-    /// The highest head of this epoch that a verification has told of.
+    /// The highest head of this epoch that a verification has named.
     top: u64,
     /// Verifications by the local time they were sent and the sequence they wait for.
     pending: VecDeque<(Nanos, u64)>,
@@ -140,7 +140,7 @@ impl Follower {
 
     /// The subscription has delivered an event.
     fn alive(&mut self, sequence: u64) {
-        // Beyond what a verification has told of, a message may claim any place.
+        // Beyond the head that a verification has named, a message may claim any place.
         self.heard = self.heard.max(sequence.min(self.top));
         if self.silent_to.is_some_and(|silent| self.heard >= silent) {
             self.silent_to = None;
@@ -196,7 +196,7 @@ impl Follower {
 
     /// The subscription's connection was lost; `sent` as in [`hear`](Self::hear).
     ///
-    /// The next one may lead to another server, so what was learned before proves nothing any more.
+    /// The next one may lead to another server, so what was learned before no longer proves anything.
     /// 1: the old primary answers a verification with head h; 2: its replica is promoted without
     /// h; 3: before any instance verifies there, another event gets the number h, in the same
     /// epoch; 4: it is heard here, and would prove that the lost event was applied.

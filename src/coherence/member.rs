@@ -254,7 +254,7 @@ impl Member {
         true
     }
 
-    /// Says which caches there are, where somebody outside may see it.
+    /// Publishes which caches there are, for the programs that look from outside.
     pub(crate) fn tell_caches(&self) {
         if self.bus.set_caches(&self.caches.formats()) {
             self.verify_now(0);

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_newer_is_news() {
+    fn only_a_newer_event_is_news() {
         let mut origins = Origins::default();
         assert!(origins.is_news(1, 10));
         assert!(!origins.is_news(1, 10) && !origins.is_news(1, 9));
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn writers_are_bounded() {
+    fn the_writers_that_are_remembered_are_bounded() {
         let mut origins = Origins::default();
         for origin in 0..2 * WRITERS as u64 {
             assert!(origins.is_news(origin, 1));

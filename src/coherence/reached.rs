@@ -45,7 +45,7 @@ impl Reached {
             && is_of(self.epoch.load(SeqCst))
     }
 
-    /// Waits until the event with this place is applied, perhaps for ever.
+    /// Waits until the event with this place is applied, which may never happen.
     pub(crate) async fn wait(&self, position: Position) {
         loop {
             // Before the look: what is applied in between wakes it.
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_applied_in_this_epoch_is_reached() {
+    fn only_a_place_that_is_applied_in_this_epoch_is_reached() {
         let reached = Reached::default();
         assert!(!reached.has(at(1, 0)) && !reached.has(at(0, 0)));
         reached.set(Some(at(7, 5)));
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_is_woken_by_the_event_and_by_none_before() {
+    async fn a_waiter_is_woken_by_its_event_and_by_none_before() {
         let reached = Reached::default();
         reached.set(Some(at(7, 5)));
         let mut wait = pin!(reached.wait(at(7, 7)));

@@ -45,7 +45,7 @@ fn ask(member: &Arc<Member>, lane: u32, change: impl FnOnce(&mut Upkeep)) {
     }
 }
 
-/// Ends when nothing is to be done any more, or when the instance shuts down: leaving the fleet then does
+/// Ends when nothing is left to do, or when the instance shuts down: leaving the fleet then does
 /// what is left. It keeps no instance alive while it waits.
 async fn run(
     member: Weak<Member>,

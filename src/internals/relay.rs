@@ -65,7 +65,7 @@ impl<S: SourceLog, F: FnMut() -> S + Send> Open for Opens<F> {
 }
 
 /// Relays through this instance's bus what a log says of these caches, until an operator must act. `open` opens the
-/// log anew.
+/// log again.
 pub async fn relay<S: SourceLog>(
     instance: Instance,
     source: String,

@@ -54,7 +54,7 @@ pub(crate) trait Log: Send {
 pub(crate) trait Open: Send {
     type Log: Log;
 
-    /// Opens it anew. Everything that is committed after this has returned is in it.
+    /// Opens it again. Everything that is committed after this has returned is in it.
     ///
     /// # Errors
     ///

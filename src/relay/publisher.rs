@@ -75,7 +75,7 @@ impl Publisher {
     }
 
     /// Publishes in the order of each lane, until Redis has acknowledged everything. Ends early only with an error
-    /// that no waiting mends; then, and where it is dropped, what was not acknowledged may be missing.
+    /// that no waiting ends; then, and where it is dropped, what was not acknowledged may be missing.
     pub(crate) async fn publish(&mut self, ops: Vec<Op>) -> Result<(), Error> {
         let by_lane = split(ops, self.lanes());
         self.send(by_lane).await

@@ -10,7 +10,7 @@ mod reading;
 mod slot;
 mod visible;
 
-use self::catalog::{catalog, first, told};
+use self::catalog::{as_error, catalog, first};
 use self::reading::Reading;
 use super::log::Open;
 use super::postgres::{Config, Connection};
@@ -28,7 +28,7 @@ pub(crate) struct Wal {
     slot: Option<String>,
     /// It was opened before.
     opened: bool,
-    /// What the server has given up, until that is told.
+    /// What the server has given up, until that is reported.
     given_up: Option<String>,
 }
 
@@ -68,14 +68,14 @@ impl Open for Wal {
         let mut sql = match self.opened {
             true => Connection::connect(&self.config, false)
                 .await
-                .map_err(told)?,
+                .map_err(as_error)?,
             false => first(&self.config).await?,
         };
         let catalog = self.ask(&mut sql).await?;
         check(&self.rules, &catalog)?;
         let mut replication = Connection::connect(&self.config, true)
             .await
-            .map_err(told)?;
+            .map_err(as_error)?;
         same_server(&mut sql, &mut replication).await?;
         let from = match &self.slot {
             None => slot::temporary(&self.rules.source, &mut replication).await?,
@@ -90,7 +90,7 @@ impl Open for Wal {
         let stream = replication
             .start_replication(&from.slot, from.place, &[&self.rules.publication], true)
             .await
-            .map_err(told)?;
+            .map_err(as_error)?;
         self.opened = true;
         Ok(Reading::new(self.rules.clone(), &catalog, sql, stream))
     }
@@ -104,8 +104,8 @@ impl Open for Wal {
 /// between, as in a failover, would compare the places of two logs.
 async fn same_server(one: &mut Connection, other: &mut Connection) -> Result<(), Error> {
     let sql = "SELECT pg_postmaster_start_time(), inet_server_addr(), inet_server_port()";
-    let one = one.query(sql).await.map_err(told)?;
-    if one != other.query(sql).await.map_err(told)? {
+    let one = one.query(sql).await.map_err(as_error)?;
+    if one != other.query(sql).await.map_err(as_error)? {
         let message =
             "PostgreSQL: two connections lead to two servers, as while one takes over from another";
         return Err(Error::new(ErrorKind::Bus, message));

@@ -97,7 +97,7 @@ impl Prometheus {
     async fn until_ready(&mut self) -> bool {
         let deadline = Instant::now() + READY_TIMEOUT;
         loop {
-            let child = self.child.get_mut().expect("nobody panicked with it");
+            let child = self.child.get_mut().expect("no thread panicked with it");
             if child
                 .try_wait()
                 .expect("a child can be waited for")

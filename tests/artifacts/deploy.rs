@@ -19,7 +19,7 @@ use testkit::proxy::{Cut, Door, Proxy};
 use testkit::redis::RedisServer;
 use testkit::resp::{Client, Value};
 
-/// What stands in the place of each password.
+/// The placeholder of each password.
 const PLACEHOLDER: &str = "#SHA256-OF-ITS-PASSWORD";
 
 /// Another fleet on the same Redis has these names.
@@ -298,7 +298,7 @@ async fn the_user_may_do_nothing_else() {
 }
 
 #[tokio::test]
-async fn nobody_gets_in_without_a_password() {
+async fn a_connection_without_a_password_is_refused() {
     let deployed = Deployed::start();
     let mut stranger = Client::connect(deployed.server.port());
     for (command, answer) in [

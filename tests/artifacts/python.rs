@@ -68,7 +68,7 @@ async fn until(what: &str, mut yes: impl AsyncFnMut() -> bool) {
 }
 
 /// Fences of lanes and gaps: one fence a lane belongs to the start, anything else would drop what
-/// nobody named.
+/// no invalidation named.
 fn fences_and_gaps(instance: &Instance) -> u64 {
     let text = instance.metrics_text();
     let counted = |line: &&str| {

@@ -12,7 +12,7 @@ use unstale::{Cache, Instance, InstanceState, LocalBus, Settings};
 
 use crate::support::nodes::{alone, metric, ms, pass};
 
-/// What drops do: each takes one from the fuse, and whoever takes the last one panics.
+/// What drops do: each takes one from the fuse, and the one that takes the last panics.
 #[derive(Clone, Default)]
 struct Fuse(Arc<AtomicU64>);
 
@@ -276,7 +276,7 @@ async fn the_end_of_a_cache_whose_values_panic_ends_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_weigher_cannot_weigh_is_served_and_not_stored() {
+async fn a_value_that_the_weigher_cannot_weigh_is_served_and_not_stored() {
     let (_bus, instance) = alone().await;
     let cache = instance
         .cache::<u64, u64>("weighed")

@@ -217,7 +217,7 @@ fn migrate(redis: &ClusterFleet, from: &RedisServer, to: &RedisServer) {
         );
         std::thread::sleep(ms(20));
     }
-    // Everything is there, and nobody has been told yet.
+    // Everything is there, and no instance has been notified yet.
     std::thread::sleep(ms(700));
     for server in [to, from] {
         set(server, &["NODE", &to_id]);

@@ -1,5 +1,5 @@
 //! More than an instance can take, in messages as large as they may be: it drops what there is no room
-//! for, says so to itself, and repairs it. Its memory has a bound in bytes.
+//! for, notices that, and repairs it. Its memory has a bound in bytes.
 
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -11,7 +11,7 @@ use testkit::redis::RedisServer;
 use testkit::resp::{Client, Value};
 use testkit::service::Service;
 
-/// Of a stranger, under another epoch: whoever hears it drops it.
+/// Of a stranger, under another epoch: an instance that hears it drops it.
 const LARGE: usize = 60_000;
 /// More of them than the queue has room for, and fewer than its places.
 const MESSAGES: u64 = 1_500;
@@ -67,7 +67,7 @@ fn held(instance: &Instance, gate: &Arc<Gate>) -> Cache<u64, Held> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn large_messages_that_nobody_takes_are_a_gap_that_is_repaired() {
+async fn large_messages_that_are_not_consumed_are_a_gap_that_is_repaired() {
     // Redis would cut off a subscriber that lags so far behind, which is not what is tested here.
     let server = RedisServer::start_with(&["--client-output-buffer-limit", "pubsub 0 0 0"]);
     let start = async || Instance::start(settings(&server.url())).await.unwrap();

@@ -56,7 +56,7 @@ async fn found(a: &Node, b: &Node) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_redis_too_what_one_has_loaded_the_other_finds_until_it_is_invalidated() {
+async fn over_redis_a_value_of_one_instance_is_found_by_the_other_until_it_is_invalidated() {
     let (server, source, a, b) = two(SharedTier::new).await;
     found(&a, &b).await;
     source.set(1, 11);
@@ -78,7 +78,7 @@ async fn over_redis_too_what_one_has_loaded_the_other_finds_until_it_is_invalida
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_redis_too_fifty_callers_are_one_load() {
+async fn over_redis_fifty_callers_are_one_load() {
     let (_server, source, a, b) = two(|| SharedTier::new().fleet_single_flight(ms(5_000))).await;
     source.slow(ms(100));
     let callers: Vec<_> = (0..50)

@@ -1,4 +1,4 @@
-//! A user cache (`examples/user_cache`): a stampede is one query, whoever is cancelled; memory is
+//! A user cache (`examples/user_cache`): a stampede is one query, whichever caller is cancelled; memory is
 //! freed; a changed role is seen everywhere.
 
 #[path = "../../examples/user_cache/database.rs"]
@@ -214,7 +214,7 @@ async fn scenario_deleted_while_a_query_is_under_way_the_next_get_asks_again() {
     sleep(Duration::from_millis(AWAY / 4)).await;
     users.delete(7).await.unwrap();
     assert_eq!(role(users.get(7).await), None);
-    // Whoever asked before may hear what was true then, and on a slow machine does not; nobody else
+    // A caller that asked before may get what was true then, and on a slow machine does not; no other caller
     // ever does.
     let then = role(before.await.unwrap());
     assert!(then.is_none_or(|then| then == "admin"));

@@ -110,7 +110,7 @@ const KINDS: [Kind; 27] = [
     Kind::Hangs,
 ];
 
-/// Kinds that are left out of the seeds' schedules until the holes that they show are mended; `SIM_HOLES`
+/// Kinds that are left out of the seeds' schedules until the holes that they show are fixed; `SIM_HOLES`
 /// names some that are left in, or `all`.
 const OPEN_HOLES: &[Kind] = &[];
 

@@ -51,7 +51,7 @@ impl World<'_> {
         }
         let mut wrong = Vec::new();
         // The first events after a subscription was lost are not heard by it; after these it is
-        // mended.
+        // repaired.
         for _ in 0..2 {
             self.write_everywhere().await;
             sleep(ms(450)).await;

@@ -1,4 +1,4 @@
-//! By when a primary must have been told of what a `write` committed.
+//! By when a primary must have received the event of what a `write` committed.
 
 use tokio::time::Instant;
 use unstale::internals::Happened;
@@ -97,7 +97,7 @@ impl Conditions {
 }
 
 impl Judge<'_> {
-    /// By when a primary must have been told of a version that a `write` committed, as far as this
+    /// By when a primary must have received the event of a version that a `write` committed, as far as this
     /// read can expect it; `None` where the table of bounds promises nothing but the TTL.
     ///
     /// Its writer was last seen at `seen`. From `seen` and the longest silence on, the reader's own

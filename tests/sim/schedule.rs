@@ -178,7 +178,7 @@ pub(crate) enum What {
         key: u64,
         commit: Commit,
     },
-    /// Invalidations of so many keys that nobody reads: fills the outbox.
+    /// Invalidations of so many keys that are not read: fills the outbox.
     Flood {
         node: usize,
         keys: u64,
@@ -309,7 +309,7 @@ pub(crate) enum How {
 pub(crate) struct Commit {
     /// When it takes effect; never after the write's deadline.
     pub(crate) lands: Option<u64>,
-    /// When the client is told.
+    /// When the client gets its answer.
     pub(crate) answers: u64,
     /// The answer is an error although it may have landed or yet land.
     pub(crate) fails: bool,
@@ -389,7 +389,7 @@ pub(crate) enum ServerFault {
         isolated: u32,
     },
     Unsplit,
-    /// Something that nobody sent on purpose, on the channel of lane 0.
+    /// Something that no writer sent on purpose, on the channel of lane 0.
     Garbage,
 }
 

@@ -162,7 +162,7 @@ fn with_the_tier(seed: u64) -> Schedule {
 
 #[cfg(feature = "shared")]
 #[test]
-fn five_hundred_seeds_with_the_shared_tier() {
+fn five_hundred_seeds_with_the_shared_tier_keep_the_promise() {
     judge_all(0, 500, with_the_tier);
 }
 
@@ -181,7 +181,7 @@ fn without_the_record_of_the_shared_tier_a_stale_read_is_found() {
 /// `SIM_WITHOUT` names a mechanism that is taken out, `SIM_TIER` turns the shared tier on, `SIM_HOLES`
 /// names kinds of faults that are left out else, and only schedules with one of them are run then.
 #[test]
-#[expect(clippy::print_stdout, reason = "for whoever replays a seed")]
+#[expect(clippy::print_stdout, reason = "for a developer who replays a seed")]
 fn one_seed() {
     let number = |name: &str| std::env::var(name).map(|value| value.parse().expect("a number"));
     let seed: u64 = number("SIM_SEED").unwrap_or(0);

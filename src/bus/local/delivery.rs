@@ -15,7 +15,7 @@ use crate::metrics::{Kind, Traffic};
 /// What a garbled delivery holds instead of its payload: no version of the encoding begins so.
 pub(super) const GARBAGE: &[u8] = &[0xc1, 0xff, 0x00, 0xc1];
 
-/// What a full queue still has to be told. Nothing in it can be lost, and it needs no bound: a
+/// What a full queue has still to deliver. Nothing in it can be lost, and it needs no bound: a
 /// receiver that reads it repairs from where it is then, so one gap stands for all before it.
 #[derive(Debug, Default)]
 struct Notes {
@@ -93,7 +93,7 @@ impl Delivery {
         if take_one(&mut self.conditions.garble) {
             match events.as_mut_slice() {
                 [BusEvent::Message { payload, .. }] => *payload = Bytes::from_static(GARBAGE),
-                // Of several none can be told from another then.
+                // Several messages cannot be distinguished from each other then.
                 _ => events = vec![BusEvent::Garbled { lane }],
             }
         }
@@ -124,7 +124,7 @@ impl Delivery {
         if let Some(held) = &mut self.conditions.held {
             held.clear();
         }
-        // It may wait for what is not under way any more.
+        // It may wait for what is no longer under way.
         self.wake.notify_one();
     }
 

@@ -60,7 +60,7 @@ impl Delivery {
         }
     }
 
-    /// A new connection subscribes anew.
+    /// A new connection subscribes again.
     fn connect(&mut self) {
         self.conditions.unsubscribed = false;
         self.subscribed();
@@ -170,7 +170,7 @@ impl LocalBus {
         });
     }
 
-    /// Nothing is wrong with the connection any more.
+    /// Ends every fault of the connection.
     pub(crate) fn end_all(&self, number: usize) {
         self.with_connection(number, |connection| {
             connection.release(Order::Kept);

@@ -41,7 +41,7 @@ struct Value {
 struct Held {
     id: ClaimId,
     position: Position,
-    lapses: u64,
+    expires: u64,
 }
 
 pub(super) fn millis(now: Duration) -> u64 {
@@ -110,7 +110,7 @@ impl Tier {
         fetch: &Fetch,
     ) -> Fetched {
         self.values.retain(|_, value| value.forget > now);
-        self.claims.retain(|_, claim| claim.lapses > now);
+        self.claims.retain(|_, claim| claim.expires > now);
         let found = if sound {
             self.find(head, now, fetch)
         } else {
@@ -140,11 +140,11 @@ impl Tier {
         }) {
             return Found::Claimed;
         }
-        let (id, lapses) = (claim.id, now + claim.millis);
+        let (id, expires) = (claim.id, now + claim.millis);
         let held = Held {
             id,
             position: head,
-            lapses,
+            expires,
         };
         self.claims.insert(fetch.name, held);
         Found::Nothing(digest)

@@ -49,7 +49,7 @@ pub(super) struct Commands {
 /// Why a call has no answer.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The lane does not live here (any more).
+    /// The lane does not live here, or no longer does.
     Moved(Error),
     /// This call should be sent to another server, which takes the lane over but does not own it yet.
     Asked(Option<Place>, Error),

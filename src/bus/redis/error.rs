@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_that_pass_say_what_to_do() {
+    fn transient_errors_say_what_to_do() {
         let (kind, text) = kind_and_text("READONLY You can't write against a read only replica.");
         assert_eq!(kind, ErrorKind::Bus);
         assert!(text.contains("must lead to the primary"), "{text}");

@@ -43,7 +43,7 @@ pub(super) struct Known {
     pub(super) sentinels: Login,
     /// Until when the callback is not asked again.
     fresh_until: Option<Instant>,
-    /// When open connections are to log in anew.
+    /// When open connections are to log in again.
     renew_at: Option<Instant>,
 }
 

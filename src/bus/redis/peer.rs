@@ -133,7 +133,7 @@ impl Peer {
         }
     }
 
-    /// Notes that a connection works. The log says so where it has said that the connection was lost.
+    /// Notes that a connection works, and logs it if the log has said that the connection was lost.
     pub(super) fn restored(&self, connection: &'static str, status: &watch::Sender<Status>) {
         status.send_replace(Status::Up);
         let said = {

@@ -81,7 +81,7 @@ fn is_unknown(details: &str) -> bool {
         || details.contains("unknown") && details.contains("command called from script")
 }
 
-/// What stands in the first quotes: ``unknown command `X` ``, `unknown command 'X'`.
+/// Returns the text in the first quotes: ``unknown command `X` ``, `unknown command 'X'`.
 fn quoted(details: &str) -> Option<&str> {
     let quote = |c| c == '\'' || c == '`';
     let (_, rest) = details.split_once(quote)?;

@@ -278,7 +278,7 @@ impl Routing {
         }
         self.roster.send_replace(roster);
         for old in nodes.values() {
-            tracing::info!(server = %old.peer.place, "no lane lives on this Redis any more");
+            tracing::info!(server = %old.peer.place, "no lane lives on this Redis server now; closing its connections");
             old.peer.retire();
         }
         self.common.changes.send_replace(());

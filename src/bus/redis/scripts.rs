@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_none() {
+    fn a_malformed_message_is_none() {
         let head = [0; HEADER];
         let event = |length: u32, bytes: &[u8]| [&length.to_be_bytes()[..], bytes].concat();
         let bad = [

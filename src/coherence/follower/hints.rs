@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_the_nearest_and_forgets_what_is_confirmed() {
+    fn hints_keep_the_nearest_events_and_forget_what_is_confirmed() {
         let mut hints = Hints::default();
         for sequence in (0..2 * HINTS as u64).rev() {
             assert!(hints.insert(sequence, [1; 16]));

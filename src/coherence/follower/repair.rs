@@ -61,7 +61,7 @@ impl Follower {
         let unreachable = repair.target > journal.head.sequence;
         if !contiguous || unreachable || (journal.events.is_empty() && reached < repair.target) {
             // What the subscription has not delivered stays undelivered: were it forgotten here, one
-            // that is dead would never be renewed where the journal is too short to stand in for it.
+            // that is dead would never be renewed where the journal is too short to replace it.
             let (heard, silent_to) = (self.heard, self.silent_to);
             self.adopt(journal.head);
             (self.heard, self.silent_to) = (heard, silent_to);

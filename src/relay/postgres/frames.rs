@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_stream_is_an_error() {
+    fn bytes_that_are_no_stream_are_an_error() {
         for wrong in [
             &[b'd', 0, 0, 0, 3][..],
             &[b'd', 0, 0, 0, 4],
@@ -217,7 +217,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_of_any_kind_are_survived(
+        fn arbitrary_bytes_cause_no_panic(
             pieces in proptest::collection::vec((any::<u8>(), 0..40_u32, any::<[u8; 9]>()), 0..20),
         ) {
             let (mut frames, mut inbox) = (Frames::default(), BytesMut::new());

@@ -63,7 +63,7 @@ impl Plans {
     }
 
     /// Takes a newer catalog. Returns whether every rule applies to every relation as it is meant; where
-    /// one does not, the log may not have reached what the catalog says already, or it must be mended.
+    /// one does not, the log may not have reached what the catalog says already, or it must be fixed.
     ///
     /// Drops the caches of rules that begin or end to apply to a relation.
     pub(crate) fn recheck(&mut self, catalog: &Catalog, out: &mut impl Extend<Name>) -> bool {

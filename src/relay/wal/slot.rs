@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use super::catalog::told;
+use super::catalog::as_error;
 use crate::relay::postgres::{Connection, Rows};
 use crate::{Error, ErrorKind};
 
@@ -30,7 +30,7 @@ pub(super) async fn temporary(source: &str, replication: &mut Connection) -> Res
     let place = replication
         .create_slot(&slot, true, WAITS_FOR_WRITERS)
         .await
-        .map_err(told)?;
+        .map_err(as_error)?;
     Ok(From {
         slot,
         place,
@@ -46,7 +46,7 @@ pub(super) async fn durable(
 ) -> Result<From, Error> {
     let state = state(slot, sql).await?;
     if state == State::Lost {
-        replication.drop_slot(slot).await.map_err(told)?;
+        replication.drop_slot(slot).await.map_err(as_error)?;
     }
     let place = match state {
         // From where it stands: the first place of all is before that.
@@ -54,7 +54,7 @@ pub(super) async fn durable(
         State::Missing | State::Lost => replication
             .create_slot(slot, false, WAITS_FOR_WRITERS)
             .await
-            .map_err(told)?,
+            .map_err(as_error)?,
     };
     Ok(From {
         slot: slot.to_owned(),
@@ -98,7 +98,7 @@ async fn rows(slot: &str, sql: &mut Connection) -> Result<Rows, Error> {
         "SELECT coalesce(plugin = 'pgoutput' AND database = current_database() AND NOT temporary, false), \
          coalesce(wal_status = 'lost', false) FROM pg_replication_slots WHERE slot_name = '{slot}'"
     );
-    sql.query(&query).await.map_err(told)
+    sql.query(&query).await.map_err(as_error)
 }
 
 /// Letters, digits and `_`, 63 at most. Two relays have two slots.

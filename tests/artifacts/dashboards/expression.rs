@@ -77,7 +77,7 @@ impl Selector {
             || self.series.labels().any(|known| known.name == label)
     }
 
-    /// A value that the label never has selects nothing, for ever.
+    /// A value that the label never has never selects anything.
     fn check_values(&self, label: &str, operator: &str, value: &str) -> Result<(), String> {
         if label == "le" && operator == "=" {
             return self.check_bound(value);

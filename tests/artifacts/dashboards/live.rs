@@ -130,7 +130,7 @@ fn load(services: &[Arc<Service>]) -> JoinSet<()> {
                 sleep(Duration::from_millis(4)).await;
             }
         });
-        // Somebody asks even while writes hang.
+        // Reads go on even while writes hang.
         let service = Arc::clone(&services[index]);
         load.spawn(async move {
             loop {
@@ -308,7 +308,7 @@ async fn check_rules(seen: &Seen) -> Vec<String> {
     wrong
 }
 
-/// What another TTL would do is told in an order that it must have, and entries have expired: no bar
+/// The estimates for other TTLs are in the order that they must have, and entries have expired: no bar
 /// may fall back on what is measured now because its parts did not match.
 async fn check_bars(seen: &Seen, board: &Value) -> Vec<String> {
     let mut wrong = Vec::new();

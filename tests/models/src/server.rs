@@ -61,7 +61,7 @@ impl Server {
         let verified = self
             .lane
             .verify(&moment, &beat, &mut published)
-            .expect("everybody agrees on one lane");
+            .expect("all agree on one lane");
         self.note_epoch();
         (verified, published)
     }

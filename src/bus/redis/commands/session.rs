@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_command_whose_deadline_has_passed_has_a_timeout_all_the_same() {
+    async fn a_command_whose_deadline_has_passed_still_has_a_timeout() {
         let now = Instant::now();
         assert_eq!(left(now, now), Duration::from_millis(1));
         assert_eq!(

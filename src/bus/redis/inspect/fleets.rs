@@ -8,7 +8,7 @@ use super::Server;
 use crate::bus::redis::error;
 use crate::{Error, ErrorKind};
 
-/// A namespace that somebody listens to, and the number of its database; none in a cluster.
+/// A namespace that has a listener, and the number of its database; none in a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Neighbour {
     /// The namespace.

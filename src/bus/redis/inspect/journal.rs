@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entry_is_none_and_an_entry_without_an_event_is_one() {
+    fn a_malformed_entry_is_none_and_an_entry_without_an_event_is_an_entry() {
         for strange in [
             Value::Null,
             array(&[]),

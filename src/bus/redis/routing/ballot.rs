@@ -14,7 +14,7 @@ use crate::url::Place;
 ///
 /// Another primary is promoted by more than half of the primaries, the one it replaces never among
 /// them. So where the others that name the present one make at least half of all *with* it, one of
-/// them has had a part in any promotion and would say so; one dead primary among three is no reason to
+/// them has had a part in any promotion and would name the new one; one dead primary among three is no reason to
 /// believe none. A place that is named by as many or more is believed rather than it.
 #[derive(Debug)]
 pub(super) struct Ballot {
@@ -149,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn who_is_named_as_often_is_believed_rather() {
+    fn a_primary_whose_rival_is_named_as_often_is_not_confirmed() {
         let ok = |words: &[u16]| ballot(words.len() + 1, words).outcome().is_ok();
         assert!(!ok(&[1, 9]) && !ok(&[9, 9]) && !ok(&[1, 3]));
         assert!(ok(&[1, 1, 1, 9]) && !ok(&[1, 1, 9, 9]));
     }
 
     #[test]
-    fn it_ends_when_nothing_can_change() {
+    fn a_ballot_ends_when_no_vote_can_change_its_outcome() {
         assert!(!ballot(3, &[1]).is_decided());
         assert!(ballot(3, &[1, 1]).is_decided() && ballot(3, &[9, 9]).is_decided());
         assert!(ballot(4, &[1, 1]).is_decided() && !ballot(4, &[1]).is_decided());

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operator_must_mend_is_said() {
+    fn an_error_says_what_an_operator_must_fix() {
         let failure = |words: &[_]| poll(words).failure("m");
         let unknown = failure(&[Ok(Value::Null), Ok(Value::Null), Ok(names("1"))]);
         assert_eq!(unknown.kind(), ErrorKind::Settings);

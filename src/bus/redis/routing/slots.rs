@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn most_nodes_are_believed() {
+    fn slots_are_where_most_of_the_nodes_say() {
         let mut survey = Survey::default();
         for (first, second) in [(1, 2), (3, 2), (3, 2)] {
             survey.count(&place(1), &answer(first, second));

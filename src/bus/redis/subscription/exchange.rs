@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn answers_belong_to_the_oldest() {
+    async fn an_answer_belongs_to_the_oldest_question() {
         let mut exchanges = exchanges();
         let (asker, answer) = oneshot::channel();
         exchanges.begin(Purpose::Check);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_not_asked_is_out_of_step() {
+    async fn an_answer_to_no_question_is_out_of_step() {
         let mut exchanges = exchanges();
         assert!(failure(exchanges.answered()).is_some());
         assert!(failure(exchanges.acknowledged(0)).is_some());

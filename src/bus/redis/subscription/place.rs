@@ -21,8 +21,8 @@ use crate::bus::redis::values;
 use crate::metrics::Kind;
 use crate::url::Place;
 
-/// How long a subscription stays at the primary for want of a replica: so long, to twice as long, lest all
-/// instances look for one at the same time.
+/// How long a subscription stays at the primary when it has no replica: from this to twice this long, so
+/// that not all instances look for one at the same time.
 const STAY: Duration = Duration::from_secs(60);
 
 /// Replicas of one primary that are chosen from.

@@ -28,7 +28,7 @@ impl AsRef<[u8]> for Queued {
 /// One connection's end of the queue.
 ///
 /// It never waits, so that a consumer that is stuck does not keep the connection from being read. Where
-/// it has no place, the event is dropped, and the next one that finds a place says so.
+/// it has no place, the event is dropped, and the next one that finds a place reports it.
 pub(super) struct Queue<'a> {
     events: &'a mpsc::Sender<BusEvent>,
     room: &'a Arc<Semaphore>,

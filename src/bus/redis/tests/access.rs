@@ -48,7 +48,7 @@ async fn a_refused_subscription_is_never_taken_for_one() {
 }
 
 #[tokio::test]
-async fn a_user_who_is_removed_later_and_let_in_again() {
+async fn a_user_who_is_removed_and_let_in_again_is_connected_again() {
     let server = RedisServer::start();
     let mut admin = admin(&server);
     let set = [
@@ -244,7 +244,7 @@ mod tls {
     }
 
     #[tokio::test]
-    async fn files_that_are_no_good_are_named() {
+    async fn files_that_cannot_be_used_are_named() {
         let Some(server) = start("no") else {
             return;
         };

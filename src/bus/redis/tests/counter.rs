@@ -85,7 +85,7 @@ async fn a_counter_below_the_record_of_the_tier_begins_another_epoch() {
 /// begins the record again.
 #[cfg(feature = "shared")]
 #[tokio::test]
-async fn a_hole_in_the_record_is_mended_by_the_next_verification() {
+async fn a_hole_in_the_record_is_repaired_by_the_next_verification() {
     let server = RedisServer::start();
     let (bus, _events) = join(&server.url(), bus_config(1)).await;
     bus.share();

@@ -100,7 +100,7 @@ const APPENDED: [&[u8]; 14] = [
 ];
 
 #[tokio::test]
-async fn what_readers_refuse_ends_everything_in_the_tier() {
+async fn an_event_that_readers_refuse_ends_every_value_of_the_tier() {
     let server = RedisServer::start();
     let (bus, _events) = join(&server.url(), bus_config(1)).await;
     let (local, _local_events) = LocalBus::default().attach(config(1));

@@ -65,7 +65,7 @@ async fn without_a_replica_the_primary_is_subscribed_at() {
     assert_eq!(message(&mut events).await.0, published.unwrap());
 }
 
-/// One that never comes back, and one that is chosen anew after its end.
+/// One that never comes back, and one that is chosen again after its end.
 #[tokio::test]
 async fn when_the_replica_is_gone_the_primary_is_subscribed_at() {
     let primary = RedisServer::start();

@@ -101,7 +101,7 @@ async fn an_end_and_a_drop_free_the_slot() {
 }
 
 #[tokio::test]
-async fn a_walsender_that_is_ended_says_so() {
+async fn a_walsender_that_is_terminated_ends_the_stream_with_its_code() {
     let mut db = Db::new().await;
     let mut stream = db.stream().await;
     db.run(&format!("SELECT pg_terminate_backend(({WALSENDER}))"))

@@ -23,7 +23,7 @@ host all with_cleartext 127.0.0.1/32 password
 ";
 
 #[tokio::test]
-async fn each_kind_of_password() {
+async fn each_kind_of_password_is_accepted() {
     let certificates = Certificates::make("DNS:localhost");
     let server = PostgresServer::start_over(Some(&certificates), &[]).await;
     let roles = "CREATE ROLE with_scram LOGIN PASSWORD 'p:@é/%';
@@ -62,7 +62,7 @@ async fn each_kind_of_password() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_said() {
+async fn an_error_names_what_is_not_there() {
     let server = PostgresServer::start().await;
     let mut nowhere = config(&server, "postgres").await;
     nowhere.database = "nowhere".to_owned();
