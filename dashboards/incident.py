@@ -93,8 +93,8 @@ def publishing():
                "Keys, tags, caches and lanes that wait to be published. Above UNSTALE_OUTBOX they collapse to whole "
                "caches.", "none", ("sum(unstale_outbox_keys{I})", "waiting"), h=7, min=0, decimals=0),
         series("Publishing in trouble",
-               "How often per minute; none is good. failures: attempts that are retried. republished: events that a failover may "
-               "have lost. collapsed: the full outbox turned keys into whole caches, or everything into its lane.",
+               "How often per minute; none is good. failures: attempts that are retried. republished: events that a "
+               "failover may have lost. collapsed: the full outbox turned keys into whole caches, or everything into its lane.",
                PER_MINUTE,
                ("60 * sum(rate(unstale_publish_failures_total{I}[R]))", "failures"),
                ("60 * sum(rate(unstale_republished_total{I}[R]))", "republished"),
