@@ -46,8 +46,11 @@ use crate::key::too_long;
 use crate::loader::Loaded;
 use crate::{BoxError, Error, Key};
 
-/// A coherent local cache of one kind of value. Keep it in your application state; clones are
-/// cheap and share everything.
+/// A coherent local cache of one kind of value. Keep it in your application state; clones are cheap and share
+/// everything.
+///
+/// A read takes a key or a reference form of it, which allocates nothing: `&str` for `String`, `(&str, u64)`
+/// for `(String, u64)`. See [`KeyRef`].
 ///
 /// There is no `insert`: a value enters only through a load, so that the cache notices an invalidation that
 /// happens while the value is on its way.

@@ -1,8 +1,8 @@
 //! Code of the user that runs where a panic of it must end nothing else.
 //!
 //! A value's `Drop`, a key's `Clone`, a weigher or a projection runs in tasks that the whole instance
-//! depends on. A panic of one value there must cost that value, and neither the task nor what else
-//! the task would have done.
+//! depends on. A panic of one value there must lose only that value: neither the task nor the rest of
+//! its work.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -56,7 +56,7 @@ impl Contain {
         }
     }
 
-    /// Neither the value nor the panic's message, which may show it.
+    /// Logs neither the value nor the panic's message, which may show the value.
     #[cold]
     fn note(&self, what: &'static str) {
         if let Some(suppressed) = self.log.allow(self.clock.now()) {

@@ -6,8 +6,9 @@ use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 
-/// Runs a future within the instance's runtime where it is polled outside of any: by a thread that blocks, or by
-/// another executor. Within a runtime nothing changes, for what a program awaits in there may belong to it.
+/// Runs a future within the instance's runtime if it is polled outside of any: by a thread that blocks, or by
+/// another executor. Within a runtime nothing changes, because the future may await something that belongs to
+/// that runtime.
 pub(crate) fn entered<F: Future>(runtime: &Handle, future: F) -> Entered<F> {
     Entered {
         runtime: runtime.clone(),

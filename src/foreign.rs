@@ -22,7 +22,7 @@ pub(crate) fn shown(text: &str) -> String {
     cut(text, LONGEST)
 }
 
-/// The same, cut after so many characters.
+/// Text of others, escaped, and cut after `most` characters.
 pub(crate) fn cut(text: &str, most: usize) -> String {
     let mut out: String = text.chars().take(most).flat_map(escape).collect();
     if text.chars().nth(most).is_some() {
@@ -31,7 +31,7 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
     out
 }
 
-/// The same of text that has lines of ours in it, uncut.
+/// Text that has lines of this crate and text of others in it, escaped and uncut.
 pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
     let harmless = |c: char| c == '\n' || !is_harmful(c);
     if text.chars().all(harmless) {

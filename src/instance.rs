@@ -89,8 +89,9 @@ pub enum InstanceState {
     /// its last verification.
     Coherent,
     /// Redis is away, or a background task has ended: hits are served for `max_staleness` after the last
-    /// verification, and then each loaded value for `max_staleness`. The instance serves correct answers: it is
-    /// live and ready, so keep it in rotation.
+    /// verification, and then each loaded value for `max_staleness`. The promise still holds, with more loads,
+    /// and while Redis is away writes are refused (policy `strict`). The instance is live and ready, so keep it
+    /// in rotation.
     Degraded,
     /// The instance was shut down.
     Closed,
@@ -114,7 +115,7 @@ pub enum InstanceState {
 /// let health = instance.health();
 /// println!("{}: {:?}, {} writes are open", health.id, health.state, health.open_writes);
 /// assert_eq!(health.state, InstanceState::Coherent);
-/// assert_eq!(health.bus, BusKind::Local); // no Redis was named: an alert where one is meant
+/// assert_eq!(health.bus, BusKind::Local); // no Redis was named; in production, alert on this
 /// # Ok(())
 /// # }
 /// ```
@@ -444,7 +445,7 @@ impl Instance {
     /// let mut invalidations = instance.invalidations();
     ///
     /// users.invalidate_all().await?;
-    /// let next = invalidations.next().await.expect("the instance runs");
+    /// let next = invalidations.next().await.ok_or("the instance was shut down")?;
     /// assert_eq!((next.scope, next.cache.as_deref()), (Scope::Cache, Some("users")));
     /// instance.shutdown().await?;
     /// assert_eq!(invalidations.next().await, None);
@@ -466,7 +467,7 @@ impl Instance {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
     /// let text = instance.metrics_text(); // the body of `/metrics`
-    /// assert!(text.contains("# TYPE unstale_hits_total counter"));
+    /// assert!(text.contains("unstale_connected"));
     /// # Ok(())
     /// # }
     /// ```

@@ -45,7 +45,7 @@ impl<V> Loaded<V> {
     /// use unstale::Loaded;
     ///
     /// let row: Option<String> = None; // of the database
-    /// let account = Loaded::new(row).tag("tenant-7"); // "does not exist" may have tags, too
+    /// let account: Loaded<String> = Loaded::new(row).tag("tenant-7"); // "does not exist" may have tags, too
     /// let price = Loaded::new(995_u64);
     /// ```
     pub fn new(value: impl Into<Option<V>>) -> Self {

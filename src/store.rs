@@ -142,7 +142,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         self.lookup_as_of::<Q, READ>(hash, key, lane, lane.verified_at())
     }
 
-    /// Apart, so that the way of a cache without a source stays as short as it is.
+    /// A function of its own, so that the path of a cache without a source stays short.
     #[inline(never)]
     fn lookup_of_source<Q>(&self, hash: u64, key: &Q) -> Result<Found<V>, NotServed>
     where
@@ -206,8 +206,8 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         Err(self.gone::<LOOK>(hash))
     }
 
-    /// Up to when everything is applied that this cache's promise is about: what was published, or what was
-    /// committed in its source.
+    /// Returns the time up to which everything that this cache's promise covers is applied: what was
+    /// published, or what was committed in its source.
     pub(crate) fn verified_at(&self, hash: u64) -> Nanos {
         match &self.options.source {
             None => self.stamps.lane(hash).verified_at(),
@@ -215,8 +215,8 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         }
     }
 
-    /// Whether the lane is verified and the source is not: the next verification proves as little, so a read that
-    /// waits for it waits in vain.
+    /// Whether the lane is verified and the source is not: the next verification proves no more, so
+    /// that a read need not wait for it.
     pub(crate) fn source_lags(&self, hash: u64) -> bool {
         let now = self.options.clock.now();
         self.options.source.as_ref().is_some_and(|source| {
@@ -339,11 +339,11 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
 
     /// Stores what a load returned, unless it was invalidated since the load began.
     ///
-    /// Atomic against [`invalidate_key`](Self::invalidate_key) without a lock of ours: the
-    /// placeholder comes first, then the check, then the value takes the placeholder's place.
-    /// 1: an invalidation raises the stamp and then removes the hash. If its stamp precedes our
-    /// check, the check refuses. 2: if it follows, so does its removal, and that detaches the
-    /// placeholder (the insert fails) or removes the value.
+    /// Atomic against [`invalidate_key`](Self::invalidate_key) without a lock of this crate: the
+    /// placeholder comes first, then the check, then the value takes the placeholder's place. 1: an
+    /// invalidation raises the stamp and then removes the hash. If its stamp precedes our check, the
+    /// check refuses. 2: if it follows, so does its removal, and that detaches the placeholder (the
+    /// insert fails) or removes the value.
     pub(crate) fn insert(&self, stored: &Stored<K>, value: Option<V>, meta: Meta) -> Insertion {
         if let (Some(known), Some(_)) = (&self.known, &value) {
             known.put(stored.hash);
@@ -380,8 +380,8 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         }
     }
 
-    /// Runs [`put`](Self::put), in which a key's `Clone` and `Eq` and a value's `Clone` are called,
-    /// and drops what makes way when no lock is held.
+    /// Runs [`put`](Self::put), in which a key's `Clone` and `Eq` and a value's `Clone` are called, and
+    /// drops what is replaced while no lock is held.
     fn place<T: Clone>(
         &self,
         cache: &Entries<K, T>,
@@ -416,8 +416,8 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         leaving: &mut Leaving<K, T>,
         counted: &mut bool,
     ) -> Insertion {
-        // What is replaced keeps its key, so another key with the same hash makes way first: in its
-        // place our value would be served under its name.
+        // A replaced entry keeps its key, so an entry of another key with the same hash is removed
+        // first: otherwise this value would be served under that key.
         let replace = |held: &Stored<K>, _: &mut Entry<T>| {
             if held.key == stored.key {
                 EntryAction::<Infallible>::ReplaceWithGuard

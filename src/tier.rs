@@ -25,12 +25,12 @@ use serde::de::DeserializeOwned;
 
 use value::{Codec, Projection};
 
-/// Largest value stored, unless the program says otherwise: Redis serves a few hundred of these a
-/// second before they keep all others waiting.
+/// The default for the largest value that is stored: Redis serves a few hundred of these a second before
+/// they delay all other commands.
 const MAX_BYTES: usize = 1 << 20;
 
-/// Values above this are compressed, unless the program says otherwise. Below, a kilobyte or two on
-/// the wire costs less than the processor's time.
+/// The default for the size above which values are compressed. Below it, a kilobyte or two on the wire
+/// costs less than the processor's time.
 const COMPRESS_ABOVE: usize = 2_048;
 
 /// How values of a cache live in Redis; see [`CacheBuilder::tier`](crate::CacheBuilder::tier).

@@ -97,7 +97,7 @@ pub(crate) enum Asks {
 }
 
 impl Token {
-    /// Of one event, in one lane of so many.
+    /// Returns the token of one event in one of `lanes` lanes.
     pub(crate) fn of(lanes: u32, lane: u32, position: Position) -> Self {
         let place = Place {
             lane,
@@ -173,7 +173,7 @@ impl Token {
         self
     }
 
-    /// What it asks of a lane, on an instance with so many of them.
+    /// Returns what it asks of a lane, on an instance with `lanes` of them.
     pub(crate) fn asks(&self, lane: u32, lanes: u32) -> Asks {
         match &self.0 {
             Of::Named { lanes: 0, .. } => Asks::Nothing,

@@ -102,14 +102,14 @@ impl Admission {
     }
 }
 
-/// A place among those who wait for a load to begin.
+/// A place in the queue of loads that wait to begin.
 pub(crate) struct Place<'a> {
     waiting: &'a AtomicU64,
     takes: u64,
 }
 
 impl<'a> Place<'a> {
-    /// For loads of keys that take so many bytes.
+    /// Takes a place for loads whose keys take this many bytes; `None` if there is no room.
     pub(crate) fn take(waiting: &'a AtomicU64, bytes: usize) -> Option<Self> {
         let takes = ONE_WAITS + (bytes as u64).min(MAX_WAITING_BYTES);
         let place = Self { waiting, takes };

@@ -1,9 +1,10 @@
 //! The consistency audit: a share of the hits is compared with the source of truth, in the background.
 //!
-//! Everything else in this crate bounds how old a hit may be, given that writers say what they
-//! change. The audit measures it: a writer that does not invalidate, a loader that reads a replica which
-//! lags, a bug of ours. A served value that differs from the source is no fault in itself, for it may
-//! have changed a moment ago; one that is still served when the bound is over is.
+//! Everything else in this crate bounds how old a hit may be if writers invalidate what they change.
+//! The audit measures how old hits are: it finds a writer that does not invalidate, a loader that reads
+//! a replica which lags, and a bug of this crate. A served value that differs from the source is no
+//! fault in itself, because the source may have changed a moment ago; it is a fault if the value is
+//! still served when the bound is over.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::contain::guarded;
 use crate::key::reference::KeyRef;
 use crate::metrics::{Audited, StaleFor};
 
-/// How long past the bound a difference is looked at again.
+/// The times past the bound at which a difference is looked at again.
 const AGES: [(Duration, StaleFor); 3] = [
     (Duration::from_secs(1), StaleFor::Second),
     (Duration::from_secs(10), StaleFor::TenSeconds),

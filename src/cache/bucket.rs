@@ -21,13 +21,13 @@ const SECOND: Nanos = 1_000_000_000;
 
 /// A bucket of as many tokens as the limit says, which fills up again in a second.
 ///
-/// A load borrows a token. If it finds a value it gives the token back, else the token is spent:
+/// A load borrows a token. If it finds a value, it gives the token back; otherwise the token is spent:
 /// within any time `t` at most `limit * (1 + t)` loads find nothing.
 pub(crate) struct UnknownLoads {
     pub(crate) limit: u32,
     clock: Clock,
     bucket: Lock<Bucket>,
-    /// Those who wait for a token that is lent, one behind the other.
+    /// The queue of loads that wait for a token that is lent.
     line: tokio::sync::Mutex<()>,
     /// A token has come back, or is spent.
     settled: Notify,

@@ -186,7 +186,7 @@ where
     /// let why = users.explain("ada");
     /// assert_eq!(why.refusal, Some(Refusal::NotHeld));
     /// assert_eq!(why.cause, Some(MissCause::Invalidated));
-    /// let last = why.last_invalidation.expect("it was just now");
+    /// let last = why.last_invalidation.ok_or("none is known")?;
     /// assert_eq!(last.origin, Some(instance.id()));
     /// # Ok(())
     /// # }

@@ -8,8 +8,8 @@ use crate::Error;
 use crate::store::stamps::Stamp;
 use crate::time::Nanos;
 
-/// Errors that one of the sixteen tables of flights keeps: 65,536 of a cache, some 200 bytes each. Beyond
-/// that the oldest are forgotten, and their keys are asked for again.
+/// The maximum number of errors that each of the sixteen tables of flights keeps: 65,536 for a cache, some
+/// 200 bytes each. Beyond that the oldest are forgotten, and their keys are loaded again.
 const MOST: usize = 4_096;
 
 /// Longest key, in canonical bytes, whose error is kept: 64 MiB of keys at most.
@@ -31,7 +31,8 @@ impl<K> Failure<K> {
         self.token >= newest && now.is_some_and(|now| now < self.until)
     }
 
-    /// Whether the load that comes now follows it at once: as long ago as its error counts, once more.
+    /// Returns whether a load that begins now follows this failure at once: within once more the time for
+    /// which its error counts.
     pub(super) fn is_recent(&self, newest: Stamp, now: Option<Nanos>) -> bool {
         let again = self.until.saturating_add(self.until - self.failed_at);
         self.token >= newest && now.is_some_and(|now| now < again)

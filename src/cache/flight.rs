@@ -172,8 +172,8 @@ impl<K, V> Place<K, V> {
         }
     }
 
-    /// Whether a read joins it that must see all up to `newest`; `now` is nothing for a read that brings its
-    /// own load, to which errors of other loads mean nothing.
+    /// Returns whether a read that must see every invalidation up to `newest` joins it. `now` is `None`
+    /// for a read that brings its own load, which ignores errors of other loads.
     fn counts(&self, newest: Stamp, now: Option<Nanos>) -> bool {
         match self {
             Self::Flying(flight) => flight.token.load(SeqCst) >= newest,
@@ -220,8 +220,8 @@ impl<K, V> fmt::Debug for Flights<K, V> {
 impl<K: Eq + Clone, V> Flights<K, V> {
     /// Joins a flight for `key`, or takes the lead of a new one.
     ///
-    /// `newest` is the newest invalidation that concerns the key; a flight that began before it is
-    /// left to its waiters and replaced. `now` is nothing for a read that brings its own load.
+    /// `newest` is the newest invalidation that concerns the key; a flight that began before it is left
+    /// to its waiters and replaced. `now` is `None` for a read that brings its own load.
     ///
     /// Keys are cloned and compared outside the lock, so between two looks at the table another read
     /// may have taken the place; then this one looks again, as often as others do that.
@@ -233,7 +233,7 @@ impl<K: Eq + Clone, V> Flights<K, V> {
         newest: impl Fn() -> Stamp,
     ) -> Joined<K, V> {
         let mut mine = None;
-        // What another key with the same hash has in the table, which makes way.
+        // What the table holds for another key with the same hash; it is taken out.
         let mut stranger: Option<Place<K, V>> = None;
         loop {
             let met = {
@@ -269,7 +269,7 @@ impl<K: Eq + Clone, V> Flights<K, V> {
                         let recent = |it: &Arc<Failure<K>>| it.is_recent(newest, now);
                         let before = before.filter(recent).filter(|it| it.key == *key);
                         if let Some(failure) = before {
-                            // Who joined before this waits for the load.
+                            // A read that joined before this waits for the load.
                             let _ = leader.flight.last.set(failure.error.clone());
                             waiter.last = Some(failure.error.clone());
                         }

@@ -27,7 +27,7 @@ where
     /// let mut invalidations = users.invalidations();
     ///
     /// users.invalidate("ada").await?;
-    /// let next = invalidations.next().await.expect("the instance runs");
+    /// let next = invalidations.next().await.ok_or("the instance was shut down")?;
     /// assert_eq!(Some(next.scope), KeyHash::of("ada").map(Scope::Key));
     /// assert_eq!(next.origin, Some(instance.id()));
     /// # Ok(())

@@ -280,7 +280,7 @@ where
         Landed::Valid
     }
 
-    /// Served, not stored: said once, for it is loaded at each read.
+    /// Logs, once, that a value is served and not stored, because each read then loads it.
     fn note_oversized(&self, bytes: u64) {
         if self.metrics.oversized.get() == 0 {
             tracing::warn!(

@@ -89,7 +89,7 @@ impl<V> Lookup<V> {
     }
 }
 
-/// What memory answers: a value, or that there is none.
+/// The answer of memory: a value, or that the key does not exist.
 pub(crate) struct Hit<V> {
     pub(crate) value: Option<V>,
     pub(crate) age: Nanos,

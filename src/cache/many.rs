@@ -167,7 +167,7 @@ where
         answers
     }
 
-    /// Starts the loads: one call if there is a batch loader, else one for each key.
+    /// Starts the loads: one call if there is a batch loader, otherwise one for each key.
     fn spawn_loads(&self, leaders: Vec<Leader<K, V>>) {
         if leaders.is_empty() {
             return;
@@ -261,7 +261,8 @@ where
         let (keys, refused): (Vec<_>, Vec<_>) =
             fit.into_iter().partition(|key| key.digest().is_some());
         preload.note_failures(refused.iter().map(|_| too_long()));
-        // Whole rounds of loads: the last one of a batch would else leave places free.
+        // A multiple of the loads that run at once: otherwise the last round of each batch would leave
+        // places free.
         let batch = match &self.0.batch_loader {
             Some(_) => PRELOAD_BATCH,
             None => PRELOAD_BATCH.next_multiple_of(self.0.options.max_loads),

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU64;
 
 /// Groups of keys that pause together, which bounds what is remembered: 1 KiB a cache. A failing source
-/// is asked at most so often a second; where only some keys fail, others of their groups are
+/// is asked at most this often a second. If only some keys fail, other keys of their groups are
 /// reloaded a second late, or by the miss after their end.
 const GROUPS: usize = 128;
 

@@ -8,7 +8,8 @@ use crate::lock::Lock;
 use crate::store::stamps::Stamp;
 use crate::time::Nanos;
 
-/// Into so many parts the time is cut in which the primary is read: it may be longer by one of them.
+/// The number of parts of the window in which the primary is read: the window may be longer by one
+/// part.
 const PARTS: u64 = 16;
 
 /// The loader that reads from the primary, for some time after an invalidation.

@@ -34,8 +34,9 @@ where
     K: Key + Clone + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// A hit costs what happens in here: the lookup, one counter, no lock of ours, no allocation.
-    /// Always inlined, and with a small result: a call and a copy would be a tenth of it.
+    /// A hit costs what happens here: the lookup and one counter, without a lock of this crate and
+    /// without an allocation. Always inlined, and with a small result: a call and a copy would be a
+    /// tenth of it.
     ///
     /// With `confirm_absent` an absence is no hit: [`read`](Self::read) confirms it.
     #[inline(always)]
@@ -153,7 +154,7 @@ where
         if nested::has(self.id, hash) {
             return Err(self.recursion());
         }
-        // Errors of the cache's loader mean nothing to a load that the caller brings.
+        // A load that the caller brings ignores errors of the cache's loader.
         let heeds = load.is_none();
         loop {
             let newest = || self.store.newest(hash, &[]);
@@ -241,11 +242,11 @@ where
 
     /// Whether a load answers a read that may have joined it.
     ///
-    /// Not if it began before an invalidation that the read must see (its tags were unknown when the
-    /// read joined). Not either if it began so long before the read that the promise was over: it
-    /// may run for `load_timeout`, and while the bus is down no event
-    /// arrives. A later verification does not make it fresh: the event that it
-    /// proves applied may be the one that this load has missed.
+    /// It does not if the load began before an invalidation that the read must see (its tags were
+    /// unknown when the read joined). Nor does it if the load began so long before the read that the
+    /// promise was over: it may run for `load_timeout`, and while the bus is down no event arrives. A
+    /// later verification does not make it fresh: the event that it proves applied may be the one that
+    /// this load has missed.
     pub(super) fn answers(&self, began: Began, landing: &Landing<V>) -> bool {
         if landing.result.is_err() {
             return true;
@@ -254,8 +255,8 @@ where
         landing.answers(began.stamp) && self.store.is_fresh(fresh_as_of, began.at)
     }
 
-    /// Why a read has to load; `None` if a verification may yet make it a hit. Ask once a read: it
-    /// observes how long an entry was past its TTL.
+    /// Returns why a read has to load; `None` if a verification may still make it a hit. It is called
+    /// once a read, because it records how long an entry was past its TTL.
     pub(crate) fn cause(&self, missing: NotServed) -> Option<Miss> {
         match missing {
             NotServed::Missing(cause) => Some(cause),

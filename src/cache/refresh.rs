@@ -12,12 +12,12 @@ use crate::key::reference::KeyRef;
 use crate::settings::RefreshAhead;
 use crate::time::nanos;
 
-/// After a reload ahead that failed, hits start no other for so long: the entry is still served, so
-/// there is no hurry, and a failing source is not asked again by every hit.
+/// The time after a failed reload ahead in which hits start no other one: the entry is still served, so
+/// there is no hurry, and not every hit asks a failing source again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// One reload ahead. If it is dropped before it has succeeded, be it by a loader's panic, its group
-/// pauses.
+/// One reload ahead. If it is dropped before it has succeeded, by a loader's panic for example, its
+/// group pauses.
 struct Attempt<'a, K, V>
 where
     K: Key + Clone + 'static,
@@ -57,7 +57,8 @@ where
             return;
         }
         let owned = key.to_key();
-        // Without a loader nothing may be led: who joined would wait for a load that never begins.
+        // Without a loader no flight may begin: a read that joined it would wait for a load that never
+        // begins.
         let Ok(load) = self.load_of(&owned) else {
             return;
         };
@@ -81,8 +82,8 @@ where
         }
     }
 
-    /// Which values of the shared tier are no newer than one that is due here: those past so many
-    /// thousandths of their life, or so many milliseconds before its end.
+    /// Returns from when on a value of the shared tier is as due for a reload as the one here: after so
+    /// many thousandths of its life, or so many milliseconds before its end.
     #[cfg(feature = "shared")]
     pub(crate) fn due(&self) -> (u32, u64) {
         match self.options.refresh_ahead {

@@ -135,7 +135,7 @@ where
             return Waited::Landed(waiter.landing().await);
         };
         let slow = waiter.made + slow;
-        // Where the loads of other keys take long, too, each key would else have its own wait.
+        // If the loads of other keys are slow too, each key would otherwise have its own wait.
         let at_once = last.is_some() || self.source_hangs.load(Relaxed);
         let until = if at_once { waiter.made } else { slow };
         if let Ok(landing) = timeout_at(until, waiter.landing()).await {
@@ -186,7 +186,8 @@ where
                 PastTtl::Nothing => Some(None),
             }
         };
-        // After one wait in vain the lane counts as down: the next load, of a batch say, does not wait.
+        // After one wait without a verification the lane counts as down: the next load, of a batch for
+        // example, does not wait.
         member.wait_verified(hash, look).await.ok().flatten()
     }
 }

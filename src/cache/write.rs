@@ -54,7 +54,7 @@ where
     ///
     /// Dropping the future only stops the wait.
     #[doc(alias = "remove")]
-    #[must_use = "dropping the future is fine, but says so: `drop(cache.invalidate(key))`"]
+    #[must_use = "dropping the future is fine, but make it explicit: `drop(cache.invalidate(key))`"]
     pub fn invalidate<Q>(
         &self,
         key: &Q,
@@ -92,7 +92,7 @@ where
     /// # Cancel safety
     ///
     /// As [`invalidate`](Self::invalidate).
-    #[must_use = "dropping the future is fine, but says so: `drop(cache.invalidate_many(keys))`"]
+    #[must_use = "dropping the future is fine, but make it explicit: `drop(cache.invalidate_many(keys))`"]
     pub fn invalidate_many<I>(
         &self,
         keys: I,
@@ -141,7 +141,7 @@ where
     ///
     /// As [`invalidate`](Self::invalidate).
     #[doc(alias = "remove_by_tag")]
-    #[must_use = "dropping the future is fine, but says so: `drop(cache.invalidate_tag(tag))`"]
+    #[must_use = "dropping the future is fine, but make it explicit: `drop(cache.invalidate_tag(tag))`"]
     pub fn invalidate_tag(
         &self,
         tag: &str,
@@ -176,7 +176,7 @@ where
     /// # Cancel safety
     ///
     /// As [`invalidate`](Self::invalidate).
-    #[must_use = "dropping the future is fine, but says so: `drop(cache.invalidate_all())`"]
+    #[must_use = "dropping the future is fine, but make it explicit: `drop(cache.invalidate_all())`"]
     pub fn invalidate_all(
         &self,
     ) -> impl Future<Output = Result<Token, Error>> + Send + 'static + use<K, V> {

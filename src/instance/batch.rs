@@ -15,6 +15,10 @@ use crate::{Cache, Error, ErrorKind, Key, Token, WriteError};
 /// Keys, tags and caches that change together, in one database transaction for example: one message for each
 /// lane. Begin with [`Instance::batch`](crate::Instance::batch).
 ///
+/// A change must name every cache whose values come from the changed rows. If a product has a price in one
+/// cache and a page in another, its batch has the key of the first, and of the second a tag that its loader
+/// gave each page that shows the product.
+///
 /// # Examples
 ///
 /// ```
@@ -189,7 +193,7 @@ impl Batch {
     /// # Cancel safety
     ///
     /// As [`Cache::invalidate`](crate::Cache::invalidate).
-    #[must_use = "dropping the future is fine, but says so: `drop(batch.invalidate())`"]
+    #[must_use = "dropping the future is fine, but make it explicit: `drop(batch.invalidate())`"]
     pub fn invalidate(self) -> impl Future<Output = Result<Token, Error>> + Send + 'static {
         let member = self.lifeline.member();
         let items = match self.refused {

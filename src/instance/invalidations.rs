@@ -143,9 +143,9 @@ impl Invalidation {
     /// users.invalidate("ada").await?;
     /// users.invalidate_tag("team-1").await?;
     ///
-    /// let first = invalidations.next().await.expect("the instance runs");
+    /// let first = invalidations.next().await.ok_or("the instance was shut down")?;
     /// assert!(first.concerns("ada", &[]) && !first.concerns("bob", &["team-1"]));
-    /// let second = invalidations.next().await.expect("the instance runs");
+    /// let second = invalidations.next().await.ok_or("the instance was shut down")?;
     /// assert!(second.concerns("bob", &["team-1"]) && !second.concerns("ada", &[]));
     /// # Ok(())
     /// # }

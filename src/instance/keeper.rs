@@ -20,8 +20,8 @@ const FOLD: u32 = 10;
 /// Folds without a read after which an instance counts as idle.
 const IDLE_FOLDS: u32 = 5;
 
-/// Folds after which settings for caches that were never built are worth a line in the log: a program
-/// builds its caches right after its start, and who has just changed a setting still looks.
+/// Folds after which settings for caches that were never built are logged: a program builds its caches
+/// right after its start, and an operator who has just changed a setting still watches the log.
 const BUILD_TIME: u32 = 5;
 
 /// Where caches have no bound but their TTL: what the bound is by default.
@@ -39,7 +39,7 @@ pub(crate) async fn keep(member: Arc<Member>) {
             _ = phase.wait_for(|phase| *phase == Phase::Closed) => return,
             _ = ticks.tick() => {}
         }
-        // On tokio's clock, which tests pause, real clocks mean nothing.
+        // On tokio's clock, which tests pause, the real clocks are not compared.
         if matches!(member.clock, Clock::Kernel) {
             clocks.look(&member);
         }
@@ -72,7 +72,7 @@ pub(crate) async fn keep(member: Arc<Member>) {
 /// What this instance has seen of the clocks.
 struct Clocks {
     unseen: Nanos,
-    /// A small difference was said.
+    /// A small difference has been logged.
     said: bool,
     jumps: LogLimit,
     lags: LogLimit,
@@ -88,10 +88,10 @@ impl Clocks {
         }
     }
 
-    /// Whatever was missed, the clock has caught up, so that nothing is served beyond its bound. Where that
-    /// was as much as the bound itself, nothing that is held was proven lately: it is dropped as well. While
-    /// the coarse clock lags by more than its step, which is all that hits allow for, and another one, by
-    /// which a machine that is only busy may be late with it, ages are too small.
+    /// The clock has caught up with the time that was missed, so that nothing is served beyond its
+    /// bound. If the missed time is as long as the bound itself, nothing that is held was proven
+    /// lately, and it is dropped as well. While the coarse clock lags by more than two steps, ages are
+    /// too small: hits allow for one step, and a busy machine may be late by another.
     fn look(&mut self, member: &Member) {
         let look = watchdog::look();
         let missed = Duration::from_nanos(look.unseen.saturating_sub(self.unseen));
@@ -194,7 +194,7 @@ fn note_unused_overrides(member: &Member) {
     }
 }
 
-/// How often the listener tries again where its address is taken.
+/// How often the listener tries again if its address is taken.
 #[cfg(feature = "prometheus")]
 const LISTEN_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 

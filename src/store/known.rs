@@ -57,7 +57,7 @@ impl Known {
     pub(crate) fn forget(&self, hash: u64) {
         let name = name(hash);
         for place in self.bucket(hash) {
-            // Fails where it is another's by now.
+            // Fails if another thread has taken the place meanwhile.
             let _ = place.compare_exchange(name, 0, Relaxed, Relaxed);
         }
     }

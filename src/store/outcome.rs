@@ -39,18 +39,18 @@ pub(crate) struct Found<V> {
     pub(crate) refresh: bool,
 }
 
-/// Why a lookup found nothing that may be served. Apart from [`Found`], and without a value: a hit
-/// that shared its type would be written to memory and read back.
+/// Why a lookup found nothing that may be served. It is a type of its own without a value: if a hit shared
+/// its type, the hit would be written to memory and read back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum NotServed {
     /// There is an entry, but its lane was not verified lately.
     Unverified,
-    /// It is past its TTL, by so much; the code that answers the read observes that, once.
+    /// It is past its TTL by this much; the code that answers the read records that, once.
     Expired {
         overage: Nanos,
     },
     Missing(Miss),
-    /// It is known not to exist, which the read confirms before it says so.
+    /// It is known not to exist, which the read confirms before it answers.
     Unconfirmed,
 }
 

@@ -16,12 +16,12 @@ use crate::time::Nanos;
 /// A sweep may use at most one part in this many of a member, however large the store is.
 const DUTY: u32 = 50;
 
-/// Fewest entries that a pass looks for. More than an eighth of the store it never takes at a time:
-/// what is noted of them is 8 bytes each, and eight passes go over all.
+/// The minimum number of entries that a pass looks for. A pass never takes more than an eighth of the
+/// store: it notes 8 bytes for each entry, and eight passes go over all.
 const PASS: usize = 1_024;
 
-/// Passes of one sweep, twice as many as go over all: what is invalidated meanwhile, however much, is for
-/// the next sweep.
+/// The maximum number of passes of one sweep, twice as many as go over all entries: what is invalidated
+/// meanwhile is left to the next sweep.
 const PASSES: usize = 16;
 
 impl<K: Eq + Clone, V: Clone> Store<K, V> {
@@ -82,7 +82,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         reaped
     }
 
-    /// Why an entry leaves; else when it will.
+    /// Returns why an entry leaves now, or the time at which it will.
     fn leaves(
         &self,
         hash: u64,
@@ -94,7 +94,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
         if self.stamped(self.stamps.lane(hash), meta.token(), &meta.tags) {
             return Ok(Gone::Fenced);
         }
-        // What nothing may serve any longer is kept for a loader that is given what is held, and for no other end.
+        // An entry that may no longer be served is kept only for a loader that is given what is held.
         let keep = if meta.hard_ttl() && keep < Nanos::MAX {
             0
         } else {

@@ -2,13 +2,13 @@
 
 use crate::time::Nanos;
 
-/// From when on an entry is due for a reload.
+/// The time from which on an entry is due for a reload.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Refresh {
     /// After this share of its life, above 0 and below 1.
     Share(f64),
-    /// So long before its end. Counts at most half of the entry's life: a margin of 300 s would make
-    /// a value that lives 120 s due from its first hit on, and every value that replaces it.
+    /// This long before its end, but at most half of the entry's life: a margin of 300 s would make a value
+    /// that lives 120 s due from its first hit on, and every value that replaces it.
     Before(Nanos),
 }
 

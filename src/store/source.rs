@@ -49,7 +49,7 @@ impl SourceFreshness {
         self.lane(hash).verified_at.load(Acquire)
     }
 
-    /// When the lane was last verified for which that is longest ago; 0 while there is one that never was.
+    /// Returns the oldest of the last verifications of all lanes; 0 while a lane was never verified.
     pub(crate) fn oldest(&self) -> Nanos {
         let lanes = self.0.iter().map(|lane| lane.0.verified_at.load(Relaxed));
         lanes.min().unwrap_or(0)
@@ -79,8 +79,8 @@ impl SourceFreshness {
         proofs.push_back(proof);
     }
 
-    /// The latest moment whose place a server has replayed that is at `place`: what is read there is as though it had
-    /// been read at that moment. None where that is not known.
+    /// Returns the latest moment whose place a server at `place` has replayed: what is read there counts as
+    /// read at that moment. `None` if that moment is not known.
     pub(crate) fn as_of(&self, hash: u64, place: u64) -> Option<Proof> {
         let proofs = self.lane(hash).proofs.lock();
         let reached = proofs.partition_point(|proof| proof.place <= place);

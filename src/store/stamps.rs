@@ -33,7 +33,7 @@ pub(crate) struct Freshness {
     verified_at: AtomicU64,
     /// The stamp of the lane's last fence.
     fenced: AtomicU64,
-    /// False after a read waited in vain for a verification, until one succeeds.
+    /// False after a read waited for a verification that did not come, until one succeeds.
     up: AtomicBool,
     /// Woken by every verification.
     pub(crate) verified: Notify,

@@ -9,10 +9,10 @@ use crate::time::{Nanos, nanos};
 /// Failures in a row after which the tier is no longer asked. One may be a slow moment of the server.
 const FAILURES: u32 = 5;
 
-/// The first pause, until the next try; each further one doubles it.
+/// The first pause until the next try; each further pause is twice as long.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest pause: what a fleet goes without its tier at most once Redis is back.
+/// The longest pause: once Redis is back, the fleet uses its tier again after this time at most.
 const MAX_PAUSE: Duration = Duration::from_secs(15);
 
 /// One lane's breaker.
@@ -22,9 +22,9 @@ pub(crate) struct Breaker(Lock<State>);
 #[derive(Debug, Default)]
 struct State {
     failures: u32,
-    /// How often a pause has begun since it was last closed; 0 while it is closed.
+    /// How many pauses have begun since the breaker was last closed; 0 while it is closed.
     pauses: u32,
-    /// While it is open: when the next one may try.
+    /// The time at which the next call may try, while the breaker is open.
     until: Nanos,
 }
 
@@ -33,7 +33,7 @@ struct State {
 pub(crate) enum Admission {
     /// It is closed.
     Ordinary,
-    /// It is open, and this one tries whether Redis is back.
+    /// The breaker is open, and this call tries whether Redis is back.
     Probe,
 }
 
@@ -42,8 +42,8 @@ impl Breaker {
         self.0.lock()
     }
 
-    /// Whether to ask now. While it is open, one caller a pause may: a probe that is never heard
-    /// of again is followed by another.
+    /// Returns the right to ask now, if there is one. While the breaker is open, one caller a pause may
+    /// ask: if a probe never ends, another one follows.
     pub(crate) fn admit(&self, now: Nanos) -> Option<Admission> {
         let mut state = self.state();
         if state.pauses == 0 {
@@ -56,17 +56,17 @@ impl Breaker {
         Some(Admission::Probe)
     }
 
-    /// There was an answer; whether that closed it.
+    /// Records an answer; returns whether the breaker closed.
     pub(crate) fn succeeded(&self) -> bool {
         std::mem::take(&mut *self.state()).pauses > 0
     }
 
-    /// There was none; whether that opened it.
+    /// Records a failure; returns whether the breaker opened.
     pub(crate) fn failed(&self, admission: Admission, now: Nanos) -> bool {
         let mut state = self.state();
         state.failures = state.failures.saturating_add(1);
         let opens = state.pauses == 0 && state.failures >= FAILURES;
-        // Who was admitted before it opened says nothing new.
+        // A call that was admitted before the breaker opened says nothing new.
         if opens || (admission == Admission::Probe && state.pauses > 0) {
             state.pauses = state.pauses.saturating_add(1);
             state.until = now.saturating_add(pause(state.pauses));

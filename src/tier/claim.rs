@@ -9,14 +9,14 @@ use tokio::time::{Instant, sleep};
 use crate::bus::tier::{Claim, ClaimId, Name};
 use crate::tier::pool::Pool;
 
-/// The first pause of a load that waits for another instance's value; each further one doubles it.
+/// The first pause of a load that waits for another instance's value; each further pause is twice as long.
 const POLL: Duration = Duration::from_millis(4);
 
 /// The longest pause: a waiter is late by half of it on average, and costs Redis 20 calls a second.
 const MAX_POLL: Duration = Duration::from_millis(50);
 
-/// What a load asks for that would load alone: the right to do so, and until when it would wait for
-/// another instance that has it.
+/// The request of a load that wants to be the only one of the fleet: the right to load, and until when it
+/// waits for another instance that has that right.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
     pub(crate) claim: Claim,
@@ -41,7 +41,7 @@ impl Request {
 pub(crate) struct Waiting {
     request: Request,
     pause: Duration,
-    /// A place among those who wait.
+    /// A place in the queue.
     _place: OwnedSemaphorePermit,
 }
 
@@ -65,13 +65,13 @@ impl Waiting {
     }
 }
 
-/// The right to load for the fleet. Whatever becomes of the load, it is given up.
+/// The right to load for the fleet. It is given up however the load ends.
 pub(crate) struct Held {
     pool: Arc<Pool>,
     lane: u32,
     name: Name,
     pub(crate) id: ClaimId,
-    /// The store has given it up already.
+    /// The store of the value has given it up already.
     pub(crate) released: bool,
 }
 

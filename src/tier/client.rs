@@ -25,11 +25,11 @@ use crate::time::{Nanos, nanos};
 /// renews it. It is kept for another life of its own if that is shorter.
 const KEPT: Duration = Duration::from_secs(600);
 
-/// How many times as long as others a fetch may wait that would load alone for the whole fleet. What is
-/// loaded twice costs more there than a moment: a token that may be exchanged once, say.
+/// How many times as long as others a fetch may wait if its load is to be the only one of the fleet: a
+/// second load may cost more than time, for example with a token that may be exchanged once.
 const CLAIM_ANSWER: u32 = 5;
 
-/// The same of a store, for which no caller waits.
+/// The same for a store, for which no caller waits.
 const STORE_ANSWER: u32 = 10;
 
 /// The shared tier of one cache.
@@ -254,7 +254,7 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
         }
     }
 
-    /// Said once: the other instances load what this one has loaded.
+    /// Logs once that the other instances have to load what this one has loaded.
     fn say_unfit(&self, unfit: Unfit) {
         if self.metrics.shared_stores[SharedStore::Broken].get() > 0 {
             return;
@@ -345,7 +345,7 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
         }
     }
 
-    /// The same bytes are not sent again, if they are still there.
+    /// Renews the value without sending the same bytes again, if they are still there.
     async fn put(&self, mut put: Put, body: Vec<u8>, renewable: bool) -> Result<Stored, NoAnswer> {
         if renewable {
             let renewed = self.send(put.clone()).await;
@@ -368,15 +368,16 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
     }
 }
 
-/// How long a fetch waits for its answer: longer if it would wait so long for another instance's load.
+/// Returns how long a fetch waits for its answer: longer if it may wait longer for another instance's
+/// load.
 fn patience(answer_time: Duration, claim: Option<Claim>) -> Duration {
     let longest = answer_time * CLAIM_ANSWER;
     let wait = claim.map(|claim| Duration::from_millis(claim.millis).min(longest));
     wait.unwrap_or_default().max(answer_time)
 }
 
-/// How long a value may live from now on; never longer than it might when its load began, should the
-/// server's clock have been set back since.
+/// Returns how long a value may live from now on: never longer than when its load began, even if the
+/// server's clock has been set back since.
 fn left(head: &Head, now: u64) -> Nanos {
     let whole = head.expires.saturating_sub(head.born);
     millis(head.expires.saturating_sub(now).min(whole))

@@ -28,7 +28,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// All that a value's digest covers.
+/// Everything that the digest of a value covers.
 #[derive(Clone, Copy)]
 pub(crate) struct Content<'a> {
     pub(crate) cache: &'a str,
@@ -97,8 +97,8 @@ impl Secret {
         first(&hasher)
     }
 
-    /// Says that the value of this digest was loaded there and then, and ends then: an old value can
-    /// claim neither a newer place, where no invalidation concerns it, nor a longer life.
+    /// Returns the MAC of where and when the value of this digest was loaded, and of its end: an old value
+    /// can claim neither a newer place, where no invalidation concerns it, nor a longer life.
     pub(crate) fn mac(&self, head: &Head) -> Digest {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         part(&mut hasher, HEAD);
@@ -110,8 +110,8 @@ impl Secret {
         first(&hasher)
     }
 
-    /// Whether a value is whole: its head is one that was written with this content, by who has the
-    /// secret. In constant time.
+    /// Returns whether a value is authentic: its head was written with this content by an owner of the
+    /// secret. It takes constant time.
     pub(crate) fn is_genuine(&self, head: &Head, content: Content<'_>) -> bool {
         same(&self.mac(head), &head.mac) && same(&self.digest(content), &head.digest)
     }

@@ -26,8 +26,8 @@ use crate::time::Clock;
 /// the events that wait behind them on the connection for some milliseconds only.
 const CALLS: usize = 32;
 
-/// Reads and stores that wait for a place at most, a few hundred bytes each. With answers in 1 ms the
-/// places serve as many within half of [`PATIENCE`]; those behind them would wait in vain as soon as
+/// The maximum number of reads and stores that wait for a place, a few hundred bytes each. With answers in
+/// 1 ms the places serve as many within half of [`PATIENCE`]; calls behind them would time out as soon as
 /// Redis is slower.
 const WAITING: usize = 8_192;
 
@@ -45,7 +45,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) struct Pool {
     pub(crate) bus: Arc<dyn Bus>,
     secrets: Lock<Arc<Secrets>>,
-    /// The secret is none, and that was not said yet.
+    /// There is no secret, and that has not been logged yet.
     unsaid: AtomicBool,
     instance: u64,
     clock: Clock,
@@ -64,8 +64,8 @@ pub(crate) struct Pool {
 /// The places for calls, and what waits for one.
 struct Places {
     free: usize,
-    /// Calls of loads that have begun: they come first, for other instances may wait for such a load, and
-    /// a question that is given up makes two of one load for the fleet.
+    /// Calls of loads that have begun. They come first: other instances may wait for such a load, and if
+    /// its question is given up, the fleet loads twice.
     begun: VecDeque<Waiting>,
     /// Loads that have not begun, and have no task.
     waiting: VecDeque<Waiting>,
@@ -76,7 +76,7 @@ struct Places {
 /// A call that waits, and until when.
 type Waiting = (Instant, Call);
 
-/// What is done once it is decided whether there is a place. It ends at once: it spawns, or wakes a task.
+/// Runs once it is decided whether there is a place. It returns at once: it spawns a task, or wakes one.
 type Call = Box<dyn FnOnce(Slot) + Send>;
 
 /// A place for one call, or none.
@@ -182,7 +182,7 @@ impl Pool {
         *self.secrets.lock() = Arc::new(Secrets::new(settings));
     }
 
-    /// Says once, as soon as a cache uses the tier, that values are not authenticated.
+    /// Logs once, as soon as a cache uses the tier, that values are not authenticated.
     pub(crate) fn warn_if_public(&self) {
         if self.unsaid.swap(false, Relaxed) {
             tracing::warn!(
@@ -198,13 +198,13 @@ impl Pool {
         self.breakers.len() as u32
     }
 
-    /// A claim that no instance has, nor a copy of this one.
+    /// Returns a claim that neither another instance nor a copy of this one has.
     pub(crate) fn claim(&self) -> ClaimId {
         let number = identity::unique();
         (u128::from(self.instance) << 64 | u128::from(number)).to_be_bytes()
     }
 
-    /// Gives a claim up, in the background. If that fails, the claim expires by itself.
+    /// Gives up a claim, in the background. If that fails, the claim expires by itself.
     pub(crate) fn release(&self, lane: u32, name: Name, claim: ClaimId) {
         let (bus, after) = (self.bus.clone(), self.publish_timeout);
         // One at most for each load that failed.
@@ -227,8 +227,8 @@ impl Pool {
         self.places.lock()
     }
 
-    /// Begins a load once there is a place, in the order in which they come: as long as it waits it needs no
-    /// task. One that has waited longer than [`PATIENCE`], or finds too many others, gets none.
+    /// Begins a load once there is a place, in the order of the calls; while it waits it needs no task. A
+    /// load that has waited longer than [`PATIENCE`], or finds too many others, gets no place.
     pub(crate) fn when_free(self: &Arc<Self>, begin: Call) {
         self.enqueue(|places| &mut places.waiting, PATIENCE, begin);
     }
@@ -286,7 +286,7 @@ impl Pool {
         granted.await.unwrap_or(Slot::TimedOut)
     }
 
-    /// Asks Redis, unless that would be in vain. Ends when the patience does.
+    /// Asks Redis, unless it is known not to answer. It ends after `patience` at most.
     pub(crate) async fn call<'a, T>(
         &self,
         (lane, patience): (u32, Duration),

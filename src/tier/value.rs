@@ -31,7 +31,7 @@ pub(crate) trait Codec<V>: Send + Sync {
     fn write(&self, value: &V) -> Result<Written, Unfit>;
     /// `None` if these bytes are no value of this print.
     fn read(&self, bytes: &[u8], print: u64) -> Option<V>;
-    /// What others get for this value, where that is another one.
+    /// Returns what other instances get for this value, if that differs.
     fn given_back(&self, _: &V) -> Option<V> {
         None
     }
@@ -144,7 +144,7 @@ pub(crate) struct Layout<'a, V> {
 }
 
 impl<V> Layout<'_, V> {
-    /// The program's code runs in here; if it panics, the value is only not stored.
+    /// The program's code runs here; if it panics, the value is not stored, and nothing else happens.
     pub(crate) fn write(&self, value: Option<&V>, own_ttl: bool) -> Result<Vec<u8>, Unfit> {
         let mut out = self.version.to_be_bytes().to_vec();
         let flags = if own_ttl { OWN_TTL } else { 0 };

@@ -171,7 +171,9 @@ pub(super) fn items(file: &str, text: &str) -> Vec<Item> {
                 }
                 signature
             });
-            let is_public = trimmed.starts_with("pub ") || in_trait || !is_function;
+            // What a macro defines has its documentation before it; a name alone is an expression.
+            let in_macro = !is_function && !docs.is_empty();
+            let is_public = trimmed.starts_with("pub ") || in_trait || in_macro;
             let of = of.clone().filter(|_| is_function);
             if is_public && !hidden {
                 let (file, docs) = (file.to_owned(), docs.clone());
