@@ -71,7 +71,7 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// The lowest head that this epoch may have, if the counter has not gone back.
+    /// Returns the lowest head that this epoch may have, if the counter has not gone back.
     pub(crate) fn lowest(&self) -> Option<Position> {
         let Position { epoch, sequence } = self.applied?;
         let sequence = if self.taken { MAX_SEQUENCE } else { sequence };
@@ -375,10 +375,10 @@ pub(crate) trait Bus: Send + Sync + fmt::Debug {
     /// Asks for the subscription to be repaired; returns at once, [`BusEvent::Subscribed`] follows.
     fn repair_subscription(&self, how: SubscriptionRepair);
 
-    /// Whether the connection that carries commands is up, as far as anyone can tell.
+    /// Returns whether the connection that carries commands is up, as far as anyone can tell.
     fn connected(&self) -> bool;
 
-    /// Since when commands for this lane find no connection; `None` while there is one.
+    /// Returns since when commands for this lane find no connection; `None` while there is one.
     fn away_since(&self, lane: u32) -> Option<Instant>;
 
     /// Leaves every lane (bounded), where only what is open keeps the instance a member, and closes the

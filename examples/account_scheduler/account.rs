@@ -58,7 +58,7 @@ impl fmt::Debug for Tokens {
 }
 
 impl Scheduling {
-    /// Whether a request for this model may go to the account now.
+    /// Returns whether a request for this model may go to the account now.
     pub(crate) fn serves(&self, model: &str, now: u64) -> bool {
         self.schedulable
             && self.rate_limited_until.is_none_or(|until| until <= now)

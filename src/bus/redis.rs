@@ -182,7 +182,7 @@ impl RedisBus {
         }
     }
 
-    /// Whether the subscription of every lane is proven.
+    /// Returns whether the subscription of every lane is proven.
     #[cfg(feature = "cli")]
     pub(crate) fn subscribed(&self) -> bool {
         let nodes = self.caller.routing.nodes();

@@ -163,7 +163,7 @@ impl Head {
         out
     }
 
-    /// The head and what follows it; `None` if these bytes are no value of this layout.
+    /// Returns the head and what follows it; `None` if these bytes are no value of this layout.
     pub(crate) fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (fixed, rest) = bytes.split_first_chunk::<HEAD>()?;
         let number = |index: usize| {

@@ -339,7 +339,7 @@ impl Drop for OpenWrite<'_> {
     }
 }
 
-/// What a peer would publish on this lane; `None` if the change does not concern it.
+/// Returns what a peer would publish on this lane; `None` if the change does not concern it.
 fn payload_of(member: &Member, items: &[Invalidation], lane: u32) -> Option<Bytes> {
     let mine = items
         .iter()

@@ -182,7 +182,7 @@ impl Follower {
         }
     }
 
-    /// Whether this very event was heard at this place, and the journal has not confirmed it yet.
+    /// Returns whether this very event was heard at this place, and the journal has not confirmed it yet.
     pub(crate) fn expects(&self, sequence: u64, mac: Mac) -> bool {
         self.hints.has(sequence, mac)
     }
@@ -226,7 +226,7 @@ impl Follower {
         self.asked = self.applied.map(|applied| (round, applied));
     }
 
-    /// Whether this head, the answer to round `round`, is below what was applied when that was sent.
+    /// Returns whether this head, the answer to round `round`, is below what was applied when that was sent.
     ///
     /// Whatever is applied here was sequenced before, so the counter has gone back within its epoch (a
     /// key that was restored or copied, a host that was reverted): places that are taken here will be
@@ -307,7 +307,7 @@ impl Follower {
         Learned::Adopted { first }
     }
 
-    /// The latest time of which every event published before is applied now.
+    /// Returns the latest time of which every event published before is applied now.
     pub(crate) fn proven(&mut self) -> Option<Nanos> {
         let applied = self.applied?.sequence;
         let mut proven = None;
@@ -323,7 +323,7 @@ impl Follower {
         self.applied
     }
 
-    /// Whether the server has events that are not applied here.
+    /// Returns whether the server has events that are not applied here.
     pub(crate) fn behind(&self) -> bool {
         !self.pending.is_empty() || self.doubt.is_some() || self.applied.is_none()
     }

@@ -332,7 +332,7 @@ impl Coherence {
         }
     }
 
-    /// Whether this instance has sent an event that has its id. A copy of the process has the id too:
+    /// Returns whether this instance has sent an event that has its id. A copy of the process has the id too:
     /// what the copy dropped was not dropped here.
     fn is_own(&self, lane: u32, event: &Event) -> bool {
         self.member.lanes[lane as usize].own.has(event.sent) || without(Mechanism::ForeignEchoes)

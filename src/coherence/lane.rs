@@ -78,7 +78,7 @@ impl OutLane {
         *self.applied.lock() = position;
     }
 
-    /// Whether the own event at this position was applied again already.
+    /// Returns whether the own event at this position was applied again already.
     pub(crate) fn was_echoed(&self, position: Position) -> bool {
         let echoed = *self.echoed.lock();
         echoed
@@ -179,7 +179,7 @@ impl InLane {
         }
     }
 
-    /// What a verification tells the server of this lane.
+    /// Returns what a verification tells the server of this lane.
     pub(crate) fn known(&self) -> Known {
         if without(Mechanism::BackwardPositions) {
             return Known::default();
@@ -204,7 +204,7 @@ impl InLane {
         back
     }
 
-    /// Whether the lane's life has been in this epoch and has left it.
+    /// Returns whether the lane's life has been in this epoch and has left it.
     pub(crate) fn has_left(&self, epoch: u64) -> bool {
         self.left.contains(&epoch) && !without(Mechanism::BackwardPositions)
     }

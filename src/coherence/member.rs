@@ -368,7 +368,7 @@ impl Member {
         self.busy.swap(busy, Relaxed)
     }
 
-    /// Whether what `health()` calls coherent is true: every task runs, the connection is up, every
+    /// Returns whether what `health()` calls coherent is true: every task runs, the connection is up, every
     /// lane answered its last verification with the number of lanes of this instance, and each was
     /// verified within the bound.
     pub(crate) fn coherent(&self) -> bool {
@@ -396,7 +396,7 @@ impl Member {
         })
     }
 
-    /// Whether each lane was verified as recently as it should be: within `max_staleness` while it
+    /// Returns whether each lane was verified as recently as it should be: within `max_staleness` while it
     /// is read from; an idle instance verifies every `member_timeout / 2` only.
     fn verified_in_time(&self) -> bool {
         let now = self.clock.now();

@@ -20,7 +20,7 @@ pub(crate) struct Origins {
 }
 
 impl Origins {
-    /// Whether the event that its writer sent then is newer than all that are known; it is known now.
+    /// Returns whether the event that its writer sent then is newer than all that are known; it is known now.
     pub(crate) fn is_news(&mut self, origin: u64, sent: u64) -> bool {
         if let Some(latest) = self.latest.get_mut(&origin) {
             let newer = sent > *latest;

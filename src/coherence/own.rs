@@ -20,7 +20,7 @@ const DRAWN: Nanos = (1 << 10) - 1;
 pub(crate) struct Own(Lock<VecDeque<Nanos>>);
 
 impl Own {
-    /// The stamp of the next event: the time, at most two microseconds ago. An event is never read
+    /// Returns the stamp of the next event: the time, at most two microseconds ago. An event is never read
     /// again once the journal has dropped it, so as many stamps are kept as the journal keeps
     /// events; a stamp that is still forgotten makes its event a stranger's, which is
     /// applied.
@@ -36,7 +36,7 @@ impl Own {
         stamp
     }
 
-    /// Whether this instance has sent it. The latest come first: echoes arrive within moments.
+    /// Returns whether this instance has sent it. The latest come first: echoes arrive within moments.
     pub(crate) fn has(&self, stamp: Nanos) -> bool {
         self.0.lock().iter().rev().any(|sent| *sent == stamp)
     }

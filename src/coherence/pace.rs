@@ -43,7 +43,7 @@ impl Pace {
         }
     }
 
-    /// When the next one is to be sent; none while one is under way.
+    /// Returns when the next one is to be sent; none while one is under way.
     pub(crate) fn due(&self) -> Option<Instant> {
         (!self.asking).then_some(self.due)
     }
@@ -52,7 +52,7 @@ impl Pace {
         self.due().is_some_and(|due| due <= by)
     }
 
-    /// Whether the next one may be sent, even if it is not due.
+    /// Returns whether the next one may be sent, even if it is not due.
     pub(crate) fn may_be_sent(&self, now: Instant) -> bool {
         self.not_before <= now
     }

@@ -98,7 +98,7 @@ impl Member {
     }
 }
 
-/// What being degraded means to readers.
+/// Returns what being degraded means to readers.
 fn consequence(settings: &Settings) -> String {
     match &settings.max_staleness {
         Some(bound) => format!(

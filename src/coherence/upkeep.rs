@@ -36,7 +36,7 @@ pub(crate) struct Attempt {
 }
 
 impl Upkeep {
-    /// When the next attempt is due; `None` if nothing is to be done.
+    /// Returns when the next attempt is due; `None` if nothing is to be done.
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
         let paced = |last: Option<Instant>| last.map_or(now, |last| last + PACE);
         let register = self.register.then(|| paced(self.registered));

@@ -61,13 +61,13 @@ fn hashes(op: &Op) -> &Vec<u64> {
     }
 }
 
-/// The fewest bytes that can say this.
+/// Returns the fewest bytes that can say this.
 fn named(event: &Event) -> usize {
     let ops = event.ops.iter();
     5 + ops.map(|op| 5 + 8 * hashes(op).len()).sum::<usize>()
 }
 
-/// The memory that it takes.
+/// Returns the memory that it takes.
 fn room(event: &Event) -> usize {
     let hashes = event.ops.iter().map(|op| 8 * hashes(op).capacity());
     event.ops.capacity() * size_of::<Op>() + hashes.sum::<usize>()

@@ -30,7 +30,7 @@ impl Behind {
         }
     }
 
-    /// Whether it is time to ask where the log ends.
+    /// Returns whether it is time to ask where the log ends.
     pub(super) fn is_due(&self) -> bool {
         Instant::now() >= self.next
     }

@@ -235,7 +235,7 @@ impl Node {
     }
 }
 
-/// Whether `unknown_loads` or `max_loads` allowed no load.
+/// Returns whether `unknown_loads` or `max_loads` allowed no load.
 fn refused(error: &unstale::Error) -> bool {
     use unstale::ErrorKind::{Limited, Overloaded};
     matches!(error.kind(), Limited | Overloaded)

@@ -72,7 +72,7 @@ impl Delivery {
         (delivery, receiver)
     }
 
-    /// Whether messages reach the subscription.
+    /// Returns whether messages reach the subscription.
     fn hears(&self) -> bool {
         let Conditions {
             cut,

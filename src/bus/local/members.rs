@@ -52,7 +52,7 @@ impl Members {
         known
     }
 
-    /// How many instances belong to the lane.
+    /// Returns how many instances belong to the lane.
     pub(super) fn count(&self) -> u32 {
         u32::try_from(self.seen.len()).unwrap_or(u32::MAX)
     }
@@ -174,7 +174,7 @@ impl Members {
         payloads
     }
 
-    /// The dead members and the recovered intents at their deadline, the longest overdue first.
+    /// Returns the dead members and the recovered intents at their deadline, the longest overdue first.
     fn due(&self, now: Duration, timeout: Duration) -> Vec<Due> {
         let members = self.seen.iter().map(|(instance, seen)| {
             let own = self.timeouts.get(instance).copied().unwrap_or(timeout);
@@ -237,12 +237,12 @@ impl Members {
     }
 }
 
-/// The instance that an intent belongs to.
+/// Returns the instance that an intent belongs to.
 fn owner(id: &IntentId) -> u64 {
     (u128::from_be_bytes(*id) >> 64) as u64
 }
 
-/// The number that the instance gave to it.
+/// Returns the number that the instance gave to it.
 fn number_of(id: &IntentId) -> u64 {
     u128::from_be_bytes(*id) as u64
 }

@@ -78,7 +78,7 @@ impl Commands {
         self.session.borrow().is_some()
     }
 
-    /// Since when there is no connection; `None` while there is one.
+    /// Returns since when there is no connection; `None` while there is one.
     pub(super) fn away_since(&self) -> Option<Instant> {
         *self.away()
     }
@@ -167,7 +167,7 @@ impl Commands {
         }
     }
 
-    /// The open connection, or the next one.
+    /// Returns the open connection, or the next one.
     async fn session(&self, deadline: Instant) -> Result<Arc<Session>, Error> {
         if let Some(open) = &*self.session.borrow() {
             return Ok(Arc::clone(open));

@@ -81,7 +81,7 @@ impl Door {
         known.bad = known.good.take().or(known.bad);
     }
 
-    /// The address to connect to. Of several it is one that accepts connections.
+    /// Returns the address to connect to. Of several it is one that accepts connections.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl Door {
         }
     }
 
-    /// All addresses of the place, as the resolver orders them.
+    /// Returns all addresses of the place, as the resolver orders them.
     pub(super) async fn addresses(&self, deadline: Instant) -> Result<Vec<SocketAddr>, String> {
         let Place { host, port } = &self.place;
         if let Ok(address) = host.parse() {
@@ -144,7 +144,7 @@ async fn look_up(lookup: &Lookup, host: String, port: u16) -> io::Result<Vec<Soc
     }
 }
 
-/// The first of these addresses that accepts a connection, or what is wrong with each.
+/// Returns the first of these addresses that accepts a connection, or what is wrong with each.
 async fn first(
     addresses: &[SocketAddr],
     deadline: Instant,

@@ -74,7 +74,7 @@ impl Server {
         self.address.is_cluster()
     }
 
-    /// The server that the lane lives on.
+    /// Returns the server that the lane lives on.
     async fn primary(&self, lane: u32) -> Result<Arc<Primary>, Error> {
         let mut lanes = self.primaries.lock().await;
         if let Some(known) = lanes.get(&lane) {

@@ -34,7 +34,7 @@ impl Hints {
         self.0.get(&sequence) == Some(&mac)
     }
 
-    /// What was heard at `sequence`; forgets it and everything before.
+    /// Returns what was heard at `sequence`; forgets it and everything before.
     pub(super) fn take(&mut self, sequence: u64) -> Option<Mac> {
         let after = self.0.split_off(&(sequence + 1));
         let mut confirmed = std::mem::replace(&mut self.0, after);

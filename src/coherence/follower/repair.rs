@@ -20,7 +20,7 @@ impl Follower {
         self.repair
     }
 
-    /// The next page of a repair that has not reached its target.
+    /// Returns the next page of a repair that has not reached its target.
     pub(crate) fn repair_rest(&mut self, of: Repair) -> Option<Repair> {
         self.repair(of.target)
     }

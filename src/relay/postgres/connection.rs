@@ -61,7 +61,7 @@ impl Connection {
         })
     }
 
-    /// The rows of a statement; of several statements, all rows one after the other.
+    /// Returns the rows of a statement; of several statements, all rows one after the other.
     ///
     /// # Errors
     ///
@@ -218,12 +218,12 @@ fn late(within: Duration) -> PgError {
     ))
 }
 
-/// A name in quotes.
+/// Returns a name in quotes.
 fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text in quotes. The commands of replication know no escapes but this one.
+/// Returns a text in quotes. The commands of replication know no escapes but this one.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

@@ -93,7 +93,7 @@ impl PgError {
         self.kind
     }
 
-    /// The SQLSTATE of a server's error.
+    /// Returns the SQLSTATE of a server's error.
     pub(crate) fn code(&self) -> Option<&str> {
         self.server.as_ref().map(|said| &*said.code)
     }

@@ -60,7 +60,7 @@ impl Stream {
         }
     }
 
-    /// The next event. It may be dropped at any time, and nothing is lost.
+    /// Returns the next event. It may be dropped at any time, and nothing is lost.
     ///
     /// # Errors
     ///

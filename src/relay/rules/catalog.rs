@@ -118,8 +118,8 @@ impl Catalog {
         self.tables.get(place.ok()?)
     }
 
-    /// The tables that have a table's rows: itself, its partitions and theirs, and what inherits from it.
-    /// A partitioned table has no rows of its own.
+    /// Returns the tables that have a table's rows: itself, its partitions and theirs, and what inherits from
+    /// it. A partitioned table has no rows of its own.
     pub(crate) fn leaves<'a>(&'a self, of: &'a Table) -> impl Iterator<Item = &'a Table> {
         self.tables.iter().filter(move |table| {
             table.kind != Kind::Partitioned
@@ -133,13 +133,13 @@ impl Table {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// The columns of a row that is updated or deleted which the log has.
+    /// Returns the columns of a row that is updated or deleted which the log has.
     pub(crate) fn identity_columns(&self) -> impl Iterator<Item = &str> {
         let identity = self.columns.iter().filter(|column| column.identity);
         identity.map(|column| &*column.name)
     }
 
-    /// An index over all of these columns, and over none that may be null.
+    /// Returns an index over all of these columns, and over none that may be null.
     pub(crate) fn index_over(&self, columns: &[&str]) -> Option<&Index> {
         let never_null = |name: &String| self.column(name).is_some_and(|column| !column.nullable);
         self.indexes.iter().find(|index| {
@@ -152,7 +152,7 @@ impl Table {
 }
 
 impl Column {
-    /// How its values become canonical bytes.
+    /// Returns how its values become canonical bytes.
     ///
     /// # Errors
     ///

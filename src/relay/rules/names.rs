@@ -53,7 +53,7 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// How often that was so since this was called last.
+    /// Returns how often that was so since this was called last.
     pub(crate) fn missing(&mut self) -> u64 {
         std::mem::take(&mut self.missing)
     }
@@ -86,7 +86,7 @@ impl Plan {
         (plan, whole)
     }
 
-    /// The whole cache.
+    /// Returns the whole cache.
     pub(crate) fn all(&self) -> Name {
         Name::All {
             cache: self.cache,

@@ -24,7 +24,7 @@ pub(super) struct From {
     pub(super) was_lost: bool,
 }
 
-/// A slot that is gone with its connection.
+/// Makes a slot that is gone with its connection.
 pub(super) async fn temporary(source: &str, replication: &mut Connection) -> Result<From, Error> {
     let slot = name(source);
     let place = replication
@@ -38,7 +38,7 @@ pub(super) async fn temporary(source: &str, replication: &mut Connection) -> Res
     })
 }
 
-/// The slot of this name: as it is, or a new one where there is none or the server has given it up.
+/// Opens the slot of this name: as it is, or a new one where there is none or the server has given it up.
 pub(super) async fn durable(
     slot: &str,
     sql: &mut Connection,

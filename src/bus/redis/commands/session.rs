@@ -244,7 +244,7 @@ impl Session {
     }
 }
 
-/// What is left until the deadline, and never nothing: fred takes that for no timeout at all.
+/// Returns what is left until the deadline, and never nothing: fred takes that for no timeout at all.
 fn left(deadline: Instant, now: Instant) -> Duration {
     let left = deadline.saturating_duration_since(now);
     left.max(Duration::from_millis(1))

@@ -76,7 +76,7 @@ impl Poll {
         self.elected().is_none() && self.is_majority(self.votes.len())
     }
 
-    /// Every place that is named, once.
+    /// Returns every place that is named, once.
     pub(super) fn named(&self) -> BTreeSet<Place> {
         self.votes.iter().map(|(_, named)| named.clone()).collect()
     }

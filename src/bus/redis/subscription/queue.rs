@@ -104,13 +104,13 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// Whether the consumer is behind.
+    /// Returns whether the consumer is behind.
     pub(super) fn is_half_full(&self) -> bool {
         self.events.capacity() < self.events.max_capacity() / 2
             || self.room.available_permits() < EVENT_BYTES / 2
     }
 
-    /// Whether a dropped event is to be reported.
+    /// Returns whether a dropped event is to be reported.
     pub(super) fn owes_a_gap(&self) -> bool {
         self.lost.is_some()
     }
