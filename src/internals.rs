@@ -51,7 +51,7 @@ pub async fn start_on_redis_with_id(
     Instance::start_copy_on_redis(settings, url, id).await
 }
 
-/// What tells this instance from all others.
+/// Returns the id of this instance, which no other one has.
 #[must_use]
 pub fn id(instance: &Instance) -> u64 {
     instance.member().id

@@ -29,7 +29,7 @@ pub(crate) struct Follower {
     applied: Option<Position>,
     /// The highest sequence that the subscription itself has delivered in this epoch.
     heard: u64,
-    /// Another life was heard of after a round was sent: only a later one can settle it.
+    /// Another life was heard of after a round was sent: only a later round can settle it.
     doubt: Option<Doubt>,
     /// The highest head of this epoch that a verification has named.
     top: u64,
@@ -172,7 +172,7 @@ impl Follower {
         }
     }
 
-    /// The subscription delivered something at this place, whatever became of it.
+    /// The subscription delivered something at this place, applied or not.
     pub(crate) fn delivered(&mut self, position: Position) {
         if self
             .applied
@@ -187,7 +187,7 @@ impl Follower {
         self.hints.has(sequence, mac)
     }
 
-    /// The journal has this event at `sequence`: whether it was applied when it was heard there.
+    /// The journal has this event at `sequence`. Returns whether it was applied when it was heard there.
     pub(crate) fn confirm(&mut self, sequence: u64, mac: Option<Mac>) -> bool {
         self.hints
             .take(sequence)
@@ -228,7 +228,7 @@ impl Follower {
 
     /// Returns whether this head, the answer to round `round`, is below what was applied when that was sent.
     ///
-    /// Whatever is applied here was sequenced before, so the counter has gone back within its epoch (a
+    /// Everything that is applied here was sequenced before, so the counter has gone back within its epoch (a
     /// key that was restored or copied, a host that was reverted): places that are taken here will be
     /// given to other events.
     fn went_back(&self, round: Round, head: Position) -> bool {

@@ -1,4 +1,4 @@
-//! What the subscription delivers, and what becomes of it.
+//! Handles what the subscription delivers.
 
 use std::time::Duration;
 
@@ -172,7 +172,7 @@ impl Coherence {
         self.apply(lane, None, event, true);
     }
 
-    /// With a key, what the channel says is applied if it is genuine and news, whatever place it claims:
+    /// With a key, what the channel says is applied if it is genuine and news, at any place that it claims:
     /// a drop too many is harmless. Only the journal makes it count; see [`Follower::hint`].
     ///
     /// [`Follower::hint`]: crate::coherence::follower::Follower::hint

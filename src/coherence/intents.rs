@@ -93,8 +93,8 @@ impl OpenWrites {
         Some(id)
     }
 
-    /// The commit is over, and only its deadline is waited for: it gives its place among the open ones to
-    /// others, as long as not too many do.
+    /// The commit is over, and the write only waits for its deadline: it gives its place among the open ones to
+    /// others, unless too many do.
     pub(crate) fn is_late(&self, id: &IntentId) {
         let mut table = self.table();
         let Table { open, late, .. } = &mut *table;
@@ -123,7 +123,7 @@ impl OpenWrites {
         }
     }
 
-    /// The write never began: nothing records its intent from here on. The lanes that it concerned.
+    /// The write never began: nothing records its intent from here on. Returns the lanes that it concerned.
     pub(crate) fn withdraw(&self, id: &IntentId) -> Vec<u32> {
         let open = self.table().remove(id);
         let payloads = open.map(|open| open.payloads).unwrap_or_default();

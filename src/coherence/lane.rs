@@ -109,7 +109,7 @@ impl OutLane {
         self.unverified.lock().clone()
     }
 
-    /// Notes why a verification failed, or that one succeeded; whether that is news.
+    /// Notes why a verification failed, or that one succeeded. Returns whether that is news.
     pub(crate) fn set_unverified(&self, error: Option<Error>) -> bool {
         let failing = error.is_some();
         let before = std::mem::replace(&mut *self.unverified.lock(), error);
@@ -137,7 +137,7 @@ pub(crate) struct InLane {
     /// The server has not answered since its connection was lost: what is heard may be of another server that gives
     /// the same numbers out.
     pub(crate) lost: bool,
-    /// The fleet has known this instance.
+    /// Whether the fleet has known this instance.
     pub(crate) registered: bool,
     pub(crate) pace: Pace,
     /// The round whose answer was last adopted.

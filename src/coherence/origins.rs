@@ -8,7 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 
 /// Writers that are remembered, 32 bytes each: four times a large fleet. Each run of `unstale invalidate`
-/// is one. An event of a forgotten one may be played once more.
+/// is one. An event of a forgotten one may be replayed once more.
 const WRITERS: usize = 4_096;
 
 /// See the module's documentation.

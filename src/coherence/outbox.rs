@@ -267,7 +267,7 @@ impl Outbox {
         self.queue.is_empty()
     }
 
-    /// Refuses what comes from now on; returns who still waits, as [`sent`](Self::sent) does.
+    /// Refuses new items from now on; returns the waiters, as [`sent`](Self::sent) does.
     #[must_use = "they wait"]
     pub(crate) fn close(&mut self) -> Acks {
         self.closed = true;

@@ -9,13 +9,13 @@ use crate::time::Nanos;
 /// Stamps that are kept at least: at 100 messages a second those of the last 40 seconds.
 const KEPT: usize = 4_096;
 
-/// So many low bits of a stamp are drawn. Two copies of a process that publish in the same microsecond
+/// The low bits of a stamp that are random. Two copies of a process that publish in the same microsecond
 /// have the same clock; they draw different bits.
 const DRAWN: Nanos = (1 << 10) - 1;
 
 /// The stamps of the events that one lane's publisher has sent, those that failed included.
 ///
-/// The instance's id does not say enough: a process that is cloned while it runs has it as well.
+/// The instance's id does not suffice: a process that is cloned while it runs has the same id.
 #[derive(Debug, Default)]
 pub(crate) struct Own(Lock<VecDeque<Nanos>>);
 

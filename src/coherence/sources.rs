@@ -25,7 +25,7 @@ struct Source {
 }
 
 impl Sources {
-    /// The source of this name; from its first cache on the bus is asked for its marks.
+    /// Returns the source of this name; from its first cache on the bus is asked for its marks.
     pub(crate) fn get(
         &self,
         name: &str,

@@ -6,7 +6,7 @@
 //!
 //! The MAC names the namespace and the lane, so that an event of one is none in another. It cannot
 //! name the epoch and the sequence, which Redis assigns: an old event stays genuine wherever it is
-//! played again. So with a key the *place* that a message on the channel claims proves nothing;
+//! replayed. So with a key the *place* that a message on the channel claims proves nothing;
 //! see [`Hints`](crate::coherence::follower) and PROTOCOL.md.
 
 use std::fmt;
@@ -29,7 +29,7 @@ pub(crate) type Mac = [u8; MAC];
 /// Separates these keys from all others that may be derived from the same secret.
 const CONTEXT: &str = "unstale 2026 v1 event authentication";
 
-/// Tells one key from another, and nothing else of it.
+/// Distinguishes one key from another, and shows nothing else of it.
 pub(crate) type KeyPrint = [u8; 4];
 
 const PRINT: &str = "unstale 2026 v1 key fingerprint";

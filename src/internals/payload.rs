@@ -10,7 +10,7 @@ use crate::event::{Event, Op, Seal, What};
 /// a struct of some 40, and a vector that grows has twice the room it needs.
 const GROWTH: usize = 16;
 
-/// Reads a payload as an instance without a key does; whether it is an event.
+/// Reads a payload as an instance without a key does. Returns whether it is an event.
 ///
 /// # Panics
 ///
@@ -47,7 +47,7 @@ pub fn check_payload(payload: &[u8]) -> bool {
     true
 }
 
-/// Reads a payload and nothing else; whether it is an event.
+/// Reads a payload and nothing else. Returns whether it is an event.
 #[must_use]
 pub fn reads_payload(payload: &[u8]) -> bool {
     Seal::new(&Settings::default()).decode(0, payload).is_ok()

@@ -41,7 +41,7 @@ impl Behind {
         self.show();
     }
 
-    /// Everything up to there is published; whether that is further than before.
+    /// Everything up to there is published. Returns whether that is further than before.
     pub(super) fn published(&mut self, upto: u64) -> bool {
         let further = upto > self.upto;
         self.upto = self.upto.max(upto);

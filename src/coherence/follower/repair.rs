@@ -81,8 +81,8 @@ impl Follower {
         }
     }
 
-    /// Asked once a verification: the journal gave what the subscription, healthy as it looks, has
-    /// not delivered since. First it is renewed, then its connection.
+    /// Asked once a verification: the journal has supplied what the subscription has not delivered since, although it
+    /// looks healthy. First the subscription is renewed, then its connection.
     pub(crate) fn repair_needed(&mut self) -> Option<SubscriptionRepair> {
         let silent = self.silent_to?;
         if self.heard >= silent || self.repair.is_some() {

@@ -1,4 +1,4 @@
-//! The stream's bytes cut into what they say. A message that is too large is skipped as it comes.
+//! Cuts the stream's bytes into messages. A message that is too large is skipped as it comes.
 
 use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::message::backend::{

@@ -54,7 +54,7 @@ impl Host {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TlsMode {
     Disable,
-    /// A CA that is trusted has signed the certificate, for whichever name.
+    /// A CA that is trusted has signed the certificate, for any name.
     VerifyCa,
     /// As above, and the certificate is for the host that is connected to.
     VerifyFull,
