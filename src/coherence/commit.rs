@@ -294,8 +294,8 @@ impl Drop for OpenWrite<'_> {
         }
         let member = self.member;
         if !self.began {
-            // Nothing was committed, and nothing is invalidated. The intent may be recorded all the
-            // same, or be yet: it is withdrawn first, so that what is open from here on is without it.
+            // Nothing was committed, and nothing is invalidated. The intent may still be recorded, now or
+            // later: it is withdrawn first, so that the list of open writes no longer has it.
             if let Some(id) = self.intent {
                 for lane in member.writes.withdraw(&id) {
                     doubt(member, lane);

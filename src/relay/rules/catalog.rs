@@ -9,7 +9,7 @@ pub(crate) struct Catalog {
     pub(crate) server: Server,
     /// `None` where there is none of this name.
     pub(crate) publication: Option<Publication>,
-    /// Every table and view that is none of the system's, in the order of the names. Only those of the
+    /// Every table and view that is not the system's, in the order of the names. Only those of the
     /// rules have columns.
     pub(crate) tables: Vec<Table>,
 }
@@ -58,7 +58,7 @@ pub(crate) struct Table {
     pub(crate) oid: u32,
     pub(crate) name: TableName,
     pub(crate) kind: Kind,
-    /// Neither temporary nor unlogged.
+    /// Whether it is neither temporary nor unlogged.
     pub(crate) logged: bool,
     /// The tables whose rows are also its rows: parents, their parents.
     pub(crate) ancestors: Vec<u32>,
