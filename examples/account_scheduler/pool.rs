@@ -140,7 +140,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Reads these accounts into memory; how many exist.
+    /// Reads these accounts into memory. Returns how many exist.
     pub(crate) async fn warm_up(&self, ids: &[u64]) -> Result<usize, unstale::Error> {
         let accounts = self.accounts.get_many(ids).await?;
         Ok(accounts.iter().flatten().count())

@@ -228,7 +228,7 @@ impl Coherence {
     }
 
     /// Applies a page of the journal, without what the subscription has delivered in the same
-    /// places already; how many events it has not.
+    /// places already. Returns how many events it has not.
     pub(super) fn apply_journal(
         &mut self,
         lane: u32,

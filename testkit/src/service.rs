@@ -272,7 +272,7 @@ impl Service {
         }
     }
 
-    /// SIGTERM; how the process ended.
+    /// SIGTERM. Returns how the process ended.
     ///
     /// # Panics
     ///

@@ -128,7 +128,7 @@ async fn service(server: &RedisServer, key: Option<&str>) -> (Service, tempfile:
     (service, folder)
 }
 
-/// Publishes as fast as Redis takes it, so many times what this makes of a number; how far the service
+/// Publishes as fast as Redis takes it, so many times what this makes of a number. Returns how far the service
 /// grew meanwhile. It serves afterwards.
 async fn growth(
     (server, service): (&RedisServer, &Service),

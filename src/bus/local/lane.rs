@@ -193,7 +193,7 @@ impl Lane {
         Journal { head, events }
     }
 
-    /// Announces intents; whether the instance was a member before.
+    /// Announces intents. Returns whether the instance was a member before.
     pub(crate) fn announce(
         &mut self,
         now: Duration,

@@ -58,7 +58,7 @@ impl Network {
         (slow == lane).then_some(by)
     }
 
-    /// Runs a command as soon as it gets through; whether its reply is lost.
+    /// Runs a command as soon as it gets through. Returns whether its reply is lost.
     async fn reach<T>(
         &self,
         command: Command,

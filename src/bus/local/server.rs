@@ -100,7 +100,7 @@ impl Server {
         self.lane(lane).journal(run, after)
     }
 
-    /// Announces intents; whether the instance was a member before.
+    /// Announces intents. Returns whether the instance was a member before.
     pub(crate) fn announce(
         &mut self,
         now: Duration,

@@ -56,7 +56,7 @@ impl Caller {
         bytes(&self.common.config.instance.to_be_bytes())
     }
 
-    /// As [`call_at`](Self::call_at), whichever server it was.
+    /// As [`call_at`](Self::call_at), without the server that answered.
     pub(super) async fn call(
         &self,
         lane: u32,

@@ -32,7 +32,7 @@ const IN_FLIGHT: usize = 1_024;
 /// some milliseconds, and the call's timeout ends it anyway.
 const RETRIES: u32 = 16;
 
-/// Sends commands over whichever connection is open.
+/// Sends commands over the connection that is open.
 #[derive(Debug)]
 pub(super) struct Commands {
     peer: Arc<Peer>,

@@ -49,7 +49,7 @@ pub(super) struct Door {
 struct Found {
     /// It was connected to last: both connections to a server are to reach the same one.
     good: Option<SocketAddr>,
-    /// It accepted a connection and was no good then: the others come first.
+    /// It accepted a connection and failed then: the others come first.
     bad: Option<SocketAddr>,
 }
 
@@ -63,7 +63,7 @@ impl Door {
         }
     }
 
-    /// The server at this address let us in.
+    /// The server at this address accepted the login.
     pub(super) fn is_good(&self, address: SocketAddr) {
         self.known.lock().good = Some(address);
     }
@@ -75,7 +75,7 @@ impl Door {
         known.good = known.good.filter(|good| *good != address);
     }
 
-    /// The server that let us in is not the right one.
+    /// The server that accepted the login is not the right one.
     pub(super) fn is_wrong(&self) {
         let mut known = self.known.lock();
         known.bad = known.good.take().or(known.bad);

@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Connections that are made at the same time share one answer of the callback.
 const SHARED: Duration = Duration::from_secs(1);
 
-/// Shortest time between two renewals, whatever the callback says of its token's life.
+/// Shortest time between two renewals, even if the callback says that its token expires earlier.
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// Longest pause after failures in a row to renew a login.
@@ -145,7 +145,7 @@ impl Logins {
         }
     }
 
-    /// Returns what the password is that of, where it is not the URL's, and why it may be out of date.
+    /// Returns where the password comes from, where that is not the URL, and why it may be out of date.
     pub(super) fn origin(&self) -> Option<String> {
         let origin = match &self.source {
             LoginSource::Url => return None,

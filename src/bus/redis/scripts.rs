@@ -126,7 +126,7 @@ impl Names {
         format!("{}:{:016x}", self.channel, fastrand::u64(..)).into()
     }
 
-    /// Returns what publish.lua cannot tell from the state's name, which has one letter where this is.
+    /// Returns the end of the channel's name, which publish.lua cannot derive from the state's name.
     pub(super) fn channel_end(&self) -> &str {
         &self.channel[self.state.len() - 1..]
     }

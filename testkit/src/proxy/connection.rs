@@ -82,7 +82,7 @@ impl Shared {
         let _ = mode.wait_for(|mode| *mode != Mode::Blackhole).await;
     }
 
-    /// Moves one direction's bytes until it ends; how the connection is to be closed then.
+    /// Moves one direction's bytes until it ends. Returns how the connection is to be closed then.
     async fn pump(&self, direction: Direction, from: ReadHalf<'_>, to: WriteHalf<'_>) -> Cut {
         let (queue, queued) = mpsc::channel(QUEUE);
         let reading = self.read(direction, from, queue);

@@ -34,7 +34,7 @@ pub(super) struct Session {
     /// By [`Script`].
     hashes: [Str; SOURCES.len()],
     silence: Lock<Silence>,
-    /// Why the connection was found to be no good.
+    /// Why the connection was found to be unusable.
     verdict: Lock<Option<Error>>,
     given_up: Notify,
 }

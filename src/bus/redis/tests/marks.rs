@@ -42,7 +42,7 @@ async fn watching(server: &RedisServer) -> (Arc<RedisBus>, Events) {
     joined
 }
 
-/// Marks the lane in its epoch; whether that was set.
+/// Marks the lane in its epoch. Returns whether that was set.
 async fn marks(bus: &RedisBus, epoch: u64, reached: Reached) -> bool {
     let at = MarkAt {
         epoch,
