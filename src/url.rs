@@ -94,7 +94,7 @@ impl fmt::Debug for Login {
 pub(crate) const NO_PASSWORD: &str = "names a user but no password (user:password@, or :password@ without a user); \
      a password may also be in a file, which UNSTALE_REDIS_PASSWORD_FILE names";
 
-/// Where Redis is, and who we are there.
+/// Where Redis is, and the login there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) tls: bool,
@@ -161,7 +161,7 @@ impl Address {
                  a ? is written as %3F, a # as %23)",
             ));
         }
-        // A password may contain anything but what ends it, so the last @ counts.
+        // A password may contain an @, so the last one counts.
         let (login, hosts) = match authority.rsplit_once('@') {
             Some((login, hosts)) => (credentials(login)?, hosts),
             None => (Login::default(), authority),
@@ -296,7 +296,7 @@ fn places(hosts: &str, kind: Kind) -> Result<Vec<Place>, Invalid> {
     for text in texts {
         let place = host_and_port(text, default_port)?;
         if places.contains(&place) {
-            // Its word would count twice.
+            // It would be counted twice.
             return Err(invalid("must not name one host twice"));
         }
         places.push(place);

@@ -126,7 +126,7 @@ impl Target {
         &self.logins
     }
 
-    /// The server that let us in is not the right one: the name may have another address.
+    /// The server that accepted the login is not the right one: the name may have another address.
     pub(super) fn is_wrong(&self) {
         self.door.is_wrong();
     }

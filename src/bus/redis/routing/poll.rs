@@ -10,7 +10,7 @@ use crate::foreign::is_host;
 use crate::url::Place;
 use crate::{Error, ErrorKind};
 
-/// The sentinels' words about one service.
+/// The sentinels' answers about one service.
 #[derive(Debug)]
 pub(super) struct Poll {
     sentinels: usize,

@@ -97,7 +97,7 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// The graver cause stays.
+    /// The more serious cause stays.
     fn lose(&mut self, cause: GapCause) {
         if self.lost != Some(GapCause::Disconnected) {
             self.lost = Some(cause);
