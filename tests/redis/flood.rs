@@ -16,7 +16,7 @@ const LARGE: usize = 60_000;
 /// More of them than the queue has room for, and fewer than its places.
 const MESSAGES: u64 = 1_500;
 
-/// Holds whatever is dropped until it is opened.
+/// Holds everything that is dropped until it is opened.
 #[derive(Default)]
 struct Gate {
     state: Mutex<(bool, bool)>,

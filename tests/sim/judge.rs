@@ -12,7 +12,7 @@
 //!    Nothing panics but code of the user that is meant to.
 //! 7. *Pace*: no instance asks a server for verifications faster than it may.
 //! 8. *From the commit*: where a relay watches the source, no read returns what was replaced more than
-//!    `max_staleness` before it began, whatever replaced it.
+//!    `max_staleness` before it began, whichever writer replaced it.
 //!
 //!    Where loaders read a replica, 1 to 8 are judged of what memory returns.
 //! 9. *Health*: an instance that calls itself coherent has verified every lane lately (see `heal`).

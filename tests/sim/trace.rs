@@ -18,7 +18,7 @@ const ANSWERED: usize = 260;
 /// While it answers with errors at once: a pause of some 50 ms follows each, half of that at least.
 const REFUSED: usize = 30;
 
-/// What starts and interruptions add at once, whatever the time.
+/// What starts and interruptions add at once, however long the run.
 const INTERRUPTIONS: usize = 12;
 
 /// Instances that have asked too often.

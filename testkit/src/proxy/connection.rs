@@ -75,7 +75,7 @@ impl Shared {
         }
     }
 
-    /// Waits while whatever the server does is lost on its way to the client.
+    /// Waits while everything that the server does is lost on its way to the client.
     async fn until_visible(&self) {
         let mut mode = self.to_client.subscribe();
         // An error would mean that the proxy is gone, and this connection with it.
