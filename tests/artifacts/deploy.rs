@@ -1,6 +1,7 @@
 //! The files of `deploy/` do what they say, with a real Redis that is started with them.
 
 mod files;
+mod probes;
 mod relay;
 
 use std::fs;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::documents::read;
-use crate::readme::kinds::kinds;
+use crate::pages::kinds::kinds;
 use crate::support::over_redis::until;
 
 const STATE: &str = "us:{shop:0}s";
