@@ -81,7 +81,7 @@ impl Fleet {
         while fleet.good.len() < count {
             if making.len() < AT_ONCE && fleet.good.len() + making.len() < count {
                 let a = fleet.keys[0].clone();
-                making.spawn(async move { a.create("somebody").await.unwrap() });
+                making.spawn(async move { a.create("owner").await.unwrap() });
             } else if let Some(key) = making.join_next().await {
                 fleet.good.push(key.unwrap());
             }
