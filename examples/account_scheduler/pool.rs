@@ -147,7 +147,7 @@ impl Pool {
     }
 }
 
-/// How accounts live in Redis. An account that is loaded keeps its tokens in the memory of who loaded
+/// How accounts live in Redis. An account that is loaded keeps its tokens in the memory of the gateway that loaded
 /// it; the others find it without.
 fn shared() -> SharedTier<Arc<Account>> {
     SharedTier::projection(
