@@ -1,4 +1,4 @@
-//! The source of truth: the digests of the keys, and whose they are, in SQLite.
+//! The source of truth: the digests of the keys, and their owners, in SQLite.
 //!
 //! Several processes may use one file. It counts what it is asked, for programs that show it.
 

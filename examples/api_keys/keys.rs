@@ -1,4 +1,4 @@
-//! API keys: who calls, on every instance, from the moment a key is created until it is revoked.
+//! API keys: they identify callers, on every instance, from the moment a key is created until it is revoked.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -59,7 +59,7 @@ impl Conditions {
                 self.back.push(at);
                 self.stepped_back += step.unsigned_abs();
             }
-            // A clock that steps forward has writers buried, who record their intents again then.
+            // A clock that steps forward has writers buried, which record their intents again then.
             What::Server(
                 ServerFault::StepClock { .. } | ServerFault::FailOverWithoutIntents { .. },
             ) => self.recoverable.push(at),

@@ -82,7 +82,7 @@ fn refused(ran: &Ran) -> Vec<(usize, Instant, Instant)> {
     times
 }
 
-/// Order within one moment is left out: tokio wakes who waits for the same thing in any order.
+/// Order within one moment is left out: tokio wakes the tasks that wait for the same thing in any order.
 pub(super) fn trace(ran: &Ran) -> u64 {
     let mut hasher = DefaultHasher::new();
     let since = |at: Instant| at.saturating_duration_since(ran.started);

@@ -135,7 +135,7 @@ impl State {
         wait
     }
 
-    /// Hands a message of this connection's server to all who subscribe there.
+    /// Hands a message of this connection's server to all subscribers there.
     fn deliver(&mut self, namespace: &str, from: usize, message: &[Published]) {
         let Some(lane) = message.first().map(|first| first.lane) else {
             return;

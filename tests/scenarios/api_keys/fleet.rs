@@ -160,7 +160,7 @@ impl Served {
         body["key"].as_str().unwrap().to_owned()
     }
 
-    /// The status and whose the key is.
+    /// The status and the owner of the key.
     pub(crate) async fn whoami(&self, key: &str) -> (u16, String) {
         let response = self.ask(key).await;
         let status = response.status().as_u16();

@@ -14,7 +14,7 @@ use crate::{Error, ErrorKind};
 #[derive(Debug)]
 pub(super) struct Poll {
     sentinels: usize,
-    /// As whom they are asked.
+    /// The user that asks them.
     user: String,
     /// Each sentinel, and the server that it named.
     votes: Vec<(Place, Place)>,
