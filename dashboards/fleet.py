@@ -25,10 +25,10 @@ def losses():
                "Redis restarted, was flushed or failed over.", PER_MINUTE,
                ("60 * sum by (cause) (rate(unstale_fences_total{I}[R]))", "{{cause}}"), stack=True, min=0,
                draw="bars", colors=FENCE_CAUSES),
-        series("Gaps by instance: which one loses events", "How often per minute each instance may have missed events.",
+        series("Gaps by instance", "How often per minute each instance may have missed events.",
                PER_MINUTE, ("60 * sum by (instance) (rate(unstale_gaps_total{I}[R]))", "{{instance}}"), stack=True,
                min=0, draw="bars", links=TO_INCIDENT),
-        series("Versions: one, except during a rollout", "Instances by version of the crate.", "none",
+        series("Versions: one is right", "Instances by version of the crate. A rollout has two for a while.", "none",
                ("count by (version) (unstale_build_info{I})", "{{version}}"), stack=True, min=0, decimals=0),
         series("Fleets: one is right",
                "Instances by namespace and by what carries their events. local: they have no Redis, and each instance "
@@ -37,10 +37,10 @@ def losses():
                decimals=0),
         series("Who is who", "The id by which the log and the program unstale name each instance.", "none",
                ("count by (instance, id) (unstale_settings_info{I})", "{{instance}} is {{id}}"), stack=True, min=0,
-               decimals=0, links=TO_INCIDENT),
+               decimals=0, legend="right", links=TO_INCIDENT),
     ]
-    for made in row:
-        made["gridPos"] = {"w": 8, "h": 7}
+    for made, width in zip(row, (8, 8, 8, 6, 6, 12)):
+        made["gridPos"] = {"w": width, "h": 7}
     return row
 
 
@@ -102,7 +102,7 @@ def relay():
                ("min(unstale_max_staleness_seconds{C} > 0)", "max_staleness"),
                w=12, h=7, min=0, colors={"max_staleness": RED}, overrides=[dashed("max_staleness")],
                noValue=NO_SOURCE),
-        series("Lag of the relay: seconds are not proven",
+        series("Lag of the relay",
                "How long ago all that instances wait for was proven. It stays small while nothing is written.", "s",
                ("max by (instance, source) (unstale_relay_lag_seconds{I})", "{{source}}: {{instance}}"), min=0, h=7,
                noValue=NO_RELAY),

@@ -85,6 +85,7 @@ def stat(title, description, unit, expr, *thresholds, w=6, h=3, legend="", **res
 
 def series(title, description, unit, *targets, w=8, h=8, stack=False, colors=None, **rest):
     """Lines over time; `colors` has the colour of each line that has a meaning."""
+    soft_max = rest.pop("soft_max", 1 if unit == "none" or unit.startswith("count:") else None)
     override = [
         {
             "matcher": {"id": "byName", "options": name},
@@ -103,12 +104,14 @@ def series(title, description, unit, *targets, w=8, h=8, stack=False, colors=Non
             "fillOpacity": 60 if stack else 10,
             "showPoints": "never",
             "spanNulls": False,
-            # A panel with nothing but 0 is drawn from 0 to 1, not to 100.
-            **({"axisSoftMax": 1} if unit.startswith("count:") else {}),
+            # An axis for nothing but 0 ends here, not at 100.
+            **({"axisSoftMax": soft_max} if soft_max else {}),
             "stacking": {"mode": "normal" if stack else "none", "group": "A"},
         },
         options={
-            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
+            "legend": {
+                "displayMode": "list", "placement": rest.pop("legend", "bottom"), "showLegend": True, "calcs": [],
+            },
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
         **rest,

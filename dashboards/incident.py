@@ -2,8 +2,8 @@
 
 from grafana import board, dashed, rows, series, stat, timeline, variable
 from queries import (
-    BLUE, CACHE, CONNECTION, DROPPED, FENCE_CAUSES, FENCES, GAPS, GREEN, GREY, JOB, LOADS, MISSES, ORANGE, PER_MINUTE,
-    PER_SECOND, RATIO, RED, STARTS, WRITES, YELLOW, quantiles, ratio,
+    BLUE, CACHE, CONNECTION, DROPPED, FENCE_CAUSES, FENCES, GAPS, GREEN, GREY, JOB, LOADS, MISSES, NAMED, ORANGE,
+    PER_MINUTE, PER_SECOND, RATIO, RED, STARTS, WRITES, YELLOW, quantiles, ratio,
 )
 
 
@@ -79,51 +79,55 @@ def lane():
                ("60 * sum by (how) (rate(unstale_subscription_mends_total{I}[R]))", "{{how}}"), h=7, min=0,
                stack=True, draw="bars", colors={"resubscribe": YELLOW, "reconnect": ORANGE}),
         series("Events not applied: grey is fine",
-               "own (grey) is expected; duplicate, other_epoch and not_adopted (blue) are harmless. unknown_cache: another "
-               "service uses the same namespace. stranger: a copy of this process runs. overflow, undecodable: they cost a "
-               "repair or a fence. refused, replayed: another program publishes.", PER_SECOND,
+               "own (grey) is expected; duplicate, other_epoch and not_adopted (blue) are harmless. unknown_cache: "
+               "another service uses the same namespace. stranger: a copy of this process runs. overflow, undecodable: "
+               "they cost a repair or a fence. refused, replayed: another program publishes.", PER_SECOND,
                ("sum by (reason) (rate(unstale_events_dropped_total{I}[R]))", "{{reason}}"), h=7, min=0, stack=True,
                colors=DROPPED),
     ]
 
 
 def publishing():
-    return [
+    row = [
         series("Outbox: near 0 is good",
                "Keys, tags, caches and lanes that wait to be published. Above UNSTALE_OUTBOX they collapse to whole "
-               "caches.", "none", ("sum(unstale_outbox_keys{I})", "waiting"), h=6, min=0, decimals=0),
-        series("Publishing in trouble: none is good",
-               "How often per minute. failures: attempts that are retried. republished: events that a failover may "
-               "have lost. collapsed: the full outbox turned keys into whole caches, or everything into its lane.",
+               "caches.", "none", ("sum(unstale_outbox_keys{I})", "waiting"), h=7, min=0, decimals=0),
+        series("Publishing in trouble",
+               "How often per minute; none is good. failures: attempts that are retried. republished: events that a "
+               "failover may have lost. collapsed: the full outbox turned keys into whole caches, or everything into its lane.",
                PER_MINUTE,
                ("60 * sum(rate(unstale_publish_failures_total{I}[R]))", "failures"),
                ("60 * sum(rate(unstale_republished_total{I}[R]))", "republished"),
-               ("60 * sum by (to) (rate(unstale_outbox_collapses_total{I}[R]))", "collapsed to {{to}}"), h=6, min=0,
+               ("60 * sum by (to) (rate(unstale_outbox_collapses_total{I}[R]))", "collapsed to {{to}}"), h=7, min=0,
                draw="bars", colors={"failures": RED, "republished": BLUE, "collapsed to cache": ORANGE,
                                     "collapsed to lane": "dark-red"}),
         series("Deliveries: how far apart",
                "The pause after a message to a hundred subscribers or more. Events that come in it are delivered "
                "together.", "s",
-               ('max by (lane) (unstale_delivery_pause_seconds{I,lane=~"$lane"})', "lane {{lane}}"), h=6, min=0),
+               ('max by (lane) (unstale_delivery_pause_seconds{I,lane=~"$lane"})', "lane {{lane}}"), h=7, min=0,
+               soft_max=0.1),
         series("Publish time", "The time from queueing an invalidation to its acknowledgement by Redis.", "s",
-               *quantiles("publish_seconds", "{I}"), h=6, min=0),
+               *quantiles("publish_seconds", "{I}"), h=7, min=0),
         series("Crash-safe writes: green is well",
                "refused: not committed. failed, abandoned: the outcome is unknown, and the keys are invalidated. "
                "unconfirmed, unannounced: committed while Redis did not answer.", PER_SECOND,
-               ("sum by (outcome) (rate(unstale_writes_total{I}[R]))", "{{outcome}}"), h=6, min=0, stack=True,
+               ("sum by (outcome) (rate(unstale_writes_total{I}[R]))", "{{outcome}}"), h=7, min=0, stack=True,
                colors=WRITES),
         series("Open writes", "Writes whose intents are not cleared yet. A write of unknown outcome stays until "
-               "write_timeout.", "none", ("sum(unstale_open_writes{I})", "open"), h=6, min=0, decimals=0),
+               "write_timeout.", "none", ("sum(unstale_open_writes{I})", "open"), h=7, min=0, decimals=0),
         series("Recovered writes: peers that died",
                "Writes per minute that a dead instance left behind and this one finished.", PER_MINUTE,
-               ("60 * sum(rate(unstale_recovered_writes_total{I}[R]))", "recovered"), h=6, min=0, draw="bars",
+               ("60 * sum(rate(unstale_recovered_writes_total{I}[R]))", "recovered"), h=7, min=0, draw="bars",
                colors={"recovered": ORANGE}),
     ]
+    for made, width in zip(row, (6, 6, 6, 6, 8, 8, 8)):
+        made["gridPos"]["w"] = width
+    return row
 
 
 def cache():
     return [
-        series("Reads of the cache: green is from memory",
+        series("Reads: green is from memory",
                "What answered the reads. A coalesced read shared the load of another read.", PER_SECOND,
                ("sum(rate(unstale_hits_total{C}[R]))", "hit"),
                ("sum(rate(unstale_negative_hits_total{C}[R]))", "hit: does not exist"),
@@ -135,8 +139,9 @@ def cache():
                "ask the program (unstale why CACHE KEY) and the instance (Cache::explain).", PER_SECOND,
                ("sum by (cause) (rate(unstale_misses_total{C}[R]))", "{{cause}}"), h=7, stack=True, min=0,
                colors=MISSES),
-        series("Hit ratio against its peers: a difference is this instance",
-               "The hit ratio of this instance, and of all others of the job together.", "percentunit",
+        series("Hit ratio against its peers",
+               "The hit ratio of this instance, and of all others of the job together. A difference is this instance.",
+               "percentunit",
                (ratio("[R]"), "this instance"), (ratio("[R]").replace("{C}", "{PEERS}"), "its peers"), h=7, **RATIO),
         series("Loads: green is well",
                "How loads ended, and on the right axis how many run now. Each cache of each instance runs at most "
@@ -160,7 +165,7 @@ def cache():
                "and by where they come from. unstale why CACHE KEY says which events drop a key, and which instance "
                "published them.", PER_SECOND,
                ("sum by (kind, from) (rate(unstale_invalidations_total{C}[R]))", "{{kind}}, {{from}}"), h=7,
-               stack=True, min=0),
+               stack=True, min=0, colors=NAMED),
         series("Entries, evictions, weight", "Entries held, entries evicted per second, and on the right axis what "
                "they weigh, where the cache has a weigher.", "none",
                ("sum by (cache) (unstale_entries{C})", "entries {{cache}}"),

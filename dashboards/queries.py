@@ -46,6 +46,11 @@ FENCE_CAUSES = {
     "adopted": BLUE, "epoch": RED, "gap": ORANGE, "clock": YELLOW, "requested": PURPLE, "undecodable": "dark-red",
     "lanes": "dark-orange", "clock jumps": "light-yellow",
 }
+# What an invalidation names, and where it comes from: a whole cache costs the most.
+NAMED = {
+    "key, local": "light-blue", "key, remote": BLUE, "tag, local": "light-purple", "tag, remote": PURPLE,
+    "cache, local": "light-orange", "cache, remote": ORANGE,
+}
 WRITES = {
     "ok": GREEN, "refused": ORANGE, "failed": "light-red", "abandoned": RED, "unconfirmed": YELLOW,
     "unannounced": "dark-orange",
