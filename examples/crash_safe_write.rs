@@ -1,5 +1,5 @@
-//! A request is cancelled between its commit and its invalidation; the peer hears of it all the
-//! same, because `write` had announced the change before the commit.
+//! A request is cancelled between its commit and its invalidation; the peer still hears of
+//! it, because `write` had announced the change before the commit.
 //!
 //! ```sh
 //! cargo run --example crash_safe_write

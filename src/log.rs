@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 const INTERVAL: u64 = 10_000_000_000;
 
 /// Lets a line through every 10 s and counts the others. One per call site; all lines about a Redis
-/// that is away or slow share one, because they have one cause: the first says it.
+/// that is away or slow share one, because they have one cause: the first line names it.
 ///
 /// ```text
 /// if let Some(suppressed) = self.lost.allow(clock.now()) {
@@ -22,7 +22,7 @@ pub(crate) struct LogLimit {
 }
 
 impl LogLimit {
-    /// Whether to write a line at `now` (nanoseconds of a monotonic clock), and, if any, how many were
+    /// Returns whether to write a line at `now` (nanoseconds of a monotonic clock), and, if any, how many were
     /// suppressed since the last one: a field that is `None` is not written.
     pub(crate) fn allow(&self, now: u64) -> Option<Option<u64>> {
         let next = self.next.load(Relaxed);

@@ -95,7 +95,7 @@ std::thread_local! {
     static WITHOUT: std::cell::Cell<Option<Mechanism>> = const { std::cell::Cell::new(None) };
 }
 
-/// Whether this mechanism is to be left out on this thread.
+/// Returns whether this mechanism is to be left out on this thread.
 #[inline]
 pub(crate) fn without(mechanism: Mechanism) -> bool {
     #[cfg(any(test, feature = "test-util"))]

@@ -5,7 +5,7 @@
 //! rounds: numbers of the lanes -> the log's end -> everything up to there published -> marks
 //! ```
 //!
-//! - [`log`]: what a source gives, whatever database it is
+//! - [`log`]: what a source gives, for any kind of database
 //! - [`publisher`]: brings names to their lanes, and knows in which epoch each lane has all of them
 //! - [`rounds`]: proves how far that is, by marks that verifications return
 //!

@@ -118,12 +118,12 @@ impl Tasks {
         self.closing.store(true, Relaxed);
     }
 
-    /// Whether none has ended too soon.
+    /// Returns whether none has ended too soon.
     pub(crate) fn all_run(&self) -> bool {
         !self.incomplete.load(Relaxed)
     }
 
-    /// Whether one of this name has ended too soon.
+    /// Returns whether one of this name has ended too soon.
     pub(crate) fn has_ended(&self, name: &str) -> bool {
         !self.all_run() && self.ended.lock().contains(&name)
     }
@@ -133,7 +133,7 @@ impl Tasks {
         self.ended.lock().clone()
     }
 
-    /// The names of all that were spawned.
+    /// Returns the names of all that were spawned.
     #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn names(&self) -> Vec<&'static str> {
         self.handles.lock().iter().map(|(name, _)| *name).collect()

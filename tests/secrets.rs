@@ -283,7 +283,7 @@ async fn live(server: &RedisServer, seen: &mut Seen) {
     admin(server).cmd(&[
         "PUBLISH",
         "us:{shop:0}e0",
-        "nobody has signed this message of ours",
+        "this message of ours has no signature.",
     ]);
     let refused = "unstale_events_dropped_total{reason=\"refused\"} 1";
     until("it is heard", async || {

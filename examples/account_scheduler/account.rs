@@ -16,7 +16,7 @@ pub(crate) struct Account {
 
 /// All that choosing an account needs, and all of it that goes to Redis.
 ///
-/// Whatever chooses takes this and not an [`Account`]: a field that is left out here is an error of
+/// Code that chooses takes this and not an [`Account`]: a field that is left out here is an error of
 /// the compiler there, and never an account that no gateway can schedule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Scheduling {
@@ -58,7 +58,7 @@ impl fmt::Debug for Tokens {
 }
 
 impl Scheduling {
-    /// Whether a request for this model may go to the account now.
+    /// Returns whether a request for this model may go to the account now.
     pub(crate) fn serves(&self, model: &str, now: u64) -> bool {
         self.schedulable
             && self.rate_limited_until.is_none_or(|until| until <= now)

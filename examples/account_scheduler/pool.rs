@@ -140,14 +140,14 @@ impl Pool {
         Ok(())
     }
 
-    /// Reads these accounts into memory; how many exist.
+    /// Reads these accounts into memory. Returns how many exist.
     pub(crate) async fn warm_up(&self, ids: &[u64]) -> Result<usize, unstale::Error> {
         let accounts = self.accounts.get_many(ids).await?;
         Ok(accounts.iter().flatten().count())
     }
 }
 
-/// How accounts live in Redis. An account that is loaded keeps its tokens in the memory of who loaded
+/// How accounts live in Redis. An account that is loaded keeps its tokens in the memory of the gateway that loaded
 /// it; the others find it without.
 fn shared() -> SharedTier<Arc<Account>> {
     SharedTier::projection(

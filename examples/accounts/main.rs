@@ -127,7 +127,7 @@ async fn run(flags: Flags) -> Result<(), Failure> {
             let database = loader.clone();
             async move { Ok(database.account(id).await?) }
         })
-        // What counts as stale, for who sets UNSTALE_AUDIT.
+        // What counts as stale, for an operator who sets UNSTALE_AUDIT.
         .audit(|served, source| served == source)
         .build()
         .map_err(Failure::setup)?;

@@ -1,4 +1,4 @@
-//! API keys: who calls, on every instance, from the moment a key is created until it is revoked.
+//! API keys: they identify callers, on every instance, from the moment a key is created until it is revoked.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl ApiKeys {
         self.keys.write(&digest, commit).await
     }
 
-    /// Ends a key on every instance; whether there was one.
+    /// Ends a key on every instance. Returns whether there was one.
     pub(crate) async fn revoke(&self, key: &str) -> Result<bool, Refused<bool>> {
         let digest = digest(key);
         let commit = self.database.delete(digest.clone());

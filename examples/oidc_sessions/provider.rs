@@ -16,7 +16,7 @@ pub(crate) struct Provider(Arc<State>);
 
 struct State {
     latency: Duration,
-    /// By refresh token: whose it is. What is missing was used, or never issued.
+    /// By refresh token: its owner. A token that is missing was used, or never issued.
     live: Mutex<HashMap<String, String>>,
     issued: AtomicU64,
     /// Calls that will fail.
@@ -53,7 +53,7 @@ pub(crate) struct Metadata {
     pub(crate) token_endpoint: String,
 }
 
-/// Why there is no answer, or none that was hoped for.
+/// Why there is no answer, or a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// `invalid_grant`: the refresh token was used before, or never issued.

@@ -135,7 +135,7 @@ impl Sessions {
         Ok(self.blacklist.get(token).await? == Some(false))
     }
 
-    /// Revokes a token, at once here; the others hear of it, whatever becomes of this process.
+    /// Revokes a token, at once here; the others hear of it, even if this process dies.
     pub(crate) async fn revoke(&self, token: &str) -> Result<Notified, BoxError> {
         let commit = self.database.revoke(token.to_owned());
         match self.blacklist.write(token, commit).await {

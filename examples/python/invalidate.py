@@ -214,7 +214,7 @@ def arguments():
 
 
 def invalidate(args):
-    # The bytes of the command line, whatever its encoding.
+    # The bytes of the command line, in any encoding.
     keys = [os.fsencode(key) for key in args.keys]
     separator = args.separator and os.fsencode(args.separator)
     keys = [key.split(separator) if separator else [key] for key in keys]

@@ -15,7 +15,7 @@ pub(crate) fn router(users: Users) -> Router {
         .with_state(users)
 }
 
-/// When the client hangs up, axum drops this future wherever it stands. That stops the waiting and
+/// When the client hangs up, axum drops this future at its present await. That stops the waiting and
 /// nothing else: the query goes on, for the other callers that wait and for the next one that asks.
 async fn user(State(users): State<Users>, Path(id): Path<u32>) -> Response {
     match users.get(id).await {

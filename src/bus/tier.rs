@@ -19,7 +19,7 @@ use crate::bus::position::Position;
 /// still live for a minute.
 pub(crate) const HISTORY: usize = 65_536;
 
-/// Caches that a lane's history tells apart at most: far more than any fleet has, few enough that
+/// Caches that a lane's history distinguishes at most: far more than any fleet has, few enough that
 /// names of caches cannot fill Redis.
 pub(crate) const HISTORY_CACHES: usize = 4_096;
 
@@ -56,7 +56,7 @@ impl Subject {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
     pub(crate) id: ClaimId,
-    /// It expires after so many milliseconds, whatever becomes of the instance that holds it.
+    /// It expires after so many milliseconds, even if the instance that holds it dies.
     pub(crate) millis: u64,
 }
 
@@ -163,7 +163,7 @@ impl Head {
         out
     }
 
-    /// The head and what follows it; `None` if these bytes are no value of this layout.
+    /// Returns the head and what follows it; `None` if these bytes are no value of this layout.
     pub(crate) fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (fixed, rest) = bytes.split_first_chunk::<HEAD>()?;
         let number = |index: usize| {

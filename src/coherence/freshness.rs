@@ -14,7 +14,7 @@ use crate::store::stamps::lane_of;
 pub(crate) struct NotVerified;
 
 impl Member {
-    /// Whether a read that needs a verification waits for one.
+    /// Returns whether a read that needs a verification waits for one.
     pub(crate) fn may_be_verified(&self, hash: u64) -> bool {
         self.stamps.lane(hash).up() && self.bus.connected()
     }

@@ -24,7 +24,7 @@ pub(crate) struct Reported {
 /// it has.
 #[derive(Default)]
 pub(crate) struct Listeners {
-    /// There is a receiver, or was one.
+    /// Whether there is a receiver, or was one.
     any: AtomicBool,
     line: Lock<Line>,
 }

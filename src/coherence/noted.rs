@@ -51,7 +51,7 @@ impl Member {
         });
     }
 
-    /// Notes an own operation that was applied a second time, where it drops more than what was dropped here at first.
+    /// Notes an own operation that was applied a second time, where that drops more than the first time.
     pub(super) fn note_echo(&self, lane: u32, own: Sender, op: &Op) {
         let named = match op.what {
             What::Keys(_) | What::Tags(_) => return,
@@ -90,7 +90,7 @@ impl Member {
         }
     }
 
-    /// After it is applied: who hears of it finds nothing here that is older.
+    /// After it is applied: a receiver that hears of it finds nothing here that is older.
     fn note(&self, applied: Applied) {
         self.recent.note(applied);
         self.listeners.report(|| {

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 
 /// Writers that are remembered, 32 bytes each: four times a large fleet. Each run of `unstale invalidate`
-/// is one. An event of a forgotten one may be played once more.
+/// is one. An event of a forgotten one may be replayed once more.
 const WRITERS: usize = 4_096;
 
 /// See the module's documentation.
@@ -20,7 +20,7 @@ pub(crate) struct Origins {
 }
 
 impl Origins {
-    /// Whether the event that its writer sent then is newer than all that are known; it is known now.
+    /// Returns whether the event that its writer sent then is newer than all that are known; it is known now.
     pub(crate) fn is_news(&mut self, origin: u64, sent: u64) -> bool {
         if let Some(latest) = self.latest.get_mut(&origin) {
             let newer = sent > *latest;

@@ -36,7 +36,7 @@ impl Reached {
         self.moved.notify_waiters();
     }
 
-    /// Whether the event with this place is applied here. What is looked up afterwards reflects it.
+    /// Returns whether the event with this place is applied here. What is looked up afterwards reflects it.
     #[inline]
     pub(crate) fn has(&self, position: Position) -> bool {
         let is_of = |epoch: u64| epoch == position.epoch && epoch != NONE;

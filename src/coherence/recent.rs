@@ -52,7 +52,7 @@ pub(crate) struct Applied {
 }
 
 impl Applied {
-    /// Whether it concerns a key of a cache, whose value has these tags.
+    /// Returns whether it concerns a key of a cache, whose value has these tags.
     fn concerns(&self, cache: u32, key: u64, tags: &[u64], same_lane: bool) -> bool {
         match self.named {
             Named::Key(hash) => self.cache == cache && hash == key,

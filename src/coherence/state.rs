@@ -33,7 +33,7 @@ impl Member {
         }
     }
 
-    /// Says whether the state has changed since this was last called. Nothing before the start is over:
+    /// Logs a state that has changed since this was last called. Logs nothing before the start is over:
     /// it may be refused.
     pub(crate) fn log_state(&self) {
         let said = self.state_log.said.load(Relaxed);
@@ -56,7 +56,7 @@ impl Member {
         }
     }
 
-    /// Says that the instance has left; whether everything was published.
+    /// Logs that the instance has left, and whether everything was published.
     pub(crate) fn log_end(&self, published: bool) {
         let said = self.state_log.said.swap(CLOSED, Relaxed);
         if said == NOTHING || said == CLOSED {
@@ -98,7 +98,7 @@ impl Member {
     }
 }
 
-/// What being degraded means to readers.
+/// Returns what being degraded means to readers.
 fn consequence(settings: &Settings) -> String {
     match &settings.max_staleness {
         Some(bound) => format!(

@@ -10,7 +10,7 @@ use crate::{Error, Instance};
 
 /// The log of a source of truth, in places that grow.
 pub trait SourceLog: Send {
-    /// Where it ends.
+    /// Returns where it ends.
     fn end(&mut self) -> u64;
 
     /// Waits for more, or for the place that was the end; returns up to where was read, and what was changed: caches

@@ -43,7 +43,7 @@ impl Wal {
         }
     }
 
-    /// What the database says of the rules' tables.
+    /// Returns what the database says of the rules' tables.
     pub(crate) async fn catalog(&self) -> Result<Catalog, Error> {
         let mut sql = first(&self.config).await?;
         self.ask(&mut sql).await
@@ -100,8 +100,8 @@ impl Open for Wal {
     }
 }
 
-/// The end of the log is asked of one connection and reached by the other: a name that leads to another server in
-/// between, as in a failover, would compare the places of two logs.
+/// The end of the log is asked of one connection and reached by the other: a name that leads to
+/// another server in between, as in a failover, would compare the places of two logs.
 async fn same_server(one: &mut Connection, other: &mut Connection) -> Result<(), Error> {
     let sql = "SELECT pg_postmaster_start_time(), inet_server_addr(), inet_server_port()";
     let one = one.query(sql).await.map_err(as_error)?;

@@ -1,7 +1,7 @@
 //! Notices that the monotonic clock stood still while the world went on, and lets it catch up; and that the
 //! coarse clock, which hits read, lags behind it.
 //!
-//! What holds, whatever happens to the clocks: **an age is never smaller than the time that has passed**, but
+//! What always holds, whatever happens to the clocks: **an age is never smaller than the time that has passed**, except
 //! for what cannot be seen yet: a tick, and differences that are together below [`JUMP`].
 //!
 //! - `CLOCK_MONOTONIC` does not count the time a machine is suspended. `CLOCK_BOOTTIME` does, and the wall

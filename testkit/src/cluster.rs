@@ -103,7 +103,7 @@ impl ClusterFleet {
         self.url.clone()
     }
 
-    /// Whether most of the others name the replica as the primary of this key.
+    /// Returns whether most of the others name the replica as the primary of this key.
     pub fn is_promoted(&self, key: &str) -> bool {
         let moved = format!(":{}", self.replica.port());
         self.primaries[1..].iter().all(|server| {

@@ -93,7 +93,7 @@ impl Prometheus {
         }
     }
 
-    /// Whether it is ready; not if it has ended before.
+    /// Returns whether it is ready; not if it has ended before.
     async fn until_ready(&mut self) -> bool {
         let deadline = Instant::now() + READY_TIMEOUT;
         loop {

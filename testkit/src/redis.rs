@@ -233,7 +233,7 @@ pub fn binary() -> PathBuf {
     )
 }
 
-/// Whether a server speaks here and has loaded its data; one that wants a password counts.
+/// Returns whether a server speaks here and has loaded its data; one that wants a password counts.
 fn answers_ping(port: u16) -> bool {
     let ping = || -> std::io::Result<[u8; 5]> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

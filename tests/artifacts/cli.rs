@@ -78,7 +78,7 @@ async fn invalidate_drops_what_it_names_and_nothing_else_in_a_running_instance()
         (&["--tag", "tens-0"], [false, false, true], "1 tag"),
         (&["--all"], [false; 3], "everything"),
         (&["7"], [true; 3], "1 key"),
-        // Another format of keys: no instance knows what the hashes name.
+        // Another format of keys: what the hashes name is unknown.
         (&["7", "--format", "9"], [false; 3], "1 key"),
     ];
     for (args, expected, acknowledged) in rows {

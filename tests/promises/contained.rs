@@ -50,7 +50,7 @@ fn fused(instance: &Instance, fuse: &Fuse) -> Cache<u64, Fused> {
     cache.build().unwrap()
 }
 
-/// A peer invalidates a value whose drop panics; whether the reader's instance goes on.
+/// A peer invalidates a value whose drop panics. Returns whether the reader's instance goes on.
 async fn goes_on_after_a_panic_in_a_drop() -> bool {
     let bus = LocalBus::default();
     let start = async || testing::start_on(&bus, Settings::default()).await.unwrap();
@@ -91,7 +91,7 @@ async fn without_contained_panics_one_drop_ends_the_link() {
     assert!(!goes_on_after_a_panic_in_a_drop().await);
 }
 
-/// Evicts values whose drops panic; whether every key can be read afterwards.
+/// Evicts values whose drops panic. Returns whether every key can be read afterwards.
 async fn survives_evictions_that_panic() -> bool {
     let (_bus, instance) = alone().await;
     let fuse = Fuse::default();
@@ -226,7 +226,7 @@ fn reaped_values_may_look_into_their_cache_when_they_are_dropped() {
     }));
 }
 
-/// The fiftieth of a hundred values panics when the reaper frees it; whether it frees all of them.
+/// The fiftieth of a hundred values panics when the reaper frees it. Returns whether it frees all of them.
 async fn frees_all_although_one_panics() -> bool {
     let (_bus, instance) = alone().await;
     let fuse = Fuse::default();

@@ -140,7 +140,7 @@ async fn a_hit_late_in_its_life_starts_one_reload_in_the_background() {
     assert_eq!(source.loads(), 2);
     pass(ms(200)).await;
     assert_eq!(cache.get(&1).await.unwrap(), Some(11));
-    // And it goes on like this: no reader ever waits.
+    // And this continues: no reader ever waits.
     read_for(&cache, ms(30_000)).await;
     assert_eq!(cache.stats().misses, 1);
     assert!(a.metric(r#"unstale_refreshes_total{cache="ahead"}"#) >= 5);

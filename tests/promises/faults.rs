@@ -1,4 +1,4 @@
-//! Whatever happens to single messages, nothing is served for longer than `max_staleness` after its
+//! When single messages are lost, repeated or late, nothing is served for longer than `max_staleness` after its
 //! invalidation was published, and afterwards everything is as before.
 //!
 //! Compiled twice: with the shared tier off, and on.

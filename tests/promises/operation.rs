@@ -1,4 +1,4 @@
-//! What an operator reads in the log: who joined what at the start, on which bus, and in one vocabulary what
+//! What an operator reads in the log: which instance joined what at the start, on which bus, and in one vocabulary what
 //! state the instance is in.
 
 use unstale::testing::start_on;

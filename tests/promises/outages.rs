@@ -1,4 +1,4 @@
-//! Whatever happens to Redis, nothing is served for longer than `max_staleness` after its
+//! In every outage of Redis, nothing is served for longer than `max_staleness` after its
 //! invalidation was published, and reads are answered all the while.
 //!
 //! Compiled twice: with the shared tier off, and on.
@@ -144,7 +144,7 @@ impl Down {
     }
 }
 
-/// The classic degradation: neither lies nor collapses, a TTL of `max_staleness`.
+/// While the bus is down, the cache falls back to a TTL of `max_staleness`.
 async fn down(how: Down) {
     let mut trial = start().await;
     let loads = trial.source.loads();

@@ -209,7 +209,7 @@ async fn after_an_invalidation_no_old_value_is_served_while_a_load_takes_long() 
         }
         let (found, took) = timed(&cache, 1).await;
         assert_eq!(found.map(|it| it.value), Err(ErrorKind::LoadTimeout));
-        // Whose tag was invalidated is not known before a load ends: that one goes on.
+        // The tags of a load are not known before it ends: a load whose tag was invalidated goes on.
         let expected = if by_tag { ms(4_750) } else { ms(5_000) };
         assert_eq!(took, expected);
     }

@@ -280,7 +280,7 @@ async fn a_listener_that_publishes_replays_events_to_an_unsigned_fleet() {
     }
 }
 
-/// Plays an event once, so many places ahead; whether it has dropped the row that the instance hits.
+/// Plays an event once, so many places ahead. Returns whether it has dropped the row that the instance hits.
 async fn plays(pair: &Pair, node: &Node, out: &mut Client, event: &Event, ahead: u64) -> bool {
     hits(node).await;
     let invalidated = misses(node, "invalidated");

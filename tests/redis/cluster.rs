@@ -257,7 +257,7 @@ async fn replaced_behind_its_back() -> bool {
     goes_on_serving(&b, &redis.url(), &source).await
 }
 
-/// Whether an instance that holds version 1 of row 1 goes on serving it when a writer that starts now,
+/// Returns whether an instance that holds version 1 of row 1 goes on serving it when a writer that starts now,
 /// and so is with the new primary, has changed it.
 pub(super) async fn goes_on_serving(b: &Node, url: &str, source: &Source) -> bool {
     let a = node(settings(url), source).await;

@@ -16,7 +16,7 @@ const LARGE: usize = 60_000;
 /// More of them than the queue has room for, and fewer than its places.
 const MESSAGES: u64 = 1_500;
 
-/// Holds whatever is dropped until it is opened.
+/// Holds everything that is dropped until it is opened.
 #[derive(Default)]
 struct Gate {
     state: Mutex<(bool, bool)>,
@@ -128,7 +128,7 @@ async fn service(server: &RedisServer, key: Option<&str>) -> (Service, tempfile:
     (service, folder)
 }
 
-/// Publishes as fast as Redis takes it, so many times what this makes of a number; how far the service
+/// Publishes as fast as Redis takes it, so many times what this makes of a number. Returns how far the service
 /// grew meanwhile. It serves afterwards.
 async fn growth(
     (server, service): (&RedisServer, &Service),

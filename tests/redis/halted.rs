@@ -67,7 +67,7 @@ async fn warm() -> Fleet {
     fleet
 }
 
-/// What a write becomes whose process is halted.
+/// What becomes of a write whose process is halted.
 type Write = JoinHandle<reqwest::Result<Reply>>;
 
 /// Events of the lane that have been published.

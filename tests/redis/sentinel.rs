@@ -1,4 +1,4 @@
-//! Under Redis Sentinel: the primary changes, and who was it before may not know.
+//! Under Redis Sentinel: the primary changes, and the previous one may not know.
 
 mod tier;
 

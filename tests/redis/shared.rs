@@ -218,7 +218,7 @@ async fn a_thousand_accounts_are_found_in_few_bytes_and_counted_as_redis_counts(
     assert!(unchanged > 0 && renewed < 1_000_000 + sent, "{renewed}");
 }
 
-/// Values whose store has ended, in whatever way.
+/// Values whose store has ended, in any way.
 fn stores(node: &Node) -> u64 {
     let text = node.instance.metrics_text();
     let series = "unstale_shared_stores_total{cache=\"rows\"";

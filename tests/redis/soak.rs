@@ -30,7 +30,7 @@ const ALLOWANCE: Duration = Duration::from_millis(250);
 /// How long a write that was acknowledged may be missing in what is read.
 const BOUND: Duration = MAX_STALENESS.saturating_add(ALLOWANCE);
 
-/// The same of a write that a client has seen, whatever became of its writer.
+/// The same of a write that a client has seen, even if its writer has died.
 const SEEN_BOUND: Duration = MEMBER_TIMEOUT.saturating_add(BOUND);
 
 /// An account is written about every ten seconds and read much more often: an instance that misses a write

@@ -70,7 +70,7 @@ async fn refused(url: &str, lanes: u32, kind: ErrorKind, advice: &[&str]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_login_is_an_error_at_once_that_names_the_password() {
     let server = RedisServer::start_with(&["--requirepass", "right"]);
-    for login in ["", &format!(":{PASSWORD}@"), &format!("nobody:{PASSWORD}@")] {
+    for login in ["", &format!(":{PASSWORD}@"), &format!("guest:{PASSWORD}@")] {
         let url = format!("redis://{login}127.0.0.1:{}", server.port());
         refused(&url, 1, ErrorKind::Auth, &["password", "Redis URL"]).await;
     }

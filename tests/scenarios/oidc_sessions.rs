@@ -145,7 +145,7 @@ async fn scenario_a_refresh_is_shared_for_five_seconds_and_no_longer() {
     unreachable!("five seconds always passed between two steps");
 }
 
-/// Whether all was looked at before the five seconds had passed.
+/// Returns whether all was looked at before the five seconds had passed.
 async fn shared_for_five_seconds(fleet: &Fleet) -> bool {
     let token = fleet.provider.login("ada");
     let calls = fleet.provider.calls("refresh");

@@ -113,7 +113,7 @@ fn without_backward_positions_the_simulator_sees_a_stale_read_after_a_restore() 
 fn one_with_another_number_of_lanes() -> Schedule {
     let mut schedule = schedule(&[
         (100, StartSilent { node: 1, lasts: 50 }),
-        // Whatever lanes these keys are in for it, the fleet has one.
+        // The fleet has one lane, whichever lanes these keys have for this instance.
         (2_500, ReadMany { node: 1 }),
         (2_600, put(0)),
         (2_600, put(1)),

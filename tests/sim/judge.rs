@@ -12,7 +12,7 @@
 //!    Nothing panics but code of the user that is meant to.
 //! 7. *Pace*: no instance asks a server for verifications faster than it may.
 //! 8. *From the commit*: where a relay watches the source, no read returns what was replaced more than
-//!    `max_staleness` before it began, whatever replaced it.
+//!    `max_staleness` before it began, whichever writer replaced it.
 //!
 //!    Where loaders read a replica, 1 to 8 are judged of what memory returns.
 //! 9. *Health*: an instance that calls itself coherent has verified every lane lately (see `heal`).
@@ -298,7 +298,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Whether every instance must know of this version once all faults have stopped: its writer lives,
+    /// Returns whether every instance must know of this version once all faults have stopped: its writer lives,
     /// or has left an intent that no server has lost. (A writer that dies before its `invalidate` has reached
     /// any server leaves the TTL.)
     fn must_have_arrived(&self, version: &Version) -> bool {
@@ -322,7 +322,7 @@ impl<'a> Judge<'a> {
         read.outcome == Some(Outcome::Hit) && read.began >= ends
     }
 
-    /// Whether a call on the same instance had invalidated this version's predecessor and returned; or
+    /// Returns whether a call on the same instance had invalidated this version's predecessor and returned; or
     /// had dropped it. With the tier a read may find the old value there until the call returns.
     fn own(&self, read: &Read, version: &Version) -> bool {
         let options = self.options_of(read.key);
@@ -347,7 +347,7 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// Whether the instance had applied this event, or a later one of its epoch, when the read
+    /// Returns whether the instance had applied this event, or a later one of its epoch, when the read
     /// began.
     fn applied_before(&self, read: &Read, moment: usize) -> bool {
         let Happened::Published(event) = &self.ran.timeline.entries()[moment].what else {

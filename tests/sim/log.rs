@@ -13,7 +13,7 @@ use crate::mind::Facts;
 pub(crate) enum Call {
     /// `get`, `lookup`, `get_with`, `get_many`, `peek`.
     Any,
-    /// It must see whatever was published before it.
+    /// It must see everything that was published before it.
     Latest,
     /// It must see this version, whose token it was given.
     After(u64),

@@ -87,7 +87,7 @@ impl CacheOptions {
             && self.negative_ttl.is_none_or(|ttl| ttl >= 300)
     }
 
-    /// Within which a read ends, whatever happens: three rounds, for the first load that it joins may
+    /// The time within which a read always ends: three rounds, for the first load that it joins may
     /// be too old for it, and so may a value of the tier that it finds then. A round waits for a
     /// verification (0.25 s), its turn at the tier (0.5 s), the tier (2 s with the wait for a record)
     /// and the other instance, a token or a place among the loads, the load and a stand-in for each

@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// no processor is not asleep, however busy the machine is.
 const ASLEEP: u32 = 60;
 
-/// Real time without a step: whatever the machine, a step takes milliseconds.
+/// Real time without a step: on every machine a step takes milliseconds.
 const STUCK: Duration = Duration::from_secs(120);
 
 /// It will never end.

@@ -153,7 +153,7 @@ impl Contender {
 async fn hear(heard: &mut UnboundedReceiver<Instant>) -> Instant {
     let patience = Duration::from_secs(10);
     let heard = timeout(patience, heard.recv()).await.expect("it arrives");
-    heard.expect("somebody tells")
+    heard.expect("the value reports its drop")
 }
 
 /// Both contenders in turns; all samples, and the medians of the rounds.

@@ -72,7 +72,7 @@ impl Delivery {
         (delivery, receiver)
     }
 
-    /// Whether messages reach the subscription.
+    /// Returns whether messages reach the subscription.
     fn hears(&self) -> bool {
         let Conditions {
             cut,
@@ -111,7 +111,7 @@ impl Delivery {
         self.send(BusEvent::Subscribed);
     }
 
-    /// The connection is lost, and with it whatever was under way on it.
+    /// The connection is lost, and with it everything that was under way on it.
     pub(super) fn disconnected(&mut self) {
         self.conditions.broken = false;
         self.since = Instant::now();
@@ -145,7 +145,7 @@ impl Delivery {
         }
     }
 
-    /// A connection to the present primary takes the place of one to what was it.
+    /// A connection to the present primary replaces one to the previous primary.
     pub(super) fn leave_isolation(&mut self) {
         self.conditions.isolated = false;
         self.disconnected();
@@ -164,7 +164,7 @@ impl Delivery {
         }
     }
 
-    /// Through the delay, if there is one, behind whatever is under way.
+    /// Through the delay, if there is one, behind everything that is under way.
     pub(super) fn send(&mut self, event: BusEvent) {
         if self.conditions.delay.is_zero() && self.line.is_empty() {
             return self.enqueue(event);
@@ -206,7 +206,7 @@ impl Delivery {
         self.wake.notify_one();
     }
 
-    /// Enqueues the notes as far as there is room; whether none is left.
+    /// Enqueues the notes as far as there is room. Returns whether none is left.
     fn flush_notes(&mut self) -> bool {
         if let Some(cause) = self.notes.gap {
             if let Err(TrySendError::Full(_)) = self.queue.try_send(BusEvent::Gap(cause)) {

@@ -100,7 +100,7 @@ impl Server {
         self.lane(lane).journal(run, after)
     }
 
-    /// Announces intents; whether the instance was a member before.
+    /// Announces intents. Returns whether the instance was a member before.
     pub(crate) fn announce(
         &mut self,
         now: Duration,
@@ -150,7 +150,7 @@ impl Server {
             .or_insert_with(|| Lane::new(number))
     }
 
-    /// What waits to be delivered in a lane.
+    /// Returns what waits to be delivered in a lane.
     pub(crate) fn gather(&mut self, lane: u32) -> &mut Gather {
         self.gathers.entry(lane).or_default()
     }

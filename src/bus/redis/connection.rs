@@ -39,7 +39,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// The version of the login that it has.
+    /// Returns the version of the login that it has.
     pub(super) fn version(&self) -> u64 {
         self.version
     }

@@ -41,7 +41,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// The version of the login that it has.
+    /// Returns the version of the login that it has.
     pub(super) fn version(&self) -> u64 {
         self.version
     }
@@ -62,7 +62,7 @@ impl Link {
         }
     }
 
-    /// The next frame that has arrived, and its bytes on the wire.
+    /// Returns the next frame that has arrived, and its bytes on the wire.
     pub(super) fn next(&mut self) -> Result<Option<(Frame<'_>, u64)>, FredError> {
         self.frames.next().map_err(|_| {
             FredError::new(

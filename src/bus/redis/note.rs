@@ -1,5 +1,5 @@
-//! What an instance says of itself, as Redis keeps it: with which key it signs, and which caches it has. It tells
-//! an operator that no instance has a cache of that name, and a writer that none would believe it.
+//! What an instance says of itself, as Redis keeps it: with which key it signs, and which caches it has. By the
+//! notes an operator learns that no instance has a cache of a name, and a writer that no instance would accept its events.
 //!
 //! Nothing of the protocol depends on it. It travels with a verification of lane 0, once for each change.
 //!

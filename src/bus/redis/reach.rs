@@ -1,4 +1,4 @@
-//! Making a connection to a server: which login, which address, under which of its names, by when.
+//! Makes a connection to a server: which login, which address, under which of its names, by when.
 
 use std::net::SocketAddr;
 

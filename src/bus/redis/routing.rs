@@ -90,7 +90,7 @@ impl Routing {
         }
     }
 
-    /// Whether another server may take the place of one.
+    /// Returns whether another server may take the place of one.
     pub(super) fn moves(&self) -> bool {
         self.witnesses.is_some()
     }
@@ -106,7 +106,7 @@ impl Routing {
         self.adopt(&primaries, tasks, events);
     }
 
-    /// The server that a lane lives on; waits where it is not known.
+    /// Returns the server that a lane lives on; waits where it is not known.
     pub(super) async fn node(&self, lane: u32, deadline: Instant) -> Result<Arc<Node>, Error> {
         let at = lane as usize;
         let known = |roster: &Roster| roster.get(at).cloned().flatten();
@@ -133,7 +133,7 @@ impl Routing {
         }
     }
 
-    /// Since when the lane's server cannot be sent commands. A lane whose server is not known has had
+    /// Returns since when the lane's server cannot be sent commands. A lane whose server is not known has had
     /// none since the start: it keeps the one that it had.
     pub(super) fn away_since(&self, lane: u32) -> Option<Instant> {
         match self.roster.borrow().get(lane as usize) {
@@ -142,7 +142,7 @@ impl Routing {
         }
     }
 
-    /// Every server in use, once.
+    /// Returns every server in use, once.
     pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
         let mut nodes: Vec<Arc<Node>> = Vec::new();
         for node in self.roster.borrow().iter().flatten() {
@@ -153,7 +153,7 @@ impl Routing {
         nodes
     }
 
-    /// Whether it is known of every lane where it lives.
+    /// Returns whether it is known of every lane where it lives.
     pub(super) fn is_complete(&self) -> bool {
         self.roster.borrow().iter().all(Option::is_some)
     }
@@ -291,7 +291,7 @@ impl Routing {
     }
 }
 
-/// Where one lane lives, asked once, without keeping connections up.
+/// Returns where one lane lives, asked once, without keeping connections up.
 #[cfg(feature = "cli")]
 pub(super) async fn locate(
     common: Common,

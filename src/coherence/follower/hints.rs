@@ -14,7 +14,7 @@ const HINTS: usize = 4_096;
 /// payloads that are published once (an instance puts its id and its clock into each):
 /// 1: an event is heard at sequence s and applied; 2: the real event s is published, with the
 /// same bytes; 3: the journal has these bytes at s. If 1 could come before 2, a load between them
-/// would have read what 2 invalidates. Bytes that were not published yet cannot be played, so bytes
+/// would have read what 2 invalidates. Bytes that were not published yet cannot be replayed, so bytes
 /// that are published once are heard after they got their sequence.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Hints(BTreeMap<u64, Mac>);
@@ -34,7 +34,7 @@ impl Hints {
         self.0.get(&sequence) == Some(&mac)
     }
 
-    /// What was heard at `sequence`; forgets it and everything before.
+    /// Returns what was heard at `sequence`; forgets it and everything before.
     pub(super) fn take(&mut self, sequence: u64) -> Option<Mac> {
         let after = self.0.split_off(&(sequence + 1));
         let mut confirmed = std::mem::replace(&mut self.0, after);

@@ -20,7 +20,7 @@ impl Follower {
         self.repair
     }
 
-    /// The next page of a repair that has not reached its target.
+    /// Returns the next page of a repair that has not reached its target.
     pub(crate) fn repair_rest(&mut self, of: Repair) -> Option<Repair> {
         self.repair(of.target)
     }
@@ -81,8 +81,8 @@ impl Follower {
         }
     }
 
-    /// Asked once a verification: the journal gave what the subscription, healthy as it looks, has
-    /// not delivered since. First it is renewed, then its connection.
+    /// Asked once a verification: the journal has supplied what the subscription has not delivered since, although it
+    /// looks healthy. First the subscription is renewed, then its connection.
     pub(crate) fn repair_needed(&mut self) -> Option<SubscriptionRepair> {
         let silent = self.silent_to?;
         if self.heard >= silent || self.repair.is_some() {

@@ -1,4 +1,4 @@
-//! The stream's bytes cut into what they say. A message that is too large is skipped as it comes.
+//! Cuts the stream's bytes into messages. A message that is too large is skipped as it comes.
 
 use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::message::backend::{
@@ -52,7 +52,7 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// The next frame, if all of it is there.
+    /// Returns the next frame, if all of it is there.
     pub(super) fn take(&mut self, inbox: &mut BytesMut) -> Result<Option<Frame>, PgError> {
         let skipped = self.skip.min(inbox.len());
         inbox.advance(skipped);
@@ -147,7 +147,7 @@ mod tests {
         bytes
     }
 
-    /// All frames of bytes that come in pieces of a size, and the most that was kept meanwhile.
+    /// Returns all frames of bytes that come in pieces of a size, and the most that was kept meanwhile.
     fn frames(bytes: &[u8], piece: usize) -> (Vec<String>, usize) {
         let (mut frames, mut inbox, mut most) = (Frames::default(), BytesMut::new(), 0);
         let mut found = Vec::new();

@@ -43,7 +43,7 @@ pub(crate) async fn flush_log(connection: &mut Connection) -> Result<(), PgError
     connection.query(FLUSH).await.map(drop)
 }
 
-/// The end of the last record before a place where a record may begin.
+/// Returns the end of the last record before a place where a record may begin.
 ///
 /// Where a page is full the next record begins after the header of a page that does not exist yet. No
 /// stream comes there before the next record is written.

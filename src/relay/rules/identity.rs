@@ -9,8 +9,8 @@ pub(super) fn can_be_known(leaf: &Table, name: &str) -> bool {
     leaf.column(name).is_some_and(|column| !column.generated)
 }
 
-/// The SQL that gives a table the replica identity that all its rules together need; `None` where it has
-/// it. An index costs less log than `FULL`.
+/// Returns the SQL that gives a table the replica identity that all its rules together need; `None` where it
+/// has it. An index costs less log than `FULL`.
 pub(super) fn remedy(rules: &Rules, catalog: &Catalog, leaf: &Table) -> Option<String> {
     let applies = |rule: &&Rule| {
         let of = catalog.table(&rule.table);

@@ -200,7 +200,7 @@ impl Plans {
         Ok(Seen::Same)
     }
 
-    /// The names of all mapped caches: what a relay that begins, or has lost its place, invalidates.
+    /// Returns the names of all mapped caches: what a relay that begins, or has lost its place, invalidates.
     pub(crate) fn all(&self) -> impl Iterator<Item = Name> {
         let caches = self.rules.caches().into_iter();
         caches.map(|(cache, format)| Name::All { cache, format })
@@ -211,7 +211,7 @@ impl Plans {
         &self.rules
     }
 
-    /// What was counted since this was called last.
+    /// Returns what was counted since this was called last.
     pub(crate) fn counts(&mut self) -> Counts {
         let missing = self.scratch.missing();
         Counts {
@@ -245,7 +245,7 @@ impl Plans {
 }
 
 impl Planned {
-    /// Whether one of these rules is none of its own.
+    /// Returns whether one of these rules is none of its own.
     fn lacks(&self, rules: &[usize]) -> bool {
         rules.iter().any(|rule| !self.rules.contains(rule))
     }

@@ -55,7 +55,7 @@ impl Problems {
         Err(self.into_error(of))
     }
 
-    /// The error with all mistakes.
+    /// Returns the error with all mistakes.
     pub(crate) fn into_error(self, of: &str) -> Error {
         let mut message = match self.lines.len() + self.left_out {
             1 => format!("{of} 1 mistake:"),

@@ -43,7 +43,7 @@ pub(crate) fn prepare(rules: &Rules, catalog: Option<&Catalog>, names: Names<'_>
     sections.join("\n") + "\nCOMMIT;\n"
 }
 
-/// The statement that makes a publication.
+/// Returns the statement that makes a publication.
 pub(crate) fn create_publication(name: &str, tables: &[&TableName]) -> String {
     let tables: BTreeSet<String> = tables.iter().map(|table| quote::table(table)).collect();
     let tables: Vec<String> = tables.into_iter().collect();
@@ -148,7 +148,7 @@ END",
     )
 }
 
-/// A block of statements, in quotes that it does not have inside.
+/// Returns a block of statements, in quotes that it does not have inside.
 fn block(body: &str) -> String {
     let mut quotes = "$unstale$".to_owned();
     while body.contains(&quotes) {

@@ -146,7 +146,7 @@ impl Log for Reading {
 }
 
 impl Reading {
-    /// The stream of a log that begins behind what the catalog says.
+    /// Returns the stream of a log that begins behind what the catalog says.
     pub(super) fn new(rules: Rules, catalog: &Catalog, sql: Connection, stream: Stream) -> Self {
         Self {
             plans: Plans::new(rules.clone(), catalog),

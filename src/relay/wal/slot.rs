@@ -1,6 +1,6 @@
 //! The slot that a log is read from: one of this opening alone, or one that outlives the relay.
 //!
-//! What a durable slot saves is a wait: a new slot begins once every transaction has ended that writes at that
+//! A durable slot saves a wait: a new slot begins once every transaction has ended that writes at that
 //! moment, and where one writes for hours no relay can start. It saves no drop of the caches, which follows every
 //! opening. What a relay has read says nothing of what caches have loaded while none worked:
 //! 1: a transaction commits without waiting for the disk (`synchronous_commit = off`); 2: a load reads its row; 3: the
@@ -24,7 +24,7 @@ pub(super) struct From {
     pub(super) was_lost: bool,
 }
 
-/// A slot that is gone with its connection.
+/// Makes a slot that is gone with its connection.
 pub(super) async fn temporary(source: &str, replication: &mut Connection) -> Result<From, Error> {
     let slot = name(source);
     let place = replication
@@ -38,7 +38,7 @@ pub(super) async fn temporary(source: &str, replication: &mut Connection) -> Res
     })
 }
 
-/// The slot of this name: as it is, or a new one where there is none or the server has given it up.
+/// Opens the slot of this name: as it is, or a new one where there is none or the server has given it up.
 pub(super) async fn durable(
     slot: &str,
     sql: &mut Connection,

@@ -66,7 +66,8 @@ impl Snapshot {
         })
     }
 
-    /// The log has the lower half of a transaction's number: the one meant is the nearest to the snapshot's end.
+    /// The log has the lower half of a transaction's number: the one meant is the nearest to the
+    /// snapshot's end.
     fn shows(&self, transaction: u32) -> bool {
         let behind = (self.end as u32).wrapping_sub(transaction).cast_signed();
         let running = |number: &u64| *number as u32 == transaction;

@@ -29,7 +29,7 @@ fn processes_of(server: &PostgresServer) -> Vec<Pid> {
     all
 }
 
-/// Whether this process is there and has not ended.
+/// Returns whether this process is there and has not ended.
 fn runs(pid: Pid) -> bool {
     processes::status(pid).is_some_and(|(state, _)| state != 'Z')
 }

@@ -12,7 +12,7 @@ fn finding(ran: &Ran, check: &str) -> (String, String) {
     (text("level"), text("remedy"))
 }
 
-/// Runs the doctor, who must find exactly this wrong.
+/// Runs the doctor, which must find exactly this wrong.
 fn ill(vars: &[(&str, &str)], check: &str, remedy: &str) {
     let ran = run(&["doctor", "--json"], vars);
     assert_eq!((ran.status, ran.stderr.as_str()), (Some(1), ""), "{ran:?}");

@@ -1,4 +1,4 @@
-//! `unstale why`: which events drop a key, and who published them.
+//! `unstale why`: which events drop a key, and which instance published them.
 
 use serde_json::json;
 
@@ -101,7 +101,7 @@ async fn why_names_the_instance_that_invalidated_the_key_and_where_the_lane_stan
     // By its hash the same.
     assert_eq!(why(&url, &["--hash", hash]).1["events"], json["events"]);
 
-    // Nothing has invalidated this one, and who has ended is no member.
+    // Nothing has invalidated this one, and an instance that has ended is no member.
     let (text, json) = why(&url, &["13"]);
     assert_eq!(json["events"], json!([]));
     assert!(

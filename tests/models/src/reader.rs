@@ -52,7 +52,7 @@ impl Reader {
         self.repairs.len()
     }
 
-    /// Whether that read of the journal has been served.
+    /// Returns whether that read of the journal has been served.
     pub(crate) fn read_is_back(&self, number: usize) -> bool {
         self.repairs[number].1.is_some()
     }

@@ -46,7 +46,7 @@ pub struct Bounds {
     pub flushes: u8,
     /// Restarts of the server that lose nothing, or one event.
     pub failovers: u8,
-    /// After a failover the old primary still answers whom it can reach.
+    /// After a failover the old primary still answers the instances that it can reach.
     pub split: bool,
     /// Evictions of the counter or of the journal.
     pub evictions: u8,
@@ -194,7 +194,7 @@ pub(crate) enum What {
     All,
 }
 
-/// The bytes of an event: who published it, and what it names.
+/// The bytes of an event: which instance published it, and what it names.
 pub(crate) fn encode(origin: Option<usize>, what: What) -> Bytes {
     const BYTES: [[&[u8]; 3]; 3] = [
         [&[0, 0], &[0, 1], &[0, 2]],

@@ -79,7 +79,7 @@ impl Tier {
                 (state.life < self.limits.failovers).then_some(())?;
                 state.life += 1;
                 state.server = state.replica;
-                // Connections are lost, and verifications from before count no more.
+                // Connections are lost, and verifications from before no longer count.
                 for instance in &mut state.instances {
                     instance.asked = None;
                 }

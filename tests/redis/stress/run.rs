@@ -170,7 +170,7 @@ impl Stress {
         }
     }
 
-    /// Whether enough was read and written, and something was done to it.
+    /// Returns whether enough was read and written, and something was done to it.
     fn shows_something(&self) -> bool {
         let [reads, writes] = [&self.tally.reads, &self.tally.writes].map(|one| one.load(Relaxed));
         reads > 1_000 && writes > 100 && self.faults > 0

@@ -14,7 +14,7 @@ use super::tokens::{Credentials, Grant, Issuer, Shares, Tokens};
 
 const CAPACITY: usize = 10_000;
 
-/// Who asks at the same time.
+/// Callers at the same time.
 const CALLERS: usize = 32;
 
 /// Says that this process was started for one test alone.

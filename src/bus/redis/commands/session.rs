@@ -34,7 +34,7 @@ pub(super) struct Session {
     /// By [`Script`].
     hashes: [Str; SOURCES.len()],
     silence: Lock<Silence>,
-    /// Why the connection was found to be no good.
+    /// Why the connection was found to be unusable.
     verdict: Lock<Option<Error>>,
     given_up: Notify,
 }
@@ -244,7 +244,7 @@ impl Session {
     }
 }
 
-/// What is left until the deadline, and never nothing: fred takes that for no timeout at all.
+/// Returns what is left until the deadline, and never nothing: fred takes that for no timeout at all.
 fn left(deadline: Instant, now: Instant) -> Duration {
     let left = deadline.saturating_duration_since(now);
     left.max(Duration::from_millis(1))

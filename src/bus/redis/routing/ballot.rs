@@ -74,7 +74,7 @@ impl Ballot {
         self.owner.is_none() || self.votes_for_owner() * 2 > others || counted >= others
     }
 
-    /// The owner, if it is confirmed.
+    /// Returns the owner, if it is confirmed.
     pub(super) fn outcome(&self) -> Result<Place, Error> {
         let Some(owner) = &self.owner else {
             return Err(error::unknown_place(

@@ -10,11 +10,11 @@ use crate::foreign::is_host;
 use crate::url::Place;
 use crate::{Error, ErrorKind};
 
-/// The sentinels' words about one service.
+/// The sentinels' answers about one service.
 #[derive(Debug)]
 pub(super) struct Poll {
     sentinels: usize,
-    /// As whom they are asked.
+    /// The user that asks them.
     user: String,
     /// Each sentinel, and the server that it named.
     votes: Vec<(Place, Place)>,
@@ -76,7 +76,7 @@ impl Poll {
         self.elected().is_none() && self.is_majority(self.votes.len())
     }
 
-    /// Every place that is named, once.
+    /// Returns every place that is named, once.
     pub(super) fn named(&self) -> BTreeSet<Place> {
         self.votes.iter().map(|(_, named)| named.clone()).collect()
     }

@@ -42,7 +42,7 @@ pub(super) struct Testimony {
 pub(super) struct Witness {
     place: Place,
     target: Target,
-    /// Locked by the task that asks. A witness that still owes an answer has no voice.
+    /// Locked by the task that asks. A witness that has not answered the last question gives no testimony.
     state: Mutex<State>,
 }
 

@@ -70,7 +70,7 @@ impl Exchanges {
         self.waiting.iter().any(|exchange| is(&exchange.purpose))
     }
 
-    /// When the oldest one is too late.
+    /// Returns when the oldest one is too late.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let oldest = self.waiting.front()?;
         Some(oldest.began + self.timeout)

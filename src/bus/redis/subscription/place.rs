@@ -37,7 +37,7 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// The server to subscribe at. Ends within the times for connecting and for a command.
+    /// Returns the server to subscribe at. Ends within the times for connecting and for a command.
     pub(super) async fn next(&mut self, peer: &Peer) -> Target {
         let replica = if self.failed {
             None
@@ -70,7 +70,7 @@ impl Choice {
     }
 }
 
-/// A replica to subscribe at; `None` where none is asked for or known.
+/// Returns a replica to subscribe at; `None` where none is asked for or known.
 async fn replica(peer: &Peer) -> Option<Place> {
     match &peer.common.listen {
         Listen::Primary => None,
@@ -82,7 +82,7 @@ async fn replica(peer: &Peer) -> Option<Place> {
     }
 }
 
-/// The replicas that the primary knows.
+/// Returns the replicas that the primary knows.
 async fn known(peer: &Peer) -> Result<Vec<Place>, FredError> {
     let (traffic, target) = (&peer.common.config.traffic, &peer.target);
     let connection: Connection = reach::open(target, traffic).await?;

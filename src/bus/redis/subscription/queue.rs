@@ -97,20 +97,20 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// The graver cause stays.
+    /// The more serious cause stays.
     fn lose(&mut self, cause: GapCause) {
         if self.lost != Some(GapCause::Disconnected) {
             self.lost = Some(cause);
         }
     }
 
-    /// Whether the consumer is behind.
+    /// Returns whether the consumer is behind.
     pub(super) fn is_half_full(&self) -> bool {
         self.events.capacity() < self.events.max_capacity() / 2
             || self.room.available_permits() < EVENT_BYTES / 2
     }
 
-    /// Whether a dropped event is to be reported.
+    /// Returns whether a dropped event is to be reported.
     pub(super) fn owes_a_gap(&self) -> bool {
         self.lost.is_some()
     }

@@ -17,7 +17,7 @@ async fn refused(url: &str) -> Error {
 #[tokio::test]
 async fn a_wrong_login_is_an_error_at_once() {
     let server = RedisServer::start_with(&["--requirepass", "right"]);
-    for login in ["", ":wrong@", "nobody:right@"] {
+    for login in ["", ":wrong@", "stranger:right@"] {
         let error = refused(&format!("redis://{login}127.0.0.1:{}", server.port())).await;
         assert_eq!(error.kind(), ErrorKind::Auth, "{login}: {error}");
         let text = format!("{error} {error:?}");

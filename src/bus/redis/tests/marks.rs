@@ -5,7 +5,7 @@ use crate::bus::{Mark, MarkAt, Reached};
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// Whether this relay is refused the lease for so long.
+/// Returns whether this relay is refused the lease for so long.
 async fn refused(bus: &RedisBus, relay: u64, lease: Duration) -> bool {
     let mark = Mark {
         source: "orders".to_owned(),
@@ -42,7 +42,7 @@ async fn watching(server: &RedisServer) -> (Arc<RedisBus>, Events) {
     joined
 }
 
-/// Marks the lane in its epoch; whether that was set.
+/// Marks the lane in its epoch. Returns whether that was set.
 async fn marks(bus: &RedisBus, epoch: u64, reached: Reached) -> bool {
     let at = MarkAt {
         epoch,

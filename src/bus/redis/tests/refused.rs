@@ -40,7 +40,7 @@ fn bystander(position: Position) -> (Put, Fetch) {
     (put, fetch)
 }
 
-/// Whether this payload ends everything, on a bus whose head is `head`; then the next head.
+/// Returns whether this payload ends everything, on a bus whose head is `head`; then the next head.
 async fn ends_everything(bus: &dyn Bus, head: &mut Position, payload: &Bytes) -> bool {
     let (put, fetch) = bystander(*head);
     assert_eq!(bus.put(0, put).await.unwrap(), Stored::Written);

@@ -103,7 +103,7 @@ fn split(url: &str) -> Result<Parts, String> {
     }
     let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
     let mut parts = Parts::default();
-    // A password may contain anything but what ends it, so the last @ counts.
+    // A password may contain an @, so the last one counts.
     let hosts = match authority.rsplit_once('@') {
         None => authority,
         Some((login, hosts)) => {

@@ -73,7 +73,7 @@ pub(crate) fn form_of(of: &Type<'_>) -> Result<Form, String> {
     Err(format!("type {} has no canonical form: {why}", of.name))
 }
 
-/// Whether a numeric's type modifier says that it has no digits behind the point.
+/// Returns whether a numeric's type modifier says that it has no digits behind the point.
 fn is_whole(modifier: i32) -> bool {
     /// What PostgreSQL adds to every modifier, so that 0 is none.
     const HEADER: i32 = 4;
