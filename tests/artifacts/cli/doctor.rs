@@ -54,7 +54,11 @@ async fn doctor_finds_a_good_server_well_and_changes_nothing() {
 
     let plain = run_on(&server.url(), &["doctor"]);
     assert_eq!(plain.status, Some(0));
-    assert!(plain.stdout.lines().all(|line| line.starts_with("ok ")));
+    let mut lines: Vec<_> = plain.stdout.lines().collect();
+    let checks = lines.len() - 1;
+    let verdict = format!("{checks} checks: nothing is wrong");
+    assert_eq!(lines.pop(), Some(&*verdict), "{plain:?}");
+    assert!(lines.iter().all(|line| line.starts_with("ok ")));
     assert!(!plain.stdout.contains('\x1b'), "colours in a pipe");
 }
 

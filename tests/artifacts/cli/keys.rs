@@ -54,7 +54,7 @@ async fn an_event_that_the_fleet_would_refuse_is_not_published() {
         let doctor = run_with(&url, wrong, &["doctor"]);
         assert_eq!(doctor.status, Some(1), "{doctor:?}");
         assert!(
-            doctor.stdout.contains("1 instance signs events otherwise"),
+            doctor.stdout.contains("1 instance has another signing key"),
             "{doctor:?}"
         );
         let status = run_with(&url, wrong, &["status", "--json"]);
