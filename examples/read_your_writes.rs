@@ -1,4 +1,4 @@
-//! Who saves something sees it saved, whichever instance answers next: a cookie says what was written.
+//! A user who saves something sees it saved, whichever instance answers next: a cookie says what was written.
 //!
 //! ```sh
 //! cargo run --example read_your_writes                                            # two instances, in one process

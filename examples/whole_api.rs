@@ -173,7 +173,7 @@ where
     let held: Option<HeldEntry> = said.held;
     let gone = held.is_none() && said.refusal == Some(Refusal::NotHeld);
     let why = said.key == KeyHash::of(&key) && said.cause == Some(MissCause::Invalidated);
-    Ok(is_told && gone && why)
+    Ok(is_reported && gone && why)
 }
 
 async fn save() -> io::Result<()> {

@@ -103,7 +103,7 @@ pub(crate) struct Counted {
 /// How far a relay has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Reached {
-    /// Of a verification that was counted before the source's log was read.
+    /// The number of a verification that was counted before the source's log was read.
     pub(crate) number: u64,
     /// Where the log ended when it was read: everything before is published.
     pub(crate) place: u64,
@@ -119,7 +119,7 @@ pub(crate) struct Mark {
     pub(crate) source: String,
     /// None to begin a round.
     pub(crate) at: Option<MarkAt>,
-    /// Who relays, and for how long it is the only one, where no time gives that up; asked of one lane.
+    /// The relay that asks to be the only one, and for how long; no time gives the lease up. Asked of one lane.
     pub(crate) lease: Option<(u64, Duration)>,
 }
 
@@ -132,8 +132,8 @@ pub(crate) struct Mark {
 pub(crate) struct MarkAt {
     pub(crate) epoch: u64,
     pub(crate) reached: Reached,
-    /// Of the last event that the relay has published in this epoch: a lane that does not have it was put back to what
-    /// it was.
+    /// The sequence of the last event that the relay has published in this epoch: a lane that does not have it was
+    /// put back to an earlier state.
     pub(crate) sequence: u64,
 }
 
@@ -300,7 +300,7 @@ pub(crate) trait Bus: Send + Sync + fmt::Debug {
     /// for every instance: one that was away may find the counter where it had left it.
     fn verify_from(&self, lane: u32, known: Known) -> BoxFuture<'_, Result<Verified, Error>>;
 
-    /// As [`verify_from`](Self::verify_from), of who has applied nothing.
+    /// As [`verify_from`](Self::verify_from), of an instance that has applied nothing.
     #[cfg(test)]
     fn verify(&self, lane: u32) -> BoxFuture<'_, Result<Verified, Error>> {
         self.verify_from(lane, Known::default())

@@ -49,16 +49,16 @@ use crate::{BoxError, Error, Key};
 /// A coherent local cache of one kind of value. Keep it in your application state; clones are
 /// cheap and share everything.
 ///
-/// There is no `insert`: a value enters only through a load, which is what makes it possible to
-/// tell whether it was invalidated while it was on its way.
+/// There is no `insert`: a value enters only through a load, so that the cache notices an invalidation that
+/// happens while the value is on its way.
 ///
 /// # Your code inside of a cache
 ///
-/// Values are cloned, and keys are compared and cloned, while a part of the store is locked: a value's
-/// `Clone`, and a key's `Clone`, `Eq` and `Drop`, must not call the cache, or the call waits for
-/// itself. A value's `Drop` may: it runs when nothing is locked, though it may run in a task of the
-/// instance, which waits until it returns. A panic in a drop, in a key or in a weigher costs the one
-/// value, and is logged without it.
+/// Values are cloned, and keys are compared and cloned, while a part of the store is locked: a value's `Clone`,
+/// and a key's `Clone`, `Eq` and `Drop`, must not call the cache, or the call waits for itself. A value's
+/// `Drop` may call it: it runs when nothing is locked. It may run in a task of the instance, which waits until
+/// it returns. A panic in a drop, in a key or in a weigher loses that one value; the log line does not contain
+/// it.
 ///
 /// # Examples
 ///
@@ -102,22 +102,37 @@ where
     K: Key + Clone + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// The value, from memory or from the loader; `None` when it does not exist.
+    /// Returns the value, from memory or from the loader; `None` if it does not exist.
     ///
-    /// On a hit the future is ready at its first poll and nothing is allocated but what
-    /// `V::clone` allocates.
+    /// On a hit the future is ready at its first poll, and only `V::clone` allocates.
     ///
     /// While Redis does not answer, a read of an entry that was not verified within `max_staleness`
     /// waits for a verification, `verification_wait` (250 ms) at most, and then loads. It does so once for each outage:
     /// later reads load at once, until Redis answers again.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// let names = instance
+    ///     .cache::<u64, String>("account_names")
+    ///     .loader(|id: u64| async move { Ok((id < 100).then(|| format!("account {id}"))) }) // `None`: no such row
+    ///     .build()?;
+    /// assert_eq!(names.get(&7).await?.as_deref(), Some("account 7"));
+    /// assert_eq!(names.get(&700).await?, None); // that it does not exist is remembered, too
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// `Load`, `LoadTimeout` and `LoadPanic` for the loader's failures, `Overloaded` when
-    /// `max_loads` are running and none ends within `load_timeout`, `Limited` when `unknown_loads`
-    /// refuses the key, `NoLoader`, `Recursion` where a loader reads its own key, and `Key` for a key over
-    /// [`MAX_KEY_BYTES`](crate::MAX_KEY_BYTES). The error of a loader goes to every caller that waits for the
-    /// load, and to those who come within [`error_ttl`](crate::CacheBuilder::error_ttl).
+    /// `Load`, `LoadTimeout` and `LoadPanic` for the loader's failures, `Overloaded` when `max_loads` are
+    /// running and none ends within `load_timeout`, `Limited` when `unknown_loads` refuses the key, `NoLoader`,
+    /// `Recursion` where a loader reads its own key, and `Key` for a key over
+    /// [`MAX_KEY_BYTES`](crate::MAX_KEY_BYTES). A loader's error is returned to every caller that waits for the
+    /// load, and to later callers within [`error_ttl`](crate::CacheBuilder::error_ttl).
     ///
     /// # Panics
     ///
@@ -125,8 +140,7 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future never stops a load that others wait for, nor one it started itself: the
-    /// value is stored all the same.
+    /// Dropping the future stops no load, not even one that it has started: the value is stored all the same.
     pub async fn get<Q>(&self, key: &Q) -> Result<Option<V>, Error>
     where
         Q: KeyRef<K> + ?Sized,
@@ -142,7 +156,26 @@ where
         }
     }
 
-    /// As [`get`](Self::get), and says how it was answered: for `x-cache` headers, traces, tests.
+    /// Returns what [`get`](Self::get) returns, and how it was answered: for `x-cache` headers, traces, tests.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// # use unstale::Outcome;
+    /// # let prices = instance
+    /// #     .cache::<String, u64>("prices")
+    /// #     .loader(|sku: String| async move { Ok(sku.len() as u64) })
+    /// #     .build()?;
+    /// let answer = prices.lookup("sku-1").await?;
+    /// assert_eq!((answer.value, answer.outcome), (Some(5), Outcome::Miss)); // loaded for this call
+    /// let answer = prices.lookup("sku-1").await?;
+    /// assert_eq!((answer.value, answer.outcome), (Some(5), Outcome::Hit));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -163,16 +196,16 @@ where
         }
     }
 
-    /// As [`get`](Self::get), with a load for this call instead of the cache's loader.
+    /// Returns the value as [`get`](Self::get) does, with a load for this call in place of the cache's loader.
     ///
     /// Callers of one key share whichever load began first. `load` must not begin its work before
     /// it is polled (an `async` block does not; the handle of a task that runs already would):
     /// what it read earlier could have been invalidated before the cache knew of the load.
     ///
-    /// The same holds of a database transaction that is open already: under `REPEATABLE READ` (the
-    /// default of MySQL) or `SERIALIZABLE` every query sees the state of the transaction's first one,
-    /// so such a load reads what was current before it began, and stores it as though it were current
-    /// now. Begin the transaction inside of `load`, or read outside of it.
+    /// The same holds for a database transaction that is already open: under `REPEATABLE READ` (the default of
+    /// MySQL) or `SERIALIZABLE` every query sees the state of the transaction's first one, so such a load reads
+    /// what was current before it began, and the cache would take it for current. Begin the transaction inside
+    /// of `load`, or read outside of it.
     ///
     /// # Examples
     ///
@@ -194,11 +227,14 @@ where
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get), but `NoLoader`.
+    /// As [`get`](Self::get), except for `NoLoader`.
     ///
     /// # Cancel safety
     ///
     /// As [`get`](Self::get).
+    #[doc(alias = "get_or_insert_with")]
+    #[doc(alias = "get_or_set")]
+    #[doc(alias = "try_get_with")]
     pub async fn get_with<Q, F, R>(&self, key: &Q, load: F) -> Result<Option<V>, Error>
     where
         Q: KeyRef<K> + ?Sized,
@@ -215,17 +251,16 @@ where
         Ok(self.0.entered(read).await?.value)
     }
 
-    /// As [`get`](Self::get), and reflects every invalidation that was published before the call, by
-    /// any instance: one round trip to Redis, which all calls of the moment share, and then memory, as
-    /// long as that knows the key.
+    /// Returns the value as [`get`](Self::get) does, and reflects every invalidation that any instance
+    /// published before the call. It takes one round trip to Redis, which concurrent calls share; then memory
+    /// answers, if it holds the key.
     ///
-    /// For the rare answer that must not be a hop old. A hit normally is: where one instance has
-    /// created a key, another may believe for a moment that it does not exist, and what it refuses
-    /// then has been created before. For that case see
+    /// It is for the rare answer that must not be one network hop old, as a hit may be: after one instance has
+    /// created a key, another instance may answer for a moment that it does not exist. For that case see
     /// [`confirm_absent`](crate::CacheBuilder::confirm_absent).
     ///
-    /// While Redis cannot be asked, the value is loaded from the source. The call waits `verification_wait` (250 ms) for
-    /// Redis at most, once for each outage.
+    /// While Redis does not answer, the value is loaded from the source. The call waits for Redis for
+    /// `verification_wait` (250 ms) at most, once for each outage.
     ///
     /// ```
     /// # use unstale::{Instance, Settings};
@@ -258,7 +293,25 @@ where
         Ok(found.value)
     }
 
-    /// As [`get_latest`](Self::get_latest), and says how it was answered.
+    /// Returns what [`get_latest`](Self::get_latest) returns, and how it was answered.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// # use unstale::Outcome;
+    /// # let prices = instance
+    /// #     .cache::<String, u64>("prices")
+    /// #     .loader(|sku: String| async move { Ok(sku.len() as u64) })
+    /// #     .build()?;
+    /// prices.get("sku-1").await?;
+    /// let answer = prices.lookup_latest("sku-1").await?;
+    /// assert_eq!(answer.outcome, Outcome::Hit); // Redis was asked, and memory is up to date
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -276,8 +329,25 @@ where
         self.0.entered(self.0.latest(hash, key, began, None)).await
     }
 
-    /// The value if a hit would be served, from memory only; `None` otherwise, and also when it is
-    /// known not to exist. Never waits, never loads: for blocking code.
+    /// Returns the value if memory can serve it; `None` otherwise, and for a key that is known not to exist. It
+    /// never waits and never loads, so that blocking code may call it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// # let names = instance
+    /// #     .cache::<u64, String>("account_names")
+    /// #     .loader(|id: u64| async move { Ok(format!("account {id}")) })
+    /// #     .build()?;
+    /// assert_eq!(names.peek(&7), None); // nothing has loaded it yet
+    /// names.get(&7).await?;
+    /// assert_eq!(names.peek(&7).as_deref(), Some("account 7"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn peek<Q>(&self, key: &Q) -> Option<V>
     where
@@ -286,7 +356,26 @@ where
         self.0.hit(key.digest()?, key).ok()?.value
     }
 
-    /// Counters since the cache was built, and its present size, in this instance.
+    /// Returns this instance's counters since the cache was built, and the number of entries.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// # let names = instance
+    /// #     .cache::<u64, String>("account_names")
+    /// #     .loader(|id: u64| async move { Ok(format!("account {id}")) })
+    /// #     .build()?;
+    /// for _ in 0..4 {
+    ///     names.get(&7).await?;
+    /// }
+    /// let stats = names.stats();
+    /// assert_eq!((stats.entries, stats.misses, stats.hits), (1, 1, 3));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
         let metrics = &self.0.metrics;

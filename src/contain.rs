@@ -64,8 +64,7 @@ impl Contain {
                 cache = self.cache,
                 what,
                 suppressed,
-                "code of the program panicked inside of the cache; it costs one value, and the \
-                 cache goes on"
+                "code of the program panicked inside the cache: one value is lost, and the cache goes on"
             );
         }
     }

@@ -30,7 +30,17 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// The password of the user that `redis_url` names, or else of the user `default`.
+    /// Returns credentials with the password of the user that `redis_url` names, or of the user `default` if it
+    /// names none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use unstale::Credentials;
+    ///
+    /// let credentials = Credentials::new("a-signed-token");
+    /// assert!(!format!("{credentials:?}").contains("signed"));
+    /// ```
     #[must_use]
     pub fn new(password: impl Into<String>) -> Self {
         Self {
@@ -41,16 +51,35 @@ impl Credentials {
     }
 
     /// Sets the user, in place of the one that `redis_url` names.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use unstale::Credentials;
+    ///
+    /// let credentials = Credentials::new("a-signed-token").user("app");
+    /// assert!(format!("{credentials:?}").contains("app"));
+    /// ```
     #[must_use]
     pub fn user(mut self, user: impl Into<String>) -> Self {
         self.user = Some(user.into());
         self
     }
 
-    /// Says when the password lapses. The provider is asked again after four fifths of that time, and
-    /// open connections log in with what it returns then.
+    /// Sets the time after which the password expires. The provider is called again after four fifths of that
+    /// time, and open connections log in with what it returns.
     ///
-    /// Without it, the provider is asked at each connect, and open connections keep their login.
+    /// Without it, the provider is called at each connect, and open connections keep their login.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use unstale::Credentials;
+    ///
+    /// // The provider is asked again after 12 minutes:
+    /// let credentials = Credentials::new("a-signed-token").expires_in(Duration::from_secs(15 * 60));
+    /// ```
     #[must_use]
     pub fn expires_in(mut self, time: Duration) -> Self {
         self.expires_in = Some(time);
@@ -68,11 +97,11 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// A callback that returns the [`Credentials`] of the moment: IAM or Entra tokens, leased secrets.
-/// For [`Settings::credentials`](crate::Settings::credentials).
+/// A callback that returns the current [`Credentials`]: IAM or Entra tokens, leased secrets. It is for
+/// [`Settings::credentials`](crate::Settings::credentials).
 ///
-/// It is asked at each connect, at most once a second, and again before what it returned lapses.
-/// It has ten seconds to answer. While it fails, what it returned last is used.
+/// It is called at each connect, at most once a second, and again before what it returned expires. It has ten
+/// seconds to answer. While it fails, the credentials that it returned last are used.
 ///
 /// # Examples
 ///
@@ -96,7 +125,20 @@ type Answer = Pin<Box<dyn Future<Output = Result<Credentials, BoxError>> + Send>
 type Ask = dyn Fn() -> Answer + Send + Sync;
 
 impl CredentialsProvider {
-    /// A provider that awaits. What blocks the thread belongs into [`blocking`](Self::blocking).
+    /// Returns a provider that awaits. A callback that blocks its thread needs [`blocking`](Self::blocking).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use unstale::{BoxError, Credentials, CredentialsProvider};
+    ///
+    /// async fn lease() -> Result<Credentials, BoxError> {
+    ///     let password = "leased"; // from a store of secrets
+    ///     Ok(Credentials::new(password).user("app"))
+    /// }
+    ///
+    /// let provider = CredentialsProvider::new(lease);
+    /// ```
     pub fn new<F, Fut>(ask: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -105,7 +147,18 @@ impl CredentialsProvider {
         Self(Arc::new(move || Box::pin(ask())))
     }
 
-    /// A provider that blocks its thread: it runs on one of tokio's threads for blocking work.
+    /// Returns a provider that may block its thread: it runs on one of tokio's threads for blocking work.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use unstale::{Credentials, CredentialsProvider};
+    ///
+    /// let provider = CredentialsProvider::blocking(|| {
+    ///     let password = std::fs::read_to_string("/run/secrets/redis")?;
+    ///     Ok(Credentials::new(password.trim_end()))
+    /// });
+    /// ```
     pub fn blocking<F>(ask: F) -> Self
     where
         F: Fn() -> Result<Credentials, BoxError> + Send + Sync + 'static,

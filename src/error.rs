@@ -9,7 +9,26 @@ use std::sync::Arc;
 
 use crate::foreign;
 
-/// The error of a loader, boxed. `?` makes one of any error.
+/// The error of a loader, boxed. `?` converts any error into it.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+/// use unstale::BoxError;
+///
+/// async fn price(sku: String) -> Result<u64, BoxError> {
+///     let text = format!("{}00", sku.len()); // of an upstream
+///     Ok(text.parse()?) // `?` makes a `BoxError` of the `ParseIntError`
+/// }
+///
+/// let prices = instance.cache::<String, u64>("prices").loader(price).build()?;
+/// assert_eq!(prices.get("sku-1").await?, Some(500));
+/// # Ok(())
+/// # }
+/// ```
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Why a call failed.
@@ -66,14 +85,32 @@ struct Repr {
 }
 
 /// What kind of failure an [`Error`] is; its documentation has an HTTP status for each.
+///
+/// # Examples
+///
+/// ```
+/// use unstale::{Cache, Error, ErrorKind};
+///
+/// /// The status of a request with an API key, and the tenant that it belongs to.
+/// async fn authenticate(keys: &Cache<String, u64>, key: &str) -> (u16, Option<u64>) {
+///     match keys.get(key).await {
+///         Ok(Some(tenant)) => (200, Some(tenant)),
+///         Ok(None) => (401, None),
+///         Err(error) => match error.kind() {
+///             ErrorKind::Key | ErrorKind::Limited => (401, None), // no key of ours, or guesses
+///             _ => (503, None),
+///         },
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A setting or an option of a builder is not valid; the message lists every one that is wrong.
+    /// A setting or an option of a builder is not valid; the message lists all that are wrong.
     Settings,
     /// A key cannot be used: its canonical bytes are over the limit.
     Key,
-    /// The loader returned an error, which is the `source()`; or tags that cannot be used.
+    /// The loader returned an error, which is the `source()`, or tags that cannot be used.
     Load,
     /// The loader did not finish within `load_timeout`.
     LoadTimeout,
@@ -81,15 +118,15 @@ pub enum ErrorKind {
     LoadPanic,
     /// The cache has no loader (and the call brought none).
     NoLoader,
-    /// A loader reads the key that it loads, directly or through the loaders of other keys: it would wait for
+    /// A loader reads the key that it loads, directly or through the loaders of other keys, and would wait for
     /// itself.
     Recursion,
-    /// The key is unknown, and [`unknown_loads`](crate::CacheBuilder::unknown_loads) lets no more of
-    /// those be looked for at the moment. The source is not asked.
+    /// The key is unknown, and [`unknown_loads`](crate::CacheBuilder::unknown_loads) allows no further load of
+    /// such a key at the moment. The source is not asked.
     Limited,
     /// Too many loads or writes are under way, and none ended in time: the source is slow.
     Overloaded,
-    /// Redis did not acknowledge in time; what was to be published is kept and retried.
+    /// Redis did not acknowledge in time; the event is kept, and publishing it is retried.
     Bus,
     /// Redis refused the credentials, or the right to run a command.
     Auth,
@@ -133,7 +170,7 @@ impl Error {
     /// Returns whether the same call may succeed a moment later with nothing changed: `LoadTimeout`,
     /// `Limited`, `Overloaded` and `Bus`.
     ///
-    /// Of `Load` it returns false: whether that is transient is for its source to say.
+    /// For `Load` it returns false: only the error's source knows whether that is transient.
     ///
     /// ```
     /// # async fn read(prices: unstale::Cache<u64, u64>) -> Result<Option<u64>, unstale::Error> {

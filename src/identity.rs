@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::time::Clock;
 use crate::{Error, ErrorKind};
 
-/// The id of an instance, drawn anew at each start.
+/// The id of an instance: a new random number at each start.
 ///
 /// `Display` writes its first 8 hex digits: the one form in which the log, the metrics (label `id` of
 /// `unstale_settings_info`) and `unstale status` and `tail` name an instance.
@@ -61,15 +61,15 @@ pub(crate) fn instance(clock: Clock) -> Result<u64, Error> {
             Ok(0) => {}
             Ok(id) => return Ok(id),
             Err(error) => {
-                let message = format!("the operating system gives no random numbers: {error}");
+                let message = format!("the operating system provides no random numbers: {error}");
                 return Err(Error::new(ErrorKind::Settings, message));
             }
         }
     }
 }
 
-/// A number that neither this process nor a copy of it has used. Where the operating system gives none, it
-/// is unique in this process only; no instance starts without.
+/// A number that neither this process nor a copy of it has used. If the operating system provides
+/// none, it is unique in this process only; no instance starts without one.
 pub(crate) fn unique() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     #[cfg(any(test, feature = "test-util"))]

@@ -34,8 +34,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How often a draining shutdown looks whether everything has gone out.
 const DRAIN_TICK: Duration = Duration::from_millis(5);
 
-/// This process in the fleet: owns the connections and the background tasks. Start one, build the
-/// caches from it, shut it down at the end. Clones are cheap and share everything.
+/// This process as a member of the fleet: it owns the connections and the background tasks. Start one, build
+/// the caches from it, shut it down at the end. Clones are cheap and share everything.
 ///
 /// # Examples
 ///
@@ -67,54 +67,89 @@ impl fmt::Debug for Instance {
 }
 
 /// What an instance is doing.
+///
+/// # Examples
+///
+/// ```
+/// use unstale::{Instance, InstanceState};
+///
+/// /// The status of a liveness or readiness probe: while Redis is away the instance serves on.
+/// fn healthz(instance: &Instance) -> u16 {
+///     match instance.health().state {
+///         InstanceState::Closed => 503,
+///         _ => 200,
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InstanceState {
-    /// Connected, every background task runs, every lane answered its last verification, and each was
-    /// verified within `max_staleness` (where the instance serves no reads, within
-    /// `member_timeout / 2` and the time of a verification).
+    /// The connection is up, every background task runs, and every lane was verified within `max_staleness` (if
+    /// the instance serves no reads, within `member_timeout / 2` and the time of a verification) and answered
+    /// its last verification.
     Coherent,
-    /// The bus is away: hits are served for `max_staleness` after the last verification, then every
-    /// load lives that long. No reason to leave rotation.
+    /// Redis is away, or a background task has ended: hits are served for `max_staleness` after the last
+    /// verification, and then each loaded value for `max_staleness`. The instance serves correct answers: it is
+    /// live and ready, so keep it in rotation.
     Degraded,
-    /// Shut down.
+    /// The instance was shut down.
     Closed,
 }
 
-/// What an operator wants to know of an instance.
+/// What an operator wants to know about an instance.
+///
+/// It is for dashboards, logs and alerts. A liveness or readiness probe must not fail while the instance is
+/// [`Degraded`](InstanceState::Degraded): when Redis is away, every instance is, and such a probe would take
+/// all of them out of rotation at once. Let it fail only when the instance is
+/// [`Closed`](InstanceState::Closed).
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+/// use unstale::{BusKind, InstanceState};
+///
+/// let health = instance.health();
+/// println!("{}: {:?}, {} writes are open", health.id, health.state, health.open_writes);
+/// assert_eq!(health.state, InstanceState::Coherent);
+/// assert_eq!(health.bus, BusKind::Local); // no Redis was named: an alert where one is meant
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Health {
-    /// By which the log, the metrics and `unstale status` name this instance.
+    /// The name of this instance in the log, the metrics and `unstale status`.
     pub id: InstanceId,
-    /// In one word.
+    /// The state in one word.
     pub state: InstanceState,
-    /// Which instances hear of each other. [`Local`](BusKind::Local) where Redis was meant is a fleet
-    /// of strangers, each of which is coherent with itself.
+    /// Which instances hear of each other's invalidations. If Redis was meant and this is
+    /// [`Local`](BusKind::Local), no other process hears of this one.
     pub bus: BusKind,
     /// Whether the connection to Redis is up, as far as this side can tell.
     pub connected: bool,
     /// The age of the last verification of each lane, in the order of the lanes; `None` before the
     /// first one.
     ///
-    /// It may exceed `max_staleness` while the state is `Coherent`, and no promise is broken then: an
-    /// instance that serves no reads verifies every `member_timeout / 2` only (2.5 s by default), and
-    /// its next read asks for a verification before it serves a hit. Alert on
-    /// [`state`](Self::state), not on this age.
+    /// It may exceed `max_staleness` while the state is `Coherent`, and no promise is broken then: an instance
+    /// that serves no reads verifies only every `member_timeout / 2` (2.5 s by default), and its next read asks
+    /// for a verification before it serves a hit. Alert on [`state`](Self::state), not on this age.
     pub verified_age: Vec<Option<Duration>>,
     /// The number of writes that a peer would have to finish if this process ended now.
     ///
-    /// A write counts from its announcement until Redis acknowledges its invalidation. One whose
-    /// commit failed, was abandoned or was dropped has an unknown outcome, and counts until its
-    /// `write_timeout` is over. One that is refused counts only while it waits for Redis.
+    /// A write counts from its announcement until Redis acknowledges its invalidation. A write whose commit
+    /// failed, was abandoned or was dropped has an unknown outcome, and counts until its `write_timeout` is
+    /// over. A write that is refused counts only while it waits for Redis.
     pub open_writes: usize,
-    /// Defaults for all caches (`UNSTALE_TTL`, say) that are set and have no effect in a cache that is
-    /// built, with the reason.
+    /// Defaults for all caches (`UNSTALE_TTL`, say) that are set but have no effect in a cache that is built,
+    /// with the reason.
     pub hidden_settings: Vec<HiddenSetting>,
     /// Caches for which there are settings (`UNSTALE_CACHES__<NAME>__*`) but that are not built.
     pub unused_overrides: Vec<String>,
-    /// Background tasks of the instance that have ended although it runs: one has panicked, or the
-    /// runtime is gone that it was started on. The state is `Degraded` then until the end of the process.
+    /// Background tasks that have ended although the instance runs: a task has panicked, or the runtime on
+    /// which the instance was started is gone. The state is then `Degraded` until the end of the process.
     pub ended_tasks: Vec<&'static str>,
 }
 
@@ -122,11 +157,25 @@ impl Instance {
     /// Joins the fleet that shares `settings.namespace` on `settings.redis_url`. Call it inside a
     /// tokio runtime, whose tasks it uses.
     ///
-    /// Without a URL it is a fleet of one, and a line of the log warns of it; `none` in place of the
-    /// URL asks for that.
+    /// Without a URL the instance is a fleet of one, and a line of the log warns of that; the URL `none` asks
+    /// for it and logs no warning.
     ///
-    /// Redis being away is no error: after `start_wait` (2 s) the instance starts degraded (see
-    /// [`health`](Self::health)) and joins when Redis is there.
+    /// It is no error if Redis is away: after `start_wait` (2 s) the instance starts degraded (see
+    /// [`health`](Self::health)), and it joins when Redis is there.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use unstale::{Instance, Settings};
+    ///
+    /// let mut settings = Settings::from_env()?; // UNSTALE_REDIS_URL, UNSTALE_NAMESPACE, ...
+    /// settings.redis_url.get_or_insert_with(|| "redis://127.0.0.1".to_owned());
+    /// let instance = Instance::start(settings).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -136,10 +185,10 @@ impl Instance {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime; and if tokio's clock is paused, as by
-    /// `#[tokio::test(start_paused = true)]`: TTLs and bounds are measured by the kernel's clock, which
-    /// goes on. A test that pauses the clock starts its instances by `unstale::testing::start_on`
-    /// (feature `test-util`).
+    /// If it is called outside of a tokio runtime, or while tokio's clock is paused, as by
+    /// `#[tokio::test(start_paused = true)]`: TTLs and bounds are measured by the kernel's clock, which goes
+    /// on. A test that pauses the clock starts its instances with `unstale::testing::start_on` (feature
+    /// `test-util`).
     ///
     /// # Cancel safety
     ///
@@ -168,13 +217,37 @@ impl Instance {
     /// Joins the instances of this process that share `bus`; no server is involved. For tests,
     /// demonstrations and single-process programs. `settings.redis_url` is not used.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use unstale::{Cache, Error, Instance, LocalBus, Settings};
+    ///
+    /// /// What a service does at its start, on a bus in place of Redis.
+    /// async fn start(bus: &LocalBus) -> Result<Cache<u64, String>, Error> {
+    ///     let instance = Instance::start_on(bus, Settings::default()).await?;
+    ///     let account = |id: u64| async move { Ok(format!("account {id}")) };
+    ///     instance.cache("accounts").loader(account).build()
+    /// }
+    ///
+    /// let bus = LocalBus::default();
+    /// let (here, there) = (start(&bus).await?, start(&bus).await?);
+    /// there.get(&7).await?;
+    /// let token = here.invalidate(&7).await?;
+    /// there.get_after(&7, &token).await?; // it has heard of that
+    /// assert_eq!(there.stats().loads, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`start`](Self::start).
     ///
     /// # Panics
     ///
-    /// As [`start`](Self::start): under a paused clock, use `unstale::testing::start_on`.
+    /// As [`start`](Self::start): while the clock is paused, use `unstale::testing::start_on`.
     ///
     /// # Cancel safety
     ///
@@ -245,14 +318,44 @@ impl Instance {
         self.0.member()
     }
 
-    /// Returns the id of this instance: by it the log, the metrics and `unstale status` name it.
+    /// Returns the id of this instance, by which the log, the metrics and `unstale status` name it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// println!("{} has started", instance.id()); // the log, the metrics and `unstale status` say the same
+    /// assert_eq!(instance.id().to_string().len(), 8);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn id(&self) -> InstanceId {
         self.0.member().name()
     }
 
-    /// Begins a cache; `name` is `[a-z][a-z0-9_]*` without `__`, unique in an instance, and the
-    /// same on all instances that share its events.
+    /// Begins a cache. `name` is `[a-z][a-z0-9_]*` without `__`, unique in an instance, and the same on all
+    /// instances that share its events. The cache's variables have the name in upper case:
+    /// `UNSTALE_CACHES__PRICE_LIST__TTL` is that of `price_list`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// use unstale::Cache;
+    ///
+    /// let sessions: Cache<String, u64> = instance
+    ///     .cache("sessions")
+    ///     .loader(|id: String| async move { Ok(id.len() as u64) })
+    ///     .build()?;
+    /// assert_eq!(sessions.get("s-1").await?, Some(3));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cache<K, V>(&self, name: &str) -> CacheBuilder<K, V>
     where
         K: Key + Clone + 'static,
@@ -262,11 +365,39 @@ impl Instance {
     }
 
     /// Begins a change that touches several keys, tags or caches.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// let accounts = instance.cache::<u64, String>("accounts").build()?;
+    /// let sessions = instance.cache::<String, u64>("sessions").build()?;
+    /// instance.batch().key(&accounts, &7).tag(&sessions, "account-7").invalidate().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn batch(&self) -> Batch {
         Batch::new(self.0.clone())
     }
 
-    /// The state of the connection and the lanes; cheap.
+    /// Returns the state of the instance, its connection and its lanes. It is cheap.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// use unstale::InstanceState;
+    ///
+    /// let health = instance.health();
+    /// let ready = health.state != InstanceState::Closed; // while Redis is away the instance serves on
+    /// assert!(ready && health.open_writes == 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn health(&self) -> Health {
         let member = self.0.member();
@@ -325,8 +456,20 @@ impl Instance {
         Invalidations::new(self.0.member(), None)
     }
 
-    /// This instance's metrics, up to now, in Prometheus' text format, whatever recorder the
-    /// program has installed.
+    /// Returns this instance's metrics up to now in Prometheus' text format, whichever recorder the program has
+    /// installed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// let text = instance.metrics_text(); // the body of `/metrics`
+    /// assert!(text.contains("# TYPE unstale_hits_total counter"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "prometheus")]
     #[must_use]
     pub fn metrics_text(&self) -> String {
@@ -334,19 +477,19 @@ impl Instance {
         self.0.member().metrics.text()
     }
 
-    /// Publishes what is queued (at most 5 s), leaves the fleet and stops. Idempotent.
+    /// Publishes what is queued (for 5 s at most), leaves the fleet and stops. A second call does nothing.
     ///
     /// Afterwards reads go to the loader and are not stored, and writes and invalidations fail
     /// with `Closed`.
     ///
     /// # Errors
     ///
-    /// `Bus` when something could not be published in time: peers learn of open writes from their
-    /// intents, of other invalidations not before the TTL.
+    /// `Bus` if something could not be published in time: peers finish open writes from the intents in Redis,
+    /// but keep other old values until the TTL.
     ///
     /// # Cancel safety
     ///
-    /// Dropped on the way, the instance stays half shut down; call it again.
+    /// If the future is dropped on the way, the instance stays half shut down; call it again.
     pub async fn shutdown(&self) -> Result<(), Error> {
         entered(&self.0.member().runtime, self.end()).await
     }
@@ -386,6 +529,6 @@ fn refuse_a_paused_clock() {
     assert!(
         !tokio_stands_still(),
         "tokio's clock is paused, but this instance measures TTLs and bounds by the kernel's clock: \
-         in a test with a paused clock, start it by `unstale::testing::start_on` (feature `test-util`)"
+         in a test with a paused clock, start it with `unstale::testing::start_on` (feature `test-util`)"
     );
 }

@@ -15,20 +15,20 @@ use encoder::{KeyEncoder, MAX_KEY_BYTES};
 
 use crate::{Error, ErrorKind};
 
-/// A key: equal keys encode equal bytes, different keys different ones, on every machine and in
+/// A key of a cache: equal keys encode equal bytes, and different keys different bytes, on every machine and in
 /// every version of a service.
 ///
-/// Strings, bytes, integers, `bool`, `char`, UUIDs (feature `uuid`), IP addresses, `Option`,
-/// references, `Box`, `Arc` and `Cow` of them, and tuples of up to six are keys. For a type of your
-/// own, `#[derive(Key)]` (feature `derive`) encodes every field; by hand, `encode` must.
+/// Strings, bytes, integers, `bool`, `char`, UUIDs (feature `uuid`), IP addresses, `Option`, references, `Box`,
+/// `Arc` and `Cow` of them, and tuples of up to six are keys. For a type of your own, `#[derive(Key)]` (feature
+/// `derive`) encodes every field; an implementation by hand must encode every field too.
 ///
-/// **A key that leaves something out serves foreign data.** In the shared tier the bytes are all
-/// that tells two keys apart: if `Owner::User(7)` and `Owner::Team(7)` both encode `7`, a reader of
-/// one gets the other's value.
+/// **A key that leaves something out serves foreign data.** In the shared tier two keys are distinguished by
+/// these bytes alone: if `Owner::User(7)` and `Owner::Team(7)` both encode `7`, a reader of one gets the
+/// other's value.
 ///
-/// The bytes are hashed (xxh3, 64 bits) and only the hash leaves the process, so that API keys and
-/// tokens may be keys. An unkeyed hash of a guessable key can still be guessed. PROTOCOL.md has the
-/// bytes of every type, for writers in other languages.
+/// The bytes are hashed (xxh3, 64 bits), and only the hash leaves the process, so that API keys and tokens may
+/// be used as keys. An unkeyed hash of a guessable key can still be guessed. PROTOCOL.md has the bytes of every
+/// type, for writers in other languages.
 ///
 /// # Examples
 ///
@@ -94,8 +94,8 @@ use crate::{Error, ErrorKind};
 pub trait Key: Eq + Send + Sync {
     /// A number to change whenever the bytes that this type encodes change.
     ///
-    /// Events carry it: instances that disagree drop the whole cache instead of missing a key,
-    /// so that a rolling upgrade stays coherent.
+    /// Events carry it: instances that disagree about it drop the whole cache instead of missing a key, so that
+    /// a rolling upgrade stays coherent.
     const FORMAT: u32 = 1;
 
     /// Encodes each part of the key.
@@ -122,7 +122,7 @@ pub(crate) fn too_long() -> Error {
     Error::new(
         ErrorKind::Key,
         format!(
-            "the key is longer than {MAX_KEY_BYTES} bytes; use a shorter name, a digest of it, say"
+            "the key is longer than {MAX_KEY_BYTES} bytes; use a shorter key, such as a digest of it"
         ),
     )
 }

@@ -37,7 +37,17 @@ pub struct Loaded<V> {
 }
 
 impl<V> Loaded<V> {
-    /// A value, or `None` for "does not exist".
+    /// Returns a value, or `None` for "does not exist", with the cache's TTL and without tags.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use unstale::Loaded;
+    ///
+    /// let row: Option<String> = None; // of the database
+    /// let account = Loaded::new(row).tag("tenant-7"); // "does not exist" may have tags, too
+    /// let price = Loaded::new(995_u64);
+    /// ```
     pub fn new(value: impl Into<Option<V>>) -> Self {
         Self {
             value: value.into(),
@@ -49,9 +59,33 @@ impl<V> Loaded<V> {
         }
     }
 
-    /// The value that the loader was given is what the source has: it is as though it had been loaded now, with
-    /// the tags it had, those added here, and the TTL of the cache or of [`ttl`](Self::ttl). For
-    /// [`loader_with_held`](crate::CacheBuilder::loader_with_held); where nothing was held it fails the load.
+    /// Says that the source still has the value that the loader was given: the entry is renewed as if it were
+    /// loaded now, with the tags it had, those that are added here, and the TTL of the cache or of
+    /// [`ttl`](Self::ttl). It is for [`loader_with_held`](crate::CacheBuilder::loader_with_held); if nothing
+    /// was held, the load fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// use unstale::{Instance, Loaded};
+    ///
+    /// let keys = instance
+    ///     .cache::<String, (u64, String)>("signing_keys")
+    ///     .loader_with_held(|issuer: String, held: Option<(u64, String)>| async move {
+    ///         let version = 3; // of the issuer's keys, which costs less to ask for than they do
+    ///         Ok(match held {
+    ///             Some((known, _)) if known == version => Loaded::unchanged(),
+    ///             _ => Loaded::new((version, format!("keys of {issuer}"))),
+    ///         })
+    ///     })
+    ///     .build()?;
+    /// assert_eq!(keys.get("corp").await?, Some((3, "keys of corp".to_owned())));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn unchanged() -> Self {
         Self {
@@ -64,7 +98,9 @@ impl<V> Loaded<V> {
     fn or_held(mut self, held: Option<Held<V>>) -> Result<Self, BoxError> {
         if self.unchanged {
             let Some(held) = held else {
-                return Err("it says unchanged, and it was given nothing that could be".into());
+                return Err(
+                    "it returned `Loaded::unchanged`, but nothing was held for the key".into(),
+                );
             };
             (self.value, self.kept, self.unchanged) = (Some(held.value), held.tags, false);
         }
@@ -75,32 +111,65 @@ impl<V> Loaded<V> {
     ///
     /// A hard limit: neither jitter nor a refresh nor `stale_if_error` serves the entry longer.
     ///
-    /// Each instance measures it by its own monotonic clock, from the moment when the load began. A
-    /// value that is found in the shared tier has its age from the clock of the Redis server: by as
-    /// much as that is set back meanwhile, the value may live longer, and never longer than a whole
-    /// TTL more.
+    /// Each instance measures it by its own monotonic clock, from the moment when the load began. A value that
+    /// is found in the shared tier has its age from the clock of the Redis server: if that clock is set back
+    /// meanwhile, the value may live longer by as much, and by a whole TTL at most.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use unstale::Loaded;
+    ///
+    /// let (token, expires_in) = ("t0k3n".to_owned(), 120); // what an OAuth server returns
+    /// let token = Loaded::new(token).ttl(Duration::from_secs(expires_in));
+    /// ```
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
     }
 
-    /// Adds a tag, for `invalidate_tag`.
+    /// Adds a tag, for [`invalidate_tag`](crate::Cache::invalidate_tag).
     ///
-    /// A tag that is given twice counts once. Each takes 8 bytes and is compared on every hit, which tens of
-    /// them make slower; a value with more than 255 is not kept in the shared tier. An empty tag, which every
-    /// entry whose row lacks the column would share, fails the load.
+    /// A tag that is given twice counts once. Each tag takes 8 bytes and is compared on every hit, so that tens
+    /// of tags make hits slower; a value with more than 255 is not kept in the shared tier. An empty tag fails
+    /// the load: all entries whose rows lack the column would share it. For a tag that only some rows have, see
+    /// [`tags`](Self::tags).
     ///
-    /// An instance remembers invalidations of tags by 16 bits of their hashes: where 1,000 *other* tags are
-    /// invalidated a second, one in 65 seconds meets each tag of an entry, which is then loaded again.
+    /// An instance remembers invalidations of tags by 16 bits of their hashes: if 1,000 *other* tags are
+    /// invalidated a second, each tag of an entry is hit by one of them every 65 seconds, and the entry is then
+    /// loaded again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// use unstale::Loaded;
+    ///
+    /// let sessions = instance
+    ///     .cache::<String, u64>("sessions")
+    ///     .loader(|_id: String| async {
+    ///         let user = 7; // of the session's row
+    ///         Ok(Loaded::new(user).tag(format!("user-{user}")))
+    ///     })
+    ///     .build()?;
+    /// sessions.get("s-1").await?;
+    /// sessions.invalidate_tag("user-7").await?; // every session of the user
+    /// assert_eq!(sessions.peek("s-1"), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
         self
     }
 
-    /// Adds every tag of an iterator: a list of them, or an `Option` for a tag that only some rows
-    /// have. As [`tag`](Self::tag).
+    /// Adds every tag of an iterator: a list of them, or an `Option` for a tag that only some rows have.
+    /// Otherwise it is as [`tag`](Self::tag).
     ///
     /// ```
     /// # use unstale::Loaded;
@@ -116,19 +185,20 @@ impl<V> Loaded<V> {
         self
     }
 
-    /// The value comes from a replica that had replayed the source's log up to this place, and may be older than what
-    /// was committed since.
+    /// Says that the value comes from a replica that had replayed the source's log up to this place, so that it
+    /// may be older than what was committed since.
     ///
-    /// For a cache with a [`source`](crate::CacheBuilder::source). The value is as old as the latest moment of which the
-    /// relay has proven that it lies before the place: its TTL and its `max_staleness` count from then, and an
-    /// invalidation that came since keeps it from being stored. Where no moment is known (the replica lags by more than
-    /// 64 verifications, half a minute at the default interval, or no relay has proven anything yet) the value is
-    /// returned to those who wait for it, and neither stored nor put into the shared tier. So a hit keeps its bound, and a
-    /// key that has just changed is loaded at each read until the replica has the change.
+    /// It is for a cache with a [`source`](crate::CacheBuilder::source). The value counts as loaded at the
+    /// latest moment that the relay has proven to lie before the place: its TTL and its `max_staleness` count
+    /// from then, and after an invalidation that came since it is not stored. If no such moment is known (the
+    /// replica lags by more than 64 verifications, half a minute at the default interval, or no relay has
+    /// proven anything yet) the value is returned to those who wait for it, and neither stored nor put into the
+    /// shared tier. So a hit keeps its bound, and a key that has just changed is loaded at each read until the
+    /// replica has the change.
     ///
-    /// With PostgreSQL the place is `pg_last_wal_replay_lsn()`, as a number of 64 bits (`pg_wal_lsn_diff(place, '0/0')`).
-    /// Ask for it **before** the row, in a statement of its own: one statement sees its rows as they were when it
-    /// began, and would read the place later. On a primary use none.
+    /// With PostgreSQL the place is `pg_last_wal_replay_lsn()`, as a number of 64 bits (`pg_wal_lsn_diff(place,
+    /// '0/0')`). Ask for it **before** the row, in a statement of its own: one statement sees its rows as they
+    /// were when it began, and would read the place later. For a value from the primary do not call it.
     ///
     /// ```
     /// # use unstale::Loaded;
@@ -157,7 +227,7 @@ impl<V> Loaded<V> {
     pub(crate) fn wrong_tags(&self) -> Option<String> {
         let empty = self.tags.iter().any(String::is_empty);
         empty.then(|| {
-            "an empty tag; where a row has none, add none (`tags` takes an `Option`)".to_owned()
+            "an empty tag; if a row has no tag, add none (`tags` takes an `Option`)".to_owned()
         })
     }
 }
@@ -229,8 +299,31 @@ pub(crate) type Answers<K, V> = Vec<(K, Result<Loaded<V>, BoxError>)>;
 pub(crate) type BatchLoader<K, V> =
     dyn Fn(Vec<K>) -> BoxFuture<'static, Result<Answers<K, V>, BoxError>> + Send + Sync;
 
-/// What a [`batch_loader`](crate::CacheBuilder::batch_loader) says of one key. `V`, `Option<V>`,
+/// What a [`batch_loader`](crate::CacheBuilder::batch_loader) returns for one key. `V`, `Option<V>`,
 /// [`Loaded<V>`] and a `Result` of each of them convert into it.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+/// use unstale::{Answer, BoxError};
+///
+/// /// One statement for all of them; what has no row is left out.
+/// async fn balances(ids: Vec<u64>) -> Result<Vec<(u64, Answer<i64>)>, BoxError> {
+///     let balance = |id: u64| match id {
+///         0 => Err("account 0 is locked"),
+///         id => Ok(id as i64 * 100),
+///     };
+///     Ok(ids.into_iter().map(|id| (id, balance(id).into())).collect())
+/// }
+///
+/// let cache = instance.cache::<u64, i64>("balances").batch_loader(balances).build()?;
+/// assert_eq!(cache.get_many([7, 8]).await?, [Some(700), Some(800)]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Answer<V>(pub(crate) Result<Loaded<V>, BoxError>);
 

@@ -1,4 +1,4 @@
-//! Keeping a fault that lasts from filling the log.
+//! Limits how often a lasting fault is logged.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -27,7 +27,7 @@ impl LogLimit {
     pub(crate) fn allow(&self, now: u64) -> Option<Option<u64>> {
         let next = self.next.load(Relaxed);
         let later = now.saturating_add(INTERVAL);
-        // Of several threads that come at once, one wins.
+        // If several threads come at once, one wins.
         if now >= next
             && self
                 .next

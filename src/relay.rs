@@ -1,4 +1,4 @@
-//! The relay: invalidations from the log of a source of truth, whatever wrote there.
+//! The relay: invalidations from the log of a source of truth, whichever program wrote there.
 //!
 //! ```text
 //! log (rows, in the order of their commits) -> rules (names of cache entries) -> publisher -> bus

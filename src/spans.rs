@@ -20,7 +20,7 @@ impl fmt::Display for Hash {
     }
 }
 
-/// Debug, for all of these: each read that is no hit makes some.
+/// Makes a span of level debug: each read that is not a hit makes some.
 macro_rules! span {
     ($name:literal, $($fields:tt)*) => {
         tracing::debug_span!(target: "unstale", $name, $($fields)*)

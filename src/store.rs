@@ -171,7 +171,7 @@ impl<K: Eq + Clone, V: Clone> Store<K, V> {
             false => self.values.get(&by_key),
         } {
             // The tags end before the ways part: dropped on each way out, they would join the ways again,
-            // and the answer would be written to memory only to be told apart a second time.
+            // and the answer would be written to memory only to be distinguished a second time.
             let Meta { packed, tags } = meta;
             let stamped = self.stamped(lane, packed.token(), &tags);
             drop(tags);

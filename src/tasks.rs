@@ -39,7 +39,7 @@ impl Tasks {
         }
     }
 
-    /// Spawns a task that ends with its instance and no sooner.
+    /// Spawns a task that ends with its instance and not before.
     pub(crate) fn spawn(
         self: &Arc<Self>,
         runtime: &Handle,

@@ -1,28 +1,112 @@
 //! Faults for tests: a [`LocalBus`] that cuts, loses, delays and forgets.
 //!
-//! What a network and a Redis do to a fleet once in a while, a test does here on purpose and at
-//! once. [`LocalBus::faults`] addresses the connection of one instance, by the order in which they
-//! were started on the bus; the methods of the bus itself are what happens to the server.
+//! A test does here on purpose, and at once, what a network and a Redis do to a fleet once in a while.
+//! [`LocalBus::faults`] addresses the connection of one instance, by the order in which they were started on
+//! the bus; the methods of the bus itself are what happens to the server.
 //!
 //! Everything is deterministic on a current-thread runtime, and delays and timeouts follow tokio's
 //! clock, so that a test under `#[tokio::test(start_paused = true)]` does not wait for them.
 //!
 //! ```
-//! use unstale::LocalBus;
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use tokio::time::sleep;
+//! use unstale::{LocalBus, testing};
 //!
-//! let bus = LocalBus::default();
-//! // ... `Instance::start_on(&bus, ..)`, twice ...
-//! # if bus.instances() == 2 {
-//! let second = bus.faults(1);
-//! second.lose_next(1); // one invalidation never reaches the second instance
-//! second.cut(); // and now it hears nothing at all
-//! second.heal();
-//! bus.restart_losing(3); // the server comes back without its latest three events
+//! # use std::sync::Arc;
+//! # use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+//! # use unstale::{Cache, Error, Settings};
+//! # type Database = Arc<AtomicU64>;
+//! # /// One instance of a service, whose cache `prices` reads a database of one price.
+//! # async fn start(bus: &LocalBus, database: &Database) -> Result<Cache<String, u64>, Error> {
+//! #     let (instance, database) = (testing::start_on(bus, Settings::default()).await?, database.clone());
+//! #     let price = move |_| {
+//! #         let database = database.clone();
+//! #         async move { Ok(database.load(Relaxed)) }
+//! #     };
+//! #     instance.cache("prices").loader(price).build()
+//! # }
+//! const BOUND: Duration = Duration::from_millis(2_001); // `max_staleness`, and no more than that
+//!
+//! let (bus, database) = (LocalBus::default(), Database::default());
+//! let (here, there) = (start(&bus, &database).await?, start(&bus, &database).await?);
+//! there.get("lamp").await?;
+//!
+//! bus.faults(1).lose_next(1); // the next invalidation never reaches the second instance
+//! database.store(995, Relaxed);
+//! here.invalidate("lamp").await?;
+//! sleep(BOUND).await;
+//! assert_eq!(there.get("lamp").await?, Some(995));
+//! # Ok(())
 //! # }
 //! ```
 //!
-//! What a fleet built on this crate must do under each of them is bounded by `max_staleness`: no
-//! fault here can make an instance serve an entry that is older after its invalidation.
+//! The methods of [`LocalBus`] itself are faults of the server:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use tokio::time::sleep;
+//! use unstale::{LocalBus, testing};
+//!
+//! # use std::sync::Arc;
+//! # use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+//! # use unstale::{Cache, Error, Settings};
+//! # type Database = Arc<AtomicU64>;
+//! # /// One instance of a service, whose cache `prices` reads a database of one price.
+//! # async fn start(bus: &LocalBus, database: &Database) -> Result<Cache<String, u64>, Error> {
+//! #     let (instance, database) = (testing::start_on(bus, Settings::default()).await?, database.clone());
+//! #     let price = move |_| {
+//! #         let database = database.clone();
+//! #         async move { Ok(database.load(Relaxed)) }
+//! #     };
+//! #     instance.cache("prices").loader(price).build()
+//! # }
+//! # const BOUND: Duration = Duration::from_millis(2_001);
+//! # let (bus, database) = (LocalBus::default(), Database::default());
+//! # let (here, there) = (start(&bus, &database).await?, start(&bus, &database).await?);
+//! let faults: [fn(&LocalBus); 18] = [
+//!     |bus| bus.restart(),
+//!     |bus| bus.restart_losing(2),
+//!     |bus| bus.restart_empty(),
+//!     |bus| bus.fail_over_losing(2),
+//!     |bus| bus.flush(),
+//!     |bus| bus.drop_journal(),
+//!     |bus| bus.drop_counter(),
+//!     |bus| bus.set_back(2),
+//!     |bus| bus.restore(&bus.snapshot()),
+//!     |bus| bus.step_server_clock(-500),
+//!     |bus| bus.drop_members(),
+//!     |bus| bus.drop_intents(),
+//!     |bus| bus.drop_tier(),
+//!     |bus| bus.drop_tier_history(),
+//!     |bus| bus.drop_tier_values(),
+//!     |bus| bus.publish_unreadable(0),
+//!     |bus| bus.publish_raw(0, [0; 24]),
+//!     |bus| bus.split(1, &[1]), // the second instance stays with the old server
+//! ];
+//! for (price, fault) in (1..).zip(faults) {
+//!     there.get("lamp").await?;
+//!     database.store(price, Relaxed);
+//!     here.invalidate("lamp").await?;
+//!     fault(&bus);
+//!     sleep(BOUND).await;
+//!     assert_eq!(there.get("lamp").await?, Some(price));
+//! }
+//! bus.unsplit();
+//!
+//! bus.silence_next(); // the third instance finds a Redis that does not answer, and serves all the same
+//! let third = start(&bus, &database).await?;
+//! assert_eq!(third.get("lamp").await?, Some(18));
+//! assert_eq!(bus.instances(), 3);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Under each of them the bound `max_staleness` holds: no fault here can make an instance serve an entry for
+//! longer after its invalidation was published.
 //!
 //! **The bound is inclusive.** At `max_staleness` exactly a hit may still be served, one nanosecond
 //! later it is not. On a paused clock a sleep of `max_staleness` ends at exactly that time, so a test
@@ -64,20 +148,148 @@ use crate::{Error, Instance, LocalBus, Settings};
 #[cfg(test)]
 mod tests;
 
-/// Starts an instance as [`Instance::start_on`] does, on tokio's clock: under `#[tokio::test(start_paused = true)]` TTLs and
-/// staleness bounds pass when the test says so (`tokio::time::advance`, or a sleep, which takes no
-/// time).
+/// Starts an instance as [`Instance::start_on`] does, but on tokio's clock: under `#[tokio::test(start_paused =
+/// true)]` TTLs and staleness bounds pass when the test lets them (`tokio::time::advance`, or a sleep, which
+/// takes no time).
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use unstale::{LocalBus, Outcome, Settings, testing};
+///
+/// let instance = testing::start_on(&LocalBus::default(), Settings::default()).await?;
+/// let sessions = instance
+///     .cache::<String, u64>("sessions")
+///     .loader(|id: String| async move { Ok(id.len() as u64) })
+///     .build()?;
+/// sessions.get("s-1").await?;
+/// tokio::time::sleep(Duration::from_secs(60)).await; // the TTL, and no time at all
+/// assert_eq!(sessions.lookup("s-1").await?.outcome, Outcome::Miss);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
+///
+/// As [`Instance::start_on`].
+///
+/// # Cancel safety
 ///
 /// As [`Instance::start_on`].
 pub async fn start_on(bus: &LocalBus, settings: Settings) -> Result<Instance, Error> {
     Instance::start_on_tokio_clock(bus, settings).await
 }
 
-/// The connection of one instance to a [`LocalBus`], and what is to go wrong with it.
+/// The connection of one instance to a [`LocalBus`], and the faults that it has.
 ///
 /// Faults may be combined. Those of a connection that is closed do nothing.
+///
+/// # Examples
+///
+/// Under each of them the second instance keeps the bound:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use tokio::time::sleep;
+/// use unstale::testing::Faults;
+/// use unstale::{LocalBus, testing};
+///
+/// # use std::sync::Arc;
+/// # use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+/// # use unstale::{Cache, Error, Settings};
+/// # type Database = Arc<AtomicU64>;
+/// # /// One instance of a service, whose cache `prices` reads a database of one price.
+/// # async fn start(bus: &LocalBus, database: &Database) -> Result<Cache<String, u64>, Error> {
+/// #     let (instance, database) = (testing::start_on(bus, Settings::default()).await?, database.clone());
+/// #     let price = move |_| {
+/// #         let database = database.clone();
+/// #         async move { Ok(database.load(Relaxed)) }
+/// #     };
+/// #     instance.cache("prices").loader(price).build()
+/// # }
+/// # const BOUND: Duration = Duration::from_millis(2_001);
+/// # let (bus, database) = (LocalBus::default(), Database::default());
+/// # let (here, there) = (start(&bus, &database).await?, start(&bus, &database).await?);
+/// const PART: Duration = Duration::from_millis(300);
+///
+/// let faults: [fn(&Faults); 18] = [
+///     |second| second.cut(),
+///     |second| second.silence(),
+///     |second| second.deafen(),
+///     |second| second.mute(),
+///     |second| second.lose_replies(),
+///     |second| second.refuse(),
+///     |second| second.slow(PART, PART),
+///     |second| second.slow_lane(0, PART),
+///     |second| second.stall(),
+///     |second| second.unsubscribe(),
+///     |second| second.lose_next(1),
+///     |second| second.duplicate_next(1),
+///     |second| second.garble_next(),
+///     |second| second.hold(),
+///     |second| second.delay(PART),
+///     |second| second.fail_next_publish(1),
+///     |second| second.lose_next_ack(1),
+///     |second| second.pause_publish(),
+/// ];
+/// for (price, fault) in (1..).zip(faults) {
+///     there.get("lamp").await?;
+///     fault(&bus.faults(1));
+///     database.store(price, Relaxed);
+///     here.invalidate("lamp").await?;
+///     sleep(BOUND).await;
+///     assert_eq!(there.get("lamp").await?, Some(price));
+///     bus.faults(1).end_all();
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A fault that goes on is ended by its counterpart, or by [`end_all`](Self::end_all):
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use unstale::{LocalBus, testing};
+///
+/// # use std::sync::Arc;
+/// # use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+/// # use unstale::{Cache, Error, Settings};
+/// # type Database = Arc<AtomicU64>;
+/// # /// One instance of a service, whose cache `prices` reads a database of one price.
+/// # async fn start(bus: &LocalBus, database: &Database) -> Result<Cache<String, u64>, Error> {
+/// #     let (instance, database) = (testing::start_on(bus, Settings::default()).await?, database.clone());
+/// #     let price = move |_| {
+/// #         let database = database.clone();
+/// #         async move { Ok(database.load(Relaxed)) }
+/// #     };
+/// #     instance.cache("prices").loader(price).build()
+/// # }
+/// # let (bus, database) = (LocalBus::default(), Database::default());
+/// # let (here, there) = (start(&bus, &database).await?, start(&bus, &database).await?);
+/// let second = bus.faults(1);
+/// second.hold();
+/// let (one, other) = (here.invalidate("lamp").await?, here.invalidate("desk").await?);
+/// second.release_reordered(); // `desk` comes before `lamp`
+/// second.release(); // nothing is held any longer
+/// second.cut();
+/// second.heal();
+/// there.get_after("lamp", &one.and(&other)).await?;
+///
+/// second.pause_publish();
+/// let publishing = there.invalidate("lamp");
+/// second.resume_publish();
+/// publishing.await?;
+///
+/// second.crash(); // a peer finishes its open writes
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Faults {
     bus: LocalBus,
@@ -85,17 +297,51 @@ pub struct Faults {
 }
 
 /// What the server of a [`LocalBus`] held at a moment.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use unstale::{Instance, LocalBus, Settings};
+///
+/// let bus = LocalBus::default();
+/// let instance = Instance::start_on(&bus, Settings::default()).await?;
+/// let prices = instance.cache::<String, u64>("prices").build()?;
+/// let backup = bus.snapshot();
+/// prices.invalidate("lamp").await?;
+/// bus.restore(&backup); // the server has never heard of that
+/// prices.invalidate("lamp").await?; // the next event begins another epoch
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Snapshot(BTreeMap<String, Server>);
 
 impl LocalBus {
-    /// The connection of one instance, counted from 0 in the order in which they were started.
+    /// Returns the connection of one instance, counted from 0 in the order in which they were started.
     ///
     /// An instance that shut down keeps its number.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use unstale::{Instance, LocalBus, Settings};
+    ///
+    /// let bus = LocalBus::default();
+    /// let instance = Instance::start_on(&bus, Settings::default()).await?;
+    /// bus.faults(0).cut();
+    /// assert!(!instance.health().connected);
+    /// bus.faults(0).heal();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Panics
     ///
-    /// When fewer instances were started on this bus.
+    /// If fewer instances were started on this bus.
     #[must_use]
     pub fn faults(&self, number: usize) -> Faults {
         let attached = self.attached();
@@ -109,13 +355,13 @@ impl LocalBus {
         }
     }
 
-    /// Lets the next instance that is started find the bus silent, as by [`Faults::silence`]: it starts
+    /// Makes the bus silent for the next instance that is started, as by [`Faults::silence`]: it starts
     /// degraded.
     pub fn silence_next(&self) {
         self.silence_next_connection();
     }
 
-    /// How many instances were started on this bus so far.
+    /// Returns how many instances were started on this bus so far.
     #[must_use]
     pub fn instances(&self) -> usize {
         self.attached()
@@ -126,8 +372,8 @@ impl LocalBus {
         self.restart_losing(0);
     }
 
-    /// Restarts the server without the latest events of every lane, whose sequences it hands out
-    /// again: what Redis does that saves its data once a second.
+    /// Restarts the server without the latest events of every lane, whose sequences it hands out again, as a
+    /// Redis does that saves its data once a second.
     pub fn restart_losing(&self, events: u64) {
         self.fail_over_losing(events);
         self.reconnect_all();
@@ -139,8 +385,7 @@ impl LocalBus {
         self.restart();
     }
 
-    /// Puts a replica in the server's place that lacks the latest events of every lane, unseen by
-    /// any connection.
+    /// Puts a replica in the server's place that lacks the latest events of every lane; no connection notices.
     pub fn fail_over_losing(&self, events: u64) {
         self.with_servers(|server| {
             server.restart();
@@ -190,16 +435,16 @@ impl LocalBus {
         self.with_lanes(Lane::drop_members);
     }
 
-    /// Deletes the intents of open writes, but not the lists of members: as a replica lacks them that
-    /// is promoted before they have reached it.
+    /// Deletes the intents of open writes, but not the lists of members: a replica that is promoted before they
+    /// have reached it lacks them.
     pub fn drop_intents(&self) {
         self.with_lanes(Lane::drop_intents);
     }
 
-    /// Puts a replica in the server's place that lacks the latest events of every lane, while the
-    /// instances with these numbers go on with the server that was the primary: it is cut off and
-    /// does not know. Each finds the new one when a verification shows it who is the primary, at
-    /// the latest with [`unsplit`](Self::unsplit).
+    /// Puts a replica in the server's place that lacks the latest events of every lane, while the instances
+    /// with these numbers stay with the server that was the primary, which is cut off and does not know it.
+    /// Each of them finds the new one when a verification shows which server is the primary, at the latest with
+    /// [`unsplit`](Self::unsplit).
     pub fn split(&self, losing: u64, isolated: &[usize]) {
         self.split_off(losing, isolated);
     }
@@ -232,9 +477,8 @@ impl LocalBus {
     /// Writes to a lane's channel past the protocol, as a foreign program would: no sequence is
     /// drawn and nothing is journaled.
     ///
-    /// The bytes are those of a message on the wire: epoch and sequence as two big-endian 64-bit
-    /// numbers, then a payload. With 16 bytes and more this forges a position, with fewer it is
-    /// no message at all.
+    /// The bytes are those of a message on the wire: epoch and sequence as two big-endian 64-bit numbers, then
+    /// a payload. 16 bytes or more forge a position; fewer are no message at all.
     pub fn publish_raw(&self, lane: u32, bytes: impl Into<Bytes>) {
         self.inject(lane, &bytes.into());
     }
@@ -249,35 +493,35 @@ impl Faults {
 
     /// Ends [`cut`](Self::cut) and [`silence`](Self::silence).
     ///
-    /// After a cut the instance is subscribed again. After a silence it is not told anything, and
-    /// what it missed stays missed, unless it asked for a new connection meanwhile.
+    /// After a cut the instance is subscribed again. After a silence it is not notified, and what it missed
+    /// stays missed, unless it asked for a new connection meanwhile.
     pub fn heal(&self) {
         self.bus.heal(self.number);
     }
 
-    /// Makes the connection half-open, which the instance is not told: nothing is delivered, not
-    /// even what was under way, and commands time out after a second.
+    /// Makes the connection half-open, without a sign to the instance: nothing is delivered, not even what was
+    /// under way, and commands time out after a second.
     pub fn silence(&self) {
         self.bus.silence(self.number);
     }
 
-    /// The process is gone without leaving the fleet: whatever it still does reaches no peer. Drop its
-    /// handles too.
+    /// Ends the process without leaving the fleet: nothing that it still does reaches another instance. Drop
+    /// its handles too.
     pub fn crash(&self) {
         self.bus.crash(self.number);
     }
 
-    /// Loses deliveries while commands work, whatever the instance does about it.
+    /// Loses deliveries while commands work, and goes on doing so if the instance repairs its subscription.
     pub fn deafen(&self) {
         self.bus.deafen(self.number);
     }
 
-    /// Lets commands go nowhere and time out after a second, while deliveries arrive.
+    /// Loses commands, which time out after a second, while deliveries arrive.
     pub fn mute(&self) {
         self.bus.mute(self.number);
     }
 
-    /// Loses the replies of all commands, which have their effect and time out after a second.
+    /// Loses the replies of all commands: they have their effect and time out after a second.
     pub fn lose_replies(&self) {
         self.bus.lose_replies(self.number);
     }
@@ -288,20 +532,20 @@ impl Faults {
         self.bus.refuse(self.number, true);
     }
 
-    /// How long commands are on their way from now on, and their replies. Together a second at
-    /// most, after which they time out.
+    /// Delays commands from now on, and their replies. If the two take more than a second together, commands
+    /// time out.
     pub fn slow(&self, request: Duration, reply: Duration) {
         self.bus.slow(self.number, request, reply);
     }
 
-    /// How long the verifications of one lane take from now on, as where one of several servers is slow
-    /// or gone. A second or more, and they time out.
+    /// Delays the verifications of one lane from now on, as if one of several servers were slow or gone. If
+    /// they take a second or more, they time out.
     pub fn slow_lane(&self, lane: u32, by: Duration) {
         self.bus.slow_lane(self.number, lane, by);
     }
 
-    /// Stops the instance as far as others can tell: what is delivered and what it asks for waits
-    /// until [`release`](Self::release) or [`end_all`](Self::end_all). Its clock goes on.
+    /// Stops the instance as far as others can see: deliveries and commands wait until
+    /// [`release`](Self::release) or [`end_all`](Self::end_all). Its clock goes on.
     pub fn stall(&self) {
         self.bus.stall(self.number);
     }

@@ -57,6 +57,8 @@ const COMPRESS_ABOVE: usize = 2_048;
 /// .fleet_single_flight(Duration::from_secs(2));
 /// # let _ = shared;
 /// ```
+#[doc(alias = "distributed_cache")]
+#[doc(alias = "l2")]
 #[must_use]
 pub struct SharedTier<V> {
     pub(crate) codec: Arc<dyn Codec<V>>,
@@ -87,9 +89,31 @@ impl<V: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Default fo
 }
 
 impl<V: 'static> SharedTier<V> {
-    /// Stores values as they are: whatever serde can write and read back. A value that comes back as another one,
-    /// or not at all (`Some(None)`, an internally tagged enum with an `IpAddr`), is not stored, which is logged
-    /// once; it stays in memory. A value counts for caches of the same type alone, by its full name.
+    /// Stores values as serde writes them. A value that serde reads back as another one, or not at all
+    /// (`Some(None)`, an internally tagged enum with an `IpAddr`), is not stored, which is logged once; it
+    /// stays in memory. Only caches of the same type, by its full name, use what is stored.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// use serde::{Deserialize, Serialize};
+    /// use unstale::SharedTier;
+    ///
+    /// #[derive(Clone, Serialize, Deserialize)]
+    /// struct Report { tenant: u64, lines: Vec<String> }
+    ///
+    /// let reports = instance
+    ///     .cache::<u64, Report>("reports")
+    ///     .loader(|tenant: u64| async move { Ok(Report { tenant, lines: Vec::new() }) })
+    ///     .tier(SharedTier::new())
+    ///     .build()?;
+    /// assert_eq!(reports.get(&7).await?.map(|report| report.tenant), Some(7));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new() -> Self
     where
         V: Serialize + DeserializeOwned,
@@ -97,9 +121,25 @@ impl<V: 'static> SharedTier<V> {
         Self::with_codec(value::Whole)
     }
 
-    /// Stores what `to` makes of a value, and serves what `from` makes of that: `from(to(value))`, also where
-    /// the value was loaded, so that all instances serve the same. So `to` must keep every field that any reader
-    /// needs. [`whole_where_loaded`](Self::whole_where_loaded) keeps what a loader returned.
+    /// Stores what `to` returns for a value, and serves what `from` returns for that. The instance that has
+    /// loaded the value serves `from(to(value))` too, so that all instances serve the same. So `to` must keep
+    /// every field that any reader needs. See [`whole_where_loaded`](Self::whole_where_loaded) for the other
+    /// way.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use unstale::SharedTier;
+    ///
+    /// #[derive(Clone)]
+    /// struct Page { text: String, words: usize }
+    ///
+    /// // The number of words follows from the text, and is not sent:
+    /// let shared = SharedTier::projection(
+    ///     |page: &Page| page.text.clone(),
+    ///     |text: String| Page { words: text.split_whitespace().count(), text },
+    /// );
+    /// ```
     pub fn projection<P, T, F>(to: T, from: F) -> Self
     where
         P: Serialize + DeserializeOwned + 'static,
@@ -121,47 +161,105 @@ impl<V: 'static> SharedTier<V> {
         }
     }
 
-    /// With a projection: the instance that has loaded a value keeps and serves it whole, and all others what the
+    /// Lets the instance that has loaded a value keep and serve it whole, while all others serve what the
     /// projection leaves of it. What a reader gets then depends on the instance.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use unstale::SharedTier;
+    ///
+    /// #[derive(Clone)]
+    /// struct Account { id: u64, token: Option<String> }
+    ///
+    /// // The token stays in the instance that has loaded it:
+    /// let shared = SharedTier::projection(
+    ///     |account: &Account| account.id,
+    ///     |id: u64| Account { id, token: None },
+    /// )
+    /// .whole_where_loaded();
+    /// ```
     pub fn whole_where_loaded(mut self) -> Self {
         self.whole_where_loaded = true;
         self
     }
 
-    /// The version of what is stored: change it with the type. A value of another version is a
-    /// miss, so that old and new instances run side by side. Defaults to 0.
+    /// Sets the version of what is stored: change it with the type. A value of another version is a miss, so
+    /// that old and new instances can run side by side. Defaults to 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use unstale::SharedTier;
+    ///
+    /// let shared = SharedTier::<(u64, String)>::new().version(2); // since the `String` was added
+    /// ```
     pub fn version(mut self, version: u32) -> Self {
         self.version = version;
         self
     }
 
-    /// Compresses what is larger than this (DEFLATE), if that makes it smaller. Defaults to 2,048
+    /// Sets the size above which a value is compressed (DEFLATE), if that makes it smaller. Defaults to 2,048
     /// bytes; `usize::MAX` never does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use unstale::SharedTier;
+    ///
+    /// let pictures = SharedTier::<Vec<u8>>::new().compress_above(usize::MAX); // JPEGs do not shrink
+    /// ```
     pub fn compress_above(mut self, bytes: usize) -> Self {
         self.compress_above = bytes;
         self
     }
 
-    /// Stores nothing larger than this, before compression; such a value is counted and stays in
-    /// memory only. Defaults to 1 MiB.
+    /// Sets the maximum size of a stored value, before compression; a larger one is counted and stays in memory
+    /// only. Defaults to 1 MiB.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use unstale::SharedTier;
+    ///
+    /// let reports = SharedTier::<String>::new().max_bytes(256 << 10); // 256 KiB
+    /// ```
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// How long a value may live in Redis since its load began; a TTL that came with the value wins.
-    /// A longer one than the cache's TTL lets entries of memory be renewed from Redis, and is
-    /// then the bound for changes that were not invalidated. Defaults to the cache's TTL
-    /// (`UNSTALE_TIER_TTL`).
+    /// Sets how long a value may live in Redis, from the beginning of its load; a TTL that came with the value
+    /// wins. If it is longer than the cache's TTL, entries in memory are renewed from Redis, and it is then the
+    /// bound for changes that were not invalidated. Defaults to the cache's TTL (`UNSTALE_TIER_TTL`).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use unstale::SharedTier;
+    ///
+    /// let reports = SharedTier::<String>::new().ttl(Duration::from_secs(24 * 3_600));
+    /// ```
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
     }
 
-    /// One instance loads a key, the others wait for its value at most this long and then load
-    /// themselves. Errors are not shared: when the load fails, the next one tries. While Redis is
-    /// silent every instance loads, after half a second at most; while it is known to be away, at once.
-    /// Single keys only: a batch neither waits nor makes others wait. Defaults to off.
+    /// Lets one instance load a key while the others wait for its value, at most this long, and then load it
+    /// themselves. Errors are not shared: if the load fails, the next instance tries. While Redis is silent
+    /// every instance loads, after half a second at most; while Redis is known to be away, at once. It is for
+    /// single keys: a batch neither waits nor makes others wait. Defaults to off.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use unstale::SharedTier;
+    ///
+    /// // A report takes 3 s to make: one instance makes it, and the others wait for that.
+    /// let reports = SharedTier::<String>::new().fleet_single_flight(Duration::from_secs(5));
+    /// ```
     pub fn fleet_single_flight(mut self, wait: Duration) -> Self {
         self.single_flight = Some(wait);
         self

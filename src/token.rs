@@ -15,8 +15,8 @@ const MOST_NAMED: usize = 120;
 /// What an invalidation or a write has published: its place in each lane that it reached.
 ///
 /// [`Cache::get_after`](crate::Cache::get_after) takes it on any instance of the fleet, and answers with
-/// nothing older than that write. Where one instance writes and another serves the next request of the
-/// same user, send the token along: in a cookie, a header, or the page itself.
+/// nothing older than that write. If one instance writes and another serves the next request of the same user,
+/// send the token along: in a cookie, a header, or the page itself.
 ///
 /// # As text
 ///
@@ -24,13 +24,13 @@ const MOST_NAMED: usize = 120;
 /// header and a URL carry as they are, 4 KiB at most. With one lane (the default) it has 10 to 40
 /// characters. A token names no key and has no secret, but its numbers grow with what the fleet publishes.
 ///
-/// Where it comes back from a client it may be old, damaged or made up. That costs a read at most what
-/// [`get_latest`](crate::Cache::get_latest) costs; the promises of every other read hold whatever a token says.
+/// A token that comes back from a client may be old, damaged or made up. A read with it costs at most what
+/// [`get_latest`](crate::Cache::get_latest) costs, and no token changes what any other read promises.
 ///
 /// # How long it counts
 ///
-/// A token is of one *epoch* of its lanes. Where the epoch has ended, [`get_after`](crate::Cache::get_after) is
-/// `get_latest`, which reflects the write too:
+/// A token belongs to one *epoch* of its lanes: the life of the lane's counter in Redis. Once the epoch has
+/// ended, [`get_after`](crate::Cache::get_after) is `get_latest`, which reflects the write too:
 ///
 /// - A server that was restarted, replaced by a replica or by an empty one, or flushed, answers with
 ///   another epoch.
@@ -73,7 +73,7 @@ pub struct Token(Of);
 enum Of {
     /// Ordered by lane, each once; no more than [`MOST_NAMED`]. With none, the number of lanes is 0.
     Named { lanes: u32, places: Vec<Place> },
-    /// Whatever was published before the read.
+    /// Everything that was published before the read.
     Latest,
 }
 
@@ -92,7 +92,7 @@ pub(crate) enum Asks {
     Nothing,
     /// The lane is applied up to here.
     Applied(Position),
-    /// Whatever was published to the lane before the read.
+    /// Everything that was published to the lane before the read.
     Latest,
 }
 
@@ -109,12 +109,12 @@ impl Token {
         })
     }
 
-    /// The token of whatever was published before the read that it is given to: with it
+    /// Returns the token of everything that was published before the read that uses it: with it
     /// [`get_after`](crate::Cache::get_after) is [`get_latest`](crate::Cache::get_latest).
     ///
-    /// For a write whose token is unknown, such as one that ended as
-    /// [`Unconfirmed`](crate::WriteError::Unconfirmed); [`merge`](Self::merge) gives it where two tokens cannot be
-    /// joined.
+    /// It is for a write whose token is unknown, such as one that ended as
+    /// [`Unconfirmed`](crate::WriteError::Unconfirmed); [`merge`](Self::merge) results in it if two tokens
+    /// cannot be joined.
     ///
     /// ```
     /// use unstale::Token;
@@ -125,11 +125,11 @@ impl Token {
         Self(Of::Latest)
     }
 
-    /// Adds what another token asks: a read after both reflects both writes.
+    /// Adds what another token asks for: a read after both reflects both writes.
     ///
-    /// Of two places in one lane the later one stays. Where they are of two epochs, of which nothing says which is the
-    /// later one, reads of that lane are [`get_latest`](crate::Cache::get_latest); where the tokens are of fleets with
-    /// different numbers of lanes, or name more than 120 lanes, all reads are.
+    /// Of two places in one lane the later one stays. If they are of two epochs, whose order is unknown, reads
+    /// of that lane are [`get_latest`](crate::Cache::get_latest). If the tokens are of fleets with different
+    /// numbers of lanes, or name more than 120 lanes, all reads are.
     ///
     /// ```
     /// use unstale::Token;
@@ -157,7 +157,7 @@ impl Token {
         self.0 = joined;
     }
 
-    /// As [`merge`](Self::merge), by value.
+    /// Returns the token with what another one asks for, as [`merge`](Self::merge) adds it.
     ///
     /// ```
     /// use unstale::Token;
@@ -211,7 +211,7 @@ fn later(one: Option<Position>, other: Option<Position>) -> Option<Position> {
     })
 }
 
-/// Of no write: reads after it are [`get`](crate::Cache::get).
+/// The token of no write: a read after it is [`get`](crate::Cache::get).
 impl Default for Token {
     fn default() -> Self {
         Self(Of::Named {

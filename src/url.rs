@@ -74,7 +74,7 @@ pub(crate) enum Deployment {
     Cluster,
 }
 
-/// Who we are at a server.
+/// The login at a server.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Login {
     pub(crate) username: Option<String>,
@@ -238,7 +238,7 @@ fn socket(rest: &str) -> Result<Address, Invalid> {
             }
         };
         if field.replace(decode(value)?).is_some() {
-            return Err(invalid("an option is there twice"));
+            return Err(invalid("an option is given twice"));
         }
     }
     Ok(Address {
@@ -320,7 +320,7 @@ fn service(query: &str) -> Result<Deployment, Invalid> {
             }
         };
         if field.replace(decode(value)?).is_some() {
-            return Err(invalid("an option after the ? is there twice"));
+            return Err(invalid("an option after the ? is given twice"));
         }
     }
     if login.username.is_some() && login.password.is_none() {

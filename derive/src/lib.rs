@@ -1,4 +1,4 @@
-//! `#[derive(Key)]` of the crate `unstale`; use it through the feature `derive` of that.
+//! `#[derive(Key)]` of the crate `unstale`; use it through that crate's feature `derive`.
 
 mod attributes;
 mod expand;
@@ -14,31 +14,30 @@ struct Readme;
 /// Implements `unstale::Key` for a struct or an enum: every field is part of the key, and so is an
 /// enum's variant.
 ///
-/// The type also needs `PartialEq`, `Eq`, and, to be a cache's key, `Clone`. Every field must be a
-/// key; of a generic type, the fields that mention a parameter bound it.
+/// The type also needs `PartialEq`, `Eq`, and, to be a cache's key, `Clone`. Every field must be a key; in a
+/// generic type, each field type that mentions a parameter becomes a bound.
 ///
 /// # Bytes
 ///
-/// A struct encodes its fields in order, as a tuple does; a newtype is as what it holds. An enum
-/// encodes the *name* of the variant and then its fields, so that reordering variants, or adding
-/// one in between, changes no key.
+/// A struct encodes its fields in order, as a tuple does; a newtype encodes what it holds. An enum encodes the
+/// *name* of the variant and then its fields, so that reordering variants, or adding one in between, changes no
+/// key.
 ///
 /// # `FORMAT`
 ///
-/// `Key::FORMAT` is another number whenever the fields change: their names, types or order, or the
-/// variants. Instances that disagree, as in a rolling upgrade, then drop the whole cache at an event
-/// instead of missing a key. A tuple struct has the format of the tuple, so a newtype that of what
-/// it holds.
+/// `Key::FORMAT` changes whenever the fields change: their names, types or order, or the variants. Instances
+/// that disagree, as in a rolling upgrade, then drop the whole cache at an event instead of missing a key. A
+/// tuple struct has the format of the tuple, and a newtype has the format of the type that it holds.
 ///
-/// `#[key(format = 2)]` on the type sets the number, for writers in other languages, which have to
-/// name it. Then change it yourself whenever the bytes change.
+/// `#[key(format = 2)]` on the type sets the number, for writers in other languages, which have to send it.
+/// Then change it yourself whenever the bytes change.
 ///
 /// # Fields that are left out
 ///
-/// `#[key(skip)]` does not compile: two keys that differ in the field would have the same bytes, and
-/// where caches share values in Redis, a reader of one gets the other's value. A field that is no
-/// part of the key's identity is skipped with the reason, `#[key(skip = "the request's id")]`; the
-/// type's `Eq` must ignore it as well.
+/// `#[key(skip)]` does not compile: two keys that differ in the field would have the same bytes, and where
+/// caches share values in Redis, a reader of one gets the other's value. A field that is no part of the key's
+/// identity is skipped with a reason, `#[key(skip = "the request's id")]`; the type's `Eq` must ignore it as
+/// well.
 ///
 /// # Examples
 ///
@@ -52,7 +51,7 @@ struct Readme;
 /// struct Price { product: ProductId, country: String }
 ///
 /// #[derive(Clone, PartialEq, Eq, Key)]
-/// enum Owner { User(u64), Team { id: u64 }, Nobody }
+/// enum Owner { User(u64), Team { id: u64 }, Public }
 ///
 /// #[derive(Clone, PartialEq, Eq, Key)]
 /// struct Page<T> { of: T, number: u32 }
@@ -66,7 +65,7 @@ struct Readme;
 ///         Ok(match page.of {
 ///             Owner::User(id) => format!("user {id}"),
 ///             Owner::Team { id } => format!("team {id}"),
-///             Owner::Nobody => "nobody".to_owned(),
+///             Owner::Public => "public".to_owned(),
 ///         })
 ///     })
 ///     .build()?;

@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use unstale::{Cache, ErrorKind, Instance, Outcome, WriteError};
+use unstale::{Cache, ErrorKind, Instance, InstanceState, Outcome, WriteError};
 
 use crate::database::{self, Account, Database};
 
@@ -29,7 +29,7 @@ pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/accounts/{id}", get(read).put(write).delete(delete))
         .route("/accounts/{id}/explain", get(explain))
-        .route("/livez", get(|| async { "ok\n" }))
+        .route("/livez", get(live))
         .route("/readyz", get(ready))
         .route("/healthz", get(health))
         .route("/metrics", get(metrics))
@@ -156,21 +156,27 @@ async fn delete(State(app): State<App>, id: Id) -> Result<Response, Failure> {
     }
 }
 
-/// Whether to send traffic here. A cache that is degraded is no reason not to: its hits are bounded
-/// all the same, and every other instance may be degraded too.
+/// For liveness probes: 200 while the process serves. A restart heals nothing that this could report.
+async fn live() -> &'static str {
+    "ok\n"
+}
+
+/// For readiness probes: 503 once the shutdown has begun. A degraded cache stays ready: its hits are bounded all the
+/// same, and when Redis is away every other instance is degraded, too.
 async fn ready(State(app): State<App>) -> (StatusCode, &'static str) {
-    if *app.stopping.borrow() {
+    let closed = app.instance.health().state == InstanceState::Closed;
+    if closed || *app.stopping.borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
     }
     (StatusCode::OK, "ready\n")
 }
 
-/// For operators and alerts: 503 while the cache is on its own.
+/// For people and alerts, never for a probe: the details, and 503 while the cache is degraded.
 async fn health(State(app): State<App>) -> impl IntoResponse {
     let health = app.instance.health();
     let (status, state) = match health.state {
-        unstale::InstanceState::Coherent => (StatusCode::OK, "coherent"),
-        unstale::InstanceState::Closed => (StatusCode::SERVICE_UNAVAILABLE, "closed"),
+        InstanceState::Coherent => (StatusCode::OK, "coherent"),
+        InstanceState::Closed => (StatusCode::SERVICE_UNAVAILABLE, "closed"),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
     };
     let ages = health

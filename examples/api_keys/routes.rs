@@ -68,7 +68,7 @@ fn unauthorized() -> Response {
     (StatusCode::UNAUTHORIZED, challenge).into_response()
 }
 
-/// Of a write: it may have happened, and is for the client to repeat. A key that no client has seen cannot
+/// The answer to a write that may have happened: the client is to repeat it. A key that no client has seen cannot
 /// be used, and to revoke twice is harmless.
 fn unavailable(error: &impl Display) -> Response {
     let soon = [(header::RETRY_AFTER, "1")];

@@ -17,7 +17,7 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS sessions (id TEXT PRIMARY KEY, subject TEXT NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS revoked (token TEXT PRIMARY KEY) STRICT";
 
-/// Who is logged in.
+/// A user who is logged in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Session {
     pub(crate) id: String,

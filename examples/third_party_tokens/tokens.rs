@@ -21,7 +21,7 @@ const UNHEARD: Duration = Duration::from_secs(60);
 /// An issuer that does not answer for so long is not waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Who asks, which is what a token is kept by. Both parts: one corporation has several applications,
+/// The application that asks, by which a token is kept. Both parts count: one corporation has several applications,
 /// each with a secret of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Credentials {
@@ -86,7 +86,7 @@ impl Grant {
     /// The TTL comes with the value. There is no least life either: a token that lives 120 s is kept
     /// for 120 s, counted from before it was asked for.
     fn loaded(self) -> Loaded<Token> {
-        // One that does not say how long it lives is good for those who wait for it, and not kept.
+        // A token without a known life is given to the callers that wait for it, and not kept.
         let lives = self.expires_in.unwrap_or(Duration::ZERO);
         Loaded::new(Token(self.access_token)).ttl(lives)
     }
@@ -117,7 +117,7 @@ pub(crate) trait Issuer: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Grant>, BoxError>> + Send;
 }
 
-/// Who shares a token.
+/// Which instances share a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shares {
     /// Each instance asks for its own.

@@ -33,13 +33,35 @@ use super::{Bus, BusConfig, BusEvent};
 
 /// The bus of instances that share one process.
 ///
-/// Clones are the same bus: instances that were started on it hear each other's invalidations, as
-/// they would over Redis, and no server is involved. It is for tests, for demonstrations and for
-/// programs of a single process. Instances of different namespaces do not hear each other.
+/// Clones are the same bus: instances that were started on it hear each other's invalidations, as they would
+/// over Redis, and no server is involved. It is for tests, demonstrations and programs of a single process.
+/// Instances of different namespaces do not hear each other.
 ///
 /// It keeps the whole protocol, journal, members and intents included, so that what is tested on it
 /// is what runs over Redis. With the feature `test-util` its connections can be cut, slowed down and
 /// made to lose messages: see the module `testing`.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use unstale::{Cache, Error, Instance, LocalBus, Settings};
+///
+/// async fn start(bus: &LocalBus) -> Result<Cache<String, u64>, Error> {
+///     let instance = Instance::start_on(bus, Settings::default()).await?;
+///     let price = |sku: String| async move { Ok(sku.len() as u64) };
+///     instance.cache("prices").loader(price).build()
+/// }
+///
+/// let bus = LocalBus::default();
+/// let (here, there) = (start(&bus).await?, start(&bus).await?);
+/// let mut invalidations = there.invalidations();
+/// here.invalidate("sku-1").await?;
+/// assert!(invalidations.next().await.is_some_and(|next| next.concerns("sku-1", &[])));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default)]
 pub struct LocalBus(Arc<Hub>);
 

@@ -90,8 +90,8 @@ pub(crate) struct Fetched {
 pub(crate) enum Found {
     /// A value that counted at that moment: head and body.
     Value(Bytes),
-    /// None. Who asked for a claim has it now. With the digest of a value that does not count any
-    /// more but is still there.
+    /// No value. A caller that asked for a claim has it now. With the digest of a value that no longer counts
+    /// but is still there.
     Nothing(Option<Digest>),
     /// Another caller has the claim.
     Claimed,

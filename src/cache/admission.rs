@@ -85,8 +85,8 @@ impl Admission {
         };
         loan.ok().flatten().map(Some).ok_or_else(|| {
             let message = format!(
-                "more than {} loads a second have found nothing; unknown keys are not looked for \
-                 at the moment (unknown_loads)",
+                "more than {} loads a second have found nothing; no unknown key is loaded at the \
+                 moment (unknown_loads)",
                 limit.limit
             );
             Error::new(ErrorKind::Limited, message)

@@ -17,23 +17,26 @@ where
     K: Key + Clone + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// As [`get`](Self::get), and reflects the write whose [`Token`] this is, whichever instance of the fleet published
-    /// it: [`invalidate`](Self::invalidate) and [`write_with_token`](Self::write_with_token) return one.
+    /// Returns the value as [`get`](Self::get) does, and reflects the write whose [`Token`] this is, whichever
+    /// instance published it: [`invalidate`](Self::invalidate) and [`write_with_token`](Self::write_with_token)
+    /// return one.
     ///
-    /// Where this instance has applied what the token names it costs a hit and a look at two numbers. Where it has
-    /// not, the call waits for the event, or asks Redis as [`get_latest`](Self::get_latest) does, whichever is there
-    /// first: one hop, or one round trip that all calls of the moment share. With `UNSTALE_SIGNING_KEY` an event is
-    /// applied once the journal has confirmed it, so that the first read after a write is one round trip or two.
+    /// If this instance has applied what the token names, the call costs a hit and the comparison of two
+    /// numbers. If it has not, the call waits for the event, or asks Redis as [`get_latest`](Self::get_latest)
+    /// does, whichever comes first: one hop, or one round trip that concurrent calls share. With
+    /// `UNSTALE_SIGNING_KEY` an event is applied once the journal has confirmed it, so that the first read
+    /// after a write takes one round trip or two.
     ///
-    /// It is `get_latest` where the token says nothing that this instance can compare: of another epoch of the lane, as
-    /// after a restart of Redis, or of a fleet with another number of lanes. A key in a lane that the token does not name
-    /// was not written by what gave the token: that is a `get`.
+    /// It is `get_latest` if the token has nothing that this instance can compare: it is of another epoch of
+    /// the lane, as after a restart of Redis, or of a fleet with another number of lanes. It is `get` for a key
+    /// in a lane that the token does not name: the write did not change that key.
     ///
-    /// While Redis cannot be asked, and the event has not come, the value is loaded from the source. The call waits
-    /// `verification_wait` (250 ms) at most, once for each outage. A made-up token makes it wait no longer.
+    /// While Redis does not answer and the event has not come, the value is loaded from the source. The call
+    /// waits for `verification_wait` (250 ms) at most, once for each outage. A made-up token makes it wait no
+    /// longer.
     ///
-    /// What a loader reads from a replica of the database may be older than the write, as with every read: see
-    /// [`primary_for`](crate::CacheBuilder::primary_for).
+    /// A loader that reads from a replica of the database may return what is older than the write, as with
+    /// every read: see [`primary_for`](crate::CacheBuilder::primary_for).
     ///
     /// # Examples
     ///
@@ -74,7 +77,25 @@ where
         Ok(found.value)
     }
 
-    /// As [`get_after`](Self::get_after), and says how it was answered.
+    /// Returns what [`get_after`](Self::get_after) returns, and how it was answered.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// # use unstale::Outcome;
+    /// # let prices = instance
+    /// #     .cache::<String, u64>("prices")
+    /// #     .loader(|sku: String| async move { Ok(sku.len() as u64) })
+    /// #     .build()?;
+    /// let token = prices.invalidate("sku-1").await?;
+    /// let answer = prices.lookup_after("sku-1", &token).await?;
+    /// assert_eq!((answer.value, answer.outcome), (Some(5), Outcome::Miss));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

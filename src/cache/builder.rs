@@ -41,10 +41,31 @@ use crate::time::{Nanos, nanos};
 
 /// Options of one cache; begin with [`Instance::cache`](crate::Instance::cache).
 ///
-/// Operators have the last word: a cache's variable (`UNSTALE_CACHES__<NAME>__TTL`) wins over these
-/// calls, these over the default for all caches (`UNSTALE_TTL`), that over the built-in default.
-/// A default for all caches that is set and that code hides is logged once, when the cache is built,
-/// and listed in [`Health::hidden_settings`](crate::Health::hidden_settings).
+/// From strongest to weakest: a cache's own variable (`UNSTALE_CACHES__<NAME>__TTL`), these calls, the default
+/// for all caches (`UNSTALE_TTL`), the built-in default. So an operator can override the code for one cache,
+/// but not for all at once. If a default for all caches is set but the code overrides it, that is logged once,
+/// when the cache is built, and listed in [`Health::hidden_settings`](crate::Health::hidden_settings).
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+/// use std::time::Duration;
+///
+/// let accounts = instance
+///     .cache::<u64, String>("accounts")
+///     .loader(|id: u64| async move { Ok(format!("account {id}")) })
+///     .ttl(Duration::from_secs(300))
+///     .capacity(100_000)
+///     .refresh_ahead(0.8) // an account that is read all the time is never waited for
+///     .stale_if_error(Duration::from_secs(3_600)) // the database may be away for an hour
+///     .build()?;
+/// assert_eq!(accounts.get(&7).await?.as_deref(), Some("account 7"));
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub struct CacheBuilder<K, V> {
     lifeline: Arc<Lifeline>,
@@ -93,18 +114,49 @@ where
         }
     }
 
-    /// How to fetch a value. Return `V`, `Option<V>` (`None`: it does not exist) or
-    /// [`Loaded<V>`](Loaded), which carries its own TTL and tags. Defaults to none: every read
-    /// then brings its own load ([`Cache::get_with`]).
+    /// Sets how a value is fetched. The function returns `V`, `Option<V>` (`None`: it does not exist) or
+    /// [`Loaded<V>`](Loaded), which carries its own TTL and tags. Defaults to none: every read then brings its
+    /// own load ([`Cache::get_with`]).
     ///
-    /// It runs in a task of its own, with `load_timeout` as its deadline, and must see what was
-    /// committed before it began: read from the primary, or say what a replica has
-    /// ([`Loaded::as_of`], [`primary_for`](Self::primary_for)).
+    /// It runs in a task of its own, with `load_timeout` as its deadline, and must see what was committed
+    /// before it began: read from the primary, or declare how far a replica is ([`Loaded::as_of`],
+    /// [`primary_for`](Self::primary_for)).
     ///
-    /// Its error is a [`BoxError`], which `?` makes of any error. A function with an error of its
-    /// own is wrapped: `|id| async move { Ok(find(id).await?) }`.
+    /// Its error is a [`BoxError`], into which `?` converts any error, so that no type has to be written out. A
+    /// function with another error type is wrapped: `|id| async move { Ok(find(id).await?) }`.
     ///
     /// All reads that miss one key at the same time share one load: a stampede is one query.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// use std::sync::Arc;
+    ///
+    /// struct Database;
+    ///
+    /// impl Database {
+    ///     /// `None`: there is no such row.
+    ///     async fn account(&self, id: u64) -> Result<Option<String>, std::io::Error> {
+    ///         Ok((id < 100).then(|| format!("account {id}")))
+    ///     }
+    /// }
+    ///
+    /// let database = Arc::new(Database);
+    /// let accounts = instance
+    ///     .cache::<u64, String>("accounts")
+    ///     .loader(move |id| {
+    ///         let database = database.clone();
+    ///         async move { Ok(database.account(id).await?) }
+    ///     })
+    ///     .build()?;
+    /// assert_eq!(accounts.get(&7).await?.as_deref(), Some("account 7"));
+    /// assert_eq!(accounts.get(&700).await?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "stampede")]
     #[doc(alias = "single_flight")]
     pub fn loader<L, F, R>(mut self, load: L) -> Self
@@ -117,10 +169,10 @@ where
         self
     }
 
-    /// As [`loader`](Self::loader), and is given the value that memory holds of the key, if any: past its TTL, or
-    /// before its end where it is reloaded ahead. So a source can be asked whether it has changed (an ETag, the
-    /// version of a row, a refresh token), and [`Loaded::unchanged`] renews the entry without transferring it;
-    /// what the shared tier has is renewed, too. After an invalidation of the key nothing is held.
+    /// Sets a [`loader`](Self::loader) that also gets the value that memory holds for the key, if any: past its
+    /// TTL, or before its end if it is reloaded ahead. So it can ask the source whether the value has changed
+    /// (an ETag, the version of a row, a refresh token), and [`Loaded::unchanged`] renews the entry, also in
+    /// the shared tier, without transferring it. After an invalidation of the key nothing is held.
     ///
     /// Entries past their TTL stay in memory until `capacity` evicts them, for the next load.
     ///
@@ -168,12 +220,13 @@ where
         self
     }
 
-    /// One call for all keys that [`Cache::get_many`] and [`Cache::preload`] miss. Answers may come
-    /// in any order; a key left out does not exist. Defaults to the loader, once for each key; without a
-    /// loader, a single read is a batch of one.
+    /// Sets the function that loads, in one call, all keys that [`Cache::get_many`] and [`Cache::preload`]
+    /// miss. Its answers may come in any order; a key that is left out does not exist. Defaults to the loader,
+    /// once for each key; without a loader, a single read is a batch of one.
     ///
-    /// An answer is what a [`loader`](Self::loader) returns, or a `Result` of that: the error of one key goes
-    /// to those who asked for it, and the others are kept. The error of the call is that of all its keys.
+    /// An answer is what a [`loader`](Self::loader) returns, or a `Result` of that: the error of one key is
+    /// returned to the callers that read it, and the other values are kept. An error of the whole call is the
+    /// error of each key.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -214,11 +267,11 @@ where
     /// audited.
     ///
     /// The share of hits to audit is a setting (`UNSTALE_AUDIT=0.001`, or for this cache alone
-    /// `UNSTALE_CACHES__<NAME>__AUDIT`; off by default). Each of them runs the loader in the
-    /// background, at most 16 at a time. What differs is looked at again when `max_staleness` is
-    /// over; what is *still* served and still differs then is counted by age
-    /// (`unstale_audit_stale_total`) and logged with the hash of its key. So you can measure what
-    /// is stale in production, writers that forget to invalidate included.
+    /// `UNSTALE_CACHES__<NAME>__AUDIT`; off by default). Each of them runs the loader in the background, at
+    /// most 16 at a time. A value that differs is compared again when `max_staleness` is over; one that is
+    /// *still* served and still differs then is counted by age (`unstale_audit_stale_total`) and logged with
+    /// the hash of its key. So you can measure what is stale in production, including what writers forget to
+    /// invalidate.
     ///
     /// ```
     /// # use unstale::{Instance, Settings};
@@ -239,9 +292,27 @@ where
         self
     }
 
-    /// Keeps entries in Redis as well (feature `shared`): what one instance has loaded, the others
-    /// and those that start later find there, under the same promise. Defaults to memory only;
-    /// `UNSTALE_TIER=off` turns it off again.
+    /// Keeps entries in Redis as well (feature `shared`): the other instances, and those that start later, find
+    /// there what one instance has loaded, under the same promise. Defaults to memory only; `UNSTALE_TIER=off`
+    /// turns it off again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// use unstale::SharedTier;
+    ///
+    /// let reports = instance
+    ///     .cache::<u64, String>("reports")
+    ///     .loader(|tenant: u64| async move { Ok(format!("report of {tenant}")) }) // takes seconds
+    ///     .tier(SharedTier::new())
+    ///     .build()?;
+    /// assert_eq!(reports.get(&7).await?.as_deref(), Some("report of 7"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "shared")]
     pub fn tier(mut self, shared: crate::SharedTier<V>) -> Self {
         self.code.tier_ttl = shared.ttl.map(Into::into);
@@ -250,6 +321,21 @@ where
     }
 
     /// Builds the cache.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// use unstale::ErrorKind;
+    ///
+    /// let prices = instance.cache::<String, u64>("prices").build()?;
+    /// let twice = instance.cache::<String, u64>("prices").build(); // the name is taken
+    /// assert_eq!(twice.map_err(|error| error.kind()).err(), Some(ErrorKind::Settings));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -395,8 +481,8 @@ where
 fn taken(name: &str, by: &dyn AnyCache) -> Error {
     let other = by.name();
     let message = format!(
-        "the name {name:?} is taken by the cache {other:?} of this instance (or has its id); choose \
-         another"
+        "the name {name:?} is taken by the cache {other:?} of this instance, or has the same id; \
+         choose another name"
     );
     Error::new(ErrorKind::Settings, message)
 }

@@ -21,7 +21,25 @@ use crate::time::Nanos;
 /// What is known of one key in one instance, and what a read would do now: returned by
 /// [`Cache::explain`](crate::Cache::explain).
 ///
-/// `Display` writes it as plain sentences. It has hashes, and no key and no value.
+/// `Display` writes it as plain sentences. It contains hashes, and neither the key nor the value.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+/// # let names = instance
+/// #     .cache::<u64, String>("account_names")
+/// #     .loader(|id: u64| async move { Ok(format!("account {id}")) })
+/// #     .build()?;
+/// let why = names.explain(&7);
+/// assert_eq!(why.cache, "account_names");
+/// assert!(why.held.is_none()); // nothing has loaded it yet
+/// println!("{why}"); // a few sentences, for a page of the operators
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Explanation {
@@ -33,40 +51,61 @@ pub struct Explanation {
     pub lane: u32,
     /// What is in memory, served or not.
     pub held: Option<HeldEntry>,
-    /// Time since everything that had been published in the lane was known to be applied; `None` before the first
-    /// verification.
+    /// Time since the last verification of the lane, at which everything published before was applied; `None`
+    /// before the first verification.
     pub verified_age: Option<Duration>,
-    /// As [`verified_age`](Self::verified_age), of what was committed in the source that the cache names; `None`
-    /// where it names none, and before the first.
+    /// The same for the [`source`](crate::CacheBuilder::source) that the cache names: the time since everything
+    /// committed there was known to be applied. `None` if the cache names none, and before the first
+    /// verification.
     pub source_age: Option<Duration>,
-    /// The bound by which the entry is judged: age and verified age may not both be above it.
+    /// The bound of the cache: the entry is not served if its age and the verified age are both above it.
     pub max_staleness: Option<Duration>,
-    /// How a [`lookup`](crate::Cache::lookup) would be answered now. `Miss` stands for `Tier` and `Stale` too, which
-    /// only a load can tell apart.
+    /// How a [`lookup`](crate::Cache::lookup) would be answered now. `Miss` stands for `Tier` and `Stale` too:
+    /// only a load can distinguish them.
     pub outcome: Outcome,
-    /// Why it would be no hit: the cause that the lookup counts in `unstale_misses_total` if it leads a load.
+    /// Why it would be no hit: the cause that the lookup counts in `unstale_misses_total` if it starts a load.
     pub cause: Option<MissCause>,
-    /// The part of the hit rule that refuses.
+    /// The part of the hit rule that refuses to serve the entry; `None` if it is served.
     pub refusal: Option<Refusal>,
-    /// The lookup would wait for a verification first, which may still make it a hit, or bring another cause.
+    /// Whether the lookup would wait for a verification first, which may still make it a hit or change the
+    /// cause.
     pub waits: bool,
-    /// The load before has failed, and the lookup would return its error; see
+    /// Whether the previous load has failed and the lookup would return its error; see
     /// [`error_ttl`](crate::CacheBuilder::error_ttl).
     pub error_kept: bool,
-    /// The last invalidation that concerned the key, if it is still known. While nothing is held the tags of the
-    /// value are unknown, and invalidations of tags are left out.
+    /// The last invalidation that concerned the key, if it is still known. While nothing is held, the tags of
+    /// the value are unknown, and invalidations of tags are left out.
     pub last_invalidation: Option<Invalidation>,
     /// Time since it was applied here.
     pub last_invalidation_age: Option<Duration>,
-    /// For how long every invalidation is known: what came before may have been forgotten.
+    /// For how long every invalidation is remembered: an earlier one may have been forgotten.
     pub known_for: Duration,
 }
 
 /// An entry in memory.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+/// use std::time::Duration;
+///
+/// # let names = instance
+/// #     .cache::<u64, String>("account_names")
+/// #     .loader(|id: u64| async move { Ok(format!("account {id}")) })
+/// #     .build()?;
+/// names.get(&7).await?;
+/// let held = names.explain(&7).held.ok_or("nothing is held")?;
+/// assert!(held.exists && held.ttl_left > Duration::from_secs(50)); // of 60 s, less the jitter
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeldEntry {
-    /// It has a value; otherwise it says that the key does not exist.
+    /// Whether it has a value; otherwise it says that the key does not exist.
     pub exists: bool,
     /// Time since its load began.
     pub age: Duration,
@@ -77,19 +116,40 @@ pub struct HeldEntry {
 }
 
 /// The part of the hit rule that refuses to serve a key.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+/// use unstale::Refusal;
+///
+/// # let names = instance
+/// #     .cache::<u64, String>("account_names")
+/// #     .loader(|id: u64| async move { Ok(format!("account {id}")) })
+/// #     .build()?;
+/// let refusal = names.explain(&7).refusal;
+/// assert_eq!(refusal, Some(Refusal::NotHeld)); // nothing has loaded it yet
+/// names.get(&7).await?;
+/// assert_eq!(names.explain(&7).refusal, None); // the next read is a hit
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Refusal {
     /// Nothing is in memory. [`Explanation::cause`] says why, as far as that is remembered.
     NotHeld,
     /// A tag of the entry, the cache or the lane was invalidated after its load began. (An entry whose key is
-    /// invalidated is not held any more.)
+    /// invalidated is no longer held.)
     Invalidated,
     /// The TTL is over.
     Ttl,
     /// Neither its load nor a verification of its lane, or source, is within `max_staleness`.
     Staleness,
-    /// It is known not to exist, which [`confirm_absent`](crate::CacheBuilder::confirm_absent) has confirmed first.
+    /// The key is known not to exist, and [`confirm_absent`](crate::CacheBuilder::confirm_absent) confirms that
+    /// first.
     Unconfirmed,
     /// The key is over [`MAX_KEY_BYTES`](crate::MAX_KEY_BYTES): a read returns an error.
     KeyTooLong,
@@ -100,12 +160,12 @@ where
     K: Key + Clone + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Returns what is known of a key and how a read of it would be answered now, and why: for an operator who asks
-    /// why a value is old, or why it was loaded again. Not counted as a read, and nothing changes by it: the
-    /// entry does not count as used, and the cause of the next miss is not forgotten.
+    /// Returns what is known of a key, and how and why a read of it would be answered now: for an operator who
+    /// asks why a value is old, or why it was loaded again. It is not counted as a read and changes nothing:
+    /// the entry does not count as used, and the cause of the next miss is not forgotten.
     ///
-    /// It applies the very rule that reads apply, in this instance. Not for the path of a request: it looks through
-    /// the last 1,024 invalidations of each lane, and clones the value, under no lock of the program's.
+    /// It applies the same rule that reads apply in this instance. Do not call it for each request: it searches
+    /// the last 1,024 invalidations of each lane.
     ///
     /// # Examples
     ///

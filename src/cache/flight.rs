@@ -32,7 +32,7 @@ pub(crate) struct Landing<V> {
     pub(crate) result: Result<Option<V>, Error>,
     pub(crate) loaded_at: Nanos,
     /// It reflects everything published before: when its load began, or the verification that covers a
-    /// value of the shared tier, or an entry that stands in.
+    /// value of the shared tier, or an expired entry that answers instead.
     pub(crate) fresh_as_of: Nanos,
     pub(crate) from: Origin,
     /// What the load saw of the invalidation clock, if what concerns the value was invalidated since.
@@ -47,7 +47,7 @@ pub(crate) struct Landing<V> {
 pub(crate) enum Origin {
     Source,
     SharedTier,
-    /// The load failed, and an entry past its TTL stands in for its value.
+    /// The load failed, and an entry past its TTL answers in its place.
     Expired,
 }
 
@@ -356,7 +356,7 @@ impl<K, V> Flights<K, V> {
 /// The side of a flight that loads.
 ///
 /// Dropped without landing, by a panic of the loader or with its runtime, it lands with an error:
-/// no waiter waits for ever.
+/// no waiter waits forever.
 pub(crate) struct Leader<K, V> {
     flights: Arc<Flights<K, V>>,
     flight: Arc<Flight<K, V>>,
@@ -432,7 +432,7 @@ impl<K, V> Leader<K, V> {
         );
     }
 
-    /// As [`land`](Self::land), with an entry that stands in for a load which failed: looked up at
+    /// As [`land`](Self::land), with an entry that answers in place of a load which failed: looked up at
     /// `token`, later than the load began. `newest` is the newest invalidation of all that concerns
     /// it:
     /// 1: the entry is looked up; 2: its key is invalidated; 3: a read begins and joins a flight that

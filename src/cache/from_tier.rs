@@ -214,8 +214,8 @@ where
     ///
     /// Redis said that nothing that concerns it was published between its load and the answer, and
     /// had seen what is applied here. So it reflects everything that was published before the
-    /// lane's last verification, which is what proves it fresh: its own age, told by the
-    /// server's clock, only ever makes it older than that.
+    /// lane's last verification, which is what proves it fresh: its own age, as the
+    /// server's clock measures it, can only make it older than that.
     fn incoming(&self, found: Found<V>, snapshot: Snapshot) -> Incoming<V> {
         let left = if found.own_ttl {
             found.left

@@ -29,7 +29,7 @@ use crate::{BoxError, Error, ErrorKind, Key};
 /// What a remembered absence takes beyond its key.
 const ABSENCE: usize = 64;
 
-/// How many bytes a key takes, as far as anyone can tell: its canonical ones.
+/// How many bytes a key takes, as far as is known: its canonical ones.
 pub(crate) fn length(key: &impl Key) -> usize {
     canonical(key).map_or(0, |bytes| bytes.len())
 }
@@ -318,7 +318,7 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Landed {
     Valid,
-    /// It was invalidated meanwhile, comes from a replica, cannot be stored at all, or no invalidation arrives any more.
+    /// It was invalidated meanwhile, comes from a replica, cannot be stored at all, or invalidations no longer arrive.
     /// The shared tier does not get it.
     Invalid,
 }

@@ -232,7 +232,7 @@ where
                     tickets.extend(ticket.map(|ticket| (leader.hash(), ticket)));
                     missing.push(leader);
                 }
-                // It panicked or its runtime is gone; its leader has told the reads that wait.
+                // It panicked or its runtime is gone; its leader has notified the reads that wait.
                 Some(Err(_)) => {}
             }
         }

@@ -25,15 +25,16 @@ where
     K: Key + Clone + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Returns many values at once, in the order asked; `None` for what does not exist. All that is
-    /// missing goes to the batch loader in one call, or to the loader key by key where there is none.
+    /// Returns many values at once, in the order of the keys; `None` for what does not exist. All keys that
+    /// memory cannot answer go to the batch loader in one call, or to the loader key by key if there is no
+    /// batch loader.
     ///
-    /// Takes keys or their reference forms, by value or by reference: `get_many(&ids)`,
-    /// `get_many([1, 2])`, `get_many(["a", "b"])`.
+    /// It takes keys or their reference forms, by value or by reference: `get_many(&ids)`, `get_many([1, 2])`,
+    /// `get_many(["a", "b"])`.
     ///
-    /// Where [`unknown_loads`](crate::CacheBuilder::unknown_loads) limits loads of unknown keys, one
-    /// call of the batch loader begins like one load, and costs as many as it has found nothing
-    /// for. If it may not begin, its unknown keys fail with `Limited`; the others are loaded.
+    /// Where [`unknown_loads`](crate::CacheBuilder::unknown_loads) limits loads of unknown keys, one call of
+    /// the batch loader begins like one load, and then counts as one load for each key that it did not find. If
+    /// it may not begin, its unknown keys fail with `Limited`; the others are loaded.
     ///
     /// # Examples
     ///
@@ -52,12 +53,12 @@ where
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get): the first error of any key. The others are loaded and stored all the
-    /// same.
+    /// As [`get`](Self::get): the first error of any key. The other keys are loaded and stored all the same.
     ///
     /// # Cancel safety
     ///
     /// As [`get`](Self::get).
+    #[doc(alias = "get_all")]
     pub async fn get_many<I>(&self, keys: I) -> Result<Vec<Option<V>>, Error>
     where
         I: IntoIterator,
@@ -224,7 +225,7 @@ where
     /// Loads these keys, at most `capacity` of them, and returns how many are in memory afterwards,
     /// those known not to exist included, how many failed, and how many did not fit.
     ///
-    /// A load that fails keeps no other one from its own; see [`Preload::error`].
+    /// A load that fails does not stop the others; see [`Preload::error`].
     ///
     /// # Examples
     ///
@@ -244,7 +245,7 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Batches that have begun are stored all the same; later ones are not begun.
+    /// Dropping the future stops no batch that has begun: its values are stored. No further batch begins.
     pub async fn preload<I>(&self, keys: I) -> Preload
     where
         I: IntoIterator,

@@ -213,7 +213,7 @@ where
 
     fn recursion(&self) -> Error {
         let message = format!(
-            "the loader of cache {:?} reads the key that it loads, or through more caches than it may",
+            "the loader of cache {:?} reads the key that it loads, or its reads of caches are nested too deeply",
             self.name
         );
         Error::new(ErrorKind::Recursion, message)

@@ -17,8 +17,8 @@ where
     /// What is wrong with what a loader has returned, if anything.
     pub(super) fn wrong(&self, loaded: &Loaded<V>) -> Option<String> {
         if loaded.as_of.is_some() && !self.store.has_source() {
-            let wrong = "a value with `as_of`, and the cache names no source whose places these could be; name it \
-                         with `.source(...)`, or leave `as_of` out";
+            let wrong = "a value with `as_of`, but the cache names no source; name it with `.source(...)`, or \
+                         leave `as_of` out";
             return Some(wrong.to_owned());
         }
         loaded.wrong_tags()

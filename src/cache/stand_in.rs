@@ -1,6 +1,6 @@
 //! What stands in for a load that fails, or takes long: an entry past its TTL, and nothing else.
 //!
-//! It relaxes the TTL alone. After an invalidation, unverified, or past a TTL of its own no entry stands in.
+//! It relaxes the TTL alone. After an invalidation, unverified, or past a TTL of its own no entry is served.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -22,7 +22,7 @@ use crate::time::{Nanos, nanos};
 use crate::window::window;
 use crate::{Error, Key};
 
-/// An expired entry that stands in for a load.
+/// An expired entry that answers in place of a load.
 struct Stale<V> {
     value: V,
     tags: Tags,
@@ -45,7 +45,7 @@ where
     K: Key + Clone + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// The load failed: an entry that is past its TTL, and nothing else, may stand in for it. Further reads
+    /// The load failed: an entry that is past its TTL, and nothing else, may answer instead. Further reads
     /// do not ask the source for a while.
     pub(crate) async fn fail(&self, mut leader: Leader<K, V>, error: Error, outcome: LoadOutcome) {
         self.metrics.loads.note(outcome, &leader.span);

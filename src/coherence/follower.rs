@@ -80,7 +80,7 @@ pub(crate) enum Heard {
     Duplicate,
     /// Events before it are missing: repair.
     Gap,
-    /// Of another life of the lane: verify.
+    /// An event of another life of the lane: verify.
     OtherEpoch,
     /// Nothing has been adopted yet: verify.
     NotAdopted,

@@ -1,4 +1,4 @@
-//! The table of one instance's open writes: what Redis must know of them, should it forget. No I/O.
+//! The table of one instance's open writes: what Redis must learn again if it forgets them. No I/O.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -38,7 +38,7 @@ struct Table {
     upkeep: BTreeMap<u32, Upkeep>,
 }
 
-/// What Redis must know of an open write, should it forget.
+/// What Redis must learn again of an open write if it forgets it.
 #[derive(Debug)]
 struct Open {
     deadline: Nanos,

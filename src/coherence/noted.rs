@@ -32,7 +32,7 @@ impl Member {
         match &op.what {
             What::Lane => self.note_lane(lane, Some(from), Fence::Requested),
             What::Cache => note(Named::Cache),
-            // Of another format, hashes have dropped the whole cache.
+            // Hashes of another format have dropped the whole cache.
             _ if !self.has_format(op.cache, op.format) => note(Named::Cache),
             What::Keys(hashes) => hashes.iter().for_each(|hash| note(Named::Key(*hash))),
             What::Tags(hashes) => hashes.iter().for_each(|hash| note(Named::Tag(*hash))),

@@ -1,6 +1,6 @@
-//! With a key, how far the events of each writer were heard: what tells an event that is played again.
+//! With a key, how far the events of each writer were heard: by this a replayed event is recognised.
 //!
-//! Who may publish and listen can play a genuine event at any place, as often as they like. But its writer's
+//! A user who may publish and listen can replay a genuine event at any place, without limit. But its writer's
 //! clock is in it, under the MAC, and a lane's events leave their writer in the order of that clock. An
 //! event that is not newer than the latest one of its writer is left out: the channel is a hint, and if the event
 //! is one that was published and not heard before, the journal has it.

@@ -189,7 +189,7 @@ impl Outbox {
     }
 
     /// Published and acknowledged: keeps the event until a later verification shows that the lane has
-    /// not lost it. Returns who waits, to be answered outside the outbox' lock: what a waker does is
+    /// not lost it. Returns the waiters, to be answered outside the outbox' lock: what a waker does is
     /// the program's own.
     #[must_use = "they wait"]
     pub(crate) fn sent(&mut self, group: Group, position: Position, now: Nanos) -> Acks {

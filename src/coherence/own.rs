@@ -1,4 +1,4 @@
-//! By which an instance knows its own events when it hears them.
+//! How an instance recognises its own events when it hears them.
 
 use std::collections::VecDeque;
 
@@ -22,7 +22,7 @@ pub(crate) struct Own(Lock<VecDeque<Nanos>>);
 impl Own {
     /// The stamp of the next event: the time, at most two microseconds ago. An event is never read
     /// again once the journal has dropped it, so as many stamps are kept as the journal keeps
-    /// events; a stamp that is forgotten all the same makes its event a stranger's, which is
+    /// events; a stamp that is still forgotten makes its event a stranger's, which is
     /// applied.
     pub(crate) fn stamp(&self, now: Nanos, journal: u32) -> Nanos {
         let stamp = (now & !DRAWN).saturating_sub(DRAWN + 1) | identity::unique() & DRAWN;

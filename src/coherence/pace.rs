@@ -52,7 +52,7 @@ impl Pace {
         self.due().is_some_and(|due| due <= by)
     }
 
-    /// Whether the next one may be sent, be it due or not.
+    /// Whether the next one may be sent, even if it is not due.
     pub(crate) fn may_be_sent(&self, now: Instant) -> bool {
         self.not_before <= now
     }

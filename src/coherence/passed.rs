@@ -1,4 +1,4 @@
-//! The latest events of a lane, by their places: what tells an event that arrives twice from another
+//! The latest events of a lane, by their places: they distinguish an event that arrives twice from another
 //! event in a place that is taken.
 
 use std::collections::VecDeque;

@@ -26,7 +26,7 @@ impl Reached {
                 self.sequence.store(sequence, SeqCst);
             }
             Some(Position { epoch, sequence }) => {
-                // No reader takes a sequence of one epoch for one of the other.
+                // No reader may mistake a sequence of one epoch for one of the other.
                 self.epoch.store(NONE, SeqCst);
                 self.sequence.store(sequence, SeqCst);
                 self.epoch.store(epoch, SeqCst);

@@ -43,7 +43,7 @@ pub(crate) struct Applied {
     pub(crate) named: Named,
     /// The lane that it came in; None for an own tag or cache, which concerns every lane.
     pub(crate) lane: Option<u32>,
-    /// Who invalidated; None where no instance is known to have: a writer died, or the lane was dropped by the
+    /// The instance that invalidated; None where no instance is known to have: a writer died, or the lane was dropped by the
     /// protocol.
     pub(crate) origin: Option<InstanceId>,
     /// Its place in its lane; None where it has none yet, as an own one, or where the place is not proven.

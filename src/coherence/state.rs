@@ -1,7 +1,7 @@
 //! What the log says of an instance's state, in the words of `health()`: coherent, degraded, closed.
 //!
-//! One line at the start says who has joined what, one at the end that it has left, and in between one
-//! says that the instance is degraded and one that it is coherent again. They say it whatever the cause:
+//! One line at the start says which instance has joined what, one at the end that it has left, and in between one
+//! says that the instance is degraded and one that it is coherent again. They say it for every cause:
 //! a server that was killed, one that hangs, a task that has ended. What was done about it, a connection
 //! that is lost and made again, has lines of its own.
 

@@ -1,4 +1,4 @@
-//! Events of caches that are not built here, said once each: a name that is misspelt looks like this, and
+//! Events of caches that are not built here, logged once each: a name that is misspelt looks like this, and
 //! so does another service in the same namespace.
 
 use crate::coherence::member::Member;

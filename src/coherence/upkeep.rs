@@ -1,4 +1,4 @@
-//! When what Redis holds of the open writes of one lane is to be put right. No I/O.
+//! When Redis' record of one lane's open writes is to be put right. No I/O.
 
 use std::sync::Arc;
 use std::time::Duration;

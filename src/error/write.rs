@@ -7,8 +7,9 @@ use super::{Error, with_sources};
 
 /// Why a [`write`](crate::Cache::write) did not end well.
 ///
-/// [`Unconfirmed`](Self::Unconfirmed) is a write that **is committed**. Where nothing is to be done
-/// about it, [`committed`](Self::committed) turns it back into the value:
+/// [`Unconfirmed`](Self::Unconfirmed) is a write that **is committed**: do not report it as a failure, and do
+/// not repeat it. If the caller has nothing else to do about it, [`committed`](Self::committed) turns it back
+/// into the value:
 ///
 /// ```
 /// # async fn example(prices: unstale::Cache<u64, u64>) -> Result<(), Box<dyn std::error::Error>> {
@@ -48,14 +49,14 @@ pub enum WriteError<T, E> {
     /// Nothing was committed: the write could not be announced to Redis first (policy `strict`),
     /// or the instance is closed or overloaded.
     Refused(Error),
-    /// The commit returned this error. Its outcome counts as unknown, so the keys are invalidated
-    /// at once and again at the write's deadline.
+    /// The commit returned this error. Its outcome counts as unknown, so that the keys are invalidated at once,
+    /// and again at the write's deadline.
     Commit(E),
-    /// The commit did not finish within `write_timeout` and was abandoned.
-    /// Its outcome is unknown, so the keys are invalidated at once and again a little later.
+    /// The commit did not finish within `write_timeout` and was abandoned. Its outcome is unknown, so that the
+    /// keys are invalidated at once, and again a little later.
     Abandoned(Error),
-    /// Committed, but Redis has not acknowledged the invalidation in time.
-    /// It is retried; peers follow within the bound for a writer that crashed.
+    /// The write is committed, but Redis has not acknowledged its invalidation in time. The invalidation is
+    /// retried; the other instances follow within the bound for a writer that crashed.
     Unconfirmed {
         /// What the commit returned.
         value: T,
@@ -67,7 +68,26 @@ pub enum WriteError<T, E> {
 impl<T, E> WriteError<T, E> {
     /// Returns the value of a write that is committed, though not confirmed to peers yet.
     ///
-    /// For `result.or_else(WriteError::committed)`.
+    /// It is for `result.or_else(WriteError::committed)`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// # let names = instance
+    /// #     .cache::<u64, String>("account_names")
+    /// #     .loader(|id: u64| async move { Ok(format!("account {id}")) })
+    /// #     .build()?;
+    /// use unstale::WriteError;
+    ///
+    /// let commit = async { Ok::<_, std::io::Error>(1) }; // UPDATE accounts SET name = $1 WHERE id = 7
+    /// let rows = names.write(&7, commit).await.or_else(WriteError::committed)?;
+    /// assert_eq!(rows, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -79,7 +99,26 @@ impl<T, E> WriteError<T, E> {
         }
     }
 
-    /// Returns whether the write is known to be committed. Of `Abandoned` it is unknown.
+    /// Returns whether the write is known to be committed. For `Abandoned` that is unknown, and this returns
+    /// false.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// # let names = instance
+    /// #     .cache::<u64, String>("account_names")
+    /// #     .loader(|id: u64| async move { Ok(format!("account {id}")) })
+    /// #     .build()?;
+    /// let commit = async { Err::<(), _>(std::io::Error::other("the row is locked")) };
+    /// let written = names.write(&7, commit).await;
+    /// let retry = written.is_err_and(|error| !error.is_committed()); // it may have to be done again
+    /// assert!(retry);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_committed(&self) -> bool {
         matches!(self, Self::Unconfirmed { .. })

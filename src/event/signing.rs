@@ -1,4 +1,4 @@
-//! Message authentication: with a key, every payload ends with a MAC, and what lacks one is no event.
+//! Message authentication: with a key, every payload ends with a MAC, and a payload without one is not an event.
 //!
 //! ```text
 //! payload = event, MAC        MAC = first 16 bytes of keyed BLAKE3(namespace, lane, event)
@@ -20,7 +20,7 @@ use super::wire::{DecodeError, decode, encode_within};
 use crate::lock::Lock;
 use crate::settings::Settings;
 
-/// Bytes of a MAC. Who guesses gets one try a message: 128 bits are out of reach.
+/// Bytes of a MAC. An attacker gets one guess per message: 128 bits cannot be brute-forced.
 pub(crate) const MAC: usize = 16;
 
 /// What ends a payload.

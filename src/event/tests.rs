@@ -119,7 +119,7 @@ fn an_event_that_is_too_long_drops_the_lane_instead() {
 }
 
 #[test]
-fn what_later_versions_append_is_ignored() {
+fn elements_that_later_versions_append_are_ignored() {
     let op = (
         5_u32,
         6_u32,
@@ -152,7 +152,7 @@ fn what_later_versions_append_is_ignored() {
 }
 
 #[test]
-fn what_later_versions_changed_is_refused() {
+fn payloads_that_later_versions_changed_are_refused() {
     let (_, mut other) = events().remove(0);
     other[0] = 2;
     assert_eq!(decode(&other), Err(DecodeError::UnknownVersion));

@@ -12,8 +12,8 @@ use crate::entered::entered;
 use crate::key::reference::KeyRef;
 use crate::{Cache, Error, ErrorKind, Key, Token, WriteError};
 
-/// Keys, tags and caches that change together, in one database transaction say: one message for
-/// each lane. Begin with [`Instance::batch`](crate::Instance::batch).
+/// Keys, tags and caches that change together, in one database transaction for example: one message for each
+/// lane. Begin with [`Instance::batch`](crate::Instance::batch).
 ///
 /// # Examples
 ///
@@ -60,8 +60,21 @@ impl Batch {
         }
     }
 
-    /// Adds a key. The cache must be of the instance that began the batch, or the batch is refused with
-    /// an error of kind `Settings`.
+    /// Adds a key. If the cache is not of the instance that began the batch, the batch is refused with an error
+    /// of kind `Settings`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// let accounts = instance.cache::<u64, String>("accounts").build()?;
+    /// let transfer = async { Ok::<_, std::io::Error>(()) }; // from account 7 to account 8
+    /// instance.batch().key(&accounts, &7).key(&accounts, &8).write(transfer).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn key<K, V, Q>(mut self, cache: &Cache<K, V>, key: &Q) -> Self
     where
         K: Key + Clone + 'static,
@@ -78,6 +91,26 @@ impl Batch {
     }
 
     /// Adds a tag: every entry of the cache whose loader gave it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// use unstale::Loaded;
+    ///
+    /// let prices = instance
+    ///     .cache::<u64, u64>("prices")
+    ///     .loader(|product: u64| async move { Ok(Loaded::new(product * 100).tag("supplier-3")) })
+    ///     .build()?;
+    /// prices.get(&1).await?;
+    /// let delete = async { Ok::<_, std::io::Error>(()) }; // DELETE FROM suppliers WHERE id = 3
+    /// instance.batch().tag(&prices, "supplier-3").write(delete).await?;
+    /// assert_eq!(prices.peek(&1), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn tag<K, V>(self, cache: &Cache<K, V>, tag: &str) -> Self
     where
         K: Key + Clone + 'static,
@@ -88,6 +121,19 @@ impl Batch {
     }
 
     /// Adds every entry of a cache.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// let prices = instance.cache::<u64, u64>("prices").build()?;
+    /// let import = async { Ok::<_, std::io::Error>(()) }; // a new list of prices
+    /// instance.batch().all(&prices).write(import).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn all<K, V>(self, cache: &Cache<K, V>) -> Self
     where
         K: Key + Clone + 'static,
@@ -107,7 +153,7 @@ impl Batch {
             // Published for the batch's fleet, no instance that has the cache would hear of the item.
             let message = format!(
                 "the batch is of the instance {:016x} in {:?}, and the cache {:?} of the instance \
-                 {:016x} in {:?}: begin a batch with each",
+                 {:016x} in {:?}: begin a batch with each instance",
                 own.id, own.settings.namespace, cache.0.name, other.id, other.settings.namespace,
             );
             let error = Error::new(ErrorKind::Settings, message);
@@ -118,17 +164,31 @@ impl Batch {
         self
     }
 
-    /// As [`Cache::invalidate_many`](crate::Cache::invalidate_many), for all of the batch: everything is
-    /// dropped and queued at the call, and the future only waits for Redis. The token names every lane that the batch
-    /// reaches; a batch of nothing has that of no write.
+    /// Drops the whole batch, as [`Cache::invalidate_many`](crate::Cache::invalidate_many) drops keys:
+    /// everything is dropped and queued at the call, and the future only waits for Redis. The token names every
+    /// lane that the batch reaches; that of an empty batch is the token of no write.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// let accounts = instance.cache::<u64, String>("accounts").build()?;
+    /// let token = instance.batch().key(&accounts, &7).key(&accounts, &8).invalidate().await?;
+    /// let header = format!("x-written: {token}"); // for `get_after`, on any instance
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// As there; `Settings` if a cache of the batch is of another instance.
+    /// As [`Cache::invalidate`](crate::Cache::invalidate); `Settings` if a cache of the batch is of another
+    /// instance.
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// As [`Cache::invalidate`](crate::Cache::invalidate).
     #[must_use = "dropping the future is fine, but says so: `drop(batch.invalidate())`"]
     pub fn invalidate(self) -> impl Future<Output = Result<Token, Error>> + Send + 'static {
         let member = self.lifeline.member();
@@ -142,15 +202,34 @@ impl Batch {
         publish::all(member, items)
     }
 
-    /// As [`Cache::write`](crate::Cache::write), for all of the batch.
+    /// Runs `commit` and then invalidates the whole batch, crash safe as [`Cache::write`](crate::Cache::write)
+    /// is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// use unstale::WriteError;
+    ///
+    /// let accounts = instance.cache::<u64, String>("accounts").build()?;
+    /// let sessions = instance.cache::<String, u64>("sessions").build()?;
+    /// let close = async { Ok::<_, std::io::Error>(2) }; // one transaction: account 7 and its sessions
+    /// let batch = instance.batch().key(&accounts, &7).tag(&sessions, "account-7");
+    /// let rows = batch.write(close).await.or_else(WriteError::committed)?;
+    /// assert_eq!(rows, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`Cache::write`](crate::Cache::write).
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// As [`Cache::write`](crate::Cache::write).
     pub async fn write<T, E>(
         self,
         commit: impl Future<Output = Result<T, E>>,
@@ -159,15 +238,34 @@ impl Batch {
         Ok(written.0)
     }
 
-    /// As [`Cache::write_with_token`](crate::Cache::write_with_token), for all of the batch.
+    /// Runs `commit` as [`write`](Self::write) does, and also returns the [`Token`] of what was published, as
+    /// [`Cache::write_with_token`](crate::Cache::write_with_token) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// let accounts = instance
+    ///     .cache::<u64, String>("accounts")
+    ///     .loader(|id: u64| async move { Ok(format!("account {id}")) })
+    ///     .build()?;
+    /// let transfer = async { Ok::<_, std::io::Error>(()) }; // from account 7 to account 8
+    /// let batch = instance.batch().key(&accounts, &7).key(&accounts, &8);
+    /// let ((), token) = batch.write_with_token(transfer).await?;
+    /// let account = accounts.get_after(&8, &token).await?; // reflects the transfer, on any instance
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`Cache::write`](crate::Cache::write).
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// As [`Cache::write`](crate::Cache::write).
     pub async fn write_with_token<T, E>(
         self,
         commit: impl Future<Output = Result<T, E>>,
@@ -181,16 +279,17 @@ impl Batch {
         }
     }
 
-    /// The SQL statement by which a transaction of PostgreSQL says all of the batch itself: it commits and rolls back
-    /// with the data, needs no Redis, and survives every crash. A relay (`unstale relay`) publishes it.
+    /// Returns the SQL statement by which a transaction of PostgreSQL itself announces the batch: it commits
+    /// and rolls back with the data, needs no Redis, and survives every crash. A relay (`unstale relay`)
+    /// publishes it.
     ///
-    /// Run it on the transaction's own connection, anywhere before the commit. Nothing is dropped here, neither now
-    /// nor at the commit: this instance and every other drop the entries when the relay has published them, some
+    /// Run it on the transaction's own connection, anywhere before the commit. This instance drops nothing now,
+    /// and nothing at the commit: all instances drop the entries when the relay has published them, some
     /// milliseconds later. Without a relay that reads this database nothing is ever dropped.
     /// [`write`](Self::write) drops the writer's own entries at once, needs no relay, and survives crashes too.
     ///
-    /// A statement has hashes, and no key. 262,144 of them are one statement of 4 MiB; where there are more, the cache
-    /// with the most becomes a whole cache.
+    /// A statement contains hashes, and no key. It has at most 262,144 of them, which are 4 MiB; of a larger
+    /// batch, the cache with the most hashes is invalidated as a whole.
     ///
     /// # Errors
     ///

@@ -14,6 +14,20 @@ use crate::metrics::label;
 use crate::store::stamps::lane_of;
 
 /// What an [`Invalidation`] names.
+///
+/// # Examples
+///
+/// ```
+/// use unstale::{Invalidation, KeyHash, Scope};
+///
+/// /// Whether a page that shows this account has to be rendered again.
+/// fn is_outdated(account: u64, invalidation: &Invalidation) -> bool {
+///     match invalidation.scope {
+///         Scope::Key(hash) => KeyHash::of(&account) == Some(hash),
+///         _ => true, // a tag, a cache, a lane, or some that were missed
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scope {
@@ -23,7 +37,7 @@ pub enum Scope {
     Tag(TagHash),
     /// All entries of the cache.
     Cache,
-    /// All entries of the lane, of every cache: messages were lost that nothing could supply, say.
+    /// All entries of the lane, of every cache: messages were lost that could not be read again, for example.
     Lane {
         /// The lane; with one lane, the default, that is everything.
         lane: u32,
@@ -40,6 +54,23 @@ pub enum Scope {
 /// An invalidation that was applied in this instance: its own, a peer's, or a lane that the instance dropped.
 ///
 /// It names keys and tags by their hashes. `Display` writes it as one line for a log.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+/// let accounts = instance.cache::<u64, String>("accounts").build()?;
+/// let mut invalidations = accounts.invalidations();
+/// accounts.invalidate_tag("tenant-7").await?;
+///
+/// let next = invalidations.next().await.ok_or("the instance was shut down")?;
+/// assert_eq!((next.cache.as_deref(), next.origin), (Some("accounts"), Some(instance.id())));
+/// assert!(next.to_string().starts_with("tag "));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Invalidation {
@@ -47,17 +78,18 @@ pub struct Invalidation {
     pub scope: Scope,
     /// The name of the cache; `None` where it concerns every cache.
     pub cache: Option<String>,
-    /// The instance that invalidated. `None` where none is known to have: a peer published the write of one that
+    /// The instance that invalidated. `None` if it is unknown: another instance published the write of one that
     /// died, a relay or another program published, or this instance dropped a lane.
     ///
-    /// A program that publishes by itself has an id, too, which no instance has.
+    /// A program that publishes by itself has an id too, which no instance has.
     pub origin: Option<InstanceId>,
     /// The lane that brought it; `None` for an own tag or cache, which concerns every lane.
     pub lane: Option<u32>,
-    /// The life of the lane's counter; `None` where the sequence is.
+    /// The epoch: the life of the lane's counter. `None` if the sequence is `None`.
     pub epoch: Option<u64>,
-    /// The event's number in its lane and epoch. `None` for an own one, which is dropped here before it is published,
-    /// for a lane that was dropped, and with a signing key where the journal has not confirmed it yet.
+    /// The event's number in its lane and epoch. `None` for an own invalidation, which is applied here before
+    /// it is published, for a lane that was dropped, and with a signing key until the journal has confirmed the
+    /// event.
     pub sequence: Option<u64>,
     lanes: u32,
 }
@@ -97,8 +129,8 @@ impl Invalidation {
         }
     }
 
-    /// Returns whether a key of its [`cache`](Self::cache) is invalidated whose value has these tags. Takes the key or
-    /// a reference form of it.
+    /// Returns whether this invalidates a key of its [`cache`](Self::cache) whose value has these tags. It
+    /// takes the key or a reference form of it.
     ///
     /// # Examples
     ///
@@ -154,19 +186,39 @@ impl fmt::Display for Invalidation {
     }
 }
 
-/// The invalidations that this instance applies, from the call that returned this on:
-/// [`Instance::invalidations`](crate::Instance::invalidations), [`Cache::invalidations`](crate::Cache::invalidations).
+/// A stream of the invalidations that this instance applies, from the call on that returned it:
+/// [`Instance::invalidations`](crate::Instance::invalidations),
+/// [`Cache::invalidations`](crate::Cache::invalidations).
 ///
-/// - Each is reported once it is applied: a read that follows finds nothing older in the caches.
+/// - Each is reported after it is applied: a read that follows finds nothing older in the caches.
 /// - Own ones are reported once, not again when they come back over Redis. With several lanes a peer's tag or cache is
 ///   reported once for each lane, since each lane has an event of its own.
-/// - What was lost on the way is reported when it is found out, within `max_staleness` while Redis answers: by itself, from
-///   the journal, or as a [`Scope::Lane`]. While Redis is away nothing is reported; see
-///   [`Health::verified_age`](crate::Health::verified_age).
+/// - An invalidation that was lost on the way is reported when the loss is found, within `max_staleness` while
+///   Redis answers: by itself, from the journal, or as a [`Scope::Lane`]. While Redis is away nothing is
+///   reported; see [`Health::verified_age`](crate::Health::verified_age).
 /// - It is bounded: 4,096 invalidations wait at most. A receiver that is slower than that gets one
 ///   [`Scope::Lagged`] in place of all that waited. Nothing ever waits for a receiver.
 ///
-/// It keeps neither the instance nor a cache alive. Caches that this instance has not built are not heard of.
+/// It keeps neither the instance nor a cache alive. Invalidations of caches that this instance has not built
+/// are not reported.
+///
+/// # Examples
+///
+/// ```
+/// use std::collections::HashMap;
+/// use unstale::{Cache, Invalidations, KeyHash, Scope};
+///
+/// /// Keeps pages, which are rendered from accounts, no longer than the accounts.
+/// async fn keep(accounts: Cache<u64, String>, mut pages: HashMap<KeyHash, String>) {
+///     let mut invalidations: Invalidations = accounts.invalidations();
+///     while let Some(next) = invalidations.next().await {
+///         match next.scope {
+///             Scope::Key(hash) => drop(pages.remove(&hash)),
+///             _ => pages.clear(),
+///         }
+///     }
+/// }
+/// ```
 pub struct Invalidations {
     receiver: Receiver<Reported>,
     /// Of this cache only.
@@ -189,7 +241,7 @@ impl Invalidations {
         }
     }
 
-    /// Waits for the next invalidation; `None` once the instance has shut down and all is reported.
+    /// Waits for the next invalidation; `None` once the instance has shut down and everything is reported.
     ///
     /// # Cancel safety
     ///

@@ -116,7 +116,7 @@ impl Clocks {
                     %instance, missed = %shown,
                     "the wall clock or the boot clock went ahead of the monotonic one (a machine that \
                      stood still, or a clock that was set): everything held counts as older by as \
-                     much. This is said once; unstale_clock_jumps_total counts on"
+                     much. This is logged once; unstale_clock_jumps_total counts further jumps"
                 );
             }
             return;
@@ -185,7 +185,7 @@ fn note_unused_overrides(member: &Member) {
         let variables = member.settings.variables_of(name).join(", ");
         let nearest = match nearest(name, &names) {
             Some(near) => format!("the nearest that is built is `{near}`"),
-            None => "no cache is".to_owned(),
+            None => "there is none".to_owned(),
         };
         tracing::warn!(
             instance = %member.name(),

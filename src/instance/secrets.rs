@@ -12,8 +12,8 @@ use crate::settings::Settings;
 /// How often the files are looked at, as those of the login are.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Takes what the files of secrets hold, until the instance is closed. A secret that the start would refuse
-/// leaves those of before in use.
+/// Takes what the files of secrets hold, until the instance is closed. If a secret would be refused at a
+/// start, the previous ones stay in use.
 pub(super) async fn keep(member: Arc<Member>) {
     let mut phase = member.phase.subscribe();
     let (mut settings, refused) = (member.settings.clone(), LogLimit::default());
@@ -36,7 +36,7 @@ pub(super) async fn keep(member: Arc<Member>) {
                 if let Some(suppressed) = refused.allow(member.clock.now()) {
                     tracing::warn!(
                         instance = %member.name(), why, suppressed,
-                        "a secret that was changed in its file cannot be used; the one of before is"
+                        "a secret that was changed in its file cannot be used; the previous one stays in use"
                     );
                 }
             }
@@ -48,8 +48,8 @@ fn take(member: &Member, settings: &Settings) {
     member.seal.renew(settings);
     #[cfg(feature = "shared")]
     member.tier.renew(settings);
-    // For who compares the keys of a fleet.
+    // So that an operator can compare the keys of a fleet.
     member.bus.set_keys(member.seal.prints());
     member.verify_all_now();
-    tracing::info!(instance = %member.name(), "took the secrets that were changed in their files");
+    tracing::info!(instance = %member.name(), "the secrets that were changed in their files are now in use");
 }

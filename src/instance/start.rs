@@ -81,7 +81,7 @@ impl Start {
         self.metrics = metrics(&self.settings, id, self.bus_kind, &self.redis);
     }
 
-    /// Says which secrets are none to the users of this machine.
+    /// Logs which secrets every user of this machine may read.
     fn warn_of_exposed_files(&self) {
         for variable in &self.settings.exposed {
             tracing::warn!(
@@ -93,8 +93,8 @@ impl Start {
         }
     }
 
-    /// Without a URL: on a bus of its own. That is what `none` asks for; who sets nothing may have
-    /// forgotten something, and the instance would look as well as any other.
+    /// Without a URL: on a bus of its own. That is what `none` asks for; if nothing is set, it may have been
+    /// forgotten, and without a warning the instance would look like any other.
     pub(super) async fn alone(mut self) -> Result<Arc<Lifeline>, Error> {
         self.redis = self.settings.shown_url();
         self.metrics = metrics(&self.settings, self.id, self.bus_kind, &self.redis);
@@ -103,7 +103,7 @@ impl Start {
                 instance = %InstanceId::new(self.id),
                 namespace = self.settings.namespace,
                 "UNSTALE_REDIS_URL is not set: this instance hears of no other process, and serves what \
-                 they replace until its TTL. Name the Redis of the fleet, or set it to none if this \
+                 others have changed until its TTL. Set it to the Redis of the fleet, or to none if this \
                  process is the only one"
             );
         }

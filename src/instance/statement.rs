@@ -11,7 +11,7 @@ pub(crate) const MOST_HASHES: usize = 262_144;
 /// Caches of one statement at most, and of one transaction.
 pub(crate) const MOST_CACHES: usize = 4_096;
 
-/// The SQL statement by which a transaction says what it invalidates; see
+/// The SQL statement by which a transaction announces what it invalidates; see
 /// [`Batch::in_transaction`](crate::Batch::in_transaction).
 ///
 /// [`sql`](Self::sql) and its one text parameter are for prepared statements, and its `Display` is the whole
@@ -22,6 +22,22 @@ pub(crate) const MOST_CACHES: usize = 4_096;
 /// sqlx::query(statement.sql()).bind(statement.parameter()).execute(&mut *transaction).await?;    // sqlx
 /// transaction.execute(statement.sql(), &[&statement.parameter()]).await?;                        // tokio-postgres
 /// diesel::sql_query(statement.to_string()).execute(connection)?;                                 // diesel
+/// ```
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+/// # let accounts = instance.cache::<u64, String>("accounts").build()?;
+/// use unstale::Statement;
+///
+/// let statement: Statement = instance.batch().key(&accounts, &7).in_transaction()?;
+/// assert!(statement.sql().ends_with("$1::text)"));
+/// assert!(statement.parameter().starts_with(r#"["h","#));
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a statement does nothing until a transaction runs it"]
@@ -71,14 +87,14 @@ impl Statement {
         Self { content }
     }
 
-    /// The statement with [`parameter`](Self::parameter) as `$1`. It is the same text for every batch, so that a
-    /// database prepares it once.
+    /// Returns the statement with [`parameter`](Self::parameter) as `$1`. It is the same text for every batch,
+    /// so that a database prepares it once.
     #[must_use]
     pub fn sql(&self) -> &'static str {
         "SELECT pg_logical_emit_message(true, 'unstale', $1::text)"
     }
 
-    /// The value of `$1`: JSON of numbers and hashes.
+    /// Returns the value of `$1`: JSON of numbers and hashes.
     #[must_use]
     pub fn parameter(&self) -> &str {
         &self.content

@@ -4,13 +4,13 @@ use std::fmt;
 
 use super::{Key, tag_hash};
 
-/// The hash of a key: what events name a key by, since no key leaves the process.
+/// The hash of a key, by which events name the key, since no key leaves the process.
 ///
 /// `Display` writes 16 hex digits, as `unstale tail` does.
 ///
 /// # Examples
 ///
-/// A program that has many keys finds the one that an [`Invalidation`](crate::Invalidation) names in a map:
+/// A program that has many keys finds in a map the one that an [`Invalidation`](crate::Invalidation) names:
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -31,6 +31,16 @@ impl KeyHash {
 
     /// Returns the hash of a key, or of a reference form of it: they encode the same bytes. `None` for a key over
     /// [`MAX_KEY_BYTES`](crate::MAX_KEY_BYTES), which no cache holds.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use unstale::KeyHash;
+    ///
+    /// let owned: (u64, String) = (7, "ada".to_owned());
+    /// assert_eq!(KeyHash::of(&owned), KeyHash::of(&(7_u64, "ada")));
+    /// assert_eq!(KeyHash::of(&"x".repeat(100_000)), None);
+    /// ```
     #[must_use]
     pub fn of<Q>(key: &Q) -> Option<Self>
     where
@@ -75,6 +85,14 @@ impl TagHash {
     }
 
     /// Returns the hash of a tag.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use unstale::TagHash;
+    ///
+    /// assert_eq!(TagHash::of("tenant-7").to_string().len(), 16);
+    /// ```
     #[must_use]
     pub fn of(tag: &str) -> Self {
         Self(tag_hash(tag))

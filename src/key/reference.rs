@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Key;
 
-/// What stands for a key of type `K` in a call: `K` itself, or a reference form of it that needs no
+/// A type that a call takes in place of a key of type `K`: `K` itself, or a reference form of it that needs no
 /// allocation. It encodes the same bytes as the key.
 ///
 /// | key | looked up by |
@@ -75,7 +75,7 @@ pub trait KeyRef<K>: Key {
     /// Returns whether this stands for `key`.
     fn matches(&self, key: &K) -> bool;
 
-    /// Returns the key. Called on a miss, never on a hit.
+    /// Returns the key. It is called on a miss, never on a hit.
     fn to_key(&self) -> K;
 }
 

@@ -58,7 +58,7 @@ pub(crate) trait Open: Send {
     ///
     /// # Errors
     ///
-    /// Of kind `Settings` where an operator must act; after any other it is tried again.
+    /// An error of kind `Settings` where an operator must act; after any other the relay tries again.
     fn open(&mut self) -> impl Future<Output = Result<Self::Log, Error>> + Send;
 
     /// What the source has given up before it was read, if the last opening has found that. Everything is dropped after

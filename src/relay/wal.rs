@@ -83,7 +83,7 @@ impl Open for Wal {
         };
         if from.was_lost {
             self.given_up = Some(format!(
-                "PostgreSQL has given up the log that slot {} had not read (max_slot_wal_keep_size): it is a new slot now",
+                "PostgreSQL has given up the log that slot {} had not read (max_slot_wal_keep_size); created the slot again",
                 from.slot
             ));
         }

@@ -88,7 +88,7 @@ pub(crate) enum Verdict {
     Unverified,
 }
 
-/// A key as the store keeps it. Entries are told apart by the hash alone, so that an invalidation,
+/// A key as the store keeps it. Entries are distinguished by the hash alone, so that an invalidation,
 /// which knows only the hash, finds them; a lookup compares the key as well.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored<K> {

@@ -53,7 +53,7 @@ impl Known {
         free.unwrap_or(crowded_out).store(name, Relaxed);
     }
 
-    /// It does not exist any more.
+    /// The key no longer exists.
     pub(crate) fn forget(&self, hash: u64) {
         let name = name(hash);
         for place in self.bucket(hash) {

@@ -1,7 +1,7 @@
 //! What has left the store and is dropped once no lock of it is held.
 //!
 //! A drop is code of the user. Under a lock of quick_cache, a drop that looks at its own cache would
-//! wait for ever, one that panics would leave the shard half changed, and one that takes long would
+//! wait forever, one that panics would leave the shard half changed, and one that takes long would
 //! hold up every reader of the shard.
 
 use std::sync::Arc;

@@ -54,7 +54,7 @@ pub(crate) enum NotServed {
     Unconfirmed,
 }
 
-/// What may stand in for a load that failed.
+/// What may be served in place of a load that failed.
 pub(crate) enum PastTtl<V> {
     Value {
         value: V,

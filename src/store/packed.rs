@@ -34,7 +34,7 @@ pub(crate) struct Packed {
 
 impl Packed {
     /// - A token too large becomes the largest: the next invalidation is above it, and nothing is
-    ///   stored any more.
+    ///   stored from then on.
     /// - The beginning is rounded down, and so is the life: the entry looks older than it is.
     /// - The weight is rounded up.
     pub(crate) fn new(

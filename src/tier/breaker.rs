@@ -6,7 +6,7 @@ use crate::backoff;
 use crate::lock::{Guard, Lock};
 use crate::time::{Nanos, nanos};
 
-/// Failures in a row after which the tier is not asked any more. One may be a slow moment of the server.
+/// Failures in a row after which the tier is no longer asked. One may be a slow moment of the server.
 const FAILURES: u32 = 5;
 
 /// The first pause, until the next try; each further one doubles it.

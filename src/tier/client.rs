@@ -269,7 +269,7 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> {
             why,
             "a value of this cache is not stored in the shared tier and stays in memory; further ones are counted \
              (unstale_shared_stores_total, broken). Another serde representation of its type, or a projection, \
-             mends it"
+             fixes that"
         );
     }
 

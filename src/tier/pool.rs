@@ -188,7 +188,7 @@ impl Pool {
             tracing::warn!(
                 instance = %InstanceId::new(self.instance),
                 "the values of the shared tier are not authenticated: any user who may write to Redis can \
-                 make them up. Set UNSTALE_TIER_SECRET, the same on every instance, as `openssl rand -hex 32` \
+                 forge them. Set UNSTALE_TIER_SECRET to the same value on every instance; `openssl rand -hex 32` \
                  makes one"
             );
         }
@@ -204,7 +204,7 @@ impl Pool {
         (u128::from(self.instance) << 64 | u128::from(number)).to_be_bytes()
     }
 
-    /// Gives a claim up, in the background. If that fails, the claim lapses by itself.
+    /// Gives a claim up, in the background. If that fails, the claim expires by itself.
     pub(crate) fn release(&self, lane: u32, name: Name, claim: ClaimId) {
         let (bus, after) = (self.bus.clone(), self.publish_timeout);
         // One at most for each load that failed.
@@ -324,7 +324,7 @@ impl Pool {
                 lane,
                 suppressed,
                 reason,
-                "the shared tier fails; entries are loaded instead. Check Redis, and its user's \
+                "the shared tier fails; entries are loaded from the source instead. Check Redis, and its user's \
                  rights in deploy/redis/users.acl"
             );
         }

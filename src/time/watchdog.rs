@@ -201,7 +201,7 @@ mod tests {
     /// A day of suspensions, freezes, steps and slewing: what was added is never less than what has passed
     /// unseen, except for what is too little to be distinguished from a reading that was interrupted.
     #[test]
-    fn whatever_happens_to_the_clocks_no_age_is_too_small() {
+    fn no_age_is_too_small_whatever_happens_to_the_clocks() {
         for seed in 0..200 {
             let mut dice = fastrand::Rng::with_seed(seed);
             let mut now = at(1_000, 5_000, 90_000_000);

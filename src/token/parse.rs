@@ -14,7 +14,7 @@ const BEGINS: &str = "us1.";
 
 const LATEST: &str = "latest";
 
-/// Bytes of a token at most; it is shorter than a cookie.
+/// The maximum length of a token in bytes; a cookie may be longer.
 const LONGEST: usize = 4_096;
 
 /// Epochs are below it, see PROTOCOL.md.
@@ -23,10 +23,10 @@ const EPOCHS: u64 = 1 << 52;
 /// Sequences are below it, see PROTOCOL.md.
 const SEQUENCES: u64 = 1 << 53;
 
-/// A text that is no [`Token`]: it says what is wrong and what would be right, and does not repeat the text.
+/// The error of a text that is no [`Token`]: it says what is wrong and what a token looks like, and does not
+/// repeat the text.
 ///
-/// Where the text comes from a client, read as if there was no token, or by
-/// [`Token::latest`].
+/// If the text comes from a client, read without a token, or with [`Token::latest`].
 ///
 /// # Examples
 ///
@@ -36,7 +36,7 @@ const SEQUENCES: u64 = 1 << 53;
 /// let error: InvalidToken = "us1.1.0-9f".parse::<Token>().unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
-///     "no token: one of its places is neither a lane nor a lane, an epoch and a sequence; a token looks like \
+///     "not a token: one of its places is neither a lane nor a lane, an epoch and a sequence; a token looks like \
 ///      us1.4.2-9f03-1a6: version, number of lanes, and places of lane, epoch and sequence in lower-case hexadecimal"
 /// );
 /// ```
@@ -47,7 +47,7 @@ impl fmt::Display for InvalidToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "no token: {}; a token looks like us1.4.2-9f03-1a6: version, number of lanes, and places of lane, \
+            "not a token: {}; a token looks like us1.4.2-9f03-1a6: version, number of lanes, and places of lane, \
              epoch and sequence in lower-case hexadecimal",
             self.0
         )
@@ -102,7 +102,7 @@ impl FromStr for Token {
             return Err(InvalidToken("it names more than 120 lanes"));
         }
         if places.is_empty() != (lanes == 0) {
-            return Err(InvalidToken("it has lanes and names none"));
+            return Err(InvalidToken("it has a number of lanes and names no lane"));
         }
         let lanes = lanes as u32;
         Ok(Self(Of::Named { lanes, places }))

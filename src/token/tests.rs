@@ -98,7 +98,7 @@ fn a_text_that_is_no_token_says_why_and_is_not_repeated() {
         ("us1.LATEST", "its number of lanes is not from 0 to 400"),
         ("us1.401.0-1-1", "its number of lanes is not from 0 to 400"),
         ("us1.04.0-1-1", "its number of lanes is not from 0 to 400"),
-        ("us1.4", "it has lanes and names none"),
+        ("us1.4", "it has a number of lanes and names no lane"),
         (
             "us1.4.4-1-1",
             "one of its lanes is not below the number of lanes",
@@ -145,7 +145,7 @@ fn a_text_that_is_no_token_says_why_and_is_not_repeated() {
             "one of its sequences is not from 0 to 1fffffffffffff",
         ),
     ] {
-        assert_eq!(wrong(text), format!("no token: {why}{ends}"), "{text:?}");
+        assert_eq!(wrong(text), format!("not a token: {why}{ends}"), "{text:?}");
     }
     let many: String = (0..121).map(|lane| format!(".{lane:x}")).collect();
     assert!(wrong(&format!("us1.400{many}")).contains("it names more than 120 lanes"));

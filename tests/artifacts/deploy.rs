@@ -1,6 +1,7 @@
 //! The files of `deploy/` do what they say, with a real Redis that is started with them.
 
 mod files;
+mod probes;
 mod relay;
 
 use std::fs;
@@ -29,7 +30,7 @@ const FOREIGN_CHANNEL: &str = "us:{other:0}e0";
 /// A Redis started with both files.
 struct Deployed {
     server: RedisServer,
-    /// Of `users.acl`.
+    /// The folder of `users.acl`.
     _dir: TempDir,
 }
 
@@ -61,7 +62,7 @@ impl Deployed {
         client
     }
 
-    /// Of an instance that reaches Redis on this port. Its URL names the database, so that it is
+    /// The settings of an instance that reaches Redis on this port. Its URL names the database, so that it is
     /// selected.
     fn settings(port: u16) -> Settings {
         let mut settings = settings(&format!("redis://unstale:secret@127.0.0.1:{port}/0"));

@@ -126,6 +126,16 @@ fn words_of_other_caches_lead_to_an_item() {
         "stampede",
         "eager_refresh",
         "near_cache",
+        "expire_after_write",
+        "single_flight",
+        "get_or_insert_with",
+        "try_get_with",
+        "get_or_set",
+        "get_all",
+        "remove",
+        "remove_by_tag",
+        "l2",
+        "distributed_cache",
     ] {
         let alias = format!("#[doc(alias = \"{word}\")]");
         assert_eq!(code.matches(&alias).count(), 1, "{alias}");

@@ -19,6 +19,7 @@ mod pages;
 mod plain;
 mod python;
 mod relay;
+mod rustdoc;
 mod servers;
 mod spans;
 mod stack;

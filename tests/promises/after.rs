@@ -69,12 +69,12 @@ async fn an_event_that_arrives_ends_the_wait() {
     let began = Instant::now();
     assert_eq!(after(&b, &token).await, Some(2));
     assert_eq!(began.elapsed(), ms(100));
-    // It was no wait in vain.
+    // The wait has paid: the value is held now.
     assert_eq!(outcome(&b, &token).await, Outcome::Hit);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_event_is_asked_for_and_costs_one_wait() {
+async fn a_lost_event_is_asked_for_and_applied() {
     let (bus, source, a, b) = both_hold().await;
     bus.faults(1).lose_next(1);
     let token = write(&source, &a, 2).await;

@@ -74,7 +74,7 @@ fn a_thread_that_blocks_reads_writes_and_invalidates() {
 }
 
 #[test]
-fn where_the_runtime_is_gone_health_says_so_and_nothing_is_waited_for() {
+fn after_its_runtime_ended_an_instance_is_degraded_and_no_call_waits() {
     let (runtime, instance) = started(Settings::default());
     let cache = instance.cache::<u64, u64>("rows").build().unwrap();
     assert_eq!(instance.health().state, InstanceState::Coherent);

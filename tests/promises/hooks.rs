@@ -25,7 +25,7 @@ fn key(key: u64) -> Scope {
 }
 
 #[tokio::test(start_paused = true)]
-async fn own_and_others_invalidations_are_reported_once_with_their_origin() {
+async fn own_and_remote_invalidations_are_reported_once_with_their_origin() {
     let (_bus, _source, a, b) = pair().await;
     let mut reported = [a.cache.invalidations(), b.instance.invalidations()];
     a.cache.invalidate(&7).await.unwrap();

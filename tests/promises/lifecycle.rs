@@ -135,7 +135,7 @@ fn runtime() -> Runtime {
         .unwrap()
 }
 
-/// A load runs on the instance's runtime; who waits may be on any, and its end stops nothing.
+/// A load runs on the instance's runtime; a caller that waits may be on any, and the end of that one stops nothing.
 #[test]
 fn waiting_works_on_any_runtime_and_outlives_it() {
     let home = runtime();

@@ -174,7 +174,7 @@ async fn preload_asks_in_large_batches_and_not_for_more_than_fits() {
     assert!(sizes().iter().sum::<usize>() <= 2_500 + 10_000);
 }
 
-/// Key 2 has to be verified, in vain, before the batch goes out; key 1 has a leader by then.
+/// Key 2 has to be verified before the batch goes out, which fails; key 1 has a leader by then.
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_batch_leaves_no_caller_without_an_answer() {
     let (bus, source, a, _b) = pair().await;

@@ -158,7 +158,7 @@ async fn a_state_that_changes_all_the_time_is_logged_every_ten_seconds_at_most()
     let degraded = logged.with("degraded").len();
     assert!((3..=6).contains(&degraded), "{degraded}");
     assert!(logged.with("verified again").len() <= degraded);
-    // What is said last is what holds.
+    // The last line is the present state.
     pass(ms(20_000)).await;
     let last = logged.lines().pop().unwrap();
     assert!(last.contains("verified again"), "{last}");

@@ -113,7 +113,7 @@ async fn a_failover_that_hands_out_numbers_again_keeps_the_bound() {
     trial.write().await;
     trial.write().await;
     trial.bus.fail_over_losing(2);
-    // Who has applied the lost ones would see that their places are taken.
+    // An instance that has applied the lost ones would see that their places are taken.
     trial.bus.faults(0).lose_next(2);
     for key in [2, 3] {
         trial.a.cache.invalidate(&key).await.unwrap();
@@ -151,7 +151,7 @@ async fn down(how: Down) {
     how.begin(&trial);
     trial.quiet(Duration::from_secs(20)).await;
     assert_eq!(trial.b.instance.health().state, InstanceState::Degraded);
-    // One read waits for a verification, where it cannot be known that it is in vain; no other does.
+    // One read waits for a verification, because it cannot be known that none will succeed; no other read does.
     let (slow, slowest) = match how {
         Down::Refused => (0, Duration::ZERO),
         Down::BlackHole => (1, ms(250)),

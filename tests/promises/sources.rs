@@ -545,7 +545,7 @@ async fn a_tag_that_is_given_nine_times_counts_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_fits_into_a_bound_of_bytes_does_not_depend_on_the_machine() {
+async fn the_entries_that_fit_into_a_bound_of_bytes_do_not_depend_on_the_machine() {
     let (_bus, instance) = alone().await;
     let cache = instance
         .cache::<u64, u64>("files")

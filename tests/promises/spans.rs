@@ -43,7 +43,7 @@ impl Visit for Seen {
 pub(crate) struct Spans(Arc<Mutex<Vec<(Id, Seen)>>>);
 
 impl Spans {
-    /// Of this thread, until the guard is dropped.
+    /// Watches the spans of this thread until the guard is dropped.
     pub(crate) fn watch() -> (Self, DefaultGuard) {
         // In all threads: where the first one that meets a span has no subscriber, no other thread is asked.
         static EVERYWHERE: Once = Once::new();

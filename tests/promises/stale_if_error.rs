@@ -45,7 +45,7 @@ async fn an_entry_past_its_ttl_is_served_when_the_loader_fails() {
     // The reaper leaves it alone for as long.
     let later = async |_: &LocalBus, cache: &Cache<u64, u64>| {
         for _ in 0..40 {
-            // Of another row: the instance must not fall asleep.
+            // Read another row: the instance must not become idle.
             cache.get(&2).await.unwrap_err();
             pass(ms(500)).await;
         }

@@ -189,7 +189,7 @@ async fn a_batch_begins_like_one_load_and_costs_what_it_did_not_find() {
     assert_eq!(cache.get_many(&mixed).await.unwrap()[1], None);
 }
 
-/// The limit protects the source. What the fleet has in Redis is found there all the same.
+/// The limit protects the source. A value that the fleet has in Redis is still found there.
 #[tokio::test(start_paused = true)]
 async fn a_value_of_the_shared_tier_is_found_whatever_the_limit() {
     use crate::support::sharing::Node as Sharing;

@@ -258,7 +258,7 @@ async fn a_publisher_is_ignored_and_counted_by_a_signed_fleet() {
     assert_eq!(misses(&pair.b, "invalidated"), invalidated);
 }
 
-/// SUBSCRIBE and PUBLISH, unsigned: what was heard once is said again, and each time it drops.
+/// SUBSCRIBE and PUBLISH, unsigned: an event that was heard once is replayed, and each time it drops.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listener_that_publishes_replays_events_to_an_unsigned_fleet() {
     let pair = fleet(open).await;

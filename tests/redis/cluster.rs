@@ -365,7 +365,7 @@ async fn the_programs_commands_find_the_lanes() {
     }
 }
 
-/// Of every right that only a cluster needs: the start names it, and so does `doctor`.
+/// The start names every right that only a cluster needs, and so does `doctor`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_right_that_a_cluster_needs_is_named_at_the_start_and_by_doctor() {
     let redis = ClusterFleet::start(COUNTER);

@@ -11,7 +11,7 @@ use testkit::redis::RedisServer;
 use testkit::resp::{Client, Value};
 use testkit::service::Service;
 
-/// Of a stranger, under another epoch: an instance that hears it drops it.
+/// Bytes of a stranger's event, under another epoch: an instance that hears it drops it.
 const LARGE: usize = 60_000;
 /// More of them than the queue has room for, and fewer than its places.
 const MESSAGES: u64 = 1_500;
@@ -161,7 +161,7 @@ async fn growth(
     memory(service, "VmHWM:").saturating_sub(before)
 }
 
-/// Who may listen and publish plays one genuine event of the largest size, at places that are yet to come.
+/// A user who may listen and publish replays one genuine event of the largest size, at places that are yet to come.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_genuine_events_takes_no_more_memory_than_its_bound() {
     /// 820 MB of them.
@@ -195,7 +195,7 @@ async fn a_flood_of_genuine_events_takes_no_more_memory_than_its_bound() {
     assert!(grown < BOUND, "{grown} KiB");
 }
 
-/// Who may publish, and has no key: nonsense of every size, and events of the largest size.
+/// A user who may publish, and has no key: nonsense of every size, and events of the largest size.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_anything_takes_no_more_memory_than_its_bound() {
     /// Version 1, `[7, 0, [[cache, format, key, hashes]]]`, of 8,000 hashes.

@@ -106,7 +106,7 @@ async fn a_host_that_no_name_server_knows_is_logged_in_plain_words() {
     assert_eq!(logged.with("connected"), Vec::<String>::new());
 }
 
-/// `status`, the log, the metrics and `Health` name an instance alike.
+/// `status`, the log, the metrics and `Health` give an instance the same name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_members_that_status_lists_are_those_of_the_log_and_of_health() {
     let server = RedisServer::start();

@@ -96,7 +96,7 @@ async fn a_server_that_restarts_with_its_data_costs_the_source_every_entry_once(
     );
 }
 
-/// Of all causes.
+/// Fences of all causes.
 fn all_fences(node: &Node) -> u64 {
     let text = node.instance.metrics_text();
     let fences = text

@@ -102,7 +102,7 @@ async fn a_server_that_has_forgotten_what_was_applied_is_not_believed() {
         metric(&b.instance, "unstale_events_applied_total") > 0
     })
     .await;
-    // As if the event had never been, in counter and record alike, between two verifications.
+    // As if the event had never been, in both counter and record, between two verifications.
     admin.cmd(&["MULTI"]);
     admin.cmd(&["HSET", "us:{shop:0}s", "q", &before]);
     admin.cmd(&["HSET", "us:{shop:0}f", "q", &before]);

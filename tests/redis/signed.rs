@@ -237,7 +237,7 @@ async fn instances_of_different_keys_drop_too_much_and_never_too_little() {
     }
 }
 
-/// Who may run the script, or write the journal, without the key: nothing stale, loads too many.
+/// A user who may run the script, or write the journal, without the key: nothing stale, but additional loads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unsigned_event_of_the_journal_drops_the_lane() {
     let pair = Pair::with(RedisServer::start(), keyed).await;
@@ -296,7 +296,7 @@ async fn a_genuine_event_that_is_played_again_drops_nothing() {
     .await;
 }
 
-/// Who may run the script, without the key: the lane is dropped, and the subscription, which delivers
+/// A user who may run the script, without the key: the lane is dropped, and the subscription, which delivers
 /// what was published, is left alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_writer_without_the_key_cuts_no_subscription() {

@@ -145,7 +145,7 @@ async fn redis_that_is_away_at_the_start_is_waited_for() {
     assert_eq!(relay.terminate().await.code(), Some(0));
 }
 
-/// A reader who has seen enough is no reason to stop.
+/// The relay does not stop when the reader of its output has seen enough.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_whose_output_has_no_reader_goes_on() {
     let fleet = Steady::start().await;

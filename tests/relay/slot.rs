@@ -140,7 +140,7 @@ async fn a_start_from_a_slot_that_stayed_waits_for_no_open_transaction() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_redis_has_not_acknowledged_stays_in_the_slot() {
+async fn changes_that_redis_has_not_acknowledged_stay_in_the_slot() {
     let mut fleet = durable(ENOUGH).await;
     assert_eq!(fleet.relay.terminate().await.code(), Some(0));
     fleet.relay = fleet.rig.relay(Way::OverProxies).await;

@@ -28,10 +28,10 @@ use testkit::redis::RedisServer;
 const GATEWAYS: usize = 4;
 const ACCOUNTS: u64 = 1_000;
 
-/// Of one account on the wire, whatever it is in the database.
+/// Most bytes of one account on the wire, however large it is in the database.
 const ON_THE_WIRE: u64 = 8 << 10;
 
-/// Of the events of a thousand invalidations, to all four and in both directions. The scenario asks
+/// Most bytes of the events of a thousand invalidations, to all four and in both directions. The scenario asks
 /// for ten times as much.
 const INVALIDATIONS: u64 = 100_000;
 

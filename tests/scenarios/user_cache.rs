@@ -159,7 +159,7 @@ async fn scenario_the_leader_is_cancelled_and_nineteen_succeed_and_the_result_is
     assert_eq!(role(users.get(7).await).as_deref(), Some("admin"));
     assert_eq!((fleet.database.queries(), fleet.reads()), (1, (1, 19, 1)));
 
-    // Who is cancelled before it began has started nothing.
+    // A call that is cancelled before it began has started nothing.
     drop(users.get(8));
     tokio::select! {
         biased;
@@ -185,7 +185,7 @@ async fn scenario_the_query_has_a_deadline_that_no_callers_deadline_shortens() {
     assert_eq!(role(patient.await.unwrap()).as_deref(), Some("admin"));
     assert_eq!(fleet.database.queries(), 1);
 
-    // The deadline is the query's: who comes late waits for what is left of it.
+    // The deadline is the query's: a caller that comes late waits for what is left of it.
     fleet.database.move_away(60_000);
     users.delete(7).await.unwrap();
     let began = Instant::now();

@@ -19,7 +19,7 @@ use crate::source::Source;
 #[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) place: usize,
-    /// Of its connection.
+    /// The number of its connection.
     pub(crate) number: usize,
     pub(crate) settings: NodeSettings,
     pub(crate) instance: Instance,

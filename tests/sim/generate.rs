@@ -43,9 +43,9 @@ impl Random {
 /// little of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Of what one instance is delivered.
+    /// A fault of what one instance is delivered.
     Delivery(u64),
-    /// Of what it says, of the server, and of whole instances.
+    /// A fault of what it sends, of the server, or of whole instances.
     Other(u64),
     /// No fault, but an option: reloads ahead.
     Refresh,

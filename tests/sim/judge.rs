@@ -40,7 +40,7 @@ pub(crate) struct Verdict {
     pub(crate) violations: Vec<String>,
     /// Reads that returned what had been replaced and published, within their bound.
     pub(crate) stale: u64,
-    /// The same for runs that went alike.
+    /// Equal for equal runs.
     pub(crate) trace: u64,
 }
 

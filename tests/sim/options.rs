@@ -22,7 +22,7 @@ pub(crate) struct CacheOptions {
     pub(crate) unknown_loads: Option<u32>,
     /// As the instance's TTL without one.
     pub(crate) negative_ttl: Option<u64>,
-    /// Of an instance whose own TTL is longer.
+    /// The TTL on an instance whose own TTL is longer.
     pub(crate) ttl: Option<u64>,
     /// The TTL that comes with every other version.
     pub(crate) own_ttl: Option<u64>,

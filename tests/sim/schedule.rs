@@ -30,9 +30,9 @@ pub(crate) struct Schedule {
     /// For how long events wait to be delivered together.
     pub(crate) pause: u64,
     pub(crate) nodes: Vec<NodeSettings>,
-    /// Of the cache of the first keys.
+    /// The options of the cache of the first keys.
     pub(crate) rows: CacheOptions,
-    /// Of the cache of the others.
+    /// The options of the cache of the others.
     pub(crate) columns: CacheOptions,
     /// A relay reads the source's log, so many milliseconds late.
     pub(crate) relay: Option<u64>,
@@ -152,11 +152,11 @@ pub(crate) enum What {
         publish_after: u64,
     },
     /// Commits of all keys of a cache with this tag, and its invalidation.
-    /// A row is replaced and nothing is said of it, as by SQL.
+    /// A row is replaced without an invalidation, as by SQL.
     PutSilently {
         key: u64,
     },
-    /// Of the relay: its process dies, or starts, or is cut off from the server.
+    /// A fault of the relay: its process dies, or starts, or is cut off from the server.
     Relay(RelayFault),
     PutTag {
         node: usize,

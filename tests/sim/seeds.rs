@@ -11,7 +11,7 @@ use crate::shrink::{shrink, violations};
 /// Schedules of each of the four tests, which run side by side.
 const SEEDS: u64 = 2_500;
 
-/// Every so many seeds one is run twice, and must go alike.
+/// One seed in this many is run twice, and both runs must be equal.
 const TWICE: u64 = 50;
 
 /// Runs it; a violation fails the test with the schedule, shrunk.
@@ -57,7 +57,7 @@ fn judge_all(from: u64, count: u64, of_seed: impl Fn(u64) -> Schedule) {
         let mut schedule = of_seed(seed);
         check(&schedule, &mut totals);
         if seed % TWICE == 0 {
-            // tokio wakes those who wait for one load in any order, and with a crowd that shows.
+            // tokio wakes the callers that wait for one load in any order, and with a crowd that shows.
             let crowds = |step: &Step| {
                 matches!(step.what, What::ReadOften { .. } | What::StartSilent { .. })
             };

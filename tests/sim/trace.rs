@@ -1,4 +1,4 @@
-//! What makes two runs alike, and how often servers were asked.
+//! What makes two runs equal, and how often servers were asked.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -23,7 +23,7 @@ const VERIFYING: Duration = Duration::from_secs(4);
 /// Reads that keep an instance from slowing its verifications down.
 const TOUCH: Duration = Duration::from_millis(100);
 
-/// An instance on a thread of its own, whose CPU time is thereby its own.
+/// An instance on a thread of its own, so that its CPU time can be measured.
 struct Node {
     instance: Instance,
     cache: Cache<u64, u64>,

@@ -128,7 +128,7 @@ impl Delivery {
         self.wake.notify_one();
     }
 
-    /// Case 1: nothing gets through: a new connection is tried in vain until that heals.
+    /// Case 1: nothing gets through: every attempt to connect fails until that heals.
     /// Case 2: otherwise the subscription is as good as new.
     pub(super) fn repair_subscription(&mut self, how: SubscriptionRepair) {
         if self.conditions.cut {

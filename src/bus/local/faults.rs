@@ -1,4 +1,4 @@
-//! What can go wrong with a local bus; `unstale::testing` is the face of it.
+//! What can go wrong with a local bus; `unstale::testing` offers it to users.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Events that wait to be delivered together, as lane.lua has them wait.
+//! Events that wait to be delivered together, as in lane.lua.
 
 use std::time::Duration;
 

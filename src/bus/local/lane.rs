@@ -37,7 +37,7 @@ pub(crate) struct Moment {
     pub(crate) fresh_epoch: u64,
 }
 
-/// Who verifies, and what it wants the lane to be like.
+/// The instance that verifies, and what it wants the lane to be like.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Beat {
     pub(crate) instance: u64,

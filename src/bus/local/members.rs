@@ -1,4 +1,4 @@
-//! Who belongs to a lane, and the writes that are open in it.
+//! The members of a lane, and the writes that are open in it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -81,7 +81,7 @@ impl Network {
                     || conditions.stalled
                     || (publish && conditions.publish_paused);
                 if conditions.stalled {
-                    // Who does not run does not give up either.
+                    // An instance that does not run does not give up either.
                     deadline = Instant::now() + STALL + COMMAND_TIMEOUT;
                 }
                 if !waits && conditions.cut {

@@ -119,7 +119,7 @@ impl Server {
 
     /// Asks for a value of the shared tier.
     pub(crate) fn fetch(&mut self, now: Duration, lane: u32, fetch: &Fetch) -> Fetched {
-        // Of another life of the server nothing is known that was lost with the one before.
+        // Another life of the server knows nothing of what was lost with the one before.
         let run = self.run;
         let of = self.lane(lane);
         let (head, sound) = (of.head(), of.is_verified_in(run));

@@ -301,7 +301,7 @@ async fn a_reconnection_with_a_full_queue_is_reported_once_there_is_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_held_or_delayed_is_bounded_and_leaves_a_gap() {
+async fn events_that_are_held_or_delayed_are_bounded_and_leave_a_gap() {
     let bus = LocalBus::default();
     let (a, mut events) = bus.attach(config(1));
     assert_eq!(drain(&mut events), "+");

@@ -114,7 +114,7 @@ impl Caller {
         Err(self.routing.unknown(lane))
     }
 
-    /// Waits for those who know to name the server that answered: it may have been replaced.
+    /// Waits until the witnesses have named the server that answered: it may have been replaced.
     pub(super) async fn still_the_primary(&self, lane: u32, node: &Node) -> Result<(), Error> {
         if !self.routing.moves() || without(Mechanism::StillThePrimary) {
             return Ok(());
@@ -151,7 +151,7 @@ impl Caller {
     }
 }
 
-/// Leaves every lane. Ends within the command timeout: who cannot leave is found silent instead.
+/// Leaves every lane. Ends within the command timeout: an instance that cannot leave is found silent instead.
 pub(super) async fn leave(caller: &Arc<Caller>, open: StillOpen) {
     let open = Arc::new(open);
     let all = async {

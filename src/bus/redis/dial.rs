@@ -30,7 +30,7 @@ pub(crate) enum Lookup {
     /// As the system does it.
     #[default]
     System,
-    /// Of tests, whatever the name is.
+    /// The addresses of tests, for every name.
     #[cfg(test)]
     Fixed(Vec<SocketAddr>),
 }

@@ -36,7 +36,7 @@ pub(super) struct Link {
     /// What is to be written.
     out: Vec<u8>,
     frames: Frames,
-    /// Of the login that it has.
+    /// The version of its login.
     version: u64,
 }
 
@@ -67,7 +67,7 @@ impl Link {
         self.frames.next().map_err(|_| {
             FredError::new(
                 FredKind::Protocol,
-                "it says what is not a server's protocol",
+                "it does not speak the protocol of a Redis server",
             )
         })
     }

@@ -1,4 +1,4 @@
-//! Who we are at Redis: read again at each connect, and given to open connections when it changes.
+//! The login at Redis: read again at each connect, and given to open connections when it changes.
 
 mod source;
 
@@ -50,7 +50,7 @@ pub(super) struct Known {
 /// See the module's documentation.
 pub(super) struct Logins {
     source: LoginSource,
-    /// Of the URL, for sources that say a password only.
+    /// The user of the URL, for sources that give a password only.
     user: Option<String>,
     reading: Single<Result<Read, Error>>,
     known: watch::Sender<Known>,
@@ -154,7 +154,7 @@ impl Logins {
             LoginSource::Callback(_) => "the callback for credentials".to_owned(),
         };
         Some(match &self.outcome.lock().failed {
-            Some(error) => format!("{origin}, as it was before: {error}"),
+            Some(error) => format!("{origin}, as last read: {error}"),
             None => origin,
         })
     }
@@ -207,7 +207,7 @@ impl Logins {
                 Err(error) => {
                     failures += 1;
                     if let Some(suppressed) = common.refusals.allow(Clock::Kernel.now()) {
-                        tracing::warn!(suppressed, %error, "the login for Redis cannot be read; the one of before is used");
+                        tracing::warn!(suppressed, %error, "the login for Redis cannot be read; using the previous one");
                     }
                 }
             }

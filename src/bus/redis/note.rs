@@ -28,7 +28,7 @@ struct State {
 }
 
 impl Announced {
-    /// Of an instance that signs with the first of these keys and believes them all.
+    /// Makes the note of an instance that signs with the first of these keys and accepts all of them.
     pub(super) fn new(keys: Vec<KeyPrint>) -> Self {
         let packed = pack(&keys, &[]);
         Self(Lock::new(State {
@@ -99,7 +99,7 @@ pub(crate) struct Note {
 
 #[cfg(feature = "cli")]
 impl Note {
-    /// `None` if these bytes are none; a rest that is no cache is left out.
+    /// Reads a note; `None` if these bytes are not one. Trailing bytes that do not make up a cache are left out.
     pub(super) fn unpack(packed: &[u8]) -> Option<Self> {
         let (number, rest) = packed.split_first()?;
         let (keys, rest) = rest.split_at_checked(size_of::<KeyPrint>() * usize::from(*number))?;
@@ -117,7 +117,7 @@ impl Note {
         })
     }
 
-    /// Whether this member and who has those keys believe one another.
+    /// Returns whether this member and one with those keys accept each other's events.
     pub(crate) fn agrees(&self, keys: &[KeyPrint]) -> bool {
         match (self.keys.first(), keys.first()) {
             (None, None) => true,

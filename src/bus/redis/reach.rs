@@ -61,5 +61,5 @@ pub(super) async fn open<C: Connect>(target: &Target, traffic: &Traffic) -> Resu
     }
     target.logins().refused(login.version);
     address.inspect(|address| target.door().is_bad(*address));
-    Err(first.unwrap_or_else(|| failed("there is no name for it".to_owned())))
+    Err(first.unwrap_or_else(|| failed("it has no name to connect to".to_owned())))
 }

@@ -46,7 +46,7 @@ pub(super) struct Word {
     primaries: Vec<Result<Place, Error>>,
 }
 
-/// Who is asked.
+/// The servers that are asked.
 #[derive(Debug)]
 enum Witnesses {
     Sentinels(Sentinels),
@@ -186,7 +186,7 @@ impl Routing {
         self.common.doubt.notify_one();
     }
 
-    /// Whether those who decide it name this server as the lane's primary, asked after this call.
+    /// Whether the witnesses name this server as the lane's primary, asked after this call.
     ///
     /// 1: an old primary answers; 2: another is promoted, takes an event and is named by all.
     /// If they had been asked before 1, the answer would count, and the event would be missed.
@@ -267,7 +267,7 @@ impl Routing {
                 node
             } else {
                 if self.moves() {
-                    tracing::info!(server = %place, lanes = lanes.len(), "lanes live on this Redis now");
+                    tracing::info!(server = %place, lanes = lanes.len(), "lanes live on this Redis server now");
                 }
                 let (place, target) = (place.clone(), self.target.at(place));
                 Node::start(&self.common, place, target, lanes.clone(), tasks, events)
@@ -332,7 +332,7 @@ pub(super) async fn run(
             word = routing.consult() => word,
         };
         routing.adopt(&word.primaries, &mut tasks, &events);
-        // Of servers that were replaced.
+        // The tasks of servers that were replaced.
         while tasks.try_join_next().is_some() {}
         let (began, complete) = (word.began, word.primaries.iter().all(Result::is_ok));
         routing.word.send_replace(Some(word));

@@ -148,8 +148,8 @@ pub(super) struct Beat {
     pub(super) others: Option<u32>,
     /// What the instance's sources are marked with.
     pub(super) counted: Counted,
-    /// Of the other members that were looked at, those whose events are not believed here, or that do not
-    /// believe this instance's.
+    /// How many of the other members that were looked at refuse this instance's events, or publish events
+    /// that are refused here.
     pub(super) disagree: u32,
 }
 

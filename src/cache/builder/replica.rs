@@ -12,16 +12,17 @@ where
     K: Key + Clone + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// For so long after an invalidation that may concern a key, `load` is called in place of the
-    /// [`loader`](Self::loader): the loader reads from a replica, and this one from the primary. Defaults to none.
+    /// Sets a second loader, which reads from the primary while the [`loader`](Self::loader) reads from a
+    /// replica: for `window` after an invalidation that may concern a key, `load` is called in place of the
+    /// loader. Defaults to none.
     ///
-    /// It is right where the replica lags by less than `window`, and nothing checks that: a loader that knows how far
-    /// its replica is says so with [`Loaded::as_of`], which has no such condition. An invalidation of the key, of any tag
-    /// in the cache and of the whole cache counts, and so does a lane that was not verified in time; for the first
-    /// `window` of an instance nothing is known, and everything is loaded by `load`.
+    /// It is correct only if the replica lags by less than `window`, and nothing checks that. A loader that
+    /// knows how far its replica is returns [`Loaded::as_of`], which has no such condition. An invalidation of
+    /// the key, of any tag in the cache or of the whole cache counts, and so does a lane that was not verified
+    /// in time. For the first `window` of an instance nothing is known, and `load` loads everything.
     ///
-    /// Needs a `loader`, and cannot be together with a `batch_loader`; `window` must be longer than zero. Otherwise
-    /// [`build`](Self::build) fails.
+    /// It needs a `loader`, cannot be combined with a `batch_loader`, and `window` must be longer than zero.
+    /// Otherwise [`build`](Self::build) fails.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -59,9 +60,9 @@ where
         let wrong = if window.is_zero() {
             "is zero: give it longer than the replica lags, as in Duration::from_secs(5)"
         } else if self.loader.is_none() {
-            "has no loader whose place it takes: add `.loader(...)`, which may read from a replica"
+            "needs a loader: add `.loader(...)`, which may read from a replica"
         } else if self.batch_loader.is_some() {
-            "cannot be together with a batch_loader: have that read from the primary, or say `Loaded::as_of`"
+            "cannot be combined with a batch_loader: let that read from the primary, or return `Loaded::as_of`"
         } else {
             return Ok(());
         };

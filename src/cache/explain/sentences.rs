@@ -20,7 +20,7 @@ impl fmt::Display for Explanation {
         write!(f, "Key {key} of cache {cache:?}, lane {lane}: ")?;
         f.write_str(match self.outcome {
             Outcome::Hit => "a read is a hit.",
-            Outcome::Negative => "a read is a hit, which says that it does not exist.",
+            Outcome::Negative => "a read is a hit, which says that the key does not exist.",
             Outcome::Coalesced if self.error_kept => "a read returns the error of the last load.",
             Outcome::Coalesced => "a read waits for a load that is under way.",
             _ if self.waits => "a read waits for a verification, and loads if none comes in time.",
@@ -47,7 +47,7 @@ impl Explanation {
             Refusal::Staleness => {
                 " Neither its load nor a verification is within the staleness bound"
             }
-            Refusal::Unconfirmed => " That it does not exist has to be confirmed",
+            Refusal::Unconfirmed => " The answer that the key does not exist has to be confirmed",
             Refusal::KeyTooLong => " The key is too long",
         })?;
         match self.cause {

@@ -24,7 +24,7 @@ impl Hints {
     pub(super) fn insert(&mut self, sequence: u64, mac: Mac) -> bool {
         let known = self.0.insert(sequence, mac) == Some(mac);
         if self.0.len() > HINTS {
-            // Who plays old events at places far ahead pushes out no real one.
+            // Old events that are replayed at places far ahead push out no real one.
             self.0.pop_last();
         }
         !known

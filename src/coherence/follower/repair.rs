@@ -60,7 +60,7 @@ impl Follower {
         let reached = applied.sequence + journal.events.len() as u64;
         let unreachable = repair.target > journal.head.sequence;
         if !contiguous || unreachable || (journal.events.is_empty() && reached < repair.target) {
-            // What the subscription has not delivered stays undelivered: were it forgotten here, one
+            // What the subscription has not delivered stays undelivered: if it were forgotten here, one
             // that is dead would never be renewed where the journal is too short to replace it.
             let (heard, silent_to) = (self.heard, self.silent_to);
             self.adopt(journal.head);

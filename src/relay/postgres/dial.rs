@@ -30,7 +30,7 @@ pub(super) async fn dial(config: &Config, deadline: Instant) -> Result<Socket, P
             return Ok(Socket::Unix(stream));
         }
     };
-    // The CA is read first: a wrong file is said even where the server is away.
+    // The CA is read first: a wrong file is reported even where the server is away.
     let connector = match config.tls {
         TlsMode::Disable => None,
         mode => Some(tls::connector(mode, config.root_certificate.as_deref())?),

@@ -15,10 +15,10 @@ pub(super) const LARGEST: usize = 16 * 1024 * 1024;
 /// The room of a larger message is given back as soon as it is taken.
 const KEPT_ROOM: usize = 1024 * 1024;
 
-/// Of any message: its kind and its length.
+/// Bytes before any message: its kind and its length.
 const HEADER: usize = 5;
 
-/// Of a part of the log: its kind, its place, the server's place and the time.
+/// Bytes before a part of the log: its kind, its place, the server's place and the time.
 const DATA_HEADER: usize = 25;
 
 /// What names a row's table: its kind and the table's number.

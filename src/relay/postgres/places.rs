@@ -28,7 +28,7 @@ pub(crate) async fn end_of_log(connection: &mut Connection) -> Result<u64, PgErr
         .zip(number(1))
         .zip(number(2))
         .and_then(|((insert, page), file)| before_header(insert, page, file))
-        .ok_or_else(|| PgError::protocol("PostgreSQL's answer is no place of the log"))
+        .ok_or_else(|| PgError::protocol("PostgreSQL's answer is not a place of the log"))
 }
 
 /// Writes the whole log to the disk; a stream passes only what is there.

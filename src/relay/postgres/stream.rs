@@ -159,7 +159,7 @@ impl Stream {
         let half = self.silence / 2;
         let due = match self.asked {
             None => self.heard + half,
-            // The caller may have been away for long: the answer has its time all the same.
+            // The caller may have been away for long: the answer still has its time.
             Some(asked) => (self.heard + self.silence).max(asked + half),
         };
         match timeout_at(due, self.wire.fill()).await {

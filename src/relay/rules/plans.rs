@@ -225,8 +225,8 @@ impl Plans {
         self.counts.unmapped += u64::from(!mapped);
     }
 
-    /// Runs through the plans of a relation, and says whether it has any. Of one that the log never named, all caches
-    /// are dropped.
+    /// Runs through the plans of a relation, and returns whether it has any. For a relation that the log never named,
+    /// drops all caches.
     fn each<E: Extend<Name>>(
         &mut self,
         relation: u32,

@@ -1,4 +1,4 @@
-//! The catalog, and what the database says where it cannot be had.
+//! Reads the catalog, and explains what the database answers when it cannot be read.
 
 use crate::relay::postgres::{Config, Connection, PgError, PgErrorKind};
 use crate::relay::rules::Rules;

@@ -191,7 +191,7 @@ impl Reading {
             Err(bad) => tracing::warn!(
                 source = self.rules.source,
                 error = %bad,
-                "a message in the log is none of unstale_invalidate: every cache is dropped"
+                "a message in the log is not one of unstale_invalidate; dropping every cache"
             ),
         }
         if let Change::Commit { end, .. } = change {

@@ -4,8 +4,8 @@
 //! moment, and where one writes for hours no relay can start. It saves no drop of the caches, which follows every
 //! opening. What a relay has read says nothing of what caches have loaded while none worked:
 //! 1: a transaction commits without waiting for the disk (`synchronous_commit = off`); 2: a load reads its row; 3: the
-//! server crashes and forgets it. No log has it, so only a drop after 3 ends what 2 has loaded. Nor does the log say which
-//! rules the relay before this one had, or that a table was altered without a word in it.
+//! server crashes and forgets it. No log has it, so only a drop after 3 ends what 2 has loaded. The log does not say
+//! which rules the relay before this one had, or that a table was altered without a record in the log.
 
 use std::time::Duration;
 

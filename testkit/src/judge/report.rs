@@ -107,7 +107,7 @@ pub struct Share {
     /// Part of the reads of the phase's last second that were hits.
     pub recent_hits: f64,
     pub latency: Spread,
-    /// Of `GET /livez`: what the machine made of it.
+    /// Durations of `GET /livez`: what the machine adds.
     pub control: Spread,
     /// Over the reads that could have been stale; zero for those that were not.
     pub staleness: Spread,
@@ -124,7 +124,7 @@ pub struct Phase {
     pub exposed: usize,
     pub stale: Vec<Duration>,
     pub staleness: Spread,
-    /// Of each read that did not show a version which another client had seen, acknowledged or not: for how
+    /// For each read that did not show a version which another client had seen, acknowledged or not: for how
     /// long it had been seen.
     pub behind: Vec<Duration>,
     /// The stalest read and the first failed ones, in words.

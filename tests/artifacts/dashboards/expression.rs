@@ -21,7 +21,7 @@ pub(super) struct Expression {
 #[derive(Debug)]
 pub(super) struct Selector {
     pub(super) series: &'static Series,
-    /// Of a histogram: `_bucket`, `_sum` or `_count`.
+    /// The suffix of a histogram's series: `_bucket`, `_sum` or `_count`.
     suffix: String,
     /// Label, operator, value.
     matchers: Vec<(String, String, String)>,

@@ -1,5 +1,5 @@
-//! The files of `deploy/` that nothing here can run are accepted by those who know their formats, and
-//! name what exists.
+//! The files of `deploy/` that no test can run are accepted by the programs that know their formats, and name what
+//! exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -32,7 +32,7 @@ pub(super) fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap()
 }
 
-fn yaml(path: &str) -> Value {
+pub(super) fn yaml(path: &str) -> Value {
     serde_yaml_ng::from_str(&read(path)).unwrap()
 }
 

@@ -51,7 +51,7 @@ pub(super) fn dependencies([lines]: [Vec<&str>; 1]) {
             manifest["features"]
                 .get(feature.as_str().unwrap())
                 .is_some(),
-            "{feature}"
+            "{feature:?}"
         );
     }
 }

@@ -56,7 +56,7 @@ async fn a_loader_that_dies_costs_the_others_the_bounded_wait_at_most() {
     source.slow(60 * SECOND);
     let stuck = a.spawn(1);
     pass(ms(10)).await;
-    // Gone without a word.
+    // It ends without a goodbye.
     bus.faults(0).cut();
     source.slow(ms(0));
     let began = tokio::time::Instant::now();

@@ -1,4 +1,4 @@
-//! Who may read or write the shared tier, or all that the namespace has in Redis.
+//! A user who may read or write the shared tier, or all that the namespace has in Redis.
 
 use std::time::Duration;
 

@@ -48,7 +48,7 @@ pub(super) struct World {
 pub(super) struct Stress {
     seed: u64,
     outside: Runtime,
-    /// Of the instances and tasks.
+    /// The runtime of the instances and tasks.
     inside: Runtime,
     world: Arc<World>,
     nodes: Arc<[Node]>,

@@ -162,7 +162,7 @@ async fn scenario_tokens_that_live_120_s_are_never_served_after_120_s() {
         for (jitter, kept) in [("0", "1h"), ("0.9", "off")] {
             for shares in [Shares::Instance, Shares::Fleet] {
                 let variables = [
-                    // Of this cache, which wins over what the program says.
+                    // The variable of this cache wins over what the program sets.
                     ("UNSTALE_CACHES__TOKENS__REFRESH_AHEAD", ahead),
                     ("UNSTALE_TTL_JITTER", jitter),
                     ("UNSTALE_STALE_IF_ERROR", kept),

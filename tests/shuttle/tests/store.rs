@@ -12,7 +12,7 @@ use unstale_shuttle::drive::{Answer, Instance, Token, Wait, What};
 /// Schedules of each kind and test.
 const SCHEDULES: usize = 20_000;
 
-/// Of a schedule by PCT: how many times the order of priorities changes.
+/// How many times the order of priorities changes in a schedule by PCT.
 const DEPTH: usize = 3;
 
 /// So that a failure comes again. Its schedule is printed, and `shuttle::replay` takes it.

@@ -95,7 +95,7 @@ fn below_the_floor_and_without_a_history_nothing_is_stored() {
         tier.put(at(100), put(subject(1, 2), 100, &[])),
         Stored::Written
     );
-    // Of another life of the server nothing is believed.
+    // Nothing of another life of the server counts.
     let unsound = tier.fetch(at(100), false, NOW, &fetch(&put(subject(1, 2), 100, &[])));
     assert_eq!(unsound.found, Found::NoHistory);
 }

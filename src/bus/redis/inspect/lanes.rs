@@ -136,7 +136,7 @@ impl Server {
         Ok(pairs.iter().filter_map(member).collect())
     }
 
-    /// Who began the writes that are open in a lane.
+    /// Returns the members whose writes are open in a lane.
     async fn open_writes(&self, lane: u32) -> Result<Vec<u64>, Error> {
         let intents = self.names(lane).intents;
         let Value::Array(ids) = self.ask(lane, "HKEYS", &[&intents]).await? else {

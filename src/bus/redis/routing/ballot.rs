@@ -14,8 +14,8 @@ use crate::url::Place;
 ///
 /// Another primary is promoted by more than half of the primaries, the one it replaces never among
 /// them. So where the others that name the present one make at least half of all *with* it, one of
-/// them has had a part in any promotion and would name the new one; one dead primary among three is no reason to
-/// believe none. A place that is named by as many or more is believed rather than it.
+/// them has had a part in any promotion and would name the new one; one dead primary among three does
+/// not stop that. If another place is named by as many or more, the present one is not confirmed.
 #[derive(Debug)]
 pub(super) struct Ballot {
     owner: Option<Place>,

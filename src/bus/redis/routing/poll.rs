@@ -1,4 +1,4 @@
-//! What the sentinels say of one service: who named what, and whether most of them agree.
+//! What the sentinels say of one service: which server each named, and whether most of them agree.
 
 use std::collections::BTreeSet;
 
@@ -16,9 +16,9 @@ pub(super) struct Poll {
     sentinels: usize,
     /// As whom they are asked.
     user: String,
-    /// Who named what.
+    /// Each sentinel, and the server that it named.
     votes: Vec<(Place, Place)>,
-    /// Who answered that it watches no such service.
+    /// How many answered that they watch no such service.
     ignorant: usize,
     refusal: Option<Error>,
     silence: Option<Error>,

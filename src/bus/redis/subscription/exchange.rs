@@ -30,7 +30,7 @@ pub(super) enum Outcome {
     Fine,
     /// The lanes are subscribed to.
     Subscribed(Vec<u32>),
-    /// The connection is no good.
+    /// The connection cannot be used.
     Failed(FredError),
 }
 
@@ -136,7 +136,10 @@ impl Exchanges {
 }
 
 fn out_of_step() -> FredError {
-    FredError::new(FredKind::Protocol, "answers came out of step")
+    FredError::new(
+        FredKind::Protocol,
+        "an answer belongs to no command that was sent",
+    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! At which server a subscription is made: the lanes' primary, or a replica of it.
 //!
-//! A replica may be late, or be cut off from its primary without a word. What it does not deliver is
+//! A replica may be late, or be cut off from its primary without notice. What it does not deliver is
 //! missing at the next verification, which asks the primary; where that comes to nothing, the subscription is
 //! made again, and then at the primary.
 
@@ -56,7 +56,7 @@ impl Choice {
         self.failed = self.at_replica;
     }
 
-    /// Where the subscription is at the primary for want of a replica, waits until there is one.
+    /// Waits until there is a replica, where the subscription is at the primary because there was none.
     pub(super) async fn better(&self, peer: &Peer) {
         if self.at_replica || peer.common.listen == Listen::Primary {
             return pending().await;

@@ -1,4 +1,4 @@
-//! The way of what is heard to the one task that consumes it: bounded in number and in bytes.
+//! The queue from a subscription to the one task that consumes it: bounded in number and in bytes.
 
 use std::future::pending;
 use std::sync::Arc;

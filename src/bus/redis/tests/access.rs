@@ -1,4 +1,4 @@
-//! Who may connect, to what, and how: passwords, ACL users, databases, TLS.
+//! Which users may connect, to what, and how: passwords, ACL users, databases, TLS.
 
 use super::*;
 use crate::{Error, ErrorKind};
@@ -103,7 +103,7 @@ async fn a_database_that_does_not_exist_is_an_error_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_printed_hides_the_password() {
+async fn printed_texts_hide_the_password() {
     let server = RedisServer::start();
     let url = format!("redis://default:hunter2@127.0.0.1:{}", server.port());
     let config = redis_config(&url);

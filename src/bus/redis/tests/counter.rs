@@ -51,7 +51,7 @@ async fn a_counter_below_what_an_instance_has_applied_begins_another_epoch_for_a
     let after = bus.verify_from(0, applied).await.unwrap().head;
     assert_ne!(after.epoch, begun.epoch);
     assert_eq!(after.sequence, begun.sequence);
-    // Of an epoch that is over nothing more follows.
+    // A report about an epoch that is over changes nothing more.
     assert_eq!(bus.verify_from(0, applied).await.unwrap().head, after);
     // A place that was taken twice says as much.
     let taken = Known {

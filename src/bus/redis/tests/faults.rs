@@ -285,7 +285,7 @@ async fn a_consumer_that_is_too_slow_learns_of_it() {
     loop {
         match next(&mut events).await {
             BusEvent::Message { position, .. } => {
-                // Nothing is missing without a word.
+                // Nothing is missing without a report of it.
                 assert_eq!(position.sequence, last + 1);
                 last = position.sequence;
             }

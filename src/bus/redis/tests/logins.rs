@@ -172,7 +172,7 @@ async fn a_token_is_renewed_before_it_expires() {
     bus.verify(0).await.unwrap();
 }
 
-/// Not only that the password of before is refused, but why there is no newer one.
+/// The error says that the last password is refused, and also why there is no newer one.
 #[tokio::test]
 async fn a_callback_that_fails_later_is_named_when_its_last_password_is_refused() {
     let server = RedisServer::start();

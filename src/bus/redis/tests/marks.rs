@@ -30,7 +30,7 @@ async fn a_lease_that_is_given_up_is_free_and_only_its_relay_can_do_that() {
     assert!(!refused(&bus, 0xA, Duration::ZERO).await);
     assert!(!refused(&bus, 0xB, LONG).await);
     assert!(refused(&bus, 0xA, LONG).await);
-    // Of a relay that has none, too.
+    // The same of a relay that has no lease.
     assert!(!refused(&bus, 0xA, Duration::ZERO).await);
     assert!(refused(&bus, 0xA, LONG).await);
 }
@@ -86,7 +86,7 @@ async fn a_mark_comes_with_the_next_verification_and_never_goes_back() {
 }
 
 #[tokio::test]
-async fn what_is_damaged_counts_as_no_number_and_no_mark() {
+async fn damaged_fields_count_as_no_number_and_no_mark() {
     let server = RedisServer::start();
     let (bus, _events) = watching(&server).await;
     let epoch = bus

@@ -1,4 +1,4 @@
-//! Who is alive, and who finishes the writes of the dead.
+//! Which members are alive, and how the writes of the dead are finished.
 
 use super::*;
 use crate::bus::Intent;

@@ -7,7 +7,7 @@ use crate::bus::local::tests::config;
 use crate::bus::tier::{Fetch, Found, Head, Name, Put, Stored, Subject};
 use crate::event::{Event, MAX_PAYLOAD, Op, What, decode, encode_within};
 
-/// Of a cache that no event here names, so that it goes with everything only.
+/// A value of a cache that no event here names, so that only an event that drops everything ends it.
 fn bystander(position: Position) -> (Put, Fetch) {
     let subject = Subject {
         cache: 0xf0f0_f0f0,

@@ -98,7 +98,7 @@ async fn members_count_as_subscribers() {
         admin.cmd(&[&b"HSET"[..], b"us:{shop:0}w", &member, b"86400000"]);
         admin.cmd(&[&b"ZADD"[..], b"us:{shop:0}m", place.as_bytes(), &member]);
     }
-    // Who joins counts.
+    // An instance that joins counts.
     let (other, _heard) = join(&primary.url(), bus_config(2)).await;
     other.verify(0).await.unwrap();
     bus.publish(0, Bytes::from_static(b"x"), Vec::new())

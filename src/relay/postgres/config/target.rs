@@ -1,4 +1,4 @@
-//! What a connection has to know, wherever it is said.
+//! What a connection needs to know, from the URL or elsewhere.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ pub(crate) enum Host {
 }
 
 impl Host {
-    /// On this machine: no other one sees what is said.
+    /// On this machine: no other one sees the traffic.
     pub(super) fn is_local(&self) -> bool {
         match self {
             Self::Unix(_) => true,

@@ -119,7 +119,7 @@ fn an_error_says_what_is_right_and_shows_nothing_of_the_url() {
         ),
         (
             "postgres://u:hunter2@h/d?password=hunter2",
-            "password is there twice",
+            "password is given twice",
         ),
         ("postgres://u:hunter2@h/d?sslmode=", "sslmode has no value"),
         (

@@ -164,7 +164,7 @@ fn options(parts: &mut Parts, query: &str) -> Result<(), String> {
         let value = filled(value)?.ok_or_else(|| format!("the option {name} has no value"))?;
         if field.replace(value).is_some() {
             return Err(format!(
-                "the option {name} is there twice, or in front as well"
+                "the option {name} is given twice, or also before the ?"
             ));
         }
     }

@@ -97,7 +97,7 @@ async fn a_stream_with_nothing_confirmed_is_quiet() {
 }
 
 #[tokio::test]
-async fn what_an_open_transaction_wrote_is_passed_after_a_flush() {
+async fn the_log_of_an_open_transaction_is_passed_after_a_flush() {
     let mut db = Db::new().await;
     db.run("CREATE TABLE t (id int PRIMARY KEY)").await;
     let mut stream = db.stream().await;

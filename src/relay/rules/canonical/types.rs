@@ -5,11 +5,11 @@ use super::form::Form;
 /// What decides whether a type has a canonical form.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Type<'a> {
-    /// Of the type itself, below every domain.
+    /// The id of the type itself, below every domain.
     pub(crate) id: u32,
     pub(crate) modifier: i32,
     pub(crate) is_enum: bool,
-    /// The text's collation tells apart whatever differs in one byte.
+    /// The text's collation distinguishes all texts that differ in one byte.
     pub(crate) deterministic: bool,
     /// As PostgreSQL writes it.
     pub(crate) name: &'a str,
