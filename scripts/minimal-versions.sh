@@ -19,12 +19,13 @@ cargo package --quiet --no-verify --allow-dirty --package unstale-derive --packa
 mkdir -p "$work"
 rm -rf "$work/Cargo.toml" "$work/Cargo.lock" "$work/unstale" "$work/unstale-derive"
 for package in unstale unstale-derive; do
-    tar -xzf "$target/package/$package-$version.crate" -C "$work"
+    # With the times of now: cargo compiles again what has changed.
+    tar -xzmf "$target/package/$package-$version.crate" -C "$work"
     mv "$work/$package-$version" "$work/$package"
     rm "$work/$package/Cargo.lock"
-    # What tests need must not raise the versions that are chosen.
+    # What tests need must not raise the versions that are chosen; profiles count in the root alone.
     manifest=$work/$package/Cargo.toml
-    sed '/^\[dev-dependencies/,/^$/d' "$manifest" >"$manifest.new"
+    sed -e '/^\[dev-dependencies/,/^$/d' -e '/^\[profile/,/^$/d' "$manifest" >"$manifest.new"
     mv "$manifest.new" "$manifest"
 done
 cat >"$work/Cargo.toml" <<'END'

@@ -186,6 +186,16 @@ fn each_package_says_what_it_is() {
     }
 }
 
+#[test]
+fn readme_names_the_oldest_rust_that_the_package_promises() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let oldest = manifest.split_once("\nrust-version = \"").unwrap().1;
+    let oldest = oldest.split_once('"').unwrap().0;
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let promise = format!("Rust {oldest} or newer");
+    assert!(readme.contains(&promise), "README.md lacks: {promise}");
+}
+
 /// A package holds no file from above its folder.
 #[test]
 fn licences_of_the_derive_are_those_of_the_crate() {
