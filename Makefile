@@ -44,7 +44,7 @@ servers: ## the tests that need Redis on each server, and a table of how they we
 	$(INSTALL) redis-server openssl python servers
 	scripts/servers.py test redis system $(CURRENT)
 
-lint: ## format, clippy, documentation, every feature alone, licences
+lint: ## format, clippy, documentation, every feature alone, the oldest Rust, licences
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	cargo fmt --check --manifest-path benches/Cargo.toml
@@ -57,6 +57,13 @@ lint: ## format, clippy, documentation, every feature alone, licences
 	@for feature in $(FEATURES); do \
 		(set -x; cargo check --no-default-features --features $$feature) || exit 1; \
 	done
+	@oldest=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
+	toolchain=$$(rustup toolchain list 2>/dev/null | sed -n "s/^\($$oldest\(\.[0-9]*\)\{0,1\}\)-.*/\1/p" | head -n 1); \
+	if [ -n "$$toolchain" ]; then \
+		set -x; cargo +$$toolchain check --all-features --locked --lib --bins; \
+	else \
+		echo "Rust $$oldest is not installed: the oldest version that is promised is not checked (rustup toolchain install $$oldest --profile minimal)"; \
+	fi
 	@if cargo deny --version >/dev/null 2>&1; then \
 		set -x; cargo deny check bans licenses sources || exit 1; \
 		if cargo deny fetch db; then cargo deny check advisories; \

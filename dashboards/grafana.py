@@ -9,7 +9,7 @@ CACHE = INSTANCE + ',cache=~"$cache"'
 
 
 def query(expr):
-    """Fills in the short forms: {I}, {C}, {PEERS}, [R] for what is drawn now, [RANGE] for all that is shown."""
+    """Fills in the short forms: {I}, {C}, {PEERS}, [R] for the window of one point, [RANGE] for the time shown."""
     for short, long in (
         ("{I}", "{" + INSTANCE + "}"),
         ("{I,", "{" + INSTANCE + ","),
@@ -24,7 +24,7 @@ def query(expr):
 
 
 def steps(*pairs):
-    """Thresholds: the colour from each value on; the first has none."""
+    """Thresholds: pairs of a value and the colour from that value on. That of None is also for no data."""
     return {"mode": "absolute", "steps": [{"color": color, "value": value} for value, color in pairs]}
 
 
@@ -67,9 +67,10 @@ def panel(kind, title, description, unit, targets, *, w, h, instant=False, **res
 REDUCE = {"calcs": ["lastNotNull"], "fields": "", "values": False}
 
 
-def stat(title, description, unit, expr, *thresholds, w=3, h=4, legend="", **rest):
+def stat(title, description, unit, expr, *thresholds, w=6, h=3, legend="", **rest):
+    """One tile with the present value: an instant query, because the last value of a range may be an hour old."""
     return panel(
-        "stat", title, description, unit, [(expr, legend)], w=w, h=h, thresholds=steps(*thresholds),
+        "stat", title, description, unit, [(expr, legend)], w=w, h=h, instant=True, thresholds=steps(*thresholds),
         options={
             "colorMode": rest.pop("colorMode", "background"),
             "graphMode": rest.pop("graphMode", "none"),
@@ -83,7 +84,8 @@ def stat(title, description, unit, expr, *thresholds, w=3, h=4, legend="", **res
 
 
 def series(title, description, unit, *targets, w=8, h=8, stack=False, colors=None, **rest):
-    """Lines over time; `colors` gives those that mean something theirs."""
+    """Lines over time; `colors` has the colour of each line that has a meaning."""
+    soft_max = rest.pop("soft_max", 1 if unit == "none" or unit.startswith("count:") else None)
     override = [
         {
             "matcher": {"id": "byName", "options": name},
@@ -102,18 +104,28 @@ def series(title, description, unit, *targets, w=8, h=8, stack=False, colors=Non
             "fillOpacity": 60 if stack else 10,
             "showPoints": "never",
             "spanNulls": False,
+            # An axis for nothing but 0 ends here, not at 100.
+            **({"axisSoftMax": soft_max} if soft_max else {}),
             "stacking": {"mode": "normal" if stack else "none", "group": "A"},
         },
         options={
-            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
+            "legend": {
+                "displayMode": "list", "placement": rest.pop("legend", "bottom"), "showLegend": True, "calcs": [],
+            },
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
         **rest,
     )
 
 
+def coloured(name, color):
+    """Lines whose names match a regular expression."""
+    fixed = {"mode": "fixed", "fixedColor": color}
+    return {"matcher": {"id": "byRegexp", "options": name}, "properties": [{"id": "color", "value": fixed}]}
+
+
 def dashed(name, axis=None):
-    """A line that is a bound or belongs to another axis."""
+    """A line that is a bound or has an axis of its own."""
     properties = [{"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [10, 10]}}]
     if axis:
         properties += [{"id": "unit", "value": axis}, {"id": "custom.axisPlacement", "value": "right"}]
@@ -121,7 +133,7 @@ def dashed(name, axis=None):
 
 
 def bars(title, description, unit, targets, *thresholds, w=12, h=9, **rest):
-    """One bar a target, in their order, over all that is shown."""
+    """One bar for each target, in their order, over the time shown."""
     return panel(
         "bargauge", title, description, unit, targets, w=w, h=h, instant=True, thresholds=steps(*thresholds),
         options={
@@ -162,7 +174,7 @@ def heatmap(title, description, unit, expr, w=12, h=8):
 
 
 def timeline(title, description, expr, states, w=12, h=8, legend="{{instance}}", **rest):
-    """A band of colours; `states` are the text and colour of each value."""
+    """A band of colours for each series; `states` has the text and colour of each value."""
     options = {
         str(value): {"text": text, "color": color, "index": index}
         for index, (value, (text, color)) in enumerate(states.items())
@@ -185,7 +197,7 @@ def timeline(title, description, expr, states, w=12, h=8, legend="{{instance}}",
 
 
 def variable(name, label, values, every=True):
-    """Filled from Prometheus. `every` lets one choose several or all."""
+    """A variable that Prometheus fills. With `every` the reader may choose several values, or all."""
     made = {
         "type": "query",
         "name": name,
@@ -239,7 +251,7 @@ def mark(name, color, expr, title, text="{{instance}}"):
 
 
 def rows(*rows):
-    """Lays panels out from left to right below the title of their row, and numbers them."""
+    """Places panels from left to right below the title of their row, and numbers them."""
     placed, y, number = [], 0, 0
     for title, panels in rows:
         number += 1

@@ -1,4 +1,4 @@
-"""A PostgreSQL of the stack's own, with the log that a relay reads: what `make stack FLAGS=--relay` adds."""
+"""The PostgreSQL of the stack, with the log that a relay reads: for `make stack FLAGS=--relay`."""
 
 import os
 import pwd
@@ -18,11 +18,11 @@ SETTINGS = """
 listen_addresses = '127.0.0.1'
 unix_socket_directories = '{folder}'
 wal_level = logical
-# Nothing here outlives the stack.
+# The data is gone when the stack ends.
 fsync = off
 """
 
-# The superuser has no password, and only the socket, whose folder is closed to others.
+# The superuser has no password, and may use only the socket, whose folder is closed to other users.
 HBA = """
 local all postgres                trust
 host  all all      127.0.0.1/32 scram-sha-256
@@ -30,7 +30,7 @@ host  all all      127.0.0.1/32 scram-sha-256
 
 
 class Failed(Exception):
-    """A program of PostgreSQL did not do its work."""
+    """A program of PostgreSQL failed."""
 
 
 class Postgres:
@@ -39,7 +39,7 @@ class Postgres:
     def __init__(self, port):
         self.port = port
         self.passwords = {role: secrets.token_hex(16) for role in ("accounts", "unstale_relay")}
-        # Of its own: the server's user may not see the folder of the stack.
+        # A folder of its own: the server's user may not see the folder of the stack.
         self.holder = tempfile.TemporaryDirectory(prefix="unstale-postgres-")
         self.folder = Path(self.holder.name)
         give(self.folder)
@@ -72,7 +72,7 @@ class Postgres:
         self.sql("CREATE DATABASE accounts OWNER accounts", "postgres")
 
     def make_relay(self, relay):
-        """What the relay's `--print-sql` says of its publication, role and functions, and a row that no load changes."""
+        """Makes publication, role and functions, as `--print-sql` has them, and a row that no load changes."""
         superuser = f"postgres://postgres@/accounts?host={self.folder}&port={self.port}"
         self.sql(run([*relay, "--print-sql"], env={"UNSTALE_RELAY_DATABASE_URL": superuser}))
         self.sql(f"ALTER ROLE unstale_relay PASSWORD '{self.passwords['unstale_relay']}'")
@@ -82,7 +82,7 @@ class Postgres:
         return f"postgres://{role}:{self.passwords[role]}@127.0.0.1:{self.port}/accounts"
 
     def change(self):
-        """What a stranger types to change a row past the service."""
+        """The command that changes a row past the service."""
         psql = "psql" if shutil.which("psql") else binary("psql")
         update = f"UPDATE accounts SET balance = balance + 1 WHERE id = {ROW}"
         return f'{psql} {self.url("accounts")} -c "{update}"'
@@ -99,7 +99,7 @@ END = signal.SIGINT
 
 
 def show(ports):
-    """What a stranger types to see that row on every instance."""
+    """The command that shows that row on every instance."""
     return f"for port in {' '.join(map(str, ports))}; do curl -s 127.0.0.1:$port/accounts/{ROW}; echo; done"
 
 
@@ -120,7 +120,7 @@ def binary(name):
 
 
 def owner():
-    """The server refuses to run as root: its user there, else none."""
+    """The user of the server if this is root, as which the server refuses to run; or else none."""
     if os.geteuid() != 0:
         return None
     try:
@@ -139,13 +139,13 @@ def as_server(*command):
     user = owner()
     if not user:
         return list(command)
-    # It may not be allowed to see the present folder.
+    # That user may not be allowed to see the present folder.
     user = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
     return ["setpriv", *user, "env", "--chdir=/", *command]
 
 
 def run(command, text="", env=None):
-    """Runs a program that must succeed, where PG... of the environment leads it nowhere else."""
+    """Runs a program that must succeed, without the variables PG... of the environment."""
     rest = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     ran = subprocess.run(
         list(map(str, command)), input=text, capture_output=True, text=True, env={**rest, **(env or {})})

@@ -3,10 +3,10 @@
 
 `make stack` builds the service and runs this. Ctrl-C stops everything, by process id.
 Variables UNSTALE_* reach the instances: UNSTALE_TTL=5s make stack.
-With --faults an instance is cut off, another falls into a black hole, Redis is killed and started
-again, and an instance crashes, over and over; the boards show it.
-With --relay the rows are in a PostgreSQL of its own, and `unstale relay` reads its log: what SQL changes by
-hand is fresh on every instance.
+With --faults an instance is cut off, the packets of another are swallowed, Redis is killed and started
+again, and an instance crashes, again and again; the boards show it.
+With --relay the rows are in a PostgreSQL of its own, and `unstale relay` reads its log: a change by SQL is
+invalidated on every instance.
 """
 
 import argparse
@@ -29,24 +29,24 @@ import postgres
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What an operator would find by hand; another free port takes the place of one in use.
+# The usual ports; a free one replaces a port that is in use.
 REDIS, PROMETHEUS, FIRST_INSTANCE = 6390, 9090, 8081
 POSTGRES, RELAY = 5433, 9101
 INSTANCES = 3
 
-# Short enough for a first look to show entries that expire; one hit in twenty is compared with the database.
+# Entries expire within a first look, and one hit in twenty is compared with the database.
 TUNING = {"UNSTALE_NAMESPACE": "stack", "UNSTALE_TTL": "20s", "UNSTALE_CAPACITY": "2000", "UNSTALE_AUDIT": "0.05"}
 
-READY = 30  # seconds that any process may take to answer: a busy machine
-STOP = 10  # seconds that a process may take to end when asked to; a clean shutdown drains for 5 s
+READY = 30  # seconds that a process may take to answer, on a busy machine
+STOP = 10  # seconds that a process may take to end when it is asked to; a clean shutdown drains for 5 s
 
 
 class Failed(Exception):
-    """Something did not come up, or went away by itself."""
+    """A process did not start, or ended by itself."""
 
 
 def free_ports(preferred):
-    """A port for each: the one preferred, else one below those that the kernel gives to clients."""
+    """A port for each: the preferred one, or else one below those that the kernel gives to clients."""
     probes = []
     try:
         for first in preferred:
@@ -56,7 +56,7 @@ def free_ports(preferred):
                 raise Failed("no free port")
         return [held.getsockname()[1] for held in probes]
     finally:
-        # All are held until all are found, so that none is found twice.
+        # All stay open until all are found, so that none is found twice.
         for held in filter(None, probes):
             held.close()
 
@@ -64,7 +64,7 @@ def free_ports(preferred):
 def probe(port):
     """A socket on this port, or None."""
     held = socket.socket()
-    # Where a server has just ended, its connections linger without being in the way.
+    # Connections of a server that has just ended linger, and do not matter.
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         held.bind(("127.0.0.1", port))
@@ -83,7 +83,7 @@ def program(names, folder=None):
 
 
 class Process:
-    """A child of ours, restarted on demand; its output goes to a file."""
+    """A child process that can be started again; its output goes to a file."""
 
     def __init__(self, name, command, log, env=None, end=signal.SIGTERM):
         self.name, self.command, self.log, self.env, self.end = name, command, log, env, end
@@ -165,7 +165,7 @@ def says(log, text):
 
 
 class Way:
-    """An instance's way to Redis, which can be closed or swallow everything."""
+    """The connections of an instance to Redis, which can be refused, or swallow everything."""
 
     def __init__(self, upstream):
         self.upstream, self.open, self.hole = upstream, True, False
@@ -214,7 +214,7 @@ class Stack:
         self.postgres, self.database, self.relay = None, None, None
 
     def processes(self):
-        # In the order in which they are to end: askers before those they ask.
+        # In the order in which they end: clients before their servers.
         all_of_them = (self.load, *self.instances, self.relay, self.prometheus, self.redis, self.database)
         return [p for p in all_of_them if p]
 
@@ -306,7 +306,7 @@ class Stack:
         return url, targets, redis
 
     async def watch(self):
-        """Ends when a process has ended that should not have."""
+        """Ends when a process has ended by itself."""
         while True:
             await asyncio.sleep(0.5)
             for process in self.processes():
@@ -370,8 +370,8 @@ def tell(url, targets, redis, sql):
 async def run(options):
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    # SIGHUP: the terminal is closed. `nohup` has that ignored and means it; a shell has SIGINT ignored by whatever
-    # it starts in the background, and means nothing by it.
+    # SIGHUP: the terminal is closed. `nohup` ignores it on purpose. A shell ignores SIGINT for what it starts in the
+    # background, which is no wish of the user.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, stop.set)
@@ -391,7 +391,7 @@ async def run(options):
             if options.state:
                 pids = [process.child.pid for process in stack.processes()]
                 state = {"prometheus": url, "instances": targets, "redis": redis, "pids": pids, **sql}
-                # Whoever sees the file sees all of it.
+                # A reader finds the whole file, or none.
                 half = Path(f"{options.state}.half")
                 half.write_text(json.dumps(state))
                 half.rename(options.state)
@@ -414,11 +414,11 @@ def main():
     parser.add_argument("--accounts", default=ROOT / "target/release/examples/accounts", type=Path,
                         help="the reference service [default: as cargo build --release --example accounts makes it]")
     parser.add_argument("--rate", type=int, default=400, help="requests a second [default: 400]")
-    parser.add_argument("--faults", action="store_true", help="let things go wrong, over and over")
+    parser.add_argument("--faults", action="store_true", help="with faults, one after the other")
     parser.add_argument("--relay", action="store_true", help="rows in PostgreSQL, whose log `unstale relay` reads")
     parser.add_argument("--unstale", default=ROOT / "target/release/unstale", type=Path,
                         help="the program [default: as cargo build --release --features relay --bin unstale makes it]")
-    parser.add_argument("--seconds", type=float, help="stop by itself after so long")
+    parser.add_argument("--seconds", type=float, help="stop after this time")
     parser.add_argument("--any-ports", action="store_true", help="do not try the usual ports first")
     parser.add_argument("--state", help="a file to write addresses and process ids to, as JSON")
     options = parser.parse_args()
@@ -431,7 +431,7 @@ def main():
     except (Failed, postgres.Failed) as failure:
         sys.exit(f"stack: {failure}")
     except BrokenPipeError:
-        # Nobody reads on, as in `make stack | head`. Without this Python would complain when it flushes.
+        # The reader has gone, as in `make stack | head`. Without this Python would report an error when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,5 +1,5 @@
-//! A request is cancelled between its commit and its invalidation; the peer hears of it all the
-//! same, because `write` had announced the change before the commit.
+//! A request is cancelled between its commit and its invalidation; the peer still hears of
+//! it, because `write` had announced the change before the commit.
 //!
 //! ```sh
 //! cargo run --example crash_safe_write
@@ -44,11 +44,13 @@ async fn main() -> Result<(), BoxError> {
     // How a write can fail says what happened to the data.
     let refused = async { Err::<(), _>(io::Error::other("out of stock")) };
     match at_writer.write("tea", refused).await {
-        Ok(()) => println!("committed, and every peer has been told"),
+        Ok(()) => println!("committed, and every peer has been notified"),
         Err(WriteError::Refused(error)) => println!("nothing was committed: {error}"),
         Err(WriteError::Commit(error)) => println!("the database said no: {error}"),
         Err(WriteError::Abandoned(error)) => println!("unknown: {error}"),
-        Err(WriteError::Unconfirmed { error, .. }) => println!("committed, told later: {error}"),
+        Err(WriteError::Unconfirmed { error, .. }) => {
+            println!("committed, peers are notified later: {error}")
+        }
     }
 
     writer.shutdown().await?;

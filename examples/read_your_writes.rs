@@ -1,4 +1,4 @@
-//! Who saves something sees it saved, whichever instance answers next: a cookie says what was written.
+//! A user who saves something sees it saved, whichever instance answers next: a cookie says what was written.
 //!
 //! ```sh
 //! cargo run --example read_your_writes                                            # two instances, in one process
@@ -138,7 +138,7 @@ async fn main() -> Result<(), BoxError> {
         .get(&there)
         .header(COOKIE, "written=a cookie of another program");
     let read = request.send().await?.error_for_status()?.text().await?;
-    println!("and with a cookie that is none: {read}");
+    println!("and with an invalid cookie: {read}");
     first.shutdown().await?;
     second.shutdown().await?;
     Ok(())

@@ -80,8 +80,8 @@ async fn main() -> Result<(), BoxError> {
     println!("it hears of Redis: {}", bus == BusKind::Redis);
     println!("stock: {misses} misses, {hits} hits");
     println!("coherent: {}", state == InstanceState::Coherent);
-    let told = why(&stock, (&shop, 7)).await?;
-    println!("a tag is reported, and why a key is not held: {told}");
+    let reason = why(&stock, (&shop, 7)).await?;
+    println!("a tag is reported, and why a key is not held: {reason}");
     for HiddenSetting {
         cache,
         setting,
@@ -163,17 +163,17 @@ async fn why<Q>(stock: &Cache<(Shop, u64), u64>, key: Q) -> Result<bool, Error>
 where
     Q: KeyRef<(Shop, u64)>,
 {
-    let mut told: Invalidations = stock.invalidations();
+    let mut applied: Invalidations = stock.invalidations();
     stock.get(&key).await?;
     stock.invalidate_tag("south").await?;
     stock.invalidate(&key).await?;
-    let tag: Option<Invalidation> = told.next().await;
-    let is_told = tag.is_some_and(|tag| tag.scope == Scope::Tag(TagHash::of("south")));
+    let tag: Option<Invalidation> = applied.next().await;
+    let is_reported = tag.is_some_and(|tag| tag.scope == Scope::Tag(TagHash::of("south")));
     let said: Explanation = stock.explain(&key);
     let held: Option<HeldEntry> = said.held;
     let gone = held.is_none() && said.refusal == Some(Refusal::NotHeld);
     let why = said.key == KeyHash::of(&key) && said.cause == Some(MissCause::Invalidated);
-    Ok(is_told && gone && why)
+    Ok(is_reported && gone && why)
 }
 
 async fn save() -> io::Result<()> {

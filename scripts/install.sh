@@ -47,14 +47,14 @@ packages() {
     apt=$1 dnf=$2 apk=$3 brew=$4 by_hand=$5
 }
 
-# Debian's package makes a server of the system's own and starts it, unless told otherwise. The tests
-# start theirs: until this script ends the package is told so.
+# Debian's package makes a server of its own and starts it, unless a file forbids that. The tests start
+# their own servers, so this script puts the file there until it ends.
 without_cluster() {
-    told=/etc/postgresql-common/createcluster.d/zz-tests.conf
-    echo "while it is installed, $told says: create_main_cluster = false"
-    trap '${as_root}rm -f "$told"' EXIT
-    ${as_root}mkdir -p "${told%/*}"
-    echo 'create_main_cluster = false' | ${as_root}tee "$told" >/dev/null
+    forbids=/etc/postgresql-common/createcluster.d/zz-tests.conf
+    echo "while it is installed, $forbids says: create_main_cluster = false"
+    trap '${as_root}rm -f "$forbids"' EXIT
+    ${as_root}mkdir -p "${forbids%/*}"
+    echo 'create_main_cluster = false' | ${as_root}tee "$forbids" >/dev/null
 }
 
 servers=$(dirname "$0")/servers.py

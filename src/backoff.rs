@@ -9,7 +9,7 @@ pub(crate) fn delay(first: Duration, longest: Duration, failures: u32) -> Durati
     first.saturating_mul(1 << doublings).min(longest)
 }
 
-/// As [`delay`], less up to half of it at random, so that a fleet does not come back in step.
+/// As [`delay`], less up to half of it at random, so that the instances of a fleet do not all retry at once.
 pub(crate) fn jittered(first: Duration, longest: Duration, failures: u32) -> Duration {
     delay(first, longest, failures).mul_f64(1.0 - fastrand::f64() / 2.0)
 }

@@ -2,7 +2,7 @@
 //!
 //! The rest of the crate sees [`Bus`] and the [`BusEvent`]s it delivers, nothing of Redis.
 //! Delivery is at most once and may stop silently; the four round trips (publish, verify, journal,
-//! announce) are what makes the protocol above it right.
+//! announce) are what the protocol above it is built from.
 
 pub(crate) mod local;
 mod position;
@@ -62,7 +62,7 @@ pub(crate) struct StillOpen {
     pub(crate) intents: Vec<IntentId>,
 }
 
-/// What who verifies knows of the lane.
+/// What the instance that verifies knows of the lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Known {
     pub(crate) applied: Option<Position>,
@@ -71,7 +71,7 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// The lowest head that this epoch may have, if the counter has not gone back.
+    /// Returns the lowest head that this epoch may have, if the counter has not gone back.
     pub(crate) fn lowest(&self) -> Option<Position> {
         let Position { epoch, sequence } = self.applied?;
         let sequence = if self.taken { MAX_SEQUENCE } else { sequence };
@@ -103,7 +103,7 @@ pub(crate) struct Counted {
 /// How far a relay has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Reached {
-    /// Of a verification that was counted before the source's log was read.
+    /// The number of a verification that was counted before the source's log was read.
     pub(crate) number: u64,
     /// Where the log ended when it was read: everything before is published.
     pub(crate) place: u64,
@@ -119,7 +119,7 @@ pub(crate) struct Mark {
     pub(crate) source: String,
     /// None to begin a round.
     pub(crate) at: Option<MarkAt>,
-    /// Who relays, and for how long it is the only one, where no time gives that up; asked of one lane.
+    /// The relay that asks to be the only one, and for how long; no time gives the lease up. Asked of one lane.
     pub(crate) lease: Option<(u64, Duration)>,
 }
 
@@ -132,8 +132,8 @@ pub(crate) struct Mark {
 pub(crate) struct MarkAt {
     pub(crate) epoch: u64,
     pub(crate) reached: Reached,
-    /// Of the last event that the relay has published in this epoch: a lane that does not have it was put back to what
-    /// it was.
+    /// The sequence of the last event that the relay has published in this epoch: a lane that does not have it was
+    /// put back to an earlier state.
     pub(crate) sequence: u64,
 }
 
@@ -241,7 +241,7 @@ impl fmt::Display for BusKind {
     }
 }
 
-/// What every bus needs to know of the instance it serves.
+/// What every bus needs to know of the instance that it serves.
 #[derive(Clone, Debug)]
 pub(crate) struct BusConfig {
     pub(crate) namespace: String,
@@ -252,7 +252,7 @@ pub(crate) struct BusConfig {
     pub(crate) member_timeout: Duration,
     /// The fleet has a key: a MAC ends every event.
     pub(crate) signs: bool,
-    /// The keys whose signatures are believed; the first signs.
+    /// The keys whose signatures are accepted; the first signs.
     #[cfg_attr(
         not(feature = "redis"),
         allow(dead_code, reason = "said of itself in Redis")
@@ -300,7 +300,7 @@ pub(crate) trait Bus: Send + Sync + fmt::Debug {
     /// for every instance: one that was away may find the counter where it had left it.
     fn verify_from(&self, lane: u32, known: Known) -> BoxFuture<'_, Result<Verified, Error>>;
 
-    /// As [`verify_from`](Self::verify_from), of who has applied nothing.
+    /// As [`verify_from`](Self::verify_from), of an instance that has applied nothing.
     #[cfg(test)]
     fn verify(&self, lane: u32) -> BoxFuture<'_, Result<Verified, Error>> {
         self.verify_from(lane, Known::default())
@@ -309,7 +309,7 @@ pub(crate) trait Bus: Send + Sync + fmt::Debug {
     /// At most [`JOURNAL_PAGE`] events after `after`, and the head, read at one moment.
     fn journal(&self, lane: u32, after: u64) -> BoxFuture<'_, Result<Journal, Error>>;
 
-    /// Announces intents and registers this instance as alive; whether the fleet knew it, as in
+    /// Announces intents and registers this instance as alive. Returns whether the fleet knew it, as in
     /// [`Verified::known`].
     fn announce(&self, lane: u32, intents: Vec<Intent>) -> BoxFuture<'_, Result<bool, Error>>;
 
@@ -332,14 +332,14 @@ pub(crate) trait Bus: Send + Sync + fmt::Debug {
     /// From now on verifications are counted, and answer with the marks of these sources.
     fn watch(&self, sources: Arc<[String]>);
 
-    /// Sets a relay's mark in a lane, if the lane's epoch is still the mark's; and what the next round begins with.
+    /// Sets a relay's mark in a lane, if the lane's epoch is still the mark's. Returns what the next round begins with.
     #[cfg_attr(
         not(feature = "relay"),
         allow(dead_code, reason = "called by a relay only")
     )]
     fn mark(&self, lane: u32, mark: Mark) -> BoxFuture<'_, Result<Marked, Error>>;
 
-    /// A value of the shared tier, if it counts; else, where asked for, the claim to load it.
+    /// Returns a value of the shared tier, if it counts; else, where asked for, the claim to load it.
     #[cfg_attr(
         not(feature = "shared"),
         allow(dead_code, reason = "used only with feature `shared`")
@@ -360,13 +360,13 @@ pub(crate) trait Bus: Send + Sync + fmt::Debug {
     )]
     fn release(&self, lane: u32, name: Name, claim: ClaimId) -> BoxFuture<'_, Result<(), Error>>;
 
-    /// Says by which keys this instance signs and believes, with the next verification of lane 0.
+    /// Publishes with which key this instance signs and which keys it accepts, by the next verification of lane 0.
     fn set_keys(&self, keys: Vec<KeyPrint>) {
         let _ = keys;
     }
 
-    /// Says which caches this instance has, for who looks from outside; whether the next verification
-    /// of lane 0 has something to tell.
+    /// Sets which caches this instance has, for programs that look from outside. Returns whether the next
+    /// verification of lane 0 has something to publish.
     fn set_caches(&self, caches: &[CacheFormat]) -> bool {
         let _ = caches;
         false
@@ -375,10 +375,10 @@ pub(crate) trait Bus: Send + Sync + fmt::Debug {
     /// Asks for the subscription to be repaired; returns at once, [`BusEvent::Subscribed`] follows.
     fn repair_subscription(&self, how: SubscriptionRepair);
 
-    /// Whether the connection that carries commands is up, as far as anyone can tell.
+    /// Returns whether the connection that carries commands is up, as far as is known.
     fn connected(&self) -> bool;
 
-    /// Since when commands for this lane find no connection; `None` while there is one.
+    /// Returns since when commands for this lane find no connection; `None` while there is one.
     fn away_since(&self, lane: u32) -> Option<Instant>;
 
     /// Leaves every lane (bounded), where only what is open keeps the instance a member, and closes the

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! - [`member`]: the state that caches and tasks share; [`lane`]: both sides of one lane;
-//!   [`registry`]: the caches; [`recent`]: what was applied last; [`listeners`]: who hears of it; [`agreement`]: the fleet's number of lanes; [`lifeline`]: the end
+//!   [`registry`]: the caches; [`recent`]: what was applied last; [`listeners`]: its receivers; [`agreement`]: the fleet's number of lanes; [`lifeline`]: the end
 //! - [`inbound`]: events, and what they drop; [`verify`]: verifications, repairs and what they prove;
 //!   [`follower`]: one lane's sequence; [`marks`]: what relays prove; [`pace`], [`passed`], [`replies`]:
 //!   their tools
@@ -180,7 +180,7 @@ impl Coherence {
         self.verify_what_is_due(now);
     }
 
-    /// Verifications were asked for: by reads, by a start, by an instance that is idle no more.
+    /// Verifications were asked for: by reads, by a start, by an instance that is no longer idle.
     fn on_request(&mut self) {
         let now = Instant::now();
         for (out, state) in self.member.lanes.iter().zip(&mut self.lanes) {

@@ -1,7 +1,7 @@
-//! What one message of a lane says: which entries to drop, and who says so.
+//! What one message of a lane says: which entries to drop, and which writer published it.
 //!
 //! An event never carries a value or a key in clear, only hashes; [`wire`] is its encoding and
-//! [`signing`] proves who made it.
+//! [`signing`] proves that a holder of the key made it.
 
 mod message;
 mod signing;

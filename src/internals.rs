@@ -51,7 +51,7 @@ pub async fn start_on_redis_with_id(
     Instance::start_copy_on_redis(settings, url, id).await
 }
 
-/// What tells this instance from all others.
+/// Returns the id of this instance, which no other one has.
 #[must_use]
 pub fn id(instance: &Instance) -> u64 {
     instance.member().id
@@ -73,7 +73,7 @@ pub fn seed(seed: u64) {
     crate::identity::seeded::begin();
 }
 
-/// Up to which epoch and sequence this instance has applied the events of each lane.
+/// Returns up to which epoch and sequence this instance has applied the events of each lane.
 #[must_use]
 pub fn applied(instance: &Instance) -> BTreeMap<u32, (u64, u64)> {
     let applied = instance.member().applied.lock();
@@ -93,19 +93,19 @@ pub fn pause_deliveries(bus: &LocalBus, pause: std::time::Duration) {
     bus.pause_deliveries(pause);
 }
 
-/// How much has happened on a bus so far: a moment between what came before and what comes after.
+/// Returns how much has happened on a bus so far: a moment between what came before and what comes after.
 #[must_use]
 pub fn moment(bus: &LocalBus) -> usize {
     bus.moment()
 }
 
-/// What has happened on a bus since [`keep_timeline`], or since this was last called.
+/// Returns what has happened on a bus since [`keep_timeline`], or since this was last called.
 #[must_use]
 pub fn take_timeline(bus: &LocalBus) -> Timeline {
     bus.take_timeline()
 }
 
-/// How often this instance's mechanisms have done what they are there for.
+/// Returns how often this instance's mechanisms have done what they are there for.
 #[must_use]
 pub fn counters(instance: &Instance) -> [(&'static str, u64); 8] {
     let metrics = &instance.member().metrics;
@@ -113,7 +113,7 @@ pub fn counters(instance: &Instance) -> [(&'static str, u64); 8] {
         ("gaps", metrics.gaps.total()),
         ("repairs", metrics.repairs.total()),
         ("fences", metrics.fences.total()),
-        ("mends", metrics.mends.total()),
+        ("renewals", metrics.mends.total()),
         ("collapses", metrics.collapses.total()),
         ("republished", metrics.republished.get()),
         ("recovered", metrics.recovered_writes.get()),
@@ -127,7 +127,7 @@ pub fn miss_time(time: std::time::Duration) {
     crate::time::miss(time);
 }
 
-/// The names of the tasks without which this instance is not coherent.
+/// Returns the names of the tasks without which this instance is not coherent.
 #[must_use]
 pub fn tasks(instance: &Instance) -> Vec<&'static str> {
     instance.member().tasks.names()

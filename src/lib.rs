@@ -1,29 +1,13 @@
 //! Coherent in-memory caches for services that run as many instances.
 //!
-//! Every instance keeps a cache in its own memory. A write on one publishes an invalidation event
-//! over Redis pub/sub, and every other drops what it names. Pub/sub may lose any message, so events
-//! carry sequences, the latest stay in a journal, and twice a second an instance proves that it has
-//! applied everything published before. **A hit is never older than `max_staleness` after its
-//! invalidation was published, whatever Redis, the network or a peer does.** It costs 1.5 to 2 times
-//! what a bare lookup in memory costs.
+//! Each instance keeps a cache in its own memory. A write on one instance publishes an invalidation
+//! event over Redis pub/sub, and every other instance drops what the event names. Pub/sub can lose
+//! any message. So each event has a sequence, a journal in Redis keeps the latest events, and each
+//! instance verifies twice a second that it has applied all of them.
 //!
-//! # Where to begin
-//!
-//! - [`Instance`]: one per process; [`Settings`] say where Redis is. Without a URL it is a fleet of
-//!   one, and says so in the log.
-//! - [`Cache`]: one per kind of value, built with a loader. [`Cache::get`] reads,
-//!   [`Cache::write`] commits and invalidates even if the process dies in between,
-//!   [`Cache::invalidate`] drops what another program has committed. There is no `insert`.
-//! - [`Token`]: what an invalidation or a write has published. [`Cache::get_after`] reads one's own write
-//!   with it, on any instance.
-//! - [`Loaded`]: what a loader returns when a value has its own TTL, or tags.
-//! - `SharedTier` (feature `shared`): entries that live in Redis as well.
-//! - [`Batch`]: keys, tags and caches of one transaction.
-//! - [`Token`]: what a write has published, so that [`Cache::get_after`] on another instance reflects it.
-//! - [`Cache::explain`] says why a key is old or was loaded again, [`Instance::invalidations`] what is applied.
-//! - [`Key`]: derive it (feature `derive`), or implement it, for keys of your own.
-//! - [`Error`] and [`WriteError`]: what can go wrong, and what then holds.
-//! - [`metrics`]: every series, for dashboards and for a Prometheus recorder of your own.
+//! **Once an invalidation is published, no instance serves the old value for longer than
+//! `max_staleness` (2 s by default), whatever happens to Redis, the network or another instance.**
+//! [The promise](guide::promise) has the bound for each fault.
 //!
 //! # Example
 //!
@@ -42,24 +26,53 @@
 //! assert_eq!(prices.lookup("sku-1").await?.outcome, Outcome::Hit);
 //!
 //! let commit = async { Ok::<_, std::io::Error>(()) }; // your database's transaction
-//! prices.write("sku-1", commit).await?; // here and on every peer, "sku-1" is gone
+//! prices.write("sku-1", commit).await?; // here and on every other instance, "sku-1" is gone
 //! instance.shutdown().await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
+//! # A tour
+//!
+//! 1. **Start.** [`Instance::start`] joins a fleet, once in a process. [`Settings`] say where Redis
+//!    is; [the settings](guide::settings) are variables of the environment. Without a URL the
+//!    instance is a fleet of one, and the log warns of it.
+//! 2. **Build caches.** [`Instance::cache`] builds a [`Cache`] for each kind of value, with a loader.
+//!    A loader returns a value, `None` for "does not exist", or [`Loaded`] for a value with its own
+//!    TTL or tags. Keys are numbers, strings, tuples, or types of your own that derive [`Key`].
+//! 3. **Read.** [`Cache::get`] returns a value from memory, or loads it: one load for all readers of
+//!    a key. [`Cache::lookup`] also says how it was answered. There is no `insert`: only a loader
+//!    lets the cache know whether a value was invalidated while it was loading.
+//! 4. **Write.** [`Cache::write`] commits and invalidates, even if the process dies between the two.
+//!    [`Cache::invalidate`] drops what was committed already. [`Instance::batch`] drops keys, tags
+//!    and whole caches with one event. [`WriteError`] says what was committed if a write fails;
+//!    [crash-safe writes](guide::crash_safe_writes) compares them.
+//! 5. **Read your own writes.** [`Cache::write_with_token`] returns a [`Token`], and
+//!    [`Cache::get_after`] on any instance returns at least that write.
+//! 6. **Understand.** [`Cache::explain`] says why a read hits or loads, [`Instance::invalidations`]
+//!    streams what is applied, [`Instance::health`] says whether the promise holds now, and
+//!    [`metrics`] lists every series.
+//! 7. **Share.** `SharedTier` (feature `shared`) keeps expensive values in Redis as well:
+//!    [the shared tier](guide::shared_tier).
+//! 8. **Test.** `unstale::testing` (feature `test-util`) loses messages and cuts connections on a
+//!    paused clock: [testing your service](guide::testing_your_service).
+//!
+//! [The guide](guide) has a page for each concept; [production](guide::production) has the list to
+//! go through before you go live.
+//!
 //! # Features
 //!
 //! | feature | default | |
 //! |---|---|---|
-//! | `redis` | yes | the Redis bus; without it instances share events inside one process only |
-//! | `tls` | yes | `rediss://` with rustls and ring |
-//! | `prometheus` | yes | a Prometheus recorder and listener of the crate's own |
-//! | `shared` | no | the shared tier: entries that are expensive to load live in Redis as well |
+//! | `redis` | yes | events over Redis; without it they stay in the process |
+//! | `tls` | yes | `rediss://` by rustls and ring |
+//! | `prometheus` | yes | a Prometheus recorder and listener |
+//! | `shared` | no | the shared tier: expensive values in Redis as well |
 //! | `derive` | no | `#[derive(Key)]` |
 //! | `uuid` | no | UUIDs as keys |
-//! | `test-util` | no | `unstale::testing`: a bus that can cut, lose and delay, and tokio's paused clock |
-//! | `cli` | no | the program `unstale` |
+//! | `test-util` | no | `unstale::testing`: faults and a paused clock for your tests |
+//! | `cli` | no | [the program `unstale`](guide::cli) |
+//! | `relay` | no | `unstale relay`: [invalidations from PostgreSQL's log](guide::relay) |
 
 // On docs.rs every item says which feature it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -74,6 +87,8 @@ mod entered;
 mod error;
 mod event;
 mod foreign;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod identity;
 mod instance;
 #[cfg(any(test, feature = "test-util"))]
@@ -146,7 +161,3 @@ pub use key::derived as __derived;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
-
-#[cfg(doctest)]
-#[doc = include_str!("../docs/relay.md")]
-struct RelayExamples;

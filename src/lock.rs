@@ -63,7 +63,7 @@ std::thread_local! {
     static HELD: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-/// Whether this thread holds a lock of this crate; always false in release builds.
+/// Returns whether this thread holds a lock of this crate; always false in release builds.
 #[cfg_attr(not(test), allow(dead_code, reason = "tests and debug assertions ask"))]
 pub(crate) fn held() -> bool {
     #[cfg(debug_assertions)]

@@ -1,4 +1,4 @@
-//! Keeping a fault that lasts from filling the log.
+//! Limits how often a lasting fault is logged.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 const INTERVAL: u64 = 10_000_000_000;
 
 /// Lets a line through every 10 s and counts the others. One per call site; all lines about a Redis
-/// that is away or slow share one, because they have one cause: the first says it.
+/// that is away or slow share one, because they have one cause: the first line names it.
 ///
 /// ```text
 /// if let Some(suppressed) = self.lost.allow(clock.now()) {
@@ -22,12 +22,12 @@ pub(crate) struct LogLimit {
 }
 
 impl LogLimit {
-    /// Whether to write a line at `now` (nanoseconds of a monotonic clock), and, if any, how many were
+    /// Returns whether to write a line at `now` (nanoseconds of a monotonic clock), and, if any, how many were
     /// suppressed since the last one: a field that is `None` is not written.
     pub(crate) fn allow(&self, now: u64) -> Option<Option<u64>> {
         let next = self.next.load(Relaxed);
         let later = now.saturating_add(INTERVAL);
-        // Of several threads that come at once, one wins.
+        // If several threads come at once, one wins.
         if now >= next
             && self
                 .next

@@ -55,9 +55,9 @@ pub enum Mechanism {
     BackwardPositions,
     /// Nothing counts while a lane has another number of lanes.
     AgreedLanes,
-    /// An expired entry that stands in for a failed load has a token, as a load has.
+    /// An expired entry that is served instead of a failed load has a token, as a load has.
     StandInToken,
-    /// What stands in for a load is looked at as any entry is: after an invalidation it is none.
+    /// An entry that is served instead of a load is checked as any entry is: after an invalidation it is not served.
     StandInStamps,
     /// Open writes are announced again after every adoption.
     AnnouncementAfterAdoption,
@@ -95,7 +95,7 @@ std::thread_local! {
     static WITHOUT: std::cell::Cell<Option<Mechanism>> = const { std::cell::Cell::new(None) };
 }
 
-/// Whether this mechanism is to be left out on this thread.
+/// Returns whether this mechanism is to be left out on this thread.
 #[inline]
 pub(crate) fn without(mechanism: Mechanism) -> bool {
     #[cfg(any(test, feature = "test-util"))]

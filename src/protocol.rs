@@ -8,7 +8,7 @@ use serde_json::Value;
 
 const TEXT: &str = include_str!("../PROTOCOL.md");
 
-/// The vectors in the block of this name, which are never none.
+/// Returns the vectors in the block of this name, which are never none.
 pub(crate) fn vectors(name: &str) -> Vec<Vector> {
     let begin = format!("\n```jsonl {name}\n");
     let (_, after) = TEXT
@@ -37,7 +37,7 @@ impl Vector {
         value.unwrap_or_else(|| unreachable!("{member} of {self:?}"))
     }
 
-    /// A number of 64 bits, in hexadecimal.
+    /// Returns a number of 64 bits, in hexadecimal.
     pub(crate) fn hex(&self, member: &str) -> u64 {
         hex(self.text(member))
     }
@@ -73,7 +73,7 @@ impl Vector {
             .collect()
     }
 
-    /// The `n`th part of a key.
+    /// Returns the `n`th part of a key.
     pub(crate) fn part<T: FromStr<Err: Debug>>(&self, n: usize) -> T {
         let part = self.0["parts"][n].as_str().expect("text");
         part.parse().expect("a part of the key's type")

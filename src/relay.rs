@@ -1,11 +1,11 @@
-//! The relay: invalidations from the log of a source of truth, whatever wrote there.
+//! The relay: invalidations from the log of a source of truth, whichever program wrote there.
 //!
 //! ```text
 //! log (rows, in the order of their commits) -> rules (names of cache entries) -> publisher -> bus
 //! rounds: numbers of the lanes -> the log's end -> everything up to there published -> marks
 //! ```
 //!
-//! - [`log`]: what a source gives, whatever database it is
+//! - [`log`]: what a source gives, for any kind of database
 //! - [`publisher`]: brings names to their lanes, and knows in which epoch each lane has all of them
 //! - [`rounds`]: proves how far that is, by marks that verifications return
 //!
@@ -152,21 +152,21 @@ async fn once(
         () = end => None,
         stopped = rounds.run(|| note(&Note::Began)) => Some(stopped),
     };
-    // A log that was lost has nothing to be told.
+    // A log that was lost needs no confirmation.
     if !matches!(stopped, Some(Stopped::Log(_))) {
         rounds.close().await;
     }
     stopped
 }
 
-/// Gives up the lease, if this relay has it: another one need not wait until it lapses.
+/// Gives up the lease, if this relay has it: another one need not wait until it expires.
 async fn release(member: &Member, duty: &Duty, relay: u64) {
     let mark = Mark {
         source: duty.source.clone(),
         at: None,
         lease: Some((relay, Duration::ZERO)),
     };
-    // Where Redis does not answer the lease lapses.
+    // Where Redis does not answer, the lease expires by itself.
     let _ = member.bus.mark(0, mark).await;
 }
 

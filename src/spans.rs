@@ -20,14 +20,15 @@ impl fmt::Display for Hash {
     }
 }
 
-/// Debug, for all of these: each read that is no hit makes some.
+/// Makes a span of level debug: each read that is not a hit makes some.
 macro_rules! span {
     ($name:literal, $($fields:tt)*) => {
         tracing::debug_span!(target: "unstale", $name, $($fields)*)
     };
 }
 
-/// A load of one key, from the read that leads it to its landing: its turn, the shared tier, the loader.
+/// Returns the span of a load of one key, from the read that leads it to its landing: its turn, the shared tier, the
+/// loader.
 pub(crate) fn load(cache: &str, hash: u64, lane: u32, cause: &'static str) -> Span {
     span!(
         "load",
@@ -48,27 +49,27 @@ pub(crate) fn load_batch(cache: &str, keys: usize) -> Span {
     span!("load_batch", cache, keys, outcome = Empty)
 }
 
-/// A read that waits for a load which another one leads.
+/// Returns the span of a read that waits for a load which another one leads.
 pub(crate) fn load_wait(cache: &str, hash: u64, lane: u32) -> Span {
     span!("load_wait", cache, key = %Hash(hash), lane)
 }
 
-/// A read that waits until its lane is verified.
+/// Returns the span of a read that waits until its lane is verified.
 pub(crate) fn verification_wait(lane: u32) -> Span {
     span!("verification_wait", lane, outcome = Empty)
 }
 
-/// A write of so many keys, tags and caches; `announce`, `commit` and `publish` are in it.
+/// Returns the span of a write of so many keys, tags and caches; `announce`, `commit` and `publish` are in it.
 pub(crate) fn write(operations: usize) -> Span {
     span!("write", operations, outcome = Empty)
 }
 
-/// The announcement of a write, in all lanes that it concerns.
+/// Returns the span of the announcement of a write, in all lanes that it concerns.
 pub(crate) fn announce() -> Span {
     span!("announce",)
 }
 
-/// The program's own commit.
+/// Returns the span of the program's own commit.
 pub(crate) fn commit() -> Span {
     span!("commit",)
 }
@@ -104,7 +105,7 @@ pub(crate) fn published(span: &Span, ended: Result<Position, &Error>) {
     }
 }
 
-/// A question to the journal for events that were missed.
+/// Returns the span of a question to the journal for events that were missed.
 pub(crate) fn repair(lane: u32, after: u64) -> Span {
     span!("repair", lane, after, outcome = Empty)
 }
@@ -114,19 +115,19 @@ pub(crate) fn fenced(lane: u32, cause: &'static str) {
     tracing::debug!(target: "unstale", lane, cause, "fence");
 }
 
-/// A question to the shared tier.
+/// Returns the span of a question to the shared tier.
 #[cfg(feature = "shared")]
 pub(crate) fn tier_fetch(cache: &str, hash: u64, lane: u32) -> Span {
     span!("tier_fetch", cache, key = %Hash(hash), lane, outcome = Empty)
 }
 
-/// A value on its way to the shared tier.
+/// Returns the span of a value on its way to the shared tier.
 #[cfg(feature = "shared")]
 pub(crate) fn tier_store(cache: &str, hash: u64, lane: u32) -> Span {
     span!("tier_store", cache, key = %Hash(hash), lane, outcome = Empty)
 }
 
-/// What transactions of a source have changed that were read meanwhile, on its way to Redis.
+/// Returns the span of what transactions of a source have changed that were read meanwhile, on its way to Redis.
 #[cfg(any(test, feature = "test-util", feature = "relay"))]
 pub(crate) fn relay_publication(source: &str, operations: usize) -> Span {
     span!("relay_publication", source, operations)

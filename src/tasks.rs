@@ -1,7 +1,7 @@
 //! The tasks without which an instance is not coherent, and whether they run.
 //!
 //! A task that ends while its instance runs, by a panic or with its runtime, is noticed by what its
-//! end drops: `health()` does not say `Coherent` any more, and the log says which task it was. The
+//! end drops: `health()` no longer says `Coherent`, and the log says which task it was. The
 //! bound on staleness needs none of them: entries whose lane is not verified are not served.
 
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl Tasks {
         }
     }
 
-    /// Spawns a task that ends with its instance and no sooner.
+    /// Spawns a task that ends with its instance and not before.
     pub(crate) fn spawn(
         self: &Arc<Self>,
         runtime: &Handle,
@@ -118,12 +118,12 @@ impl Tasks {
         self.closing.store(true, Relaxed);
     }
 
-    /// Whether none has ended too soon.
+    /// Returns whether none has ended too soon.
     pub(crate) fn all_run(&self) -> bool {
         !self.incomplete.load(Relaxed)
     }
 
-    /// Whether one of this name has ended too soon.
+    /// Returns whether one of this name has ended too soon.
     pub(crate) fn has_ended(&self, name: &str) -> bool {
         !self.all_run() && self.ended.lock().contains(&name)
     }
@@ -133,7 +133,7 @@ impl Tasks {
         self.ended.lock().clone()
     }
 
-    /// The names of all that were spawned.
+    /// Returns the names of all that were spawned.
     #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn names(&self) -> Vec<&'static str> {
         self.handles.lock().iter().map(|(name, _)| *name).collect()

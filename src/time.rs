@@ -30,7 +30,7 @@ pub(crate) enum Clock {
 }
 
 impl Clock {
-    /// The time, at most one coarse step in the past.
+    /// Returns the time, at most one coarse step in the past.
     #[inline]
     pub(crate) fn now(self) -> Nanos {
         match self {
@@ -40,7 +40,7 @@ impl Clock {
         }
     }
 
-    /// How far [`now`](Self::now) may lag behind the time: one coarse step.
+    /// Returns how far [`now`](Self::now) may lag behind the time: one coarse step.
     pub(crate) fn step(self) -> Nanos {
         match self {
             Self::Kernel => {
@@ -52,7 +52,7 @@ impl Clock {
         }
     }
 
-    /// The time to the nanosecond, for measuring delays; costs more than [`now`](Self::now).
+    /// Returns the time to the nanosecond, for measuring delays; costs more than [`now`](Self::now).
     pub(crate) fn precise(self) -> Nanos {
         match self {
             Self::Kernel => read(ClockId::Monotonic).wrapping_add(UNSEEN.load(Relaxed)),
@@ -95,7 +95,7 @@ fn read(id: ClockId) -> Nanos {
         .wrapping_add(time.tv_nsec as u64)
 }
 
-/// A duration as nanoseconds, at most 292 years.
+/// Returns a duration as nanoseconds, at most 292 years.
 pub(crate) fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos())
         .unwrap_or(u64::MAX / 2)

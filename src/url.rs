@@ -45,7 +45,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The path of a socket of this machine, which stands for a host: no host's name has a slash.
+    /// Returns the path of a socket of this machine, which stands for a host: no host's name has a slash.
     pub(crate) fn socket(&self) -> Option<&Path> {
         self.host.starts_with('/').then(|| Path::new(&self.host))
     }
@@ -74,7 +74,7 @@ pub(crate) enum Deployment {
     Cluster,
 }
 
-/// Who we are at a server.
+/// The login at a server.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Login {
     pub(crate) username: Option<String>,
@@ -94,7 +94,7 @@ impl fmt::Debug for Login {
 pub(crate) const NO_PASSWORD: &str = "names a user but no password (user:password@, or :password@ without a user); \
      a password may also be in a file, which UNSTALE_REDIS_PASSWORD_FILE names";
 
-/// Where Redis is, and who we are there.
+/// Where Redis is, and the login there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) tls: bool,
@@ -161,7 +161,7 @@ impl Address {
                  a ? is written as %3F, a # as %23)",
             ));
         }
-        // A password may contain anything but what ends it, so the last @ counts.
+        // A password may contain an @, so the last one counts.
         let (login, hosts) = match authority.rsplit_once('@') {
             Some((login, hosts)) => (credentials(login)?, hosts),
             None => (Login::default(), authority),
@@ -189,13 +189,13 @@ impl Address {
         self.deployment == Deployment::Cluster
     }
 
-    /// What the channels' names end with; a cluster has no databases.
+    /// Returns what the channels' names end with; a cluster has no databases.
     pub(crate) fn database_of_channels(&self) -> Option<u8> {
         (!self.is_cluster()).then(|| self.database.unwrap_or(0))
     }
 }
 
-/// The address that `[user:password@]/path[?options]` is.
+/// Returns the address that `[user:password@]/path[?options]` is.
 fn socket(rest: &str) -> Result<Address, Invalid> {
     if rest
         .chars()
@@ -238,7 +238,7 @@ fn socket(rest: &str) -> Result<Address, Invalid> {
             }
         };
         if field.replace(decode(value)?).is_some() {
-            return Err(invalid("an option is there twice"));
+            return Err(invalid("an option is given twice"));
         }
     }
     Ok(Address {
@@ -250,7 +250,7 @@ fn socket(rest: &str) -> Result<Address, Invalid> {
     })
 }
 
-/// What the scheme says: what the places are, and whether they speak TLS.
+/// Returns what the scheme says: what the places are, and whether they speak TLS.
 fn scheme_of(scheme: &str) -> Result<(Kind, bool), Invalid> {
     let scheme = scheme.to_ascii_lowercase();
     let (family, kind) = scheme.split_once('-').unwrap_or((&scheme, ""));
@@ -296,7 +296,7 @@ fn places(hosts: &str, kind: Kind) -> Result<Vec<Place>, Invalid> {
     for text in texts {
         let place = host_and_port(text, default_port)?;
         if places.contains(&place) {
-            // Its word would count twice.
+            // It would be counted twice.
             return Err(invalid("must not name one host twice"));
         }
         places.push(place);
@@ -304,7 +304,7 @@ fn places(hosts: &str, kind: Kind) -> Result<Vec<Place>, Invalid> {
     Ok(places)
 }
 
-/// The options of a Sentinel's URL.
+/// Returns the options of a Sentinel's URL.
 fn service(query: &str) -> Result<Deployment, Invalid> {
     let (mut service, mut login) = (None, Login::default());
     for option in query.split('&').filter(|option| !option.is_empty()) {
@@ -320,7 +320,7 @@ fn service(query: &str) -> Result<Deployment, Invalid> {
             }
         };
         if field.replace(decode(value)?).is_some() {
-            return Err(invalid("an option after the ? is there twice"));
+            return Err(invalid("an option after the ? is given twice"));
         }
     }
     if login.username.is_some() && login.password.is_none() {
@@ -351,7 +351,7 @@ fn credentials(login: &str) -> Result<Login, Invalid> {
     Ok(Login { username, password })
 }
 
-/// A server by itself, as in `redis.example:6379`.
+/// Returns a server by itself, as in `redis.example:6379`.
 pub(crate) fn server(text: &str) -> Result<Place, Invalid> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
     if !text.chars().all(plain) {

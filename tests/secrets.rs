@@ -1,5 +1,5 @@
 //! One service with secrets and recognisable keys, through reads, writes and failures: nothing that is
-//! printed, logged, measured, told to Redis or shown by the program has any of them.
+//! printed, logged, measured, sent to Redis or shown by the program has any of them.
 //!
 //! In a binary of its own, because it listens to all of the process's log lines.
 
@@ -283,7 +283,7 @@ async fn live(server: &RedisServer, seen: &mut Seen) {
     admin(server).cmd(&[
         "PUBLISH",
         "us:{shop:0}e0",
-        "nobody has signed this message of ours",
+        "this message of ours has no signature.",
     ]);
     let refused = "unstale_events_dropped_total{reason=\"refused\"} 1";
     until("it is heard", async || {

@@ -56,8 +56,8 @@ impl FromIterator<f64> for Samples {
     }
 }
 
-/// Measures each contender once a round. Who comes first changes from round to round, so that
-/// nobody always follows the same one; a first round is not counted.
+/// Measures each contender once a round. The first contender changes from round to round, so that
+/// no contender always follows the same one; a first round is not counted.
 pub fn interleaved<C>(
     contenders: &[C],
     rounds: usize,

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Pictures of both boards over a fleet in trouble: `make dashboards-preview`.
 
-Starts deploy/stack.py with faults, lets it run for SECONDS (240), and lets headless Chromium draw the boards by
-Grafana's own components into docs/.
+Starts deploy/stack.py with faults, waits for SECONDS_SHOWN seconds (240), and lets headless Chromium draw the first
+rows of the boards by Grafana's own components into docs/.
 """
 
 import json

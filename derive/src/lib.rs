@@ -6,6 +6,11 @@ mod expand;
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
+/// The example of README.md compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// Implements `unstale::Key` for a struct or an enum: every field is part of the key, and so is an
 /// enum's variant.
 ///

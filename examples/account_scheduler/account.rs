@@ -16,8 +16,8 @@ pub(crate) struct Account {
 
 /// All that choosing an account needs, and all of it that goes to Redis.
 ///
-/// Whatever chooses takes this and not an [`Account`]: a field that is left out here is an error of
-/// the compiler there, and never an account that nobody can schedule.
+/// Code that chooses takes this and not an [`Account`]: a field that is left out here is an error of
+/// the compiler there, and never an account that no gateway can schedule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Scheduling {
     pub(crate) id: u64,
@@ -43,7 +43,7 @@ pub(crate) struct Limit {
     pub(crate) tokens_per_day: u64,
 }
 
-/// What a request upstream needs, and nobody else should see.
+/// What a request upstream needs, and nothing else should see.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Tokens {
     pub(crate) access: String,
@@ -58,7 +58,7 @@ impl fmt::Debug for Tokens {
 }
 
 impl Scheduling {
-    /// Whether a request for this model may go to the account now.
+    /// Returns whether a request for this model may go to the account now.
     pub(crate) fn serves(&self, model: &str, now: u64) -> bool {
         self.schedulable
             && self.rate_limited_until.is_none_or(|until| until <= now)

@@ -161,7 +161,7 @@ async fn blocking<T: Send + 'static>(
         .map_err(|error| Error(error.into()))
 }
 
-/// The database did not do it.
+/// An error of the database.
 #[derive(Debug)]
 pub(crate) struct Error(unstale::BoxError);
 

@@ -107,7 +107,7 @@ impl Pool {
         self.whole.get(&account.scheduling.id).await
     }
 
-    /// Notes that accounts were used. Nothing that is cached has changed, so nobody is told.
+    /// Notes that accounts were used. Nothing that is cached has changed, so nothing is published.
     pub(crate) async fn used(&self, ids: BTreeSet<u64>, now: u64) -> Result<(), BoxError> {
         Ok(self.database.used(ids, now).await?)
     }
@@ -129,25 +129,25 @@ impl Pool {
         for platform in platforms {
             batch = batch.key(&self.rosters, platform);
         }
-        // Announced before the commit: whoever dies in between, the others hear of it.
+        // Announced before the commit: if this process dies in between, the others still hear of it.
         batch.write(self.database.put(different)).await?;
         Ok(count)
     }
 
-    /// Makes everybody read these accounts again, whatever they have: after a change by hand, say.
+    /// Makes every gateway read these accounts again: after a change by hand, for example.
     pub(crate) async fn forget(&self, ids: &[u64]) -> Result<(), unstale::Error> {
         self.accounts.invalidate_many(ids).await?;
         Ok(())
     }
 
-    /// Reads these accounts into memory; how many exist.
+    /// Reads these accounts into memory. Returns how many exist.
     pub(crate) async fn warm_up(&self, ids: &[u64]) -> Result<usize, unstale::Error> {
         let accounts = self.accounts.get_many(ids).await?;
         Ok(accounts.iter().flatten().count())
     }
 }
 
-/// How accounts live in Redis. An account that is loaded keeps its tokens in the memory of who loaded
+/// How accounts live in Redis. An account that is loaded keeps its tokens in the memory of the gateway that loaded
 /// it; the others find it without.
 fn shared() -> SharedTier<Arc<Account>> {
     SharedTier::projection(

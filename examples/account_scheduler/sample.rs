@@ -1,4 +1,4 @@
-//! Accounts as they are found in the wild: 20 KB each, of which tokens are two thirds.
+//! Accounts of a realistic size: 20 KB each, of which tokens are two thirds.
 
 use fastrand::Rng;
 

@@ -80,7 +80,7 @@ impl Database {
         }
     }
 
-    /// Deletes an account; whether there was one.
+    /// Deletes an account. Returns whether there was one.
     pub(crate) async fn delete(&self, id: u64) -> Result<bool, Error> {
         match self {
             Self::Sqlite(sqlite) => sqlite.delete(id).await,
@@ -89,7 +89,7 @@ impl Database {
     }
 }
 
-/// The database did not do it.
+/// An error of the database.
 #[derive(Debug)]
 pub(crate) struct Error(unstale::BoxError);
 

@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 const ACCOUNTS: u64 = 1_000;
 
 /// Ids above [`ACCOUNTS`] that are asked for and never written.
-const NOBODY: u64 = 50;
+const ABSENT: u64 = 50;
 
 /// One request in this many writes.
 const WRITE_EACH: u64 = 50;
@@ -127,7 +127,7 @@ async fn request(http: &Client, target: &str) -> Result<Count, reqwest::Error> {
     }
     let absent = fastrand::u64(..ABSENT_EACH) == 0;
     let id = if absent {
-        ACCOUNTS + 1 + id % NOBODY
+        ACCOUNTS + 1 + id % ABSENT
     } else {
         id
     };

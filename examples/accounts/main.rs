@@ -127,7 +127,7 @@ async fn run(flags: Flags) -> Result<(), Failure> {
             let database = loader.clone();
             async move { Ok(database.account(id).await?) }
         })
-        // What counts as stale, for who sets UNSTALE_AUDIT.
+        // What counts as stale, for an operator who sets UNSTALE_AUDIT.
         .audit(|served, source| served == source)
         .build()
         .map_err(Failure::setup)?;
@@ -168,7 +168,7 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Asks instances until it is told to stop.
+/// Asks instances until a signal stops it.
 async fn ask(load: Load) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::run)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::run)?;

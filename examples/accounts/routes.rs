@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use unstale::{Cache, ErrorKind, Instance, Outcome, WriteError};
+use unstale::{Cache, ErrorKind, Instance, InstanceState, Outcome, WriteError};
 
 use crate::database::{self, Account, Database};
 
@@ -29,7 +29,7 @@ pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/accounts/{id}", get(read).put(write).delete(delete))
         .route("/accounts/{id}/explain", get(explain))
-        .route("/livez", get(|| async { "ok\n" }))
+        .route("/livez", get(live))
         .route("/readyz", get(ready))
         .route("/healthz", get(health))
         .route("/metrics", get(metrics))
@@ -106,7 +106,7 @@ async fn explain(State(app): State<App>, id: Id) -> Result<Json<Value>, Failure>
 /// Longest name of an account, in characters.
 const LONGEST_NAME: usize = 200;
 
-/// Creates or changes an account. 200 says that every instance has been told.
+/// Creates or changes an account. 200 says that every instance has been notified.
 async fn write(
     State(app): State<App>,
     id: Id,
@@ -124,9 +124,9 @@ async fn write(
     // this future, and the cache then invalidates as for any write of unknown outcome.
     let database = app.database.clone();
     let commit = async move { database.put(id, name, balance).await };
-    Ok(match told(app.accounts.write(&id, commit).await)? {
-        Told::All(account) => Json(account).into_response(),
-        Told::Later(account, reason) => (
+    Ok(match notified(app.accounts.write(&id, commit).await)? {
+        Notified::All(account) => Json(account).into_response(),
+        Notified::Later(account, reason) => (
             StatusCode::ACCEPTED,
             Json(Accepted {
                 account: Some(account),
@@ -137,15 +137,15 @@ async fn write(
     })
 }
 
-/// Deletes an account. 204 says that every instance has been told.
+/// Deletes an account. 204 says that every instance has been notified.
 async fn delete(State(app): State<App>, id: Id) -> Result<Response, Failure> {
     let id = parse(id)?;
     let database = app.database.clone();
     let commit = async move { database.delete(id).await };
-    match told(app.accounts.write(&id, commit).await)? {
-        Told::All(false) | Told::Later(false, _) => Err(Failure::unknown(id)),
-        Told::All(true) => Ok(StatusCode::NO_CONTENT.into_response()),
-        Told::Later(true, reason) => Ok((
+    match notified(app.accounts.write(&id, commit).await)? {
+        Notified::All(false) | Notified::Later(false, _) => Err(Failure::unknown(id)),
+        Notified::All(true) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Notified::Later(true, reason) => Ok((
             StatusCode::ACCEPTED,
             Json(Accepted {
                 account: None,
@@ -156,21 +156,27 @@ async fn delete(State(app): State<App>, id: Id) -> Result<Response, Failure> {
     }
 }
 
-/// Whether to send traffic here. A cache that is degraded is no reason not to: its hits are bounded
-/// all the same, and every other instance may be degraded too.
+/// For liveness probes: 200 while the process serves. A restart heals nothing that this could report.
+async fn live() -> &'static str {
+    "ok\n"
+}
+
+/// For readiness probes: 503 once the shutdown has begun. A degraded cache stays ready: its hits are bounded all the
+/// same, and when Redis is away every other instance is degraded, too.
 async fn ready(State(app): State<App>) -> (StatusCode, &'static str) {
-    if *app.stopping.borrow() {
+    let closed = app.instance.health().state == InstanceState::Closed;
+    if closed || *app.stopping.borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
     }
     (StatusCode::OK, "ready\n")
 }
 
-/// For operators and alerts: 503 while the cache is on its own.
+/// For people and alerts, never for a probe: the details, and 503 while the cache is degraded.
 async fn health(State(app): State<App>) -> impl IntoResponse {
     let health = app.instance.health();
     let (status, state) = match health.state {
-        unstale::InstanceState::Coherent => (StatusCode::OK, "coherent"),
-        unstale::InstanceState::Closed => (StatusCode::SERVICE_UNAVAILABLE, "closed"),
+        InstanceState::Coherent => (StatusCode::OK, "coherent"),
+        InstanceState::Closed => (StatusCode::SERVICE_UNAVAILABLE, "closed"),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
     };
     let ages = health
@@ -208,7 +214,7 @@ fn parse(id: Id) -> Result<u64, Failure> {
 }
 
 /// A write that was committed.
-enum Told<T> {
+enum Notified<T> {
     /// Redis has acknowledged the event.
     All(T),
     /// It has not, for this reason; instances that miss the event follow within the bound.
@@ -223,10 +229,12 @@ struct Accepted {
     reason: String,
 }
 
-fn told<T>(written: Result<T, WriteError<T, database::Error>>) -> Result<Told<T>, Failure> {
+fn notified<T>(written: Result<T, WriteError<T, database::Error>>) -> Result<Notified<T>, Failure> {
     match written {
-        Ok(value) => Ok(Told::All(value)),
-        Err(WriteError::Unconfirmed { value, error }) => Ok(Told::Later(value, error.to_string())),
+        Ok(value) => Ok(Notified::All(value)),
+        Err(WriteError::Unconfirmed { value, error }) => {
+            Ok(Notified::Later(value, error.to_string()))
+        }
         // Nothing was committed: the client may try again, here or elsewhere.
         Err(WriteError::Refused(error)) => {
             let reason = format!("nothing was committed: {error}");

@@ -1,4 +1,4 @@
-//! The source of truth: the digests of the keys, and whose they are, in SQLite.
+//! The source of truth: the digests of the keys, and their owners, in SQLite.
 //!
 //! Several processes may use one file. It counts what it is asked, for programs that show it.
 
@@ -21,7 +21,7 @@ const SCHEMA: &str = "
         owner  TEXT NOT NULL
     ) STRICT, WITHOUT ROWID";
 
-/// Whose a key is, and what it may do.
+/// The owner of a key, and what it may do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Account {
     pub(crate) owner: String,
@@ -57,7 +57,7 @@ impl Database {
         })))
     }
 
-    /// Whose key this is, if it is one.
+    /// Returns the owner of this key, if it is one.
     pub(crate) async fn find(&self, digest: String) -> Result<Option<Arc<Account>>, Error> {
         let found = self
             .run(move |connection| {
@@ -143,7 +143,7 @@ impl Database {
     }
 }
 
-/// The database did not do it.
+/// An error of the database.
 #[derive(Debug)]
 pub(crate) struct Error(unstale::BoxError);
 

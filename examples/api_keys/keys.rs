@@ -1,4 +1,4 @@
-//! API keys: who calls, on every instance, from the moment a key is created until it is revoked.
+//! API keys: they identify callers, on every instance, from the moment a key is created until it is revoked.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl ApiKeys {
             });
         let keys = keys
             .capacity(CAPACITY as usize)
-            // Long, since whoever changes a key says so.
+            // Long, since every change of a key is published.
             .ttl(Duration::from_secs(600))
             // While the database is away, keys that were good stay good; never after a revocation.
             .stale_if_error(Duration::from_secs(3_600))
@@ -59,28 +59,28 @@ impl ApiKeys {
         warm.error.map_or(Ok(warm.held), |error| Err(error.into()))
     }
 
-    /// Whose key this is; `None` if it is nobody's. An error says that nobody knows, and is no
+    /// Returns the owner of this key; `None` if it has none. An error says that this is not known, and is no
     /// reason to refuse the key.
     pub(crate) async fn authenticate(&self, key: &str) -> Result<Option<Arc<Account>>, Error> {
         self.keys.get(&digest(key)).await
     }
 
     /// Makes a new key, which works on every instance from now on. This is the only time that
-    /// anybody sees it.
+    /// it is shown.
     pub(crate) async fn create(&self, owner: &str) -> Result<String, Refused<()>> {
         let key = random();
         self.register(&key, owner).await?;
         Ok(key)
     }
 
-    /// As [`create`](Self::create), with a key that somebody brings along, and may have tried before.
+    /// As [`create`](Self::create), with a key that the caller brings along, and may have tried before.
     pub(crate) async fn register(&self, key: &str, owner: &str) -> Result<(), Refused<()>> {
         let digest = digest(key);
         let commit = self.database.insert(digest.clone(), owner.to_owned());
         self.keys.write(&digest, commit).await
     }
 
-    /// Ends a key on every instance; whether there was one.
+    /// Ends a key on every instance. Returns whether there was one.
     pub(crate) async fn revoke(&self, key: &str) -> Result<bool, Refused<bool>> {
         let digest = digest(key);
         let commit = self.database.delete(digest.clone());

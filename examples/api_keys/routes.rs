@@ -1,4 +1,4 @@
-//! The HTTP side: 401 says that there is no such key, and 503 that nobody knows.
+//! The HTTP side: 401 says that there is no such key, and 503 that this is not known.
 
 use std::fmt::Display;
 
@@ -68,7 +68,7 @@ fn unauthorized() -> Response {
     (StatusCode::UNAUTHORIZED, challenge).into_response()
 }
 
-/// Of a write: it may have happened, and is for the client to repeat. A key that nobody was told cannot
+/// The answer to a write that may have happened: the client is to repeat it. A key that no client has seen cannot
 /// be used, and to revoke twice is harmless.
 fn unavailable(error: &impl Display) -> Response {
     let soon = [(header::RETRY_AFTER, "1")];

@@ -17,7 +17,7 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS sessions (id TEXT PRIMARY KEY, subject TEXT NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS revoked (token TEXT PRIMARY KEY) STRICT";
 
-/// Who is logged in.
+/// A user who is logged in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Session {
     pub(crate) id: String,
@@ -100,7 +100,7 @@ async fn blocking<T: Send + 'static>(
         .map_err(|error| Error(error.into()))
 }
 
-/// The database did not do it.
+/// An error of the database.
 #[derive(Debug)]
 pub(crate) struct Error(unstale::BoxError);
 

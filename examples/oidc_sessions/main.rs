@@ -87,13 +87,13 @@ async fn main() -> Result<(), BoxError> {
     );
 
     let before = other.allowed("token-7").await?;
-    let told = one.revoke("token-7").await?;
+    let notified = one.revoke("token-7").await?;
     // One network hop.
     while other.allowed("token-7").await? {
         sleep(Duration::from_millis(1)).await;
     }
     println!(
-        "allowed: {before}; revoked, {told:?} told; allowed: {}",
+        "allowed: {before}; revoked, {notified:?} notified; allowed: {}",
         other.allowed("token-7").await?
     );
 

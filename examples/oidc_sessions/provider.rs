@@ -16,7 +16,7 @@ pub(crate) struct Provider(Arc<State>);
 
 struct State {
     latency: Duration,
-    /// By refresh token: whose it is. What is missing was used, or never issued.
+    /// By refresh token: its owner. A token that is missing was used, or never issued.
     live: Mutex<HashMap<String, String>>,
     issued: AtomicU64,
     /// Calls that will fail.
@@ -28,7 +28,7 @@ struct State {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tokens {
     pub(crate) access: String,
-    /// The next one; the one that was used is worth nothing any more.
+    /// The next one; the one that was used is no longer valid.
     pub(crate) refresh: String,
     pub(crate) expires_in: u64,
 }
@@ -53,7 +53,7 @@ pub(crate) struct Metadata {
     pub(crate) token_endpoint: String,
 }
 
-/// Why there is no answer, or none that was hoped for.
+/// Why there is no answer, or a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// `invalid_grant`: the refresh token was used before, or never issued.
@@ -84,7 +84,7 @@ impl Provider {
         }))
     }
 
-    /// Somebody logs in: the first refresh token of a session.
+    /// Logs a user in: returns the first refresh token of a session.
     pub(crate) fn login(&self, subject: &str) -> String {
         let number = self.0.issued.fetch_add(1, Relaxed);
         let token = format!("refresh-{number}-{subject}");

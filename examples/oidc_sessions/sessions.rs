@@ -2,7 +2,7 @@
 //! of this program.
 //!
 //! Each kind of thing has a cache of its own, with its own size and TTL; operators change them by
-//! `UNSTALE_CACHES__<NAME>__TTL` and so on. What is dear to fetch is in Redis for the whole fleet.
+//! `UNSTALE_CACHES__<NAME>__TTL` and so on. What is expensive to fetch is in Redis for the whole fleet.
 //! Redis holds live tokens for a few seconds: it must be as well guarded as the provider.
 
 use std::future::Future;
@@ -49,7 +49,7 @@ pub(crate) struct Sessions {
 
 /// Whether every gateway knows of a revocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum Notified {
     All,
     /// They will as soon as Redis is back; none accepts the token longer than `max_staleness` after it
     /// was last in touch.
@@ -124,8 +124,8 @@ impl Sessions {
         })
     }
 
-    /// Exchanges a refresh token: once in the whole fleet, whoever comes with it within 5 s. A failure
-    /// is nobody else's: the next caller tries again.
+    /// Exchanges a refresh token: once in the whole fleet for all callers that come with it within 5 s. A
+    /// failure is not shared: the next caller tries again.
     pub(crate) async fn refresh(&self, token: &str) -> Result<Lookup<Arc<Tokens>>, Error> {
         self.refreshes.lookup(token).await
     }
@@ -135,17 +135,17 @@ impl Sessions {
         Ok(self.blacklist.get(token).await? == Some(false))
     }
 
-    /// Revokes a token, at once here; the others hear of it, whatever becomes of this process.
-    pub(crate) async fn revoke(&self, token: &str) -> Result<Told, BoxError> {
+    /// Revokes a token, at once here; the others hear of it, even if this process dies.
+    pub(crate) async fn revoke(&self, token: &str) -> Result<Notified, BoxError> {
         let commit = self.database.revoke(token.to_owned());
         match self.blacklist.write(token, commit).await {
-            Ok(()) => Ok(Told::All),
-            Err(WriteError::Unconfirmed { .. }) => Ok(Told::Later),
+            Ok(()) => Ok(Notified::All),
+            Err(WriteError::Unconfirmed { .. }) => Ok(Notified::Later),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Whether a token is genuine. Checking the signature is dear, and its outcome lasts as long as
+    /// Whether a token is genuine. Checking the signature is expensive, and its outcome lasts as long as
     /// the token does.
     pub(crate) async fn genuine(&self, token: &str, key: &str) -> Result<bool, Error> {
         let (keys, key, text) = (self.keys.clone(), key.to_owned(), token.to_owned());
@@ -165,7 +165,7 @@ impl Sessions {
         self.sessions.get(id).await
     }
 
-    /// Logs somebody in.
+    /// Logs a user in.
     pub(crate) async fn begin(&self, session: Session) -> Result<(), BoxError> {
         let id = session.id.clone();
         Ok(self.sessions.write(&id, self.database.put(session)).await?)
@@ -176,7 +176,7 @@ impl Sessions {
     }
 }
 
-/// One exchange for the whole fleet, whose outcome lasts as long as anybody may come with the old token.
+/// One exchange for the whole fleet, whose outcome lasts as long as a caller may come with the old token.
 fn refreshes(
     instance: &Instance,
     provider: &Provider,

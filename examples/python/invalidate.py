@@ -71,7 +71,7 @@ def operation(cache, key_format, kind, hashes=()):
 
 
 def event(operations, origin=0, sent=0):
-    """Origin 0 is nobody, so that all instances apply it."""
+    """Origin 0 is no instance, so that all instances apply it."""
     return b"\x01" + msgpack.packb([origin, sent, operations], use_bin_type=True)
 
 
@@ -214,7 +214,7 @@ def arguments():
 
 
 def invalidate(args):
-    # The bytes of the command line, whatever its encoding.
+    # The bytes of the command line, in any encoding.
     keys = [os.fsencode(key) for key in args.keys]
     separator = args.separator and os.fsencode(args.separator)
     keys = [key.split(separator) if separator else [key] for key in keys]

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - `tokens.rs` is what a service keeps: what a token is kept by, for how long, and who shares it;
-//! - `third_party.rs` asks for one over HTTP, and stands in for the third party (SQLite and axum).
+//! - `third_party.rs` asks for one over HTTP, and replaces the third party (SQLite and axum).
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -50,7 +50,7 @@ async fn main() -> Result<(), BoxError> {
     let support = application("corp-7", "support");
     third_party.register(&billing, r#""7200""#)?;
     third_party.register(&support, "7200")?;
-    let calls = storm(&build(Shares::Nobody)?, &billing, &third_party).await?;
+    let calls = storm(&build(Shares::Instance)?, &billing, &third_party).await?;
     println!("{CALLERS} callers on each of 2 instances: {calls} calls to the third party");
     let fleet = build(Shares::Fleet)?;
     // The first verification, a round trip away, begins the fleet's record of invalidations; before
@@ -64,8 +64,8 @@ async fn main() -> Result<(), BoxError> {
     println!("requests carry a header of {} characters", header.len());
     let apart = fleet[0].get(&billing).await? != fleet[0].get(&support).await?;
     println!("two secrets of one corporation have two tokens: {apart}");
-    let nobody = fleet[0].get(&application("corp-7", "guessed")).await?;
-    println!("a wrong secret: {nobody:?}");
+    let unknown = fleet[0].get(&application("corp-7", "guessed")).await?;
+    println!("a wrong secret: {unknown:?}");
 
     // One that lives two seconds is replaced after one of them, in the background.
     let brief = application("corp-8", "brief");
@@ -77,7 +77,7 @@ async fn main() -> Result<(), BoxError> {
         oldest < Duration::from_secs(2)
     );
     let waits = fleet[0].cache().stats().misses - before.misses;
-    println!("how often somebody waited for another: {}", waits - 1);
+    println!("how often a caller waited for another: {}", waits - 1);
 
     fleet[0].reject(&billing).await?;
     sleep(Duration::from_millis(100)).await; // the other one hears of it: one hop

@@ -1,6 +1,6 @@
 //! The third party: an HTTP service with a database of its own, and how this service asks it.
 //!
-//! [`Client`] is what a service keeps. [`ThirdParty`] stands in for somebody else's service.
+//! [`Client`] is what a service keeps. [`ThirdParty`] replaces the service of a third party.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -122,7 +122,7 @@ impl ThirdParty {
         self.books.delay.store(millis, SeqCst);
     }
 
-    /// From now on it answers nobody, or everybody again.
+    /// From now on it answers no request, or every one again.
     pub(crate) fn set_down(&self, down: bool) {
         self.books.down.store(down, SeqCst);
     }
@@ -145,7 +145,7 @@ impl Books {
         self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a token says about its life, and its number; `None` for somebody unknown.
+    /// What a token says about its life, and its number; `None` for an unknown application.
     fn issue(&self, corp: &str, secret: &str) -> rusqlite::Result<Option<(String, i64)>> {
         let database = self.database();
         let expires_in: Option<String> = database

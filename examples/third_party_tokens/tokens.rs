@@ -14,14 +14,14 @@ use unstale::{BoxError, Cache, Error, Instance, Key, KeyEncoder, Loaded, SharedT
 /// shorter than twice as long it is half of its life; nothing ever keeps one longer than it lives.
 pub(crate) const MARGIN: Duration = Duration::from_secs(300);
 
-/// While Redis is away nobody hears that a token was rejected, so each is asked for again so often.
+/// While Redis is away no instance hears that a token was rejected, so each is asked for again so often.
 /// Seconds, as is the default, would be too often: issuers count.
 const UNHEARD: Duration = Duration::from_secs(60);
 
 /// An issuer that does not answer for so long is not waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Who asks, which is what a token is kept by. Both parts: one corporation has several applications,
+/// The application that asks, by which a token is kept. Both parts count: one corporation has several applications,
 /// each with a secret of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Credentials {
@@ -38,7 +38,7 @@ impl Key for Credentials {
     }
 }
 
-/// Shown to nobody but the issuer.
+/// Shown to the issuer only.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(String);
 
@@ -86,7 +86,7 @@ impl Grant {
     /// The TTL comes with the value. There is no least life either: a token that lives 120 s is kept
     /// for 120 s, counted from before it was asked for.
     fn loaded(self) -> Loaded<Token> {
-        // One that does not say how long it lives is good for those who wait for it, and not kept.
+        // A token without a known life is given to the callers that wait for it, and not kept.
         let lives = self.expires_in.unwrap_or(Duration::ZERO);
         Loaded::new(Token(self.access_token)).ttl(lives)
     }
@@ -117,13 +117,13 @@ pub(crate) trait Issuer: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Grant>, BoxError>> + Send;
 }
 
-/// Who shares a token.
+/// Which instances share a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shares {
     /// Each instance asks for its own.
-    Nobody,
+    Instance,
     /// One instance asks, the others find what it got in Redis. The token (never the secret) lies
-    /// there as it is: whoever may read this Redis may use it.
+    /// there as it is: a user who may read this Redis may use it.
     Fleet,
 }
 
@@ -151,7 +151,7 @@ impl Tokens {
                 }
             });
         let cache = match shares {
-            Shares::Nobody => cache,
+            Shares::Instance => cache,
             Shares::Fleet => cache.tier(SharedTier::new().fleet_single_flight(PATIENCE)),
         };
         Ok(Self(cache.build()?))

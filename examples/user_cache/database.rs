@@ -118,7 +118,7 @@ impl Database {
     }
 }
 
-/// The database did not do it.
+/// An error of the database.
 #[derive(Debug)]
 pub(crate) struct Error(unstale::BoxError);
 

@@ -15,8 +15,8 @@ pub(crate) fn router(users: Users) -> Router {
         .with_state(users)
 }
 
-/// When the client hangs up, axum drops this future wherever it stands. That stops the waiting and
-/// nothing else: the query goes on, for those who wait with it and for the next who asks.
+/// When the client hangs up, axum drops this future at its present await. That stops the waiting and
+/// nothing else: the query goes on, for the other callers that wait and for the next one that asks.
 async fn user(State(users): State<Users>, Path(id): Path<u32>) -> Response {
     match users.get(id).await {
         Ok(Some(user)) => Json(&*user).into_response(),

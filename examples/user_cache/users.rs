@@ -10,8 +10,8 @@ use super::database::{self, Database, User};
 /// Reads users through memory. Clones share everything.
 ///
 /// Nothing here is about stampedes or cancelled requests: however many ask for one user, the cache
-/// asks the database once, in a task of its own. A request that goes away stops nobody's query,
-/// nor its own: the next one finds the answer in memory.
+/// asks the database once, in a task of its own. A request that goes away stops no query,
+/// not even its own: the next one finds the answer in memory.
 #[derive(Clone)]
 pub(crate) struct Users {
     users: Cache<u32, Arc<User>>,
@@ -22,9 +22,9 @@ pub(crate) struct Users {
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) ttl: Duration,
-    /// The deadline of a query, whoever waits for it and for how long.
+    /// The deadline of a query, however many callers wait for it and however long.
     pub(crate) query_timeout: Duration,
-    /// How often users that nobody asks for any more are freed; `None` leaves them until room is
+    /// How often users that are no longer asked for are freed; `None` leaves them until room is
     /// needed.
     pub(crate) reap: Option<Duration>,
 }

@@ -1,5 +1,5 @@
 //! A cache is filled before the first request: ten thousand rows, five hundred a query, and a line
-//! that shows how far it is, if anybody is there to see it.
+//! that shows how far it is, if the output is a terminal.
 //!
 //! ```sh
 //! cargo run --example warm_up

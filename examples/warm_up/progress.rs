@@ -1,4 +1,4 @@
-//! A line that shows how far something is, for whoever watches.
+//! A line on the terminal that shows how far something is.
 
 use std::io::{self, Write};
 

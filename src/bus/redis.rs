@@ -15,7 +15,7 @@
 //! - [`rights`], [`product`]: whether an instance can live on a server, and what is missing
 //! - [`error`], [`status`]: what went wrong, in words
 //! - `inspect`: the server as operators look at it
-//! - [`logins`], [`renewal`]: who we are there; [`dial`]: which address; [`single`]: what both ask without haste
+//! - [`logins`], [`renewal`]: the login there; [`dial`]: which address; [`single`]: calls for both that may take long
 //! - [`config`], [`tls`]: how to reach Redis; [`refusal`]: why it could not be reached; [`values`]: arguments, and how many bytes things take
 
 mod action;
@@ -113,7 +113,7 @@ impl RedisBus {
     ///
     /// # Errors
     ///
-    /// `Settings`, if the URL or a TLS file is no good.
+    /// `Settings`, if the URL or a TLS file cannot be used.
     pub(crate) fn start(
         config: BusConfig,
         redis: &RedisConfig,
@@ -182,7 +182,7 @@ impl RedisBus {
         }
     }
 
-    /// Whether the subscription of every lane is proven.
+    /// Returns whether the subscription of every lane is proven.
     #[cfg(feature = "cli")]
     pub(crate) fn subscribed(&self) -> bool {
         let nodes = self.caller.routing.nodes();
@@ -232,7 +232,7 @@ impl RedisBus {
         let beat = scripts::beat(&answer)?;
         match note {
             Some(note) => {
-                self.note.told(&note);
+                self.note.taken(&note);
                 self.warn_of_keys(beat.disagree);
             }
             None if lane == 0 && !beat.known => self.note.forgotten(),
@@ -241,7 +241,7 @@ impl RedisBus {
         Ok((node, beat))
     }
 
-    /// Said when this instance joins, and whenever it tells of another cache.
+    /// Logged when this instance joins, and whenever it publishes another cache.
     fn warn_of_keys(&self, disagree: u32) {
         if disagree > 0 {
             let config = &self.caller.common.config;
@@ -480,7 +480,7 @@ impl Drop for RedisBus {
     }
 }
 
-/// What no other instance, and no earlier life of this one, has put into an epoch.
+/// Returns bytes that no other instance, and no earlier life of this one, has put into an epoch.
 fn entropy() -> Result<[u8; 16], Error> {
     let mut bytes = [0; 16];
     match getrandom::fill(&mut bytes) {

@@ -19,7 +19,7 @@ use crate::bus::position::Position;
 /// still live for a minute.
 pub(crate) const HISTORY: usize = 65_536;
 
-/// Caches that a lane's history tells apart at most: far more than any fleet has, few enough that
+/// Caches that a lane's history distinguishes at most: far more than any fleet has, few enough that
 /// names of caches cannot fill Redis.
 pub(crate) const HISTORY_CACHES: usize = 4_096;
 
@@ -56,7 +56,7 @@ impl Subject {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
     pub(crate) id: ClaimId,
-    /// It lapses after so many milliseconds, whatever becomes of who has it.
+    /// It expires after so many milliseconds, even if the instance that holds it dies.
     pub(crate) millis: u64,
 }
 
@@ -90,8 +90,8 @@ pub(crate) struct Fetched {
 pub(crate) enum Found {
     /// A value that counted at that moment: head and body.
     Value(Bytes),
-    /// None. Who asked for a claim has it now. With the digest of a value that does not count any
-    /// more but is still there.
+    /// No value. A caller that asked for a claim has it now. With the digest of a value that no longer counts
+    /// but is still there.
     Nothing(Option<Digest>),
     /// Another caller has the claim.
     Claimed,
@@ -163,7 +163,7 @@ impl Head {
         out
     }
 
-    /// The head and what follows it; `None` if these bytes are no value of this layout.
+    /// Returns the head and what follows it; `None` if these bytes are no value of this layout.
     pub(crate) fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (fixed, rest) = bytes.split_first_chunk::<HEAD>()?;
         let number = |index: usize| {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_or_of_another_layout_is_no_value() {
+    fn a_value_that_is_cut_short_or_of_another_layout_is_not_decoded() {
         let bytes = head(&[1, 2]).encode();
         for length in 0..bytes.len() {
             assert_eq!(Head::decode(&bytes[..length]), None);

@@ -43,7 +43,7 @@ impl Agreement {
         !matches!(before, State::Refused(_))
     }
 
-    /// Waits until it turns out that the fleet has another number of lanes.
+    /// Waits until the fleet is known to have another number of lanes.
     pub(crate) async fn refused(&self) -> Error {
         let mut state = self.0.subscribe();
         let refused = state.wait_for(|state| matches!(state, State::Refused(_)));

@@ -35,7 +35,7 @@ const UNANNOUNCED_AFTER: Duration = Duration::from_millis(250);
 /// How often a write is announced again because the announcement took too long.
 const ATTEMPTS: usize = 3;
 
-/// Commits, then invalidates; if this process dies in between, a peer does. Returns what the commit did, and what
+/// Commits, then invalidates; if this process dies in between, a peer invalidates. Returns what the commit did, and what
 /// was published.
 pub(crate) async fn write<T, E>(
     member: &Arc<Member>,
@@ -164,7 +164,7 @@ impl OpenWrite<'_> {
         if left.is_zero() && policy == WritePolicy::Strict {
             return Err(away());
         }
-        // One that goes on unannounced is open all the same: it is published at its deadline, and
+        // A write that goes on unannounced is still open: it is published at its deadline, and
         // recorded when Redis asks for what is open.
         self.enter(&payloads)?;
         if left.is_zero() {
@@ -278,7 +278,7 @@ async fn announce(
     Ok(())
 }
 
-/// What the task of an announcement returned; one that failed to return has not announced.
+/// Returns the result of an announcement's task; a task that did not return has not announced.
 fn joined(ended: Option<Result<Result<(), Error>, JoinError>>) -> Result<(), Error> {
     match ended {
         Some(Ok(result)) => result,
@@ -294,8 +294,8 @@ impl Drop for OpenWrite<'_> {
         }
         let member = self.member;
         if !self.began {
-            // Nothing was committed, and nothing is invalidated. The intent may be recorded all the
-            // same, or be yet: it is withdrawn first, so that what is open from here on is without it.
+            // Nothing was committed, and nothing is invalidated. The intent may still be recorded, now or
+            // later: it is withdrawn first, so that the list of open writes no longer has it.
             if let Some(id) = self.intent {
                 for lane in member.writes.withdraw(&id) {
                     doubt(member, lane);
@@ -316,8 +316,8 @@ impl Drop for OpenWrite<'_> {
             return;
         }
         let _ = member.enqueue(&items, None);
-        // Without a place among the open writes (only under `available`) there is no second time:
-        // it is what bounds the tasks that wait here.
+        // Without a place among the open writes (only under `available`) it is not published again:
+        // the place is what bounds the tasks that wait here.
         let Some(intent) = self.intent else { return };
         member.writes.is_late(&intent);
         let (again, deadline) = (Arc::downgrade(member), self.deadline);
@@ -339,7 +339,7 @@ impl Drop for OpenWrite<'_> {
     }
 }
 
-/// What a peer would publish on this lane; `None` if the change does not concern it.
+/// Returns what a peer would publish on this lane; `None` if the change does not concern it.
 fn payload_of(member: &Member, items: &[Invalidation], lane: u32) -> Option<Bytes> {
     let mine = items
         .iter()

@@ -29,9 +29,9 @@ pub(crate) struct Follower {
     applied: Option<Position>,
     /// The highest sequence that the subscription itself has delivered in this epoch.
     heard: u64,
-    /// Another life was heard of after a round was sent: only a later one can settle it.
+    /// Another life was heard of after a round was sent: only a later round can settle it.
     doubt: Option<Doubt>,
-    /// The highest head of this epoch that a verification has told of.
+    /// The highest head of this epoch that a verification has named.
     top: u64,
     /// Verifications by the local time they were sent and the sequence they wait for.
     pending: VecDeque<(Nanos, u64)>,
@@ -80,7 +80,7 @@ pub(crate) enum Heard {
     Duplicate,
     /// Events before it are missing: repair.
     Gap,
-    /// Of another life of the lane: verify.
+    /// An event of another life of the lane: verify.
     OtherEpoch,
     /// Nothing has been adopted yet: verify.
     NotAdopted,
@@ -140,7 +140,7 @@ impl Follower {
 
     /// The subscription has delivered an event.
     fn alive(&mut self, sequence: u64) {
-        // Beyond what a verification has told of, a message may claim any place.
+        // Beyond the head that a verification has named, a message may claim any place.
         self.heard = self.heard.max(sequence.min(self.top));
         if self.silent_to.is_some_and(|silent| self.heard >= silent) {
             self.silent_to = None;
@@ -172,7 +172,7 @@ impl Follower {
         }
     }
 
-    /// The subscription delivered something at this place, whatever became of it.
+    /// The subscription delivered something at this place, applied or not.
     pub(crate) fn delivered(&mut self, position: Position) {
         if self
             .applied
@@ -182,12 +182,12 @@ impl Follower {
         }
     }
 
-    /// Whether this very event was heard at this place, and the journal has not confirmed it yet.
+    /// Returns whether this very event was heard at this place, and the journal has not confirmed it yet.
     pub(crate) fn expects(&self, sequence: u64, mac: Mac) -> bool {
         self.hints.has(sequence, mac)
     }
 
-    /// The journal has this event at `sequence`: whether it was applied when it was heard there.
+    /// The journal has this event at `sequence`. Returns whether it was applied when it was heard there.
     pub(crate) fn confirm(&mut self, sequence: u64, mac: Option<Mac>) -> bool {
         self.hints
             .take(sequence)
@@ -196,7 +196,7 @@ impl Follower {
 
     /// The subscription's connection was lost; `sent` as in [`hear`](Self::hear).
     ///
-    /// The next one may lead to another server, so what was learned before proves nothing any more.
+    /// The next one may lead to another server, so what was learned before no longer proves anything.
     /// 1: the old primary answers a verification with head h; 2: its replica is promoted without
     /// h; 3: before any instance verifies there, another event gets the number h, in the same
     /// epoch; 4: it is heard here, and would prove that the lost event was applied.
@@ -226,9 +226,9 @@ impl Follower {
         self.asked = self.applied.map(|applied| (round, applied));
     }
 
-    /// Whether this head, the answer to round `round`, is below what was applied when that was sent.
+    /// Returns whether this head, the answer to round `round`, is below what was applied when that was sent.
     ///
-    /// Whatever is applied here was sequenced before, so the counter has gone back within its epoch (a
+    /// Everything that is applied here was sequenced before, so the counter has gone back within its epoch (a
     /// key that was restored or copied, a host that was reverted): places that are taken here will be
     /// given to other events.
     fn went_back(&self, round: Round, head: Position) -> bool {
@@ -307,7 +307,7 @@ impl Follower {
         Learned::Adopted { first }
     }
 
-    /// The latest time of which every event published before is applied now.
+    /// Returns the latest time of which every event published before is applied now.
     pub(crate) fn proven(&mut self) -> Option<Nanos> {
         let applied = self.applied?.sequence;
         let mut proven = None;
@@ -323,7 +323,7 @@ impl Follower {
         self.applied
     }
 
-    /// Whether the server has events that are not applied here.
+    /// Returns whether the server has events that are not applied here.
     pub(crate) fn behind(&self) -> bool {
         !self.pending.is_empty() || self.doubt.is_some() || self.applied.is_none()
     }

@@ -14,7 +14,7 @@ use crate::store::stamps::lane_of;
 pub(crate) struct NotVerified;
 
 impl Member {
-    /// Whether a read that needs a verification waits for one.
+    /// Returns whether a read that needs a verification waits for one.
     pub(crate) fn may_be_verified(&self, hash: u64) -> bool {
         self.stamps.lane(hash).up() && self.bus.connected()
     }
@@ -23,7 +23,7 @@ impl Member {
     /// this hash. It ends at once while the lane counts as down or no connection is up, though it asks
     /// for a verification, which notices that Redis is back.
     ///
-    /// A read waits for `verification_wait`. After one wait in vain the lane counts as down until a verification succeeds: a Redis that
+    /// A read waits for `verification_wait`. After one wait that fails the lane counts as down until a verification succeeds: a Redis that
     /// swallows everything costs one wait, not one for each read.
     ///
     /// `test` decides by what the lane's [`Freshness`](crate::store::stamps::Freshness) says at that time, and runs under no lock.

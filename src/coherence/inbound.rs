@@ -1,4 +1,4 @@
-//! What the subscription delivers, and what becomes of it.
+//! Handles what the subscription delivers.
 
 use std::time::Duration;
 
@@ -172,7 +172,7 @@ impl Coherence {
         self.apply(lane, None, event, true);
     }
 
-    /// With a key, what the channel says is applied if it is genuine and news, whatever place it claims:
+    /// With a key, what the channel says is applied if it is genuine and news, at any place that it claims:
     /// a drop too many is harmless. Only the journal makes it count; see [`Follower::hint`].
     ///
     /// [`Follower::hint`]: crate::coherence::follower::Follower::hint
@@ -228,7 +228,7 @@ impl Coherence {
     }
 
     /// Applies a page of the journal, without what the subscription has delivered in the same
-    /// places already; how many events it has not.
+    /// places already. Returns how many events it has not.
     pub(super) fn apply_journal(
         &mut self,
         lane: u32,
@@ -332,7 +332,7 @@ impl Coherence {
         }
     }
 
-    /// Whether this instance has sent an event that has its id. A copy of the process has the id too:
+    /// Returns whether this instance has sent an event that has its id. A copy of the process has the id too:
     /// what the copy dropped was not dropped here.
     fn is_own(&self, lane: u32, event: &Event) -> bool {
         self.member.lanes[lane as usize].own.has(event.sent) || without(Mechanism::ForeignEchoes)

@@ -1,4 +1,4 @@
-//! The table of one instance's open writes: what Redis must know of them, should it forget. No I/O.
+//! The table of one instance's open writes: what Redis must learn again if it forgets them. No I/O.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -38,7 +38,7 @@ struct Table {
     upkeep: BTreeMap<u32, Upkeep>,
 }
 
-/// What Redis must know of an open write, should it forget.
+/// What Redis must learn again of an open write if it forgets it.
 #[derive(Debug)]
 struct Open {
     deadline: Nanos,
@@ -93,8 +93,8 @@ impl OpenWrites {
         Some(id)
     }
 
-    /// The commit is over, and only its deadline is waited for: it gives its place among the open ones to
-    /// others, as long as not too many do.
+    /// The commit is over, and the write only waits for its deadline: it gives its place among the open ones to
+    /// others, unless too many do.
     pub(crate) fn is_late(&self, id: &IntentId) {
         let mut table = self.table();
         let Table { open, late, .. } = &mut *table;
@@ -123,26 +123,26 @@ impl OpenWrites {
         }
     }
 
-    /// The write never began: nothing records its intent from here on. The lanes that it concerned.
+    /// The write never began: nothing records its intent from here on. Returns the lanes that it concerned.
     pub(crate) fn withdraw(&self, id: &IntentId) -> Vec<u32> {
         let open = self.table().remove(id);
         let payloads = open.map(|open| open.payloads).unwrap_or_default();
         payloads.into_iter().map(|(lane, _)| lane).collect()
     }
 
-    /// The lanes in which the write is not cleared.
+    /// Returns the lanes in which the write is not cleared.
     pub(crate) fn lanes_of(&self, id: &IntentId) -> Vec<u32> {
         let table = self.table();
         let payloads = table.open.get(id).map_or(&[][..], |open| &open.payloads);
         payloads.iter().map(|(lane, _)| *lane).collect()
     }
 
-    /// The open writes of a lane, of all that have a number.
+    /// Returns the open writes of a lane, of all that have a number.
     pub(crate) fn still_open(&self, lane: u32) -> StillOpen {
         self.list(|open| open.payloads.iter().any(|(of, _)| *of == lane))
     }
 
-    /// The writes that are open in any lane.
+    /// Returns the writes that are open in any lane.
     pub(crate) fn open_anywhere(&self) -> StillOpen {
         self.list(|_| true)
     }
@@ -156,7 +156,7 @@ impl OpenWrites {
         }
     }
 
-    /// The intents of a lane, to be recorded again by an instance that Redis had forgotten.
+    /// Returns the intents of a lane, to be recorded again by an instance that Redis had forgotten.
     pub(crate) fn intents(&self, lane: u32, now: Nanos) -> Vec<Intent> {
         let table = self.table();
         let of_lane = |(id, open): (&IntentId, &Open)| {
@@ -175,7 +175,7 @@ impl OpenWrites {
         change(self.table().upkeep.entry(lane).or_default())
     }
 
-    /// When the next attempt is due. If none is, the task that asks ends. It is noted under the lock:
+    /// Returns when the next attempt is due. If none is, the task that asks ends. It is noted under the lock:
     /// what is asked for afterwards starts another task.
     pub(crate) fn due(&self, lane: u32) -> Option<Instant> {
         self.with(lane, |upkeep| {

@@ -78,7 +78,7 @@ impl OutLane {
         *self.applied.lock() = position;
     }
 
-    /// Whether the own event at this position was applied again already.
+    /// Returns whether the own event at this position was applied again already.
     pub(crate) fn was_echoed(&self, position: Position) -> bool {
         let echoed = *self.echoed.lock();
         echoed
@@ -109,7 +109,7 @@ impl OutLane {
         self.unverified.lock().clone()
     }
 
-    /// Notes why a verification failed, or that one succeeded; whether that is news.
+    /// Notes why a verification failed, or that one succeeded. Returns whether that is news.
     pub(crate) fn set_unverified(&self, error: Option<Error>) -> bool {
         let failing = error.is_some();
         let before = std::mem::replace(&mut *self.unverified.lock(), error);
@@ -137,7 +137,7 @@ pub(crate) struct InLane {
     /// The server has not answered since its connection was lost: what is heard may be of another server that gives
     /// the same numbers out.
     pub(crate) lost: bool,
-    /// The fleet has known this instance.
+    /// Whether the fleet has known this instance.
     pub(crate) registered: bool,
     pub(crate) pace: Pace,
     /// The round whose answer was last adopted.
@@ -179,7 +179,7 @@ impl InLane {
         }
     }
 
-    /// What a verification tells the server of this lane.
+    /// Returns what a verification tells the server of this lane.
     pub(crate) fn known(&self) -> Known {
         if without(Mechanism::BackwardPositions) {
             return Known::default();
@@ -204,7 +204,7 @@ impl InLane {
         back
     }
 
-    /// Whether the lane's life has been in this epoch and has left it.
+    /// Returns whether the lane's life has been in this epoch and has left it.
     pub(crate) fn has_left(&self, epoch: u64) -> bool {
         self.left.contains(&epoch) && !without(Mechanism::BackwardPositions)
     }

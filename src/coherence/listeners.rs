@@ -24,7 +24,7 @@ pub(crate) struct Reported {
 /// it has.
 #[derive(Default)]
 pub(crate) struct Listeners {
-    /// There is a receiver, or was one.
+    /// Whether there is a receiver, or was one.
     any: AtomicBool,
     line: Lock<Line>,
 }
@@ -76,7 +76,7 @@ impl Listeners {
         }
     }
 
-    /// Nothing is reported any more.
+    /// Ends all reports.
     pub(crate) fn close(&self) {
         let before = std::mem::replace(&mut *self.line.lock(), Line::Closed);
         drop(before);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_before_the_end_is_heard_and_then_the_end() {
+    fn a_receiver_hears_what_was_reported_before_the_end_and_then_the_end() {
         let listeners = Listeners::default();
         let mut receiver = listeners.listen();
         listeners.report(|| reported(1));

@@ -67,8 +67,8 @@ impl Marks {
         }
     }
 
-    /// When the latest of the own verifications was sent whose number the mark has reached. What was committed, or
-    /// applied here, before that lies before the mark's place, for that was read later.
+    /// Returns when the latest of the own verifications was sent whose number the mark has reached. What was
+    /// committed, or applied here, before that lies before the mark's place, for that was read later.
     fn proof(&self, mark: Reached) -> Option<Proof> {
         let reached = self
             .sent

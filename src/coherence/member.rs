@@ -103,7 +103,7 @@ impl fmt::Debug for Member {
 }
 
 impl Member {
-    /// By which the log, the metrics and the program `unstale` name this instance.
+    /// Returns the name of this instance in the log, the metrics and the program `unstale`.
     pub(crate) fn name(&self) -> InstanceId {
         InstanceId::new(self.id)
     }
@@ -254,7 +254,7 @@ impl Member {
         true
     }
 
-    /// Says which caches there are, where somebody outside may see it.
+    /// Publishes which caches there are, for the programs that look from outside.
     pub(crate) fn tell_caches(&self) {
         if self.bus.set_caches(&self.caches.formats()) {
             self.verify_now(0);
@@ -298,7 +298,7 @@ impl Member {
     /// 1: this instance drops a key; 2: a load of its finds the old value in Redis, where it still
     /// counts, and stores it here; 3: the event is published, and recorded there.
     /// The first of two does it: the acknowledgement (before the call returns, so that it reads
-    /// its own write) or the echo (should the acknowledgement be lost).
+    /// its own write) or the echo (if the acknowledgement is lost).
     pub(crate) fn apply_own(&self, lane: u32, position: Option<Position>, ops: &[Op]) {
         let out = &self.lanes[lane as usize];
         let done = position.is_some_and(|position| out.was_echoed(position));
@@ -337,7 +337,7 @@ impl Member {
         spans::fenced(lane, label(cause));
     }
 
-    /// Asks for a verification of one lane as soon as may be.
+    /// Asks for a verification of one lane as soon as possible.
     pub(crate) fn verify_now(&self, lane: u32) {
         self.lanes[lane as usize].verify_now.store(true, Relaxed);
         self.verify.notify_one();
@@ -368,7 +368,7 @@ impl Member {
         self.busy.swap(busy, Relaxed)
     }
 
-    /// Whether what `health()` calls coherent is true: every task runs, the connection is up, every
+    /// Returns whether what `health()` calls coherent is true: every task runs, the connection is up, every
     /// lane answered its last verification with the number of lanes of this instance, and each was
     /// verified within the bound.
     pub(crate) fn coherent(&self) -> bool {
@@ -379,7 +379,7 @@ impl Member {
             && self.verified_in_time()
     }
 
-    /// Why it is not [`coherent`](Self::coherent), in words; `None` if it is.
+    /// Returns why it is not [`coherent`](Self::coherent), in words; `None` if it is.
     pub(crate) fn doubt(&self) -> Option<String> {
         if self.coherent() {
             return None;
@@ -396,7 +396,7 @@ impl Member {
         })
     }
 
-    /// Whether each lane was verified as recently as it should be: within `max_staleness` while it
+    /// Returns whether each lane was verified as recently as it should be: within `max_staleness` while it
     /// is read from; an idle instance verifies every `member_timeout / 2` only.
     fn verified_in_time(&self) -> bool {
         let now = self.clock.now();

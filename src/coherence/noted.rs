@@ -32,7 +32,7 @@ impl Member {
         match &op.what {
             What::Lane => self.note_lane(lane, Some(from), Fence::Requested),
             What::Cache => note(Named::Cache),
-            // Of another format, hashes have dropped the whole cache.
+            // Hashes of another format have dropped the whole cache.
             _ if !self.has_format(op.cache, op.format) => note(Named::Cache),
             What::Keys(hashes) => hashes.iter().for_each(|hash| note(Named::Key(*hash))),
             What::Tags(hashes) => hashes.iter().for_each(|hash| note(Named::Tag(*hash))),
@@ -51,7 +51,7 @@ impl Member {
         });
     }
 
-    /// Notes an own operation that was applied a second time, where it drops more than what was dropped here at first.
+    /// Notes an own operation that was applied a second time, where that drops more than the first time.
     pub(super) fn note_echo(&self, lane: u32, own: Sender, op: &Op) {
         let named = match op.what {
             What::Keys(_) | What::Tags(_) => return,
@@ -90,7 +90,7 @@ impl Member {
         }
     }
 
-    /// After it is applied: who hears of it finds nothing here that is older.
+    /// After it is applied: a receiver that hears of it finds nothing here that is older.
     fn note(&self, applied: Applied) {
         self.recent.note(applied);
         self.listeners.report(|| {

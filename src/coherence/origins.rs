@@ -1,6 +1,6 @@
-//! With a key, how far the events of each writer were heard: what tells an event that is played again.
+//! With a key, how far the events of each writer were heard: by this a replayed event is recognised.
 //!
-//! Who may publish and listen can play a genuine event at any place, as often as they like. But its writer's
+//! A user who may publish and listen can replay a genuine event at any place, without limit. But its writer's
 //! clock is in it, under the MAC, and a lane's events leave their writer in the order of that clock. An
 //! event that is not newer than the latest one of its writer is left out: the channel is a hint, and if the event
 //! is one that was published and not heard before, the journal has it.
@@ -8,7 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 
 /// Writers that are remembered, 32 bytes each: four times a large fleet. Each run of `unstale invalidate`
-/// is one. An event of a forgotten one may be played once more.
+/// is one. An event of a forgotten one may be replayed once more.
 const WRITERS: usize = 4_096;
 
 /// See the module's documentation.
@@ -20,7 +20,7 @@ pub(crate) struct Origins {
 }
 
 impl Origins {
-    /// Whether the event that its writer sent then is newer than all that are known; it is known now.
+    /// Returns whether the event that its writer sent then is newer than all that are known; it is known now.
     pub(crate) fn is_news(&mut self, origin: u64, sent: u64) -> bool {
         if let Some(latest) = self.latest.get_mut(&origin) {
             let newer = sent > *latest;
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_newer_is_news() {
+    fn only_a_newer_event_is_news() {
         let mut origins = Origins::default();
         assert!(origins.is_news(1, 10));
         assert!(!origins.is_news(1, 10) && !origins.is_news(1, 9));
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn writers_are_bounded() {
+    fn the_writers_that_are_remembered_are_bounded() {
         let mut origins = Origins::default();
         for origin in 0..2 * WRITERS as u64 {
             assert!(origins.is_news(origin, 1));

@@ -62,8 +62,8 @@ impl Publisher {
         group
     }
 
-    /// An event that fails, or whose acknowledgement is lost, goes back: published twice is
-    /// harmless, published never is not.
+    /// An event that fails, or whose acknowledgement is lost, goes back: to publish twice is
+    /// harmless, to publish never is not.
     async fn publish(&self, mut group: Group) -> Result<(), Error> {
         let member = &*self.member;
         let out = &member.lanes[self.lane as usize];

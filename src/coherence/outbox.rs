@@ -133,7 +133,7 @@ impl Outbox {
         Some(group.waiter())
     }
 
-    /// The last group that has room, or a new one.
+    /// Returns the last group that has room, or a new one.
     fn open_group(&mut self, now: Nanos) -> &mut Group {
         if !self.queue.back().is_some_and(Group::has_room) {
             self.queue.push_back(Group {
@@ -174,7 +174,7 @@ impl Outbox {
         })
     }
 
-    /// The next message.
+    /// Returns the next message.
     pub(crate) fn take(&mut self) -> Option<Group> {
         let group = self.queue.pop_front()?;
         self.queued -= group.hashes;
@@ -189,7 +189,7 @@ impl Outbox {
     }
 
     /// Published and acknowledged: keeps the event until a later verification shows that the lane has
-    /// not lost it. Returns who waits, to be answered outside the outbox' lock: what a waker does is
+    /// not lost it. Returns the waiters, to be answered outside the outbox' lock: what a waker does is
     /// the program's own.
     #[must_use = "they wait"]
     pub(crate) fn sent(&mut self, group: Group, position: Position, now: Nanos) -> Acks {
@@ -267,7 +267,7 @@ impl Outbox {
         self.queue.is_empty()
     }
 
-    /// Refuses what comes from now on; returns who still waits, as [`sent`](Self::sent) does.
+    /// Refuses new items from now on; returns the waiters, as [`sent`](Self::sent) does.
     #[must_use = "they wait"]
     pub(crate) fn close(&mut self) -> Acks {
         self.closed = true;
@@ -277,7 +277,7 @@ impl Outbox {
 }
 
 impl Group {
-    /// The ops that name these items, in one message whatever their number: too many become
+    /// Returns the ops that name these items, in one message whatever their number: too many become
     /// their caches.
     pub(crate) fn ops_of(items: impl IntoIterator<Item = Invalidation>) -> Vec<Op> {
         let mut group = Self::default();

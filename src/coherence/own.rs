@@ -1,4 +1,4 @@
-//! By which an instance knows its own events when it hears them.
+//! How an instance recognises its own events when it hears them.
 
 use std::collections::VecDeque;
 
@@ -9,20 +9,20 @@ use crate::time::Nanos;
 /// Stamps that are kept at least: at 100 messages a second those of the last 40 seconds.
 const KEPT: usize = 4_096;
 
-/// So many low bits of a stamp are drawn. Two copies of a process that publish in the same microsecond
+/// The low bits of a stamp that are random. Two copies of a process that publish in the same microsecond
 /// have the same clock; they draw different bits.
 const DRAWN: Nanos = (1 << 10) - 1;
 
 /// The stamps of the events that one lane's publisher has sent, those that failed included.
 ///
-/// The instance's id does not say enough: a process that is cloned while it runs has it as well.
+/// The instance's id does not suffice: a process that is cloned while it runs has the same id.
 #[derive(Debug, Default)]
 pub(crate) struct Own(Lock<VecDeque<Nanos>>);
 
 impl Own {
-    /// The stamp of the next event: the time, at most two microseconds ago. An event is never read
+    /// Returns the stamp of the next event: the time, at most two microseconds ago. An event is never read
     /// again once the journal has dropped it, so as many stamps are kept as the journal keeps
-    /// events; a stamp that is forgotten all the same makes its event a stranger's, which is
+    /// events; a stamp that is still forgotten makes its event a stranger's, which is
     /// applied.
     pub(crate) fn stamp(&self, now: Nanos, journal: u32) -> Nanos {
         let stamp = (now & !DRAWN).saturating_sub(DRAWN + 1) | identity::unique() & DRAWN;
@@ -36,7 +36,7 @@ impl Own {
         stamp
     }
 
-    /// Whether this instance has sent it. The latest come first: echoes arrive within moments.
+    /// Returns whether this instance has sent it. The latest come first: echoes arrive within moments.
     pub(crate) fn has(&self, stamp: Nanos) -> bool {
         self.0.lock().iter().rev().any(|sent| *sent == stamp)
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::backoff;
 use crate::mutants::{Mechanism, without};
 
-/// Time between two verifications of a lane on average, whatever asks for them: 200 a second at most.
+/// Time between two verifications of a lane on average, however many are asked for: 200 a second at most.
 const GAP: Duration = Duration::from_millis(5);
 
 /// Verifications that may follow one another at once before [`GAP`] counts: a start, a first cache
@@ -15,7 +15,7 @@ const GAP: Duration = Duration::from_millis(5);
 const BURST: u32 = 4;
 
 /// The pause after a verification that failed; each further failure doubles it, up to
-/// `verify_interval`. A Redis that refuses at once would else be asked once a round trip, by every
+/// `verify_interval`. Otherwise a Redis that refuses at once would be asked once a round trip, by every
 /// read that finds its entry unverified.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -43,7 +43,7 @@ impl Pace {
         }
     }
 
-    /// When the next one is to be sent; none while one is under way.
+    /// Returns when the next one is to be sent; none while one is under way.
     pub(crate) fn due(&self) -> Option<Instant> {
         (!self.asking).then_some(self.due)
     }
@@ -52,12 +52,12 @@ impl Pace {
         self.due().is_some_and(|due| due <= by)
     }
 
-    /// Whether the next one may be sent, be it due or not.
+    /// Returns whether the next one may be sent, even if it is not due.
     pub(crate) fn may_be_sent(&self, now: Instant) -> bool {
         self.not_before <= now
     }
 
-    /// The next one is to be sent as soon as may be.
+    /// The next one is to be sent as soon as possible.
     pub(crate) fn hurry(&mut self, now: Instant) {
         self.due = self.due.min(now.max(self.not_before));
     }

@@ -1,4 +1,4 @@
-//! The latest events of a lane, by their places: what tells an event that arrives twice from another
+//! The latest events of a lane, by their places: they distinguish an event that arrives twice from another
 //! event in a place that is taken.
 
 use std::collections::VecDeque;
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_the_same_event_from_another_in_its_place() {
+    fn the_same_event_is_distinguished_from_another_in_its_place() {
         let mut passed = Passed::default();
         for sequence in 1..=2 * EVENTS as u64 {
             passed.add(sequence, sequence * 7);

@@ -2,7 +2,7 @@
 //!
 //! The outbox is bounded, and what exceeds it becomes whole caches. A call that names more than fits must not do
 //! that to a bus that works: it goes out piece by piece, each after the one before was acknowledged. Where
-//! publishing does not get on, the rest is queued at once, and the bound holds.
+//! publishing makes no progress, the rest is queued at once, and the bound holds.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

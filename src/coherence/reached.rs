@@ -26,7 +26,7 @@ impl Reached {
                 self.sequence.store(sequence, SeqCst);
             }
             Some(Position { epoch, sequence }) => {
-                // No reader takes a sequence of one epoch for one of the other.
+                // No reader may mistake a sequence of one epoch for one of the other.
                 self.epoch.store(NONE, SeqCst);
                 self.sequence.store(sequence, SeqCst);
                 self.epoch.store(epoch, SeqCst);
@@ -36,7 +36,7 @@ impl Reached {
         self.moved.notify_waiters();
     }
 
-    /// Whether the event with this place is applied here. What is looked up afterwards reflects it.
+    /// Returns whether the event with this place is applied here. What is looked up afterwards reflects it.
     #[inline]
     pub(crate) fn has(&self, position: Position) -> bool {
         let is_of = |epoch: u64| epoch == position.epoch && epoch != NONE;
@@ -45,7 +45,7 @@ impl Reached {
             && is_of(self.epoch.load(SeqCst))
     }
 
-    /// Waits until the event with this place is applied, perhaps for ever.
+    /// Waits until the event with this place is applied, which may never happen.
     pub(crate) async fn wait(&self, position: Position) {
         loop {
             // Before the look: what is applied in between wakes it.
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_applied_in_this_epoch_is_reached() {
+    fn only_a_place_that_is_applied_in_this_epoch_is_reached() {
         let reached = Reached::default();
         assert!(!reached.has(at(1, 0)) && !reached.has(at(0, 0)));
         reached.set(Some(at(7, 5)));
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_is_woken_by_the_event_and_by_none_before() {
+    async fn a_waiter_is_woken_by_its_event_and_by_none_before() {
         let reached = Reached::default();
         reached.set(Some(at(7, 5)));
         let mut wait = pin!(reached.wait(at(7, 7)));

@@ -43,7 +43,7 @@ pub(crate) struct Applied {
     pub(crate) named: Named,
     /// The lane that it came in; None for an own tag or cache, which concerns every lane.
     pub(crate) lane: Option<u32>,
-    /// Who invalidated; None where no instance is known to have: a writer died, or the lane was dropped by the
+    /// The instance that invalidated; None where no instance is known to have: a writer died, or the lane was dropped by the
     /// protocol.
     pub(crate) origin: Option<InstanceId>,
     /// Its place in its lane; None where it has none yet, as an own one, or where the place is not proven.
@@ -52,7 +52,7 @@ pub(crate) struct Applied {
 }
 
 impl Applied {
-    /// Whether it concerns a key of a cache, whose value has these tags.
+    /// Returns whether it concerns a key of a cache, whose value has these tags.
     fn concerns(&self, cache: u32, key: u64, tags: &[u64], same_lane: bool) -> bool {
         match self.named {
             Named::Key(hash) => self.cache == cache && hash == key,

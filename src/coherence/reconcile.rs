@@ -1,4 +1,4 @@
-//! Keeps what Redis holds of the open writes right: announces them again where Redis has forgotten this
+//! Keeps Redis' record of the open writes right: announces them again where Redis has forgotten this
 //! instance, and clears what is announced although its write has ended.
 //!
 //! One task a lane, which there is only while something is to be done.
@@ -26,7 +26,7 @@ pub(crate) fn reregister(member: &Arc<Member>, lane: u32) {
 }
 
 /// Redis may hold an intent in this lane whose write is not open: recording it failed, or its caller
-/// stopped waiting, and the server executes the command all the same, perhaps later.
+/// stopped waiting, and the server still executes the command, perhaps later.
 pub(crate) fn doubt(member: &Arc<Member>, lane: u32) {
     ask(member, lane, |upkeep| upkeep.doubts += 1);
 }
@@ -45,7 +45,7 @@ fn ask(member: &Arc<Member>, lane: u32, change: impl FnOnce(&mut Upkeep)) {
     }
 }
 
-/// Ends when nothing is to be done any more, or when the instance shuts down: leaving the fleet then does
+/// Ends when nothing is left to do, or when the instance shuts down: leaving the fleet then does
 /// what is left. It keeps no instance alive while it waits.
 async fn run(
     member: Weak<Member>,

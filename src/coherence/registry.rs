@@ -10,7 +10,7 @@ use crate::event::What;
 use crate::lock::Lock;
 use crate::settings::HiddenSetting;
 
-/// A cache of whatever keys and values.
+/// A cache of any keys and values.
 pub(crate) trait AnyCache: Send + Sync {
     fn name(&self) -> &str;
     /// Drops what an op names, unless it was written with another format of keys: then everything.

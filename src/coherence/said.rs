@@ -12,7 +12,7 @@ pub(super) const CLOSED: u8 = 3;
 #[derive(Debug, Default)]
 pub(crate) struct StateLog {
     pub(super) said: AtomicU8,
-    /// It has said who has joined what.
+    /// It has said which instance has joined what.
     pub(super) joined: AtomicBool,
     /// When the next "degraded" may be said.
     pub(super) next: AtomicU64,

@@ -25,7 +25,7 @@ struct Source {
 }
 
 impl Sources {
-    /// The source of this name; from its first cache on the bus is asked for its marks.
+    /// Returns the source of this name; from its first cache on the bus is asked for its marks.
     pub(crate) fn get(
         &self,
         name: &str,
@@ -78,8 +78,8 @@ impl Sources {
         }
     }
 
-    /// How long ago everything committed in each was known to be applied, in its oldest lane; since a cache named
-    /// it, where it never was.
+    /// Returns how long ago everything committed in each was known to be applied, in its oldest lane; since a
+    /// cache named it, where it never was.
     pub(crate) fn ages(&self, now: Nanos) -> Vec<(String, Duration)> {
         let sources = self.0.lock();
         let age = |source: &Source| {

@@ -1,7 +1,7 @@
 //! What the log says of an instance's state, in the words of `health()`: coherent, degraded, closed.
 //!
-//! One line at the start says who has joined what, one at the end that it has left, and in between one
-//! says that the instance is degraded and one that it is coherent again. They say it whatever the cause:
+//! One line at the start says which instance has joined what, one at the end that it has left, and in between one
+//! says that the instance is degraded and one that it is coherent again. They say it for every cause:
 //! a server that was killed, one that hangs, a task that has ended. What was done about it, a connection
 //! that is lost and made again, has lines of its own.
 
@@ -33,7 +33,7 @@ impl Member {
         }
     }
 
-    /// Says whether the state has changed since this was last called. Nothing before the start is over:
+    /// Logs a state that has changed since this was last called. Logs nothing before the start is over:
     /// it may be refused.
     pub(crate) fn log_state(&self) {
         let said = self.state_log.said.load(Relaxed);
@@ -56,7 +56,7 @@ impl Member {
         }
     }
 
-    /// Says that the instance has left; whether everything was published.
+    /// Logs that the instance has left, and whether everything was published.
     pub(crate) fn log_end(&self, published: bool) {
         let said = self.state_log.said.swap(CLOSED, Relaxed);
         if said == NOTHING || said == CLOSED {
@@ -98,7 +98,7 @@ impl Member {
     }
 }
 
-/// What being degraded means to readers.
+/// Returns what being degraded means to readers.
 fn consequence(settings: &Settings) -> String {
     match &settings.max_staleness {
         Some(bound) => format!(

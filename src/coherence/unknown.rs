@@ -1,4 +1,4 @@
-//! Events of caches that are not built here, said once each: a name that is misspelt looks like this, and
+//! Events of caches that are not built here, logged once each: a name that is misspelt looks like this, and
 //! so does another service in the same namespace.
 
 use crate::coherence::member::Member;
@@ -6,7 +6,7 @@ use crate::lock::Lock;
 use crate::log::LogLimit;
 use crate::time::Nanos;
 
-/// Caches that are remembered as said. Who shares a namespace with more has been told what there is to know.
+/// Most caches that are remembered as logged. A service that shares its namespace with more has been warned.
 const MOST: usize = 64;
 
 /// How long after its start an instance may not have built its caches yet, in nanoseconds: 5 s.

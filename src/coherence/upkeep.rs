@@ -1,4 +1,4 @@
-//! When what Redis holds of the open writes of one lane is to be put right. No I/O.
+//! When Redis' record of one lane's open writes is to be put right. No I/O.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// From an attempt that failed to the next of its kind, and between two that only clear, in a lane. A failing
-/// Redis gets one small script a second and lane of each instance, and what is recorded too much only costs loads.
+/// Redis gets one small script a second and lane of each instance, and an unneeded record only costs loads.
 const PACE: Duration = Duration::from_secs(1);
 
 /// What is to be done in one lane.
@@ -36,7 +36,7 @@ pub(crate) struct Attempt {
 }
 
 impl Upkeep {
-    /// When the next attempt is due; `None` if nothing is to be done.
+    /// Returns when the next attempt is due; `None` if nothing is to be done.
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
         let paced = |last: Option<Instant>| last.map_or(now, |last| last + PACE);
         let register = self.register.then(|| paced(self.registered));

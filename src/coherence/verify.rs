@@ -20,7 +20,7 @@ use crate::{Error, ErrorKind};
 /// How long an event that Redis has may be on its way before the journal is asked for it.
 const GRACE: Duration = Duration::from_millis(20);
 
-/// The pause after a repair that failed: a journal that is refused at once would else be asked for by every
+/// The pause after a repair that failed: otherwise a journal that is refused at once would be asked for by every
 /// message.
 const REPAIR_PAUSE: Duration = Duration::from_millis(50);
 
@@ -63,7 +63,7 @@ impl Coherence {
         }
     }
 
-    /// Asks for a verification of a lane as soon as may be.
+    /// Asks for a verification of a lane as soon as possible.
     pub(super) fn verify_soon(&mut self, lane: u32) {
         self.lanes[lane as usize].pace.hurry(Instant::now());
     }

@@ -1,4 +1,4 @@
-//! Message authentication: with a key, every payload ends with a MAC, and what lacks one is no event.
+//! Message authentication: with a key, every payload ends with a MAC, and a payload without one is not an event.
 //!
 //! ```text
 //! payload = event, MAC        MAC = first 16 bytes of keyed BLAKE3(namespace, lane, event)
@@ -6,7 +6,7 @@
 //!
 //! The MAC names the namespace and the lane, so that an event of one is none in another. It cannot
 //! name the epoch and the sequence, which Redis assigns: an old event stays genuine wherever it is
-//! played again. So with a key the *place* that a message on the channel claims proves nothing;
+//! replayed. So with a key the *place* that a message on the channel claims proves nothing;
 //! see [`Hints`](crate::coherence::follower) and PROTOCOL.md.
 
 use std::fmt;
@@ -20,7 +20,7 @@ use super::wire::{DecodeError, decode, encode_within};
 use crate::lock::Lock;
 use crate::settings::Settings;
 
-/// Bytes of a MAC. Who guesses gets one try a message: 128 bits are out of reach.
+/// Bytes of a MAC. An attacker gets one guess per message: 128 bits cannot be brute-forced.
 pub(crate) const MAC: usize = 16;
 
 /// What ends a payload.
@@ -29,7 +29,7 @@ pub(crate) type Mac = [u8; MAC];
 /// Separates these keys from all others that may be derived from the same secret.
 const CONTEXT: &str = "unstale 2026 v1 event authentication";
 
-/// Tells one key from another, and nothing else of it.
+/// Distinguishes one key from another, and shows nothing else of it.
 pub(crate) type KeyPrint = [u8; 4];
 
 const PRINT: &str = "unstale 2026 v1 key fingerprint";
@@ -77,7 +77,7 @@ impl Seal {
         self.keys.lock().clone()
     }
 
-    /// The fingerprint of each key, the one that signs first.
+    /// Returns the fingerprint of each key, the one that signs first.
     pub(crate) fn prints(&self) -> Vec<KeyPrint> {
         let print = |key: &[u8; 32]| {
             let mut print = KeyPrint::default();
@@ -88,12 +88,12 @@ impl Seal {
         self.keys().iter().map(print).collect()
     }
 
-    /// Whether there is a key, so that only the journal says which event has which sequence.
+    /// Returns whether there is a key, so that only the journal says which event has which sequence.
     pub(crate) fn is_keyed(&self) -> bool {
         self.keyed
     }
 
-    /// The payload that says `event` on `lane`.
+    /// Returns the payload that says `event` on `lane`.
     pub(crate) fn encode(&self, lane: u32, event: &Event) -> Bytes {
         let keys = self.keys();
         let Some(key) = keys.first() else {
@@ -105,7 +105,7 @@ impl Seal {
         payload.into()
     }
 
-    /// The event that a payload says, and its MAC where there is a key.
+    /// Returns the event that a payload says, and its MAC where there is a key.
     pub(crate) fn decode(&self, lane: u32, payload: &[u8]) -> Result<(Event, Mac), DecodeError> {
         if !self.keyed {
             return decode(payload).map(|event| (event, Mac::default()));

@@ -68,7 +68,7 @@ fn events_have_the_bytes_of_the_protocol_in_both_directions() {
 }
 
 #[test]
-fn what_the_protocol_says_is_refused_or_ignored_is() {
+fn payloads_that_the_protocol_refuses_or_ignores_are_refused_or_ignored() {
     for vector in vectors("refused") {
         let error = decode(&vector.bytes("payload")).unwrap_err();
         assert_eq!(error.to_string(), vector.text("why"), "{vector:?}");
@@ -119,7 +119,7 @@ fn an_event_that_is_too_long_drops_the_lane_instead() {
 }
 
 #[test]
-fn what_later_versions_append_is_ignored() {
+fn elements_that_later_versions_append_are_ignored() {
     let op = (
         5_u32,
         6_u32,
@@ -152,7 +152,7 @@ fn what_later_versions_append_is_ignored() {
 }
 
 #[test]
-fn what_later_versions_changed_is_refused() {
+fn payloads_that_later_versions_changed_are_refused() {
     let (_, mut other) = events().remove(0);
     other[0] = 2;
     assert_eq!(decode(&other), Err(DecodeError::UnknownVersion));
@@ -163,7 +163,7 @@ fn what_later_versions_changed_is_refused() {
 }
 
 #[test]
-fn what_is_no_event_is_malformed() {
+fn bytes_that_are_no_event_are_malformed() {
     let hash = bin(&[0; 8]);
     for bytes in [
         vec![1],
@@ -270,7 +270,7 @@ fn corpus() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn what_must_hold_of_all_bytes_holds_of_the_fuzzers_corpus() {
+fn the_fuzzers_corpus_keeps_what_must_hold_of_all_bytes() {
     let corpus = corpus();
     let events = corpus.iter().filter(|bytes| check_payload(bytes)).count();
     assert!(
@@ -305,7 +305,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_096))]
 
     #[test]
-    fn what_must_hold_of_all_bytes_holds_of_mutated_events(
+    fn mutated_events_keep_what_must_hold_of_all_bytes(
         one in any::<prop::sample::Index>(),
         other in any::<prop::sample::Index>(),
         mutations in proptest::collection::vec(

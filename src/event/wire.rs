@@ -10,7 +10,7 @@
 //! hashes, empty for the last two. One key takes 43 bytes, each further key of its cache 8.
 //!
 //! A later version of the crate may append elements to the outer array and to each op: readers
-//! ignore what they do not know there. Whatever changes the meaning of what is there already must
+//! ignore what they do not know there. A change of the meaning of existing elements must
 //! take another version byte or another kind, which readers never skip but answer with a fence.
 //! PROTOCOL.md says all this to writers in other languages.
 
@@ -35,7 +35,7 @@ const LANE: u8 = 3;
 const HASH: usize = size_of::<u64>();
 
 /// Bytes of the shortest op: an array's marker, three small integers, an empty bin.
-/// What is left of a message bounds how many ops it can hold, whatever its array length claims.
+/// The rest of a message bounds how many ops it can hold, however many its array length claims.
 const SHORTEST_OP: usize = 6;
 
 /// Nesting that is followed into. An event has three levels; the rest is for elements that later
@@ -44,7 +44,7 @@ const MAX_DEPTH: usize = 16;
 
 /// Why a payload is not an event.
 ///
-/// None says anything of the content, so that it may go into a log.
+/// No reason shows anything of the content, so that it may be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DecodeError {
     /// Longer than [`MAX_PAYLOAD`], which also bounds what decoding allocates.

@@ -10,7 +10,7 @@ use crate::event::{Event, Op, Seal, What};
 /// a struct of some 40, and a vector that grows has twice the room it needs.
 const GROWTH: usize = 16;
 
-/// Reads a payload as an instance without a key does; whether it is an event.
+/// Reads a payload as an instance without a key does. Returns whether it is an event.
 ///
 /// # Panics
 ///
@@ -47,7 +47,7 @@ pub fn check_payload(payload: &[u8]) -> bool {
     true
 }
 
-/// Reads a payload and nothing else; whether it is an event.
+/// Reads a payload and nothing else. Returns whether it is an event.
 #[must_use]
 pub fn reads_payload(payload: &[u8]) -> bool {
     Seal::new(&Settings::default()).decode(0, payload).is_ok()
@@ -61,13 +61,13 @@ fn hashes(op: &Op) -> &Vec<u64> {
     }
 }
 
-/// The fewest bytes that can say this.
+/// Returns the fewest bytes that can say this.
 fn named(event: &Event) -> usize {
     let ops = event.ops.iter();
     5 + ops.map(|op| 5 + 8 * hashes(op).len()).sum::<usize>()
 }
 
-/// The memory that it takes.
+/// Returns the memory that it takes.
 fn room(event: &Event) -> usize {
     let hashes = event.ops.iter().map(|op| 8 * hashes(op).capacity());
     event.ops.capacity() * size_of::<Op>() + hashes.sum::<usize>()

@@ -10,7 +10,7 @@ use crate::{Error, Instance};
 
 /// The log of a source of truth, in places that grow.
 pub trait SourceLog: Send {
-    /// Where it ends.
+    /// Returns where it ends.
     fn end(&mut self) -> u64;
 
     /// Waits for more, or for the place that was the end; returns up to where was read, and what was changed: caches
@@ -65,7 +65,7 @@ impl<S: SourceLog, F: FnMut() -> S + Send> Open for Opens<F> {
 }
 
 /// Relays through this instance's bus what a log says of these caches, until an operator must act. `open` opens the
-/// log anew.
+/// log again.
 pub async fn relay<S: SourceLog>(
     instance: Instance,
     source: String,

@@ -44,7 +44,7 @@ pub(super) const HIT_AGE: &Series = &Series {
     labels: &[],
     bounds: BOUNDS,
     scope: Some("cache"),
-    help: "Time since the loads of served entries began. Sampled: at most 1,000 hits at a time, in proportion.",
+    help: "Age of a served entry since the beginning of its load. Sampled: at most 1,000 hits a second, in proportion.",
 };
 
 /// The hits of one cache, by age.

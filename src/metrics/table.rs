@@ -105,85 +105,85 @@ macro_rules! series {
 series! {
     /// What one instance counts.
     InstanceMetrics, scope: None => {
-        published: Counter, "events_published_total", "Events that Redis acknowledged to this instance.";
-        received: Counter, "events_received_total", "Events delivered by the subscription.";
-        applied: Counter, "events_applied_total", "Received events that were applied.";
-        dropped: Family<Dropped>, "events_dropped_total", "Received events, or operations in them, that were not applied.";
-        sent_bytes: Arc<Family<Kind>>, "bus_sent_bytes_total", "Bytes sent to Redis, protocol included, TLS and TCP excluded.";
-        received_bytes: Arc<Family<Kind>>, "bus_received_bytes_total", "Bytes received from Redis, protocol included, TLS and TCP excluded.";
-        propagation: Histogram, "propagation_seconds", "From sending an own event to its delivery back to this instance.";
-        publish: Histogram, "publish_seconds", "From enqueueing an invalidation to its acknowledgement by Redis.";
-        gaps: Family<Gap>, "gaps_total", "Times that events of a lane may have been missed.";
-        repairs: Family<Repair>, "repairs_total", "Attempts to fill a gap from the journal.";
-        fences: Family<Fence>, "fences_total", "Times that everything of a lane was dropped.";
-        verifications: Family<Verification>, "verifications_total", "Verifications of a lane.";
-        verified_age: PerLane, "verified_age_seconds", "Time since all events of the lane were known to be applied.";
-        source_verified_age: PerSource, "source_verified_age_seconds", "Time since everything committed in the source was known to be applied, in the lane where that is longest.";
-        delivery_pause: PerLane, "delivery_pause_seconds", "Pause after a message to many subscribers of the lane: what is published meanwhile is delivered together.";
-        lane_waits: Family<LaneWait>, "lane_waits_total", "Reads that waited for their lane to be verified.";
-        connected: Gauge, "connected", "Instances of this process whose bus is connected.";
-        mends: Family<Mended>, "subscription_mends_total", "Subscriptions mended because they did not deliver.";
-        outbox_keys: Gauge, "outbox_keys", "Keys, tags, caches and lanes waiting to be published.";
-        collapses: Family<Collapse>, "outbox_collapses_total", "Times that the full outbox was collapsed.";
-        publish_failures: Counter, "publish_failures_total", "Attempts to publish that failed; they are retried.";
-        republished: Counter, "republished_total", "Events published again because no later verification confirmed them.";
-        open_writes: Gauge, "open_writes", "Writes whose intents are not cleared yet.";
-        writes: Family<WriteOutcome>, "writes_total", "Crash-safe writes, by how they ended.";
-        recovered_writes: Counter, "recovered_writes_total", "Writes of dead instances that this one finished invalidating.";
-        shared_trips: Counter, "shared_trips_total", "Times that the breaker of the shared tier opened.";
-        shared_broken: Gauge, "shared_broken", "Instances of this process whose breaker of the shared tier is open.";
-        clock_jumps: Counter, "clock_jumps_total", "Times that the clocks came apart: all that is held counts as older by as much, and beyond the bound every lane was fenced.";
-        build: BuildInfo, "build_info", "Always 1; the label is this crate's version.";
-        settings: InstanceInfo, "settings_info", "Always 1; the labels are the instance's settings.";
+        published: Counter, "events_published_total", "Events of this instance that Redis has acknowledged.";
+        received: Counter, "events_received_total", "Events that the subscription delivered to this instance.";
+        applied: Counter, "events_applied_total", "Received events that were applied to the caches.";
+        dropped: Family<Dropped>, "events_dropped_total", "Received events, or operations in them, that were not applied, by reason.";
+        sent_bytes: Arc<Family<Kind>>, "bus_sent_bytes_total", "Bytes sent to Redis, by kind of traffic; with the bytes of its protocol, without those of TLS and TCP.";
+        received_bytes: Arc<Family<Kind>>, "bus_received_bytes_total", "Bytes received from Redis, by kind of traffic; with the bytes of its protocol, without those of TLS and TCP.";
+        propagation: Histogram, "propagation_seconds", "Time from sending an event to its delivery back to the instance that sent it.";
+        publish: Histogram, "publish_seconds", "Time from queueing an invalidation to its acknowledgement by Redis.";
+        gaps: Family<Gap>, "gaps_total", "How often events of a lane may have been missed, by how it was noticed.";
+        repairs: Family<Repair>, "repairs_total", "Attempts to read missed events from the journal, by outcome.";
+        fences: Family<Fence>, "fences_total", "How often all entries of a lane were dropped (fenced), by cause.";
+        verifications: Family<Verification>, "verifications_total", "Verifications of a lane, which ask Redis whether an event was missed, by outcome.";
+        verified_age: PerLane, "verified_age_seconds", "Time since this instance is known to have applied all events of the lane.";
+        source_verified_age: PerSource, "source_verified_age_seconds", "Time since this instance is known to have applied everything committed in the source, in the lane where that is longest ago.";
+        delivery_pause: PerLane, "delivery_pause_seconds", "Pause after each message to the many subscribers of the lane. Events that are published in the pause are delivered together.";
+        lane_waits: Family<LaneWait>, "lane_waits_total", "Reads that waited for the verification of their lane, by outcome.";
+        connected: Gauge, "connected", "Instances of this process that are connected to their bus, which is Redis or inside the process.";
+        mends: Family<Mended>, "subscription_mends_total", "Subscriptions that were repaired because they delivered nothing, by method.";
+        outbox_keys: Gauge, "outbox_keys", "Keys, tags, caches and lanes that wait to be published.";
+        collapses: Family<Collapse>, "outbox_collapses_total", "How often the full outbox replaced keys by whole caches, or everything by a whole lane.";
+        publish_failures: Counter, "publish_failures_total", "Attempts to publish an event that failed. They are retried.";
+        republished: Counter, "republished_total", "Events that were published again because no later verification confirmed them.";
+        open_writes: Gauge, "open_writes", "Crash-safe writes that are announced in Redis and not cleared yet.";
+        writes: Family<WriteOutcome>, "writes_total", "Crash-safe writes, by outcome.";
+        recovered_writes: Counter, "recovered_writes_total", "Writes of dead instances whose invalidation this instance has finished.";
+        shared_trips: Counter, "shared_trips_total", "How often the circuit breaker of the shared tier opened.";
+        shared_broken: Gauge, "shared_broken", "Instances of this process whose circuit breaker of the shared tier is open.";
+        clock_jumps: Counter, "clock_jumps_total", "How often the clocks of the machine diverged. All entries then count as older by the difference; if it exceeds the staleness bound, every lane is dropped.";
+        build: BuildInfo, "build_info", "Always 1. The label is the version of this crate.";
+        settings: InstanceInfo, "settings_info", "Always 1. The labels are the settings of the instance.";
     }
 }
 
 series! {
     /// What the relay of one source counts.
     RelayMetrics, scope: Some("source") => {
-        state: OneOf<RelayState>, "relay_state", "1 for what the relay does: it leads, waits for another relay, or opens the log.";
-        lag: Age, "relay_lag_seconds", "Time since all that instances wait for was proven; 0 while another relay leads.";
-        lag_bytes: Gauge, "relay_lag_bytes", "Bytes of the database's log that are not published yet, when the relay last looked.";
-        commits: Counter, "relay_commits_total", "Transactions read from the log.";
-        rows: Counter, "relay_rows_total", "Changed rows read from the log.";
-        unmapped_rows: Counter, "relay_unmapped_rows_total", "Those of them that no rule maps: their table is published for nothing.";
-        events: Counter, "relay_events_total", "Events of the relay that Redis acknowledged.";
-        marks: Counter, "relay_marks_total", "Marks set: each proves a lane once.";
-        collapses: Family<RelayCollapse>, "relay_collapses_total", "Times that whole caches were dropped, because what to drop of them could not be decided.";
-        restarts: Counter, "relay_restarts_total", "Times that the log was lost, and opened again.";
+        state: OneOf<RelayState>, "relay_state", "1 for the present state of the relay, 0 for the others. It leads, waits for another relay, or opens the log of the database.";
+        lag: Age, "relay_lag_seconds", "Time since the relay last proved all that instances wait for; 0 while another relay leads.";
+        lag_bytes: Gauge, "relay_lag_bytes", "Bytes of the database's log that were not published yet when the relay last looked.";
+        commits: Counter, "relay_commits_total", "Transactions read from the database's log.";
+        rows: Counter, "relay_rows_total", "Changed rows read from the database's log.";
+        unmapped_rows: Counter, "relay_unmapped_rows_total", "Changed rows that no rule maps to a cache. The publication in the database need not include their table.";
+        events: Counter, "relay_events_total", "Events of the relay that Redis has acknowledged.";
+        marks: Counter, "relay_marks_total", "Marks that the relay has set. Each proves once that a lane has all commits so far.";
+        collapses: Family<RelayCollapse>, "relay_collapses_total", "How often whole caches were dropped because the relay could not tell which keys had changed, by cause.";
+        restarts: Counter, "relay_restarts_total", "How often the database's log was lost and opened again.";
     }
 }
 
 series! {
     /// What one cache of an instance counts.
     CacheMetrics, scope: Some("cache") => {
-        hits: Hits, "hits_total", "Reads answered with a value from memory.";
-        negative_hits: Counter, "negative_hits_total", "Reads answered from memory with 'does not exist'.";
-        misses: Family<Miss>, "misses_total", "Reads that found no entry they could serve and led a load, by what was missing.";
-        coalesced: Counter, "coalesced_total", "Reads that shared a load which another read led.";
-        loads: Family<LoadOutcome>, "loads_total", "Loads, by how they ended.";
-        load_duration: Histogram, "load_duration_seconds", "How long loads took.";
-        loads_in_flight: Gauge, "loads_in_flight", "Loads under way.";
-        loads_discarded: Counter, "loads_discarded_total", "Loaded values not stored because an invalidation came meanwhile.";
-        invalidations: Family<(Scope, Side)>, "invalidations_total", "Invalidations applied to this cache.";
-        entries: Gauge, "entries", "Entries held.";
-        weight: Gauge, "weight_bytes", "What the entries weigh, by the cache's weigher.";
-        evictions: Counter, "evictions_total", "Entries evicted to make room.";
-        oversized: Counter, "oversized_total", "Values served but not stored because they weigh too much.";
-        reaped: Counter, "reaped_total", "Expired entries removed before a read found them.";
-        refreshes: Counter, "refreshes_total", "Background loads begun ahead of the TTL.";
-        stale_if_error: Counter, "stale_if_error_total", "Expired entries served because their loader failed.";
-        stale_if_slow: Counter, "stale_if_slow_total", "Expired entries served because their load took long.";
-        audits: Family<Audited>, "audits_total", "Hits compared with the source by the audit.";
-        audit_stale: Family<StaleFor>, "audit_stale_total", "Audited values still served, and still not what the source has, so long after the staleness bound.";
-        expiry_overage: Histogram<Overage>, "expiry_overage_seconds", "How long past its TTL an expired entry was found by a read.";
-        shared_reads: Family<SharedRead>, "shared_reads_total", "Reads of the shared tier, by what it had.";
-        shared_stores: Family<SharedStore>, "shared_stores_total", "Values for the shared tier, by what became of them.";
-        shared_waits: Family<SharedWait>, "shared_waits_total", "Waits for a load of another instance, by how they ended.";
-        ttl: Latest, "ttl_seconds", "The cache's TTL.";
-        max_staleness: Latest, "max_staleness_seconds", "The cache's staleness bound; 0 if off.";
-        negative_ttl: Latest, "negative_ttl_seconds", "How long 'does not exist' is remembered.";
-        capacity: Gauge, "capacity_entries", "Most entries held.";
+        hits: Hits, "hits_total", "Reads that were answered with a value from memory.";
+        negative_hits: Counter, "negative_hits_total", "Reads that were answered from memory with 'does not exist'.";
+        misses: Family<Miss>, "misses_total", "Reads that found no entry to serve and started a load, by cause.";
+        coalesced: Counter, "coalesced_total", "Reads that waited for a load which another read had started.";
+        loads: Family<LoadOutcome>, "loads_total", "Loads, by outcome.";
+        load_duration: Histogram, "load_duration_seconds", "Duration of a load.";
+        loads_in_flight: Gauge, "loads_in_flight", "Loads that are running now.";
+        loads_discarded: Counter, "loads_discarded_total", "Loaded values that were not stored because an invalidation came during the load.";
+        invalidations: Family<(Scope, Side)>, "invalidations_total", "Invalidations applied to the cache, by what they named and where they came from.";
+        entries: Gauge, "entries", "Entries in memory.";
+        weight: Gauge, "weight_bytes", "Size of all entries in memory, as the cache's weigher counts it.";
+        evictions: Counter, "evictions_total", "Entries that were evicted to make room for others.";
+        oversized: Counter, "oversized_total", "Values that were served and not stored because they are too large.";
+        reaped: Counter, "reaped_total", "Expired entries that were removed before a read found them.";
+        refreshes: Counter, "refreshes_total", "Reloads that were started in the background before the entry expired.";
+        stale_if_error: Counter, "stale_if_error_total", "Expired entries that were served because their load failed.";
+        stale_if_slow: Counter, "stale_if_slow_total", "Expired entries that were served because their load took long.";
+        audits: Family<Audited>, "audits_total", "Hits that the audit has compared with the source, by outcome.";
+        audit_stale: Family<StaleFor>, "audit_stale_total", "Audited values that were still served, and still differed from the source, so long after the staleness bound (label age).";
+        expiry_overage: Histogram<Overage>, "expiry_overage_seconds", "How long an entry had been expired when a read found it.";
+        shared_reads: Family<SharedRead>, "shared_reads_total", "Reads of the shared tier, by outcome.";
+        shared_stores: Family<SharedStore>, "shared_stores_total", "Values offered to the shared tier, by outcome.";
+        shared_waits: Family<SharedWait>, "shared_waits_total", "Waits for a load of another instance, by outcome.";
+        ttl: Latest, "ttl_seconds", "TTL of the cache.";
+        max_staleness: Latest, "max_staleness_seconds", "Staleness bound of the cache, max_staleness; 0 if it is off.";
+        negative_ttl: Latest, "negative_ttl_seconds", "How long the cache remembers 'does not exist'.";
+        capacity: Gauge, "capacity_entries", "Maximum number of entries in memory.";
     }
 }
 

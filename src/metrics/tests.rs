@@ -9,6 +9,7 @@ use super::*;
 
 mod exposition;
 mod folding;
+mod help;
 mod histograms;
 
 use exposition::Families;

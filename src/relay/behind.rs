@@ -30,7 +30,7 @@ impl Behind {
         }
     }
 
-    /// Whether it is time to ask where the log ends.
+    /// Returns whether it is time to ask where the log ends.
     pub(super) fn is_due(&self) -> bool {
         Instant::now() >= self.next
     }
@@ -41,7 +41,7 @@ impl Behind {
         self.show();
     }
 
-    /// Everything up to there is published; whether that is further than before.
+    /// Everything up to there is published. Returns whether that is further than before.
     pub(super) fn published(&mut self, upto: u64) -> bool {
         let further = upto > self.upto;
         self.upto = self.upto.max(upto);

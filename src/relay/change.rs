@@ -18,7 +18,7 @@ pub(crate) enum Identity {
     Default,
     Nothing,
     Full,
-    /// Of a unique index.
+    /// The columns of a unique index.
     Index,
 }
 

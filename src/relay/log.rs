@@ -10,23 +10,24 @@ use crate::event::Op;
 ///
 /// Places are numbers that grow along the log.
 pub(crate) trait Log: Send {
-    /// Where the log ends: everything that was committed before this call lies before it. From then on the log is to
-    /// say soon that it was read up to there.
+    /// Returns where the log ends: everything that was committed before this call lies before it. From then
+    /// on the log is to say soon that it was read up to there.
     fn end(&mut self) -> impl Future<Output = Result<u64, Error>> + Send;
 
     /// Reads on, and returns up to where everything that was committed is among what [`take`](Self::take) gives.
     /// Dropping the future loses nothing.
     fn read(&mut self) -> impl Future<Output = Result<u64, Error>> + Send;
 
-    /// What the commits that were read have changed, as caches name it. Bounded, whatever a transaction holds.
+    /// Returns what the commits that were read have changed, as caches name it. Bounded, whatever a
+    /// transaction holds.
     fn take(&mut self) -> Vec<Op>;
 
-    /// What was counted since this was called last.
+    /// Returns what was counted since this was called last.
     fn counts(&mut self) -> Counts {
         Counts::default()
     }
 
-    /// Where the log ends, only to be shown; 0 where that is not known.
+    /// Returns where the log ends, only to be shown; 0 where that is not known.
     fn ahead(&mut self) -> impl Future<Output = Result<u64, Error>> + Send {
         async { Ok(0) }
     }
@@ -54,15 +55,15 @@ pub(crate) trait Log: Send {
 pub(crate) trait Open: Send {
     type Log: Log;
 
-    /// Opens it anew. Everything that is committed after this has returned is in it.
+    /// Opens it again. Everything that is committed after this has returned is in it.
     ///
     /// # Errors
     ///
-    /// Of kind `Settings` where an operator must act; after any other it is tried again.
+    /// An error of kind `Settings` where an operator must act; after any other the relay tries again.
     fn open(&mut self) -> impl Future<Output = Result<Self::Log, Error>> + Send;
 
-    /// What the source has given up before it was read, if the last opening has found that. Everything is dropped after
-    /// each opening, so nothing is missed; an operator may want to know.
+    /// Returns what the source has given up before it was read, if the last opening has found that.
+    /// Everything is dropped after each opening, so nothing is missed; an operator may want to know.
     fn given_up(&mut self) -> Option<String> {
         None
     }

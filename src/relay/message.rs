@@ -74,7 +74,8 @@ impl fmt::Display for Bad {
 
 impl std::error::Error for Bad {}
 
-const NOT_KNOWN: Bad = Bad("it is none of k, t, a, h, d with what belongs to it");
+const NOT_KNOWN: Bad =
+    Bad("it must begin with k, t, a, h or d, and have the elements of that kind");
 const NO_HASHES: Bad = Bad("operations are cache, format, kind and 16 digits of each hash");
 const NO_CACHE: Bad = Bad("no cache can have this name");
 const NO_TEXT: Bad = Bad("texts are to be in quotes");

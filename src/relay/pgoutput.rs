@@ -37,7 +37,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Change<'_>, Malformed> {
     Ok(change)
 }
 
-/// The table of a row's message, without the row: the message may be its beginning only.
+/// Returns the table of a row's message, without the row: the message may be its beginning only.
 pub(crate) fn relation_of(beginning: &[u8]) -> Option<u32> {
     let mut reader = Reader::new(beginning);
     match reader.u8() {

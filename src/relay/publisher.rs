@@ -59,12 +59,13 @@ impl Publisher {
         self.complete.len() as u32
     }
 
-    /// Whether everything that was given to [`publish`](Self::publish) is published in this epoch of the lane.
+    /// Returns whether everything that was given to [`publish`](Self::publish) is published in this epoch of
+    /// the lane.
     pub(crate) fn is_complete(&self, lane: u32, epoch: u64) -> bool {
         self.complete[lane as usize] == Some(epoch)
     }
 
-    /// The sequence that an epoch in which the lane is complete has reached at least.
+    /// Returns the sequence that an epoch in which the lane is complete has reached at least.
     pub(crate) fn last(&self, lane: u32) -> u64 {
         self.last[lane as usize]
     }
@@ -75,7 +76,7 @@ impl Publisher {
     }
 
     /// Publishes in the order of each lane, until Redis has acknowledged everything. Ends early only with an error
-    /// that no waiting mends; then, and where it is dropped, what was not acknowledged may be missing.
+    /// that no waiting ends; then, and where it is dropped, what was not acknowledged may be missing.
     pub(crate) async fn publish(&mut self, ops: Vec<Op>) -> Result<(), Error> {
         let by_lane = split(ops, self.lanes());
         self.send(by_lane).await
@@ -150,7 +151,7 @@ impl Publisher {
     }
 }
 
-/// The epoch of all.
+/// Returns the epoch of all.
 fn same(positions: &[Position]) -> Option<u64> {
     let (first, rest) = positions.split_first()?;
     let same = rest.iter().all(|position| position.epoch == first.epoch);

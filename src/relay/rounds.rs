@@ -195,7 +195,7 @@ impl<L: Log> Rounds<L> {
         Ok(())
     }
 
-    /// The numbers of all lanes, and the lease for a while; `None` where Redis does not say them.
+    /// Returns the numbers of all lanes, and the lease for a while; `None` where Redis does not say them.
     async fn ask(&mut self) -> Result<Option<Vec<Marked>>, Stopped> {
         self.asked = Instant::now();
         let lanes = (0..self.publisher.lanes()).map(|lane| {
@@ -251,7 +251,7 @@ impl<L: Log> Rounds<L> {
         }
     }
 
-    /// What the lanes that answer say, in their order.
+    /// Returns what the lanes that answer say, in their order.
     async fn mark(&self, lanes: Vec<Lane>) -> Vec<(u32, Marked)> {
         let mut marking = JoinSet::new();
         for (lane, at, lease) in lanes {

@@ -89,7 +89,7 @@ pub(crate) struct TagColumn {
 }
 
 impl Rule {
-    /// The columns it reads, each once.
+    /// Returns the columns it reads, each once.
     pub(crate) fn columns(&self) -> Vec<&str> {
         let key = self.key.iter().map(|part| &*part.column);
         let tags = self.tags.iter().map(|tag| &*tag.column);
@@ -102,7 +102,7 @@ impl Rule {
         columns
     }
 
-    /// What an error calls it.
+    /// Returns what an error calls it.
     pub(crate) fn place(&self) -> String {
         format!(
             "rule {} (line {}: {} -> {})",
@@ -110,7 +110,7 @@ impl Rule {
         )
     }
 
-    /// The fewest and the most parts that its key can have.
+    /// Returns the fewest and the most parts that its key can have.
     fn parts(&self) -> (usize, usize) {
         let options = self.key.iter().filter(|part| part.optional).count();
         (self.key.len(), self.key.len() + options)
@@ -118,7 +118,7 @@ impl Rule {
 }
 
 impl Rules {
-    /// The ids of all mapped caches, each with its format, in the order of the ids.
+    /// Returns the ids of all mapped caches, each with its format, in the order of the ids.
     pub(crate) fn caches(&self) -> Vec<(u32, u32)> {
         let by_id = self.rules.iter();
         let by_id: BTreeMap<u32, u32> = by_id
@@ -127,13 +127,13 @@ impl Rules {
         by_id.into_iter().collect()
     }
 
-    /// The format of a cache's tags and of the cache as a whole; 1 where no rule knows the cache.
+    /// Returns the format of a cache's tags and of the cache as a whole; 1 where no rule knows the cache.
     pub(crate) fn format_of(&self, cache: &str) -> u32 {
         let rule = self.rules.iter().find(|rule| rule.cache == cache);
         rule.map_or(FORMAT, |rule| rule.format)
     }
 
-    /// The format of a key of so many parts that a message names.
+    /// Returns the format of a key of so many parts that a message names.
     ///
     /// A key that none of the cache's rules could make gets the format of its own number of parts:
     /// instances whose cache has another format drop the whole cache instead of nothing.
@@ -147,7 +147,7 @@ impl Rules {
     }
 }
 
-/// The format of a key of so many plain parts.
+/// Returns the format of a key of so many plain parts.
 pub(crate) fn format_of_parts(parts: usize) -> u32 {
     if parts <= 1 {
         return FORMAT;
@@ -155,7 +155,7 @@ pub(crate) fn format_of_parts(parts: usize) -> u32 {
     fold((0..parts).map(|_| FORMAT))
 }
 
-/// The format of a key of these columns.
+/// Returns the format of a key of these columns.
 pub(crate) fn format_of_columns(key: &[KeyColumn]) -> u32 {
     let of = |part: &KeyColumn| {
         if part.optional {

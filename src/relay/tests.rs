@@ -121,7 +121,7 @@ fn value(instance: &Instance, series: &str) -> Option<f64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_says_that_it_began_once_every_lane_has_dropped_its_caches() {
+async fn a_relay_reports_that_it_began_once_every_lane_has_dropped_its_caches() {
     let bus = LocalBus::default();
     let instance = testing::start_on(&bus, Settings::default()).await.unwrap();
     let member = instance.member();
@@ -139,7 +139,7 @@ async fn it_says_that_it_began_once_every_lane_has_dropped_its_caches() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_committed_shows_and_is_proven() {
+async fn commits_are_counted_published_and_marked() {
     let (bus, log) = (LocalBus::default(), Writes::default());
     let (relay, (instance, _cache)) = (relay(&bus, &log).await, named(&bus).await);
     sleep(Duration::from_secs(20)).await;
@@ -154,7 +154,7 @@ async fn what_is_committed_shows_and_is_proven() {
     assert!(show("relay_marks_total") > marks);
     assert_eq!(show("relay_lag_bytes"), 0.0);
     assert_eq!(show("relay_restarts_total"), 0.0);
-    // An instance that nobody reads verifies every half member_timeout, and the mark comes with the next.
+    // An instance that is not read verifies every half member_timeout, and the mark comes with the next.
     let idle = Settings::default().member_timeout.as_secs_f64() + 1.0;
     assert!(show("relay_lag_seconds") < idle);
     assert!(value(&instance, "source_verified_age_seconds").unwrap() < idle);
@@ -163,7 +163,7 @@ async fn what_is_committed_shows_and_is_proven() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn its_lag_grows_while_it_is_cut_off_and_falls_after() {
+async fn a_relays_lag_grows_while_it_is_cut_off_and_falls_after() {
     let (bus, log) = (LocalBus::default(), Writes::default());
     let (relay, (instance, _cache)) = (relay(&bus, &log).await, named(&bus).await);
     sleep(Duration::from_secs(20)).await;

@@ -10,7 +10,7 @@ mod reading;
 mod slot;
 mod visible;
 
-use self::catalog::{catalog, first, told};
+use self::catalog::{as_error, catalog, first};
 use self::reading::Reading;
 use super::log::Open;
 use super::postgres::{Config, Connection};
@@ -28,7 +28,7 @@ pub(crate) struct Wal {
     slot: Option<String>,
     /// It was opened before.
     opened: bool,
-    /// What the server has given up, until that is told.
+    /// What the server has given up, until that is reported.
     given_up: Option<String>,
 }
 
@@ -43,7 +43,7 @@ impl Wal {
         }
     }
 
-    /// What the database says of the rules' tables.
+    /// Returns what the database says of the rules' tables.
     pub(crate) async fn catalog(&self) -> Result<Catalog, Error> {
         let mut sql = first(&self.config).await?;
         self.ask(&mut sql).await
@@ -68,14 +68,14 @@ impl Open for Wal {
         let mut sql = match self.opened {
             true => Connection::connect(&self.config, false)
                 .await
-                .map_err(told)?,
+                .map_err(as_error)?,
             false => first(&self.config).await?,
         };
         let catalog = self.ask(&mut sql).await?;
         check(&self.rules, &catalog)?;
         let mut replication = Connection::connect(&self.config, true)
             .await
-            .map_err(told)?;
+            .map_err(as_error)?;
         same_server(&mut sql, &mut replication).await?;
         let from = match &self.slot {
             None => slot::temporary(&self.rules.source, &mut replication).await?,
@@ -83,14 +83,14 @@ impl Open for Wal {
         };
         if from.was_lost {
             self.given_up = Some(format!(
-                "PostgreSQL has given up the log that slot {} had not read (max_slot_wal_keep_size): it is a new slot now",
+                "PostgreSQL has given up the log that slot {} had not read (max_slot_wal_keep_size); created the slot again",
                 from.slot
             ));
         }
         let stream = replication
             .start_replication(&from.slot, from.place, &[&self.rules.publication], true)
             .await
-            .map_err(told)?;
+            .map_err(as_error)?;
         self.opened = true;
         Ok(Reading::new(self.rules.clone(), &catalog, sql, stream))
     }
@@ -100,12 +100,12 @@ impl Open for Wal {
     }
 }
 
-/// The end of the log is asked of one connection and reached by the other: a name that leads to another server in
-/// between, as in a failover, would compare the places of two logs.
+/// The end of the log is asked of one connection and reached by the other: a name that leads to
+/// another server in between, as in a failover, would compare the places of two logs.
 async fn same_server(one: &mut Connection, other: &mut Connection) -> Result<(), Error> {
     let sql = "SELECT pg_postmaster_start_time(), inet_server_addr(), inet_server_port()";
-    let one = one.query(sql).await.map_err(told)?;
-    if one != other.query(sql).await.map_err(told)? {
+    let one = one.query(sql).await.map_err(as_error)?;
+    if one != other.query(sql).await.map_err(as_error)? {
         let message =
             "PostgreSQL: two connections lead to two servers, as while one takes over from another";
         return Err(Error::new(ErrorKind::Bus, message));

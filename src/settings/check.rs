@@ -11,12 +11,25 @@ use crate::error::Error;
 use crate::url::{Address, Deployment, NO_PASSWORD};
 
 impl Settings {
-    /// Checks every bound, for settings made in code; [`Instance::start`](crate::Instance::start)
-    /// does it too.
+    /// Checks every bound, for settings that code has made. [`Instance::start`](crate::Instance::start)
+    /// checks them too.
     ///
     /// # Errors
     ///
-    /// One error of kind [`Settings`](crate::ErrorKind::Settings) lists every field that is wrong.
+    /// Returns one error of kind [`Settings`](crate::ErrorKind::Settings) that lists every field that is
+    /// wrong.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use unstale::Settings;
+    ///
+    /// let mut settings = Settings::default();
+    /// settings.verify_interval = Duration::from_secs(5);
+    /// let error = settings.validate().unwrap_err().to_string();
+    /// assert!(error.contains("max_staleness=2s: must be at least twice verify_interval (5s)"));
+    /// ```
     pub fn validate(&self) -> Result<(), Error> {
         let mut problems = Problems::in_code();
         self.check(&mut problems);

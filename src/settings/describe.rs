@@ -1,4 +1,4 @@
-//! What settings say of themselves, with secrets redacted.
+//! The list of all settings and their values, with secrets redacted.
 
 use std::fmt;
 
@@ -6,34 +6,56 @@ use super::options::{FIELDS, Field, Settings};
 use super::problems::Place;
 use super::redact;
 
-/// One row of [`Settings::describe`].
+/// One setting, as [`Settings::describe`] lists it.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> Result<(), unstale::Error> {
+/// let vars = [("UNSTALE_TTL".to_string(), "30s".to_string())];
+/// let settings = unstale::Settings::from_vars(vars)?;
+/// for row in settings.describe().iter().filter(|row| row.is_set) {
+///     println!("{}={} ({}; default {})", row.variable, row.value, row.scope, row.default);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SettingInfo {
     /// The variable's name, such as `UNSTALE_TTL`.
     pub variable: String,
-    /// Where the value applies.
+    /// What the value applies to.
     pub scope: SettingScope,
-    /// The default, as one would write it in the variable, or `unset`.
+    /// The built-in default, as it would be written in the variable, or `unset`.
     pub default: String,
-    /// The present value in the same form, with secrets redacted.
+    /// The current value in the same form, with secrets redacted.
     pub value: String,
-    /// Whether a variable or the file sets it, even to the default.
+    /// Whether a variable or the file sets it, even if to the default.
     pub is_set: bool,
-    /// What it does, in a sentence.
+    /// What the setting does, in a sentence or a few.
     pub help: &'static str,
 }
 
-/// Where a setting applies. `Display` says it in a few words.
+/// What a setting applies to. `Display` writes it in a few words.
+///
+/// # Examples
+///
+/// ```
+/// use unstale::SettingScope;
+///
+/// assert_eq!(SettingScope::AllCaches.to_string(), "default for all caches");
+/// assert_eq!(SettingScope::Cache("accounts".into()).to_string(), "cache accounts");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SettingScope {
-    /// The instance as a whole.
+    /// The whole instance.
     Instance,
-    /// The default for all caches: the builder of a cache overrides it in code, and a variable of
+    /// All caches, as their default: the builder of a cache overrides it in code, and the variable of
     /// that cache overrides both.
     AllCaches,
-    /// One cache, by its name: overrides code and the default for all caches.
+    /// One cache, by its name. The value overrides code and the default for all caches.
     Cache(String),
 }
 
@@ -48,8 +70,8 @@ impl fmt::Display for SettingScope {
 }
 
 impl Settings {
-    /// Returns every setting with its default and present value, in the order of the
-    /// documentation, then the overrides for single caches.
+    /// Returns every setting with its default and its current value, in the order of the
+    /// documentation, and then the overrides for single caches.
     ///
     /// # Examples
     ///
@@ -113,7 +135,7 @@ impl Settings {
     }
 }
 
-/// Redacts what [`Settings::describe`] redacts: the URL's password, the secrets, the TLS key's path.
+/// Redacts what [`Settings::describe`] redacts: the password in a URL, the secrets and the path of the TLS key.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Settings");

@@ -1,4 +1,4 @@
-//! Reading settings: the variables' names, the file below them, and what to say of typos.
+//! Reading settings from variables and from the file that `UNSTALE_FILE` names, with hints for typos.
 //!
 //! The process environment is read here and nowhere else.
 
@@ -19,22 +19,35 @@ const PREFIX: &str = "UNSTALE_";
 const FILE: &str = "UNSTALE_FILE";
 
 impl Settings {
-    /// Reads `UNSTALE_*` over the TOML file that `UNSTALE_FILE` names.
+    /// Reads the variables `UNSTALE_*` and the TOML file that `UNSTALE_FILE` names. Where both set a
+    /// value, the variable counts.
     ///
-    /// The file has the same names in lower case, `ttl = "30s"`, and a table for each cache with
+    /// The file has the same names in lower case, `ttl = "30s"`, and a table for each cache that has
     /// settings of its own, `[caches.accounts]`. White space around a value is ignored. A variable
-    /// that is present but empty is an error: what was to be there is missing.
+    /// that is present but empty is an error, because its value may have been lost.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use unstale::{Instance, Settings};
+    ///
+    /// # async fn start() -> Result<(), unstale::Error> {
+    /// let instance = Instance::start(Settings::from_env()?).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// One error of kind [`Settings`](crate::ErrorKind::Settings) lists everything that is wrong:
-    /// values that do not parse or are out of bounds, and names that do not exist, each with what
+    /// Returns one error of kind [`Settings`](crate::ErrorKind::Settings) that lists everything that is
+    /// wrong: values that do not parse or are out of bounds, and names that do not exist, each with what
     /// would be right. Secrets are redacted.
     pub fn from_env() -> Result<Self, Error> {
         from_os_vars(std::env::vars_os())
     }
 
-    /// As [`from_env`](Self::from_env), with these variables in place of the process's own.
+    /// Reads settings as [`from_env`](Self::from_env) does, but from these variables instead of those of
+    /// the process.
     ///
     /// # Examples
     ///
@@ -49,7 +62,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// As [`from_env`](Self::from_env).
+    /// Returns the same error as [`from_env`](Self::from_env).
     pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, Error> {
         from_vars(vars, Problems::in_env())
     }

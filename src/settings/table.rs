@@ -18,8 +18,8 @@ macro_rules! of_kind {
     (override plain $type:ty) => { Option<$type> };
 
     (doc plain) => { "" };
-    (doc unset) => { "\n\n`None` is unset." };
-    (doc switch) => { "\n\n`None` is off." };
+    (doc unset) => { "\n\n`None` means unset." };
+    (doc switch) => { "\n\n`None` means off." };
 
     (show unset $value:expr) => {
         $value.as_ref().map_or_else(|| "unset".to_string(), Text::show)
@@ -94,21 +94,22 @@ macro_rules! settings {
                 pub $name1: of_kind!(type $kind1 $type1),
             )*
             $(
-                #[doc = concat!($help, "\n\nThe default for all caches: a cache's builder overrides it, and a \
-                    cache's own variable overrides both.", of_kind!(doc $kind), "\n\nDefaults to `", stringify!($default), "`.")]
+                #[doc = concat!($help, "\n\nThis is the default for all caches: the builder of a cache overrides it, and the \
+                    variable of that cache overrides both.", of_kind!(doc $kind), "\n\nDefaults to `", stringify!($default), "`.")]
                 pub $name: of_kind!(type $kind $type),
             )*
             $(
                 #[doc = concat!($help2, of_kind!(doc $kind2), "\n\nDefaults to `", stringify!($default2), "`.")]
                 pub $name2: of_kind!(type $kind2 $type2),
             )*
-            /// Overrides for single caches, by their names; they win over the builder's options.
+            /// Overrides for single caches, by the cache's name. They win over the options of its builder.
             pub caches: BTreeMap<String, CacheSettings>,
-            /// A callback that returns user and password, for tokens that lapse. Only in code.
+            /// Callback that returns user and password for each connection to Redis, for tokens that
+            /// expire. No variable sets it.
             ///
             /// Defaults to `None`.
             pub credentials: Option<CredentialsProvider>,
-            /// The file that `UNSTALE_FILE` named, and the URL in it: its login is read again at each
+            /// The file that `UNSTALE_FILE` names, and the URL in it. Its login is read again at each
             /// connect.
             pub(crate) file: Option<UrlInFile>,
             /// Secrets that were in files of their own, which are read again while the program runs: the

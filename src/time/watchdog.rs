@@ -1,7 +1,7 @@
 //! Notices that the monotonic clock stood still while the world went on, and lets it catch up; and that the
 //! coarse clock, which hits read, lags behind it.
 //!
-//! What holds, whatever happens to the clocks: **an age is never smaller than the time that has passed**, but
+//! What always holds, whatever happens to the clocks: **an age is never smaller than the time that has passed**, except
 //! for what cannot be seen yet: a tick, and differences that are together below [`JUMP`].
 //!
 //! - `CLOCK_MONOTONIC` does not count the time a machine is suspended. `CLOCK_BOOTTIME` does, and the wall
@@ -172,23 +172,23 @@ mod tests {
         assert_eq!(look(&mut dog, at(1_200, 5_200, 85_200)), None);
         // The step back is no credit: the machine was frozen for 4 s.
         assert_eq!(look(&mut dog, at(1_300, 5_300, 89_300)), Some(4_000));
-        // Nudged back again and again.
-        for nudge in 0..1_000 {
-            let (now, wall) = (1_400 + nudge * 15_000, 89_400 + nudge * 14_600);
-            assert_eq!(look(&mut dog, at(now, now + 4_000, wall)), None, "{nudge}");
+        // Set back again and again.
+        for step in 0..1_000 {
+            let (now, wall) = (1_400 + step * 15_000, 89_400 + step * 14_600);
+            assert_eq!(look(&mut dog, at(now, now + 4_000, wall)), None, "{step}");
         }
     }
 
     #[test]
-    fn a_wall_clock_that_is_nudged_forward_makes_ages_older_by_as_much() {
+    fn a_wall_clock_that_is_set_forward_makes_ages_older_by_as_much() {
         let mut dog = Watchdog::new(at(1_000, 5_000, 90_000));
-        for nudge in 1..1_000 {
+        for step in 1..1_000 {
             let mut seen = Vec::new();
             for tick in 0..150 {
-                let now = 1_000 + (nudge * 150 + tick) * 100;
+                let now = 1_000 + (step * 150 + tick) * 100;
                 seen.extend(look(
                     &mut dog,
-                    at(now, now + 4_000, now + 89_000 + nudge * 400),
+                    at(now, now + 4_000, now + 89_000 + step * 400),
                 ));
             }
             assert!(
@@ -199,9 +199,9 @@ mod tests {
     }
 
     /// A day of suspensions, freezes, steps and slewing: what was added is never less than what has passed
-    /// unseen, but for what is too little to be told from a reading that was interrupted.
+    /// unseen, except for what is too little to be distinguished from a reading that was interrupted.
     #[test]
-    fn whatever_happens_to_the_clocks_no_age_is_too_small() {
+    fn no_age_is_too_small_whatever_happens_to_the_clocks() {
         for seed in 0..200 {
             let mut dice = fastrand::Rng::with_seed(seed);
             let mut now = at(1_000, 5_000, 90_000_000);

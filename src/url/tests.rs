@@ -11,7 +11,7 @@ fn login(username: Option<&str>, password: Option<&str>) -> Login {
 }
 
 #[test]
-fn all_parts() {
+fn every_part_of_a_url_is_read() {
     let address = Address::parse("rediss://app:p%40s%3As@cache.example:7000/3").unwrap();
     assert!(address.tls);
     assert_eq!(address.places, [place("cache.example", 7000)]);
@@ -21,14 +21,14 @@ fn all_parts() {
 }
 
 #[test]
-fn only_a_host() {
+fn a_url_of_only_a_host_has_the_default_port() {
     let address = Address::parse("redis://localhost").unwrap();
     assert_eq!(address.places, [place("localhost", 6379)]);
     assert_eq!((address.login, address.database), (Login::default(), None));
 }
 
 #[test]
-fn a_password_without_a_user_and_an_ipv6_host() {
+fn a_password_without_a_user_and_an_ipv6_host_are_read() {
     let address = Address::parse("redis://:secret@[::1]:6380").unwrap();
     assert_eq!(address.places, [place("::1", 6380)]);
     assert_eq!(address.login, login(None, Some("secret")));
@@ -36,13 +36,13 @@ fn a_password_without_a_user_and_an_ipv6_host() {
 }
 
 #[test]
-fn a_user_whose_password_is_elsewhere() {
+fn a_user_without_a_password_is_read() {
     let address = Address::parse("redis://app@h").unwrap();
     assert_eq!(address.login, login(Some("app"), None));
 }
 
 #[test]
-fn sentinels_and_what_they_watch() {
+fn sentinels_and_their_service_are_read() {
     let url = "rediss-sentinel://app:pw@s1,s2:7,[::1]/3?service=my%26master&sentinel_user=w&sentinel_password=x%40";
     let address = Address::parse(url).unwrap();
     assert!(address.tls);
@@ -74,7 +74,7 @@ fn valkey_is_another_name_of_redis() {
 }
 
 #[test]
-fn a_socket_as_other_clients_write_it() {
+fn a_socket_is_read_as_other_clients_write_it() {
     let socket = |text: &str| Address::parse(text).unwrap();
     let plain = socket("unix:///run/redis/redis.sock");
     assert_eq!(plain.places, [place("/run/redis/redis.sock", 0)]);
@@ -96,7 +96,7 @@ fn a_socket_as_other_clients_write_it() {
 }
 
 #[test]
-fn nodes_of_a_cluster() {
+fn nodes_of_a_cluster_are_read() {
     let address = Address::parse("Redis-Cluster://h1:7001,h2/0").unwrap();
     assert_eq!(address.places, [place("h1", 7001), place("h2", 6379)]);
     assert_eq!(address.deployment, Deployment::Cluster);

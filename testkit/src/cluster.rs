@@ -22,7 +22,7 @@ impl ClusterFleet {
         Self::start_over(key, None)
     }
 
-    /// The same, and with certificates nobody but this fixture speaks to any of them without TLS.
+    /// The same; with certificates only this fixture speaks to any of them without TLS.
     pub fn start_over(key: &str, tls: Option<&Certificates>) -> Self {
         Self::start_with(key, tls, &[])
     }
@@ -103,7 +103,7 @@ impl ClusterFleet {
         self.url.clone()
     }
 
-    /// Whether most of the others name the replica as the primary of this key.
+    /// Returns whether most of the others name the replica as the primary of this key.
     pub fn is_promoted(&self, key: &str) -> bool {
         let moved = format!(":{}", self.replica.port());
         self.primaries[1..].iter().all(|server| {
@@ -112,10 +112,10 @@ impl ClusterFleet {
         })
     }
 
-    /// Has the replica take the first primary's place while neither side knows the other any more, so
+    /// Has the replica take the first primary's place while neither side knows the other any longer, so
     /// that the primary goes on as before.
     ///
-    /// A node that forgets another says so to those it still knows: in answers to their pings (Redis 7.2),
+    /// A node that forgets another reports it to those it still knows: in answers to their pings (Redis 7.2),
     /// or at once (Valkey 9); they forget it too, for a minute. So the others forget the primary first,
     /// and what one node does happens in one transaction, before it sends anything. Between the two
     /// transactions nothing of the primary may reach the replica, and nothing of the replica the primary,

@@ -136,7 +136,7 @@ impl Judge {
 }
 
 impl Phase {
-    /// Whether every instance answered half of its last second's reads from memory.
+    /// Returns whether every instance answered half of its last second's reads from memory.
     pub fn is_caching(&self) -> bool {
         self.instances
             .iter()

@@ -93,11 +93,11 @@ impl Prometheus {
         }
     }
 
-    /// Whether it is ready; not if it has ended before.
+    /// Returns whether it is ready; not if it has ended before.
     async fn until_ready(&mut self) -> bool {
         let deadline = Instant::now() + READY_TIMEOUT;
         loop {
-            let child = self.child.get_mut().expect("nobody panicked with it");
+            let child = self.child.get_mut().expect("no thread panicked with it");
             if child
                 .try_wait()
                 .expect("a child can be waited for")

@@ -56,7 +56,7 @@ pub enum Door {
     Close,
     /// Accepted, then reset.
     Reset,
-    /// Nobody listens: connection refused.
+    /// Nothing listens: connection refused.
     Refuse,
 }
 

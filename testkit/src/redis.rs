@@ -136,7 +136,7 @@ impl RedisServer {
         loop {
             match spawn(&self.program, self.port, &self.args, self.dir.path()) {
                 Ok(new) => return *child = new,
-                // Somebody's short test for a free port; nobody keeps it.
+                // Another process has just tested for a free port; it does not keep it.
                 Err(Failure::PortTaken) if Instant::now() < deadline => thread::sleep(POLL),
                 Err(failure) => panic!("redis-server did not come back: {failure:?}"),
             }
@@ -233,7 +233,7 @@ pub fn binary() -> PathBuf {
     )
 }
 
-/// Whether a server speaks here and has loaded its data; one that wants a password counts.
+/// Returns whether a server speaks here and has loaded its data; one that wants a password counts.
 fn answers_ping(port: u16) -> bool {
     let ping = || -> std::io::Result<[u8; 5]> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -249,12 +249,12 @@ fn answers_ping(port: u16) -> bool {
     ping().is_ok_and(|reply| answers.contains(&&reply))
 }
 
-/// A port of 127.0.0.1 on which nobody listens at the moment.
+/// A port of 127.0.0.1 on which nothing listens at the moment.
 pub fn free_port() -> u16 {
     let size = u64::from(PORTS.end() - PORTS.start()) + 1;
     (0..PORT_ATTEMPTS)
         .map(|_| {
-            // Every RandomState is seeded anew: a random number without a dependency.
+            // Every RandomState has a seed of its own: a random number without a dependency.
             let offset = RandomState::new().hash_one(()) % size;
             PORTS.start() + u16::try_from(offset).expect("below the range's size")
         })
@@ -269,7 +269,7 @@ pub fn signal(child: &mut Child, signal: Signal) {
     }
 }
 
-/// SIGSTOP, then waits until no thread of the child runs any more: one that is not the first to
+/// SIGSTOP, then waits until no thread of the child runs: one that is not the first to
 /// notice may answer yet another request.
 pub fn freeze(child: &mut Child) {
     signal(child, Signal::STOP);

@@ -134,7 +134,7 @@ impl Client {
             .to_owned()
     }
 
-    /// Closes all subscribers' connections, from the server's side; how many there were.
+    /// Closes all subscribers' connections, from the server's side. Returns how many there were.
     pub fn kill_subscribers(&mut self) -> i64 {
         self.cmd(&["CLIENT", "KILL", "TYPE", "pubsub"])
             .int()

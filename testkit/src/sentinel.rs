@@ -50,7 +50,7 @@ impl SentinelFleet {
         Self::start_over(None)
     }
 
-    /// The same, and with certificates nobody but this fixture speaks to any of them without TLS.
+    /// The same; with certificates only this fixture speaks to any of them without TLS.
     pub fn start_over(tls: Option<&Certificates>) -> Self {
         let (primary, primary_port) = server(tls, &[]);
         let of = format!("127.0.0.1 {primary_port}");
@@ -144,7 +144,7 @@ impl Sentinel {
     #[expect(clippy::panic, reason = "a fixture fails its test")]
     fn start(primary: u16, tls: Option<&Certificates>) -> Self {
         let dir = TempDir::with_prefix("sentinel-").expect("a temporary directory");
-        // A port that somebody else takes in between ends the process: another try.
+        // A port that another process takes in between ends the process: another try.
         for _ in 0..10 {
             let port = free_port();
             let reached = tls.map_or(port, |_| free_port());

@@ -170,7 +170,7 @@ impl Service {
         self.base.trim_start_matches("http://")
     }
 
-    /// Whether `GET /livez` is answered 200.
+    /// Returns whether `GET /livez` is answered 200.
     pub async fn is_alive(&self) -> bool {
         let reply = self.request(Method::GET, "/livez").await;
         reply.is_ok_and(|reply| reply.status == 200)
@@ -272,7 +272,7 @@ impl Service {
         }
     }
 
-    /// SIGTERM; how the process ended.
+    /// SIGTERM. Returns how the process ended.
     ///
     /// # Panics
     ///

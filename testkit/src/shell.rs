@@ -1,4 +1,4 @@
-//! A shell in an empty folder, for commands as somebody types them who reads a document.
+//! A shell in an empty folder, for commands as a reader of a document types them.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -36,7 +36,7 @@ const SUBSTITUTIONS: [(&str, &str); 3] = [
     ("cli -- demo", "cli -- demo --seconds 4"),
 ];
 
-/// Stands for cargo: what these commands build has been built with this test.
+/// Replaces cargo: what these commands build was built with this test.
 const CARGO: &str = r#"#!/bin/sh
 set -eu
 case "$*" in
@@ -52,6 +52,13 @@ case "$*" in
     mkdir -p target/release
     ln -s "$EXAMPLES" target/release/examples
     ln -s "$PROGRAM" target/release/unstale ;;
+# These change a project of the test's own, as the real cargo does; without a network.
+'new shop')
+    exec "$CARGO" new --quiet --vcs none shop ;;
+'add unstale --features derive')
+    exec "$CARGO" add --quiet --offline --path "$ROOT" --features derive ;;
+'add tokio --features macros,rt-multi-thread')
+    exec "$CARGO" add --quiet --offline tokio --features macros,rt-multi-thread ;;
 *)
     echo "the tests do not know: cargo $*" >&2
     exit 101 ;;
@@ -101,6 +108,11 @@ impl Shell {
         // A group of its own, so that what it leaves in the background can be ended with it.
         let mut child = command
             .env("PATH", path_with(&bin))
+            .env(
+                "CARGO",
+                env::var_os("CARGO").unwrap_or_else(|| "cargo".into()),
+            )
+            .env("ROOT", root())
             .env("PROGRAM", built::program())
             .env("EXAMPLES", built::examples())
             .env("PYTHONDONTWRITEBYTECODE", "1")

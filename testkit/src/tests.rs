@@ -41,7 +41,7 @@ fn a_stopped_server_answers_only_when_continued() {
     let server = RedisServer::start();
     let mut client = Client::connect(server.port());
     server.stop();
-    // The kernel accepts; nobody answers until the server goes on.
+    // The kernel accepts; nothing answers until the server goes on.
     let mut second = Client::connect(server.port());
     let (answer, answered) = std::sync::mpsc::channel();
     std::thread::spawn(move || answer.send(second.cmd(&["PING"]).text()));

@@ -76,7 +76,7 @@ impl Certificates {
     }
 }
 
-/// Whether the server was built with TLS: asked for it, it complains of a missing certificate.
+/// Returns whether the server was built with TLS: asked for it, it complains of a missing certificate.
 pub fn speaks_tls() -> bool {
     let output = Command::new(binary())
         .args(["--port", "0", "--tls-port", &free_port().to_string()])

@@ -1,4 +1,4 @@
-//! `unstale demo`, as somebody runs it who has just found the crate.
+//! `unstale demo`, as a new user runs it.
 
 use std::process::{Command, Output, Stdio};
 
@@ -157,7 +157,7 @@ fn the_first_instance_serves_its_metrics() {
 }
 
 #[test]
-fn a_reader_who_goes_ends_it_quietly() {
+fn a_reader_who_leaves_ends_the_demo_without_an_error() {
     let mut child = demo(&["--seconds", "60", "--json"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -172,7 +172,7 @@ fn a_reader_who_goes_ends_it_quietly() {
 }
 
 #[test]
-fn bad_usage_is_told_from_a_stale_read() {
+fn bad_usage_and_a_stale_read_end_with_different_statuses() {
     for (args, why) in [
         (&["--instances", "1"][..], "2..=9"),
         (&["--seconds", "0"], "3..=3600"),
@@ -186,7 +186,7 @@ fn bad_usage_is_told_from_a_stale_read() {
         assert_eq!((status, stdout.as_str()), (Some(2), ""), "{args:?}");
         assert!(stderr.contains(why), "{args:?}: {stderr}");
     }
-    // Nobody listens there, and the login stays a secret.
+    // Nothing listens there, and the login stays a secret.
     let url = format!("redis://:s3cret@127.0.0.1:{}", testkit::redis::free_port());
     let (status, _, stderr) = run(&["--redis", &url]);
     assert_eq!(status, Some(2), "{stderr}");

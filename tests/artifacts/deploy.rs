@@ -1,6 +1,7 @@
 //! The files of `deploy/` do what they say, with a real Redis that is started with them.
 
 mod files;
+mod probes;
 mod relay;
 
 use std::fs;
@@ -19,7 +20,7 @@ use testkit::proxy::{Cut, Door, Proxy};
 use testkit::redis::RedisServer;
 use testkit::resp::{Client, Value};
 
-/// What stands in the place of each password.
+/// The placeholder of each password.
 const PLACEHOLDER: &str = "#SHA256-OF-ITS-PASSWORD";
 
 /// Another fleet on the same Redis has these names.
@@ -29,7 +30,7 @@ const FOREIGN_CHANNEL: &str = "us:{other:0}e0";
 /// A Redis started with both files.
 struct Deployed {
     server: RedisServer,
-    /// Of `users.acl`.
+    /// The folder of `users.acl`.
     _dir: TempDir,
 }
 
@@ -61,7 +62,7 @@ impl Deployed {
         client
     }
 
-    /// Of an instance that reaches Redis on this port. Its URL names the database, so that it is
+    /// The settings of an instance that reaches Redis on this port. Its URL names the database, so that it is
     /// selected.
     fn settings(port: u16) -> Settings {
         let mut settings = settings(&format!("redis://unstale:secret@127.0.0.1:{port}/0"));
@@ -298,7 +299,7 @@ async fn the_user_may_do_nothing_else() {
 }
 
 #[tokio::test]
-async fn nobody_gets_in_without_a_password() {
+async fn a_connection_without_a_password_is_refused() {
     let deployed = Deployed::start();
     let mut stranger = Client::connect(deployed.server.port());
     for (command, answer) in [

@@ -66,7 +66,7 @@ async fn a_handler_says_how_it_was_answered() {
 async fn the_second_instance_reads_what_the_first_one_saved() {
     let lines = [
         "100 writes at the first instance, each read at the second: true",
-        "and with a cookie that is none: Ada the 99th",
+        "and with an invalid cookie: Ada the 99th",
     ];
     shows("read_your_writes", &[], &[], &lines).await;
 }

@@ -6,6 +6,7 @@
 mod support;
 
 mod cli;
+mod cost;
 mod dashboards;
 mod demo;
 mod deploy;
@@ -14,8 +15,9 @@ mod examples;
 mod layers;
 mod map;
 mod package;
+mod pages;
+mod plain;
 mod python;
-mod readme;
 mod relay;
 mod rustdoc;
 mod servers;

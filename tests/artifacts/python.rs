@@ -68,7 +68,7 @@ async fn until(what: &str, mut yes: impl AsyncFnMut() -> bool) {
 }
 
 /// Fences of lanes and gaps: one fence a lane belongs to the start, anything else would drop what
-/// nobody named.
+/// no invalidation named.
 fn fences_and_gaps(instance: &Instance) -> u64 {
     let text = instance.metrics_text();
     let counted = |line: &&str| {
@@ -131,7 +131,7 @@ fn sequences(admin: &mut Client) -> [u64; 4] {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_example_names_is_dropped_and_nothing_else() {
+async fn keys_that_the_example_names_are_dropped_and_nothing_else() {
     let server = RedisServer::start();
     // The rights are those that PROTOCOL.md names, and what the client sends when it connects.
     let protocol = read("PROTOCOL.md");

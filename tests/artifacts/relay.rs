@@ -1,4 +1,4 @@
-//! The five minutes of docs/relay.md, as somebody types them who reads it.
+//! The five minutes of docs/relay.md, as its reader types them.
 
 use testkit::postgres::PostgresServer;
 use testkit::redis::RedisServer;

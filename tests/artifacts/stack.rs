@@ -113,7 +113,7 @@ fn pids(state: &Value) -> Vec<u64> {
     pids.map(|pid| pid.as_u64().unwrap()).collect()
 }
 
-/// What an ended process was called, as long as its number is nobody else's.
+/// What an ended process was called, as long as no other process has its number.
 fn runs(pid: u64) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/stat"));
     status.is_ok_and(|status| !status.contains(") Z "))

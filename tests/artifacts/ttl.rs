@@ -42,22 +42,22 @@ unstale_expiry_overage_seconds_bucket{cache="accounts",le="+Inf"} 3
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_saved_scrape_tells_what_another_ttl_would_do() {
+async fn a_saved_scrape_shows_what_another_ttl_would_do() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("metrics.txt");
     std::fs::write(&file, SAVED).unwrap();
-    let told = stdout(&status(&["--metrics", file.to_str().unwrap()]));
+    let estimate = stdout(&status(&["--metrics", file.to_str().unwrap()]));
     // 75 of 200; 100 of 200; a third of 60 more; all 60 more.
     let expected = "cache accounts: 200 reads by 1 instance\n  \
                     TTL 4.1 s       at least   37.5 % hits\n  \
                     TTL 10.0 s           now   50.0 % hits\n  \
                     TTL 12.6 s       at most   60.0 % hits\n  \
                     TTL none         at most   80.0 % hits\n";
-    assert_eq!(told, expected);
+    assert_eq!(estimate, expected);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn running_instances_tell_what_another_ttl_would_do() {
+async fn running_instances_show_what_another_ttl_would_do() {
     let mut fleet = Vec::new();
     let mut arguments = vec!["--json".to_owned()];
     for _ in 0..2 {
@@ -76,8 +76,8 @@ async fn running_instances_tell_what_another_ttl_would_do() {
         fleet.push((instance, rows));
     }
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let told: Value = serde_json::from_str(&stdout(&status(&arguments))).unwrap();
-    let cache = &told["caches"][0];
+    let estimate: Value = serde_json::from_str(&stdout(&status(&arguments))).unwrap();
+    let cache = &estimate["caches"][0];
     assert_eq!(cache["cache"], "rows");
     assert_eq!(
         (&cache["instances"], &cache["reads"]),
@@ -93,12 +93,15 @@ async fn running_instances_tell_what_another_ttl_would_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_has_no_metrics_is_named() {
-    let nobody = format!("http://127.0.0.1:{}/metrics", free_port());
-    let output = status(&["--metrics", &nobody]);
+async fn an_instance_without_metrics_is_named() {
+    let unreachable = format!("http://127.0.0.1:{}/metrics", free_port());
+    let output = status(&["--metrics", &unreachable]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let why = String::from_utf8(output.stderr).unwrap();
-    assert!(why.contains(&nobody) && why.contains("refused"), "{why}");
+    assert!(
+        why.contains(&unreachable) && why.contains("refused"),
+        "{why}"
+    );
     assert_eq!(
         status(&[]).status.code(),
         Some(2),
@@ -153,7 +156,7 @@ fn traffic() -> Vec<Step> {
 }
 
 /// What the program says of a fleet that had this TTL under that traffic.
-async fn told_by_a_fleet_with(ttl: Duration, traffic: &[Step]) -> Value {
+async fn estimate_of_a_fleet_with(ttl: Duration, traffic: &[Step]) -> Value {
     let bus = LocalBus::default();
     let mut settings = Settings::default();
     settings.ttl = ttl;
@@ -182,28 +185,28 @@ async fn told_by_a_fleet_with(ttl: Duration, traffic: &[Step]) -> Value {
         arguments.extend(["--metrics".to_owned(), file.display().to_string()]);
     }
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let mut told: Value =
+    let mut estimate: Value =
         serde_json::from_str(&stdout(&program(&arguments).output().unwrap())).unwrap();
-    told["caches"][0].take()
+    estimate["caches"][0].take()
 }
 
 /// The program's answers are bounds that hold, and some are close: each is compared with what it says
 /// of a fleet that really had that TTL. Time is tokio's, so that ten minutes are two seconds.
 #[tokio::test(start_paused = true)]
-async fn what_another_ttl_would_do_is_what_it_does() {
+async fn the_estimate_for_another_ttl_is_what_that_ttl_does() {
     // The crate's own dice, for the jitter of TTLs.
     fastrand::seed(20);
     let traffic = traffic();
-    let told = told_by_a_fleet_with(TTL, &traffic).await;
-    let now = told["hit_ratio"].as_f64().unwrap();
-    let rows = told["other_ttls"].as_array().unwrap();
+    let estimate = estimate_of_a_fleet_with(TTL, &traffic).await;
+    let now = estimate["hit_ratio"].as_f64().unwrap();
+    let rows = estimate["other_ttls"].as_array().unwrap();
     let told_of = |seconds: Option<f64>| {
         let row = rows
             .iter()
             .find(|row| row["ttl_seconds"].as_f64() == seconds);
-        row.unwrap_or_else(|| unreachable!("{seconds:?} is no row of {told:#}"))
+        row.unwrap_or_else(|| unreachable!("{seconds:?} is no row of {estimate:#}"))
     };
-    // How far the bound may be from the truth: the next TTLs are told better than those far away.
+    // How far the bound may be from the truth: the estimates for the next TTLs are better than those far away.
     for (seconds, away) in [(4.096, 0.25), (16.384, 0.07)] {
         let least = told_of(Some(seconds))["hit_ratio_at_least"]
             .as_f64()
@@ -223,6 +226,6 @@ async fn what_another_ttl_would_do_is_what_it_does() {
 /// The hit ratio of a fleet with this TTL, or none to speak of.
 async fn measured(seconds: Option<f64>, traffic: &[Step]) -> f64 {
     let ttl = seconds.map_or(TRAFFIC * 2, Duration::from_secs_f64);
-    let told = told_by_a_fleet_with(ttl, traffic).await;
-    told["hit_ratio"].as_f64().unwrap()
+    let estimate = estimate_of_a_fleet_with(ttl, traffic).await;
+    estimate["hit_ratio"].as_f64().unwrap()
 }

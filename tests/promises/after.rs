@@ -69,12 +69,12 @@ async fn an_event_that_arrives_ends_the_wait() {
     let began = Instant::now();
     assert_eq!(after(&b, &token).await, Some(2));
     assert_eq!(began.elapsed(), ms(100));
-    // It was no wait in vain.
+    // The wait has paid: the value is held now.
     assert_eq!(outcome(&b, &token).await, Outcome::Hit);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_was_lost_is_asked_for() {
+async fn a_lost_event_is_asked_for_and_applied() {
     let (bus, source, a, b) = both_hold().await;
     bus.faults(1).lose_next(1);
     let token = write(&source, &a, 2).await;
@@ -86,7 +86,7 @@ async fn an_event_that_was_lost_is_asked_for() {
 
 /// The lost event is the earlier one: what is heard later is applied after it, and only then counts.
 #[tokio::test(start_paused = true)]
-async fn a_later_event_does_not_stand_for_a_lost_one() {
+async fn a_later_event_does_not_settle_a_lost_one() {
     let (bus, source, a, b) = both_hold().await;
     bus.faults(1).lose_next(1);
     let first = write(&source, &a, 2).await;
@@ -115,7 +115,7 @@ async fn while_the_bus_is_away_the_source_is_read_and_one_read_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_load_answers_that_began_before_the_write() {
+async fn a_load_that_began_before_the_write_answers_no_read_after_it() {
     let (bus, source, a, b) = both_hold().await;
     b.cache.invalidate(&7).await.unwrap();
     pass(ms(1)).await;
@@ -230,7 +230,7 @@ async fn a_key_of_a_lane_that_the_token_does_not_name_is_a_plain_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_reaches_every_lane_has_a_token_of_every_lane() {
+async fn an_invalidation_of_every_lane_has_a_token_of_every_lane() {
     let (bus, source, a, b, keys) = in_two_lanes().await;
     bus.faults(1).delay(ms(60_000));
     let tag = format!("tens-{}", keys[0] / 10);

@@ -1,4 +1,4 @@
-//! The audit finds what is stale because nobody said that it changed, and nothing else.
+//! The audit finds what is stale because its change was not published, and nothing else.
 
 use std::time::Duration;
 
@@ -47,13 +47,17 @@ fn stale(instance: &Instance) -> [u64; 3] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_writer_that_tells_nobody_is_found_by_the_audit() {
+async fn a_writer_that_does_not_invalidate_is_found_by_the_audit() {
     let source = Source::default();
     source.set(1, 10);
     let (instance, cache) = audited(&source).await;
     assert_eq!(cache.get(&1).await.unwrap(), Some(10));
     source.set(1, 11);
-    assert_eq!(cache.get(&1).await.unwrap(), Some(10), "nobody said so");
+    assert_eq!(
+        cache.get(&1).await.unwrap(),
+        Some(10),
+        "nothing was published"
+    );
     sleep(BOUND + Duration::from_millis(900)).await;
     assert_eq!(counted(&instance, "outcome=\"differs\""), 1);
     assert_eq!(stale(&instance), [0, 0, 0], "not that long yet");
@@ -71,13 +75,13 @@ async fn an_absence_that_is_served_though_the_row_exists_is_found_by_the_audit()
     let (instance, cache) = audited(&source).await;
     assert_eq!(cache.get(&1).await.unwrap(), None);
     source.set(1, 11);
-    assert_eq!(cache.get(&1).await.unwrap(), None, "nobody said so");
+    assert_eq!(cache.get(&1).await.unwrap(), None, "nothing was published");
     sleep(BOUND + Duration::from_millis(1_100)).await;
     assert_eq!(stale(&instance), [1, 0, 0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_invalidated_in_time_is_no_finding_of_the_audit() {
+async fn a_value_that_is_invalidated_in_time_is_no_finding_of_the_audit() {
     let source = Source::default();
     source.set(1, 10);
     let (instance, cache) = audited(&source).await;

@@ -74,7 +74,7 @@ fn a_thread_that_blocks_reads_writes_and_invalidates() {
 }
 
 #[test]
-fn where_the_runtime_is_gone_health_says_so_and_nothing_is_waited_for() {
+fn after_its_runtime_ended_an_instance_is_degraded_and_no_call_waits() {
     let (runtime, instance) = started(Settings::default());
     let cache = instance.cache::<u64, u64>("rows").build().unwrap();
     assert_eq!(instance.health().state, InstanceState::Coherent);
@@ -83,12 +83,15 @@ fn where_the_runtime_is_gone_health_says_so_and_nothing_is_waited_for() {
     assert_eq!(health.state, InstanceState::Degraded);
     assert!(!health.ended_tasks.is_empty());
     let other = Runtime::new().unwrap();
-    let mut told = pin!(cache.invalidate(&1));
+    let mut published = pin!(cache.invalidate(&1));
     let _inside = other.enter();
-    let Poll::Ready(told) = told.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+    let Poll::Ready(published) = published
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    else {
         unreachable!("it waits");
     };
-    let error = told.unwrap_err();
+    let error = published.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Bus);
     assert!(error.to_string().contains("runtime"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! A machine that stands still, and a wall clock that is nudged or set: nothing gets older than it may,
+//! A machine that stands still, and a wall clock that is adjusted or set: nothing gets older than it may,
 //! and what need not be dropped stays.
 
 use std::time::{Duration, Instant as Std};
@@ -41,18 +41,18 @@ fn fences(node: &Node) -> u64 {
 }
 
 #[tokio::test]
-async fn a_nudge_of_the_clock_drops_nothing_and_a_jump_beyond_the_bound_everything() {
+async fn a_small_step_of_the_clock_drops_nothing_and_a_jump_beyond_the_bound_drops_everything() {
     let source = Source::default();
     source.set(1, 10);
     let (_bus, node) = node(&source, Duration::from_secs(24 * 3600)).await;
     assert_eq!(node.get(1).await, Some(10));
     let (fenced, loads) = (fences(&node), source.loads());
     // 400 ms every 15 s, and what a machine adds that is really kept from running.
-    for nudge in 1..=20 {
+    for step in 1..=20 {
         let before = jumps(&node);
         internals::miss_time(ms(400));
         until("it is seen", async || jumps(&node) > before).await;
-        assert_eq!(node.outcome(1).await, Outcome::Hit, "nudge {nudge}");
+        assert_eq!(node.outcome(1).await, Outcome::Hit, "step {step}");
     }
     assert_eq!((fences(&node), source.loads()), (fenced, loads));
     internals::miss_time(BOUND + ms(5_000));
@@ -62,7 +62,7 @@ async fn a_nudge_of_the_clock_drops_nothing_and_a_jump_beyond_the_bound_everythi
 }
 
 #[tokio::test]
-async fn what_was_missed_counts_against_the_bound_and_against_the_ttl() {
+async fn missed_time_counts_against_the_bound_and_against_the_ttl() {
     let source = Source::default();
     source.set(1, 10);
     // The bus is gone, so nothing is proven again.

@@ -41,7 +41,7 @@ async fn tags_and_whole_caches_reach_the_other_instance() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_does_not_exist_is_remembered_and_forgotten_like_a_value() {
+async fn an_absence_is_remembered_and_forgotten_like_a_value() {
     let (_bus, source, a, b) = pair().await;
     assert_eq!(b.get(5).await, None);
     assert_eq!(b.outcome(5).await, Outcome::Negative);

@@ -12,7 +12,7 @@ use unstale::{Cache, Instance, InstanceState, LocalBus, Settings};
 
 use crate::support::nodes::{alone, metric, ms, pass};
 
-/// What drops do: each takes one from the fuse, and whoever takes the last one panics.
+/// What drops do: each takes one from the fuse, and the one that takes the last panics.
 #[derive(Clone, Default)]
 struct Fuse(Arc<AtomicU64>);
 
@@ -50,7 +50,7 @@ fn fused(instance: &Instance, fuse: &Fuse) -> Cache<u64, Fused> {
     cache.build().unwrap()
 }
 
-/// A peer invalidates a value whose drop panics; whether the reader's instance goes on.
+/// A peer invalidates a value whose drop panics. Returns whether the reader's instance goes on.
 async fn goes_on_after_a_panic_in_a_drop() -> bool {
     let bus = LocalBus::default();
     let start = async || testing::start_on(&bus, Settings::default()).await.unwrap();
@@ -91,7 +91,7 @@ async fn without_contained_panics_one_drop_ends_the_link() {
     assert!(!goes_on_after_a_panic_in_a_drop().await);
 }
 
-/// Evicts values whose drops panic; whether every key can be read afterwards.
+/// Evicts values whose drops panic. Returns whether every key can be read afterwards.
 async fn survives_evictions_that_panic() -> bool {
     let (_bus, instance) = alone().await;
     let fuse = Fuse::default();
@@ -226,7 +226,7 @@ fn reaped_values_may_look_into_their_cache_when_they_are_dropped() {
     }));
 }
 
-/// The fiftieth of a hundred values panics when the reaper frees it; whether it frees all of them.
+/// The fiftieth of a hundred values panics when the reaper frees it. Returns whether it frees all of them.
 async fn frees_all_although_one_panics() -> bool {
     let (_bus, instance) = alone().await;
     let fuse = Fuse::default();
@@ -276,7 +276,7 @@ async fn the_end_of_a_cache_whose_values_panic_ends_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_weigher_cannot_weigh_is_served_and_not_stored() {
+async fn a_value_that_the_weigher_cannot_weigh_is_served_and_not_stored() {
     let (_bus, instance) = alone().await;
     let cache = instance
         .cache::<u64, u64>("weighed")

@@ -15,7 +15,7 @@ const CRASH_BOUND: Duration = Duration::from_secs(5 + 2);
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A write on `a` whose commit ends when the test says so, while `b` reads.
+/// A write on `a` whose commit ends when the test wants it to, while `b` reads.
 struct Crash {
     bus: LocalBus,
     source: Source,
@@ -51,7 +51,7 @@ impl Crash {
         write
     }
 
-    /// Nothing of `a` reaches the bus any more.
+    /// Cuts `a` off: nothing of it reaches the bus from now on.
     async fn die(&self, write: tokio::task::JoinHandle<()>) {
         self.bus.faults(0).cut();
         write.abort();
@@ -85,7 +85,7 @@ impl Crash {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_writer_that_dies_between_commit_and_publish_is_finished_for() {
+async fn a_writer_that_dies_between_commit_and_publish_is_finished_by_its_peers() {
     let crash = Crash::start().await;
     let write = crash.announce().await;
     crash.at(1).await;
@@ -105,7 +105,7 @@ async fn a_writer_that_dies_between_commit_and_publish_is_finished_for() {
 /// 1: a write is announced; 2: a replica is promoted that the announcement has not reached, though it
 /// knows the writer; 3: the writer commits; 4: it dies before it publishes.
 #[tokio::test(start_paused = true)]
-async fn a_writer_that_dies_after_a_failover_that_lost_its_announcement_is_finished_for() {
+async fn a_writer_that_dies_after_a_failover_that_lost_its_announcement_is_finished_by_its_peers() {
     let crash = Crash::start().await;
     let write = crash.announce().await;
     crash.at(1).await;
@@ -214,12 +214,12 @@ async fn a_write_that_outlives_its_removal_is_published_and_cleared_as_usual() {
     pass(ms(1)).await;
     assert_eq!(crash.b.get(1).await, Some(11));
     assert_eq!(crash.a.instance.health().open_writes, 0);
-    let told = crash.b.metric(REMOTE);
+    let heard = crash.b.metric(REMOTE);
     crash.at(60).await;
-    assert_eq!(crash.b.metric(REMOTE), told, "its intent outlived it");
+    assert_eq!(crash.b.metric(REMOTE), heard, "its intent outlived it");
 }
 
-/// The commit outlives the shutdown; its peers are told by the intent.
+/// The commit outlives the shutdown; its peers learn of it by the intent.
 async fn shut_down_under_a_write(commits_after: Duration) -> (Crash, Duration) {
     let crash = Crash::start().await;
     let write = tokio::spawn({
@@ -255,7 +255,7 @@ async fn a_shutdown_leaves_open_writes_to_the_peers() {
     assert!(matches!(&refused, WriteError::Refused(why) if why.kind() == ErrorKind::Closed));
     let error = crash.a.cache.invalidate(&1).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);
-    // Reads go to the loader and are not stored: nobody would invalidate them.
+    // Reads go to the loader and are not stored: nothing would invalidate them.
     assert_eq!(crash.a.get(1).await, Some(11));
     assert_eq!(crash.a.outcome(1).await, Outcome::Miss);
 }

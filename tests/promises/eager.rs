@@ -1,4 +1,4 @@
-//! Invalidations act at the call: who drops the future has invalidated all the same.
+//! Invalidations act at the call: a caller that drops the future has still invalidated.
 
 use unstale::{Loaded, LocalBus, Outcome, Settings, testing};
 

@@ -129,7 +129,7 @@ async fn a_hit_late_in_its_life_starts_one_reload_in_the_background() {
     cache.get(&1).await.unwrap();
     read_for(&cache, ms(5_000)).await;
     assert_eq!(source.loads(), 1);
-    // Nobody told of this one.
+    // This change is not published.
     source.set(1, 11);
     source.slow(ms(1_000));
     pass(ms(1)).await;
@@ -140,7 +140,7 @@ async fn a_hit_late_in_its_life_starts_one_reload_in_the_background() {
     assert_eq!(source.loads(), 2);
     pass(ms(200)).await;
     assert_eq!(cache.get(&1).await.unwrap(), Some(11));
-    // And it goes on like this: nobody ever waits.
+    // And this continues: no reader ever waits.
     read_for(&cache, ms(30_000)).await;
     assert_eq!(cache.stats().misses, 1);
     assert!(a.metric(r#"unstale_refreshes_total{cache="ahead"}"#) >= 5);

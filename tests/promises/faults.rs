@@ -1,4 +1,4 @@
-//! Whatever happens to single messages, nothing is served for longer than `max_staleness` after its
+//! When single messages are lost, repeated or late, nothing is served for longer than `max_staleness` after its
 //! invalidation was published, and afterwards everything is as before.
 //!
 //! Compiled twice: with the shared tier off, and on.
@@ -61,7 +61,7 @@ async fn a_lost_event_is_repaired_as_soon_as_the_next_one_arrives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lost_events_that_the_journal_has_lost_too() {
+async fn events_that_the_journal_has_lost_too_are_fenced() {
     let mut trial = start().await;
     trial.bus.faults(1).lose_next(2);
     trial.write().await;
@@ -185,7 +185,7 @@ async fn a_forged_sequence_far_ahead_does_not_make_the_follower_wait_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_forged_next_event_does_not_swallow_the_one_it_stands_for() {
+async fn a_forged_next_event_does_not_hide_the_one_whose_place_it_takes() {
     let mut trial = start().await;
     let (epoch, first) = first_epoch();
     // One event has been published so far.

@@ -1,4 +1,4 @@
-//! At most one load per key, which belongs to no caller: whoever is cancelled, the others are served.
+//! At most one load per key, which belongs to no caller: when one is cancelled, the others are served.
 
 use std::error::Error as _;
 use std::io;
@@ -57,7 +57,7 @@ async fn a_cancelled_leader_leaves_its_load_to_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_everybody_left_is_stored_all_the_same() {
+async fn a_load_that_all_its_callers_left_is_still_stored() {
     let (_bus, source, a, _b) = pair().await;
     source.set(1, 10);
     source.slow(ms(1_000));
@@ -176,7 +176,7 @@ async fn a_panicking_loader_is_an_error_for_all_who_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn max_loads_bounds_what_runs_and_who_waits_too_long_is_told() {
+async fn max_loads_bounds_what_runs_and_a_caller_that_waits_too_long_gets_an_error() {
     let (_bus, instance) = alone().await;
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let counters = (running.clone(), most.clone());
@@ -217,7 +217,7 @@ async fn max_loads_bounds_what_runs_and_who_waits_too_long_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_of_ones_own_is_shared_like_any_other() {
+async fn a_load_of_get_with_is_shared_like_any_other() {
     let (_bus, source, a, _b) = pair().await;
     let own = async {
         pass(ms(1_000)).await;
@@ -239,7 +239,7 @@ async fn a_load_of_ones_own_is_shared_like_any_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cache_without_a_loader_says_so() {
+async fn a_read_of_a_cache_without_a_loader_is_an_error() {
     let (_bus, instance) = alone().await;
     let cache = instance.cache::<u64, u64>("bare").build().unwrap();
     assert_eq!(cache.get(&1).await.unwrap_err().kind(), ErrorKind::NoLoader);

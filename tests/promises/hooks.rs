@@ -25,7 +25,7 @@ fn key(key: u64) -> Scope {
 }
 
 #[tokio::test(start_paused = true)]
-async fn own_and_others_invalidations_are_reported_once_with_their_origin() {
+async fn own_and_remote_invalidations_are_reported_once_with_their_origin() {
     let (_bus, _source, a, b) = pair().await;
     let mut reported = [a.cache.invalidations(), b.instance.invalidations()];
     a.cache.invalidate(&7).await.unwrap();
@@ -111,7 +111,7 @@ async fn a_dropped_lane_concerns_its_own_keys_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receiver_that_lagged_is_reported_so_once_and_holds_nothing_up() {
+async fn a_receiver_that_lags_learns_it_once_and_holds_nothing_up() {
     let (_bus, source, a, b) = pair().await;
     source.set(1, 10);
     assert_eq!(b.get(1).await, Some(10));
@@ -156,7 +156,7 @@ async fn a_cache_is_reported_of_its_own_and_its_lane_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_the_instance_ends_it_and_it_does_not_keep_the_instance() {
+async fn a_receiver_ends_with_its_instance_and_does_not_keep_it_alive() {
     let (bus, source, a, b) = pair().await;
     let mut reported = b.instance.invalidations();
     a.cache.invalidate(&1).await.unwrap();

@@ -50,7 +50,7 @@ async fn a_composite_key_is_written_and_invalidated_by_references() {
     gone("acme");
     held("acme").await;
     invoices
-        .invalidate_many([("acme", 1), ("nobody", 2)])
+        .invalidate_many([("acme", 1), ("unknown", 2)])
         .await
         .unwrap();
     gone("acme");

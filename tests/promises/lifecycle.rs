@@ -11,7 +11,7 @@ use unstale::{Cache, Error, ErrorKind, Instance, LocalBus, Settings, testing};
 
 use crate::support::nodes::{Node, Source, get, metric, ms, pass};
 
-/// Whoever starts or uses an instance may do it in a task of a multi-threaded runtime.
+/// A program may start and use an instance in a task of a multi-threaded runtime.
 #[tokio::test]
 async fn every_future_can_be_spawned() {
     fn spawnable<F: Future + Send>(_: F) {}
@@ -135,7 +135,7 @@ fn runtime() -> Runtime {
         .unwrap()
 }
 
-/// A load runs on the instance's runtime; who waits may be on any, and its end stops nothing.
+/// A load runs on the instance's runtime; a caller that waits may be on any, and the end of that one stops nothing.
 #[test]
 fn waiting_works_on_any_runtime_and_outlives_it() {
     let home = runtime();
@@ -170,7 +170,7 @@ fn waiting_works_on_any_runtime_and_outlives_it() {
     release.notify_one();
     assert_eq!(home.block_on(waiting).unwrap().unwrap(), Some(1));
     assert_eq!(cache.stats().loads, 1);
-    // The home runtime ends with a load under way: whoever waits elsewhere is told.
+    // The home runtime ends with a load under way: a caller that waits elsewhere gets an error.
     let guest = runtime();
     let waiting = guest.spawn({
         let cache = cache.clone();
@@ -187,7 +187,7 @@ fn get_on(runtime: &Runtime, cache: &Cache<u64, u64>) -> JoinHandle<Result<Optio
     runtime.spawn(async move { cache.get(&1).await })
 }
 
-/// A load that nobody waits for is on its way when the last handle of its cache is dropped.
+/// A load without a waiting caller is on its way when the last handle of its cache is dropped.
 #[tokio::test(start_paused = true)]
 async fn a_cache_that_is_dropped_while_it_loads_gives_its_name_back() {
     let (bus, source) = (LocalBus::default(), Source::default());
@@ -206,7 +206,7 @@ async fn a_cache_that_is_dropped_while_it_loads_gives_its_name_back() {
     assert_eq!((new.get(1).await, new.get(2).await), (Some(10), Some(20)));
     assert_eq!(source.loads(), 4, "nothing of the old cache is left");
     pass(ms(1_000)).await;
-    // The old load has ended, its value is nobody's, and the gauges are those of the new cache.
+    // The old load has ended, its value belongs to no cache, and the gauges are those of the new cache.
     assert_eq!(new.metric(r#"unstale_entries{cache="rows"}"#), 2);
     assert_eq!(new.metric(r#"unstale_loads_in_flight{cache="rows"}"#), 0);
     assert_eq!(

@@ -32,7 +32,7 @@ fn batched(instance: &Instance) -> (Cache<u64, u64>, Calls) {
                 keys.reverse();
                 let known = keys.into_iter().filter(|key| *key < 10_000);
                 let mut pairs: Vec<_> = known.map(|key| (key, key * 10)).collect();
-                pairs.push((5_555, 1)); // that nobody asked for
+                pairs.push((5_555, 1)); // that was not asked for
                 Ok(pairs)
             }
         })
@@ -42,7 +42,7 @@ fn batched(instance: &Instance) -> (Cache<u64, u64>, Calls) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_that_is_missing_goes_to_one_call_and_comes_back_in_order() {
+async fn missing_keys_go_to_one_call_and_come_back_in_order() {
     let (_bus, instance) = alone().await;
     let (cache, calls) = batched(&instance);
     assert_eq!(cache.get_many(&[2]).await.unwrap(), [Some(20)]);
@@ -59,7 +59,7 @@ async fn all_that_is_missing_goes_to_one_call_and_comes_back_in_order() {
         Outcome::Negative
     );
     assert_eq!(cache.get_many(&[]).await.unwrap(), []);
-    // What nobody asked for has not entered the cache.
+    // What was not asked for has not entered the cache.
     assert_eq!(cache.peek(&5_555), None);
     let stats = cache.stats();
     assert_eq!((stats.misses, stats.coalesced, stats.hits), (4, 1, 2));
@@ -67,7 +67,7 @@ async fn all_that_is_missing_goes_to_one_call_and_comes_back_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_is_joined_and_joins() {
+async fn a_batch_joins_other_loads_and_is_joined() {
     let (_bus, instance) = alone().await;
     let (cache, calls) = batched(&instance);
     let both = |keys: [u64; 2]| {
@@ -174,9 +174,9 @@ async fn preload_asks_in_large_batches_and_not_for_more_than_fits() {
     assert!(sizes().iter().sum::<usize>() <= 2_500 + 10_000);
 }
 
-/// Key 2 has to be verified, in vain, before the batch goes out; key 1 has a leader by then.
+/// Key 2 has to be verified before the batch goes out, which fails; key 1 has a leader by then.
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_batch_leaves_nobody_without_an_answer() {
+async fn a_cancelled_batch_leaves_no_caller_without_an_answer() {
     let (bus, source, a, _b) = pair().await;
     source.set(1, 10);
     source.set(2, 20);

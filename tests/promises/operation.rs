@@ -1,4 +1,4 @@
-//! What an operator is told: who joined what at the start, on which bus, and in one vocabulary what
+//! What an operator reads in the log: which instance joined what at the start, on which bus, and in one vocabulary what
 //! state the instance is in.
 
 use unstale::testing::start_on;
@@ -7,7 +7,7 @@ use unstale::{BusKind, CacheSettings, Instance, InstanceState, LocalBus, Setting
 use crate::support::logged::Logged;
 use crate::support::nodes::{Node, Source, ms, pair, pass};
 
-/// What nobody wants to read in a log: the text of Rust's `Debug`, and a count of nothing.
+/// What must not be in a log: the text of Rust's `Debug`, and a count of nothing.
 const LEAKS: [&str; 5] = ["Some(", "None", "suppressed=0", "Custom {", "Error {"];
 
 fn only_words(logged: &Logged) {
@@ -19,7 +19,7 @@ fn only_words(logged: &Logged) {
 }
 
 #[tokio::test]
-async fn without_a_url_an_instance_warns_that_it_hears_of_nobody() {
+async fn without_a_url_an_instance_warns_that_it_hears_of_no_other() {
     let logged = Logged::start();
     let instance = Instance::start(Settings::default()).await.unwrap();
     let line = logged.one("WARN");
@@ -103,7 +103,7 @@ fn ids_in(metrics: &str) -> Vec<String> {
 
 /// However Redis is lost, the log has the two words of `health()`, each once.
 #[tokio::test(start_paused = true)]
-async fn whatever_the_cause_degraded_and_coherent_are_said_once_each() {
+async fn degraded_and_coherent_are_logged_once_each_whatever_the_cause() {
     type Fault = fn(&LocalBus);
     let causes: [(&str, Fault); 4] = [
         ("killed", |bus| bus.faults(0).cut()),
@@ -143,7 +143,7 @@ async fn whatever_the_cause_degraded_and_coherent_are_said_once_each() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_state_that_changes_all_the_time_is_said_every_ten_seconds_at_most() {
+async fn a_state_that_changes_all_the_time_is_logged_every_ten_seconds_at_most() {
     let logged = Logged::start();
     let (bus, source, a, _b) = pair().await;
     source.set(1, 10);
@@ -158,7 +158,7 @@ async fn a_state_that_changes_all_the_time_is_said_every_ten_seconds_at_most() {
     let degraded = logged.with("degraded").len();
     assert!((3..=6).contains(&degraded), "{degraded}");
     assert!(logged.with("verified again").len() <= degraded);
-    // What is said last is what holds.
+    // The last line is the present state.
     pass(ms(20_000)).await;
     let last = logged.lines().pop().unwrap();
     assert!(last.contains("verified again"), "{last}");
@@ -175,7 +175,7 @@ async fn a_task_that_has_ended_is_why_an_instance_is_degraded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_setting_for_a_cache_that_no_code_builds_is_said_with_the_nearest_name() {
+async fn a_setting_for_a_cache_that_no_code_builds_is_logged_with_the_nearest_name() {
     let logged = Logged::start();
     let (bus, source) = (LocalBus::default(), Source::default());
     let mut settings = Settings::default();
@@ -201,7 +201,7 @@ async fn a_setting_for_a_cache_that_no_code_builds_is_said_with_the_nearest_name
 
 /// A typo of an operator, or another service in the namespace.
 #[tokio::test(start_paused = true)]
-async fn an_event_of_a_cache_that_is_not_built_is_said_once() {
+async fn an_event_of_a_cache_that_is_not_built_is_logged_once() {
     let logged = Logged::start();
     let (_bus, _source, a, b) = pair().await;
     let others: Vec<_> = ["acounts", "prices"]

@@ -1,4 +1,4 @@
-//! Whatever happens to Redis, nothing is served for longer than `max_staleness` after its
+//! In every outage of Redis, nothing is served for longer than `max_staleness` after its
 //! invalidation was published, and reads are answered all the while.
 //!
 //! Compiled twice: with the shared tier off, and on.
@@ -35,7 +35,7 @@ async fn a_server_that_restarts_with_its_data_keeps_the_bound() {
 
 /// Its writer has seen the event confirmed and does not send it again.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_restarts_while_a_subscriber_is_away() {
+async fn a_server_that_restarts_while_a_subscriber_is_away_keeps_the_bound() {
     let mut trial = start().await;
     trial.bus.faults(1).cut();
     // The reader loads the row once more, for another two seconds.
@@ -98,13 +98,13 @@ async fn a_counter_that_is_deleted_keeps_the_bound() {
     trial.bus.faults(1).lose_next(1);
     trial.write().await;
     trial.bus.drop_counter();
-    // A publish makes the counter anew, before any verification could.
+    // A publish creates the counter again, before any verification could.
     trial.busy(ms(2_000)).await;
     trial.assert_counted(&[FENCED_EPOCH, r#"gaps_total{cause="epoch"}"#]);
     trial.assert_kept_and_healed().await;
 }
 
-/// The numbers of two lost events are handed out again before anybody verifies: the reader takes
+/// The numbers of two lost events are handed out again before any instance verifies: the reader takes
 /// them for the next ones.
 #[tokio::test(start_paused = true)]
 async fn a_failover_that_hands_out_numbers_again_keeps_the_bound() {
@@ -113,7 +113,7 @@ async fn a_failover_that_hands_out_numbers_again_keeps_the_bound() {
     trial.write().await;
     trial.write().await;
     trial.bus.fail_over_losing(2);
-    // Who has applied the lost ones would see that their places are taken.
+    // An instance that has applied the lost ones would see that their places are taken.
     trial.bus.faults(0).lose_next(2);
     for key in [2, 3] {
         trial.a.cache.invalidate(&key).await.unwrap();
@@ -144,14 +144,14 @@ impl Down {
     }
 }
 
-/// The classic degradation: neither lies nor collapses, a TTL of `max_staleness`.
+/// While the bus is down, the cache falls back to a TTL of `max_staleness`.
 async fn down(how: Down) {
     let mut trial = start().await;
     let loads = trial.source.loads();
     how.begin(&trial);
     trial.quiet(Duration::from_secs(20)).await;
     assert_eq!(trial.b.instance.health().state, InstanceState::Degraded);
-    // One read waits for a verification, where nobody can know that it is in vain; no other does.
+    // One read waits for a verification, because it cannot be known that none will succeed; no other read does.
     let (slow, slowest) = match how {
         Down::Refused => (0, Duration::ZERO),
         Down::BlackHole => (1, ms(250)),
@@ -160,7 +160,7 @@ async fn down(how: Down) {
     assert_eq!(trial.slowest, slowest);
     let loads = trial.source.loads() - loads;
     assert!((8..=10).contains(&loads), "{loads} loads in 20 s");
-    // What is written meanwhile is seen as soon, though nobody hears of it.
+    // What is written meanwhile is seen as soon, though no event is heard.
     trial.write().await;
     pass(MAX_STALENESS + ms(1)).await;
     assert_eq!(trial.read().await, Outcome::Miss);

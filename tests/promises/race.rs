@@ -1,5 +1,5 @@
 //! The load race: a value that was read before its invalidation is never stored after it, and
-//! nobody who began to read after the invalidation is answered with it.
+//! no read that began after the invalidation is answered with it.
 
 use tokio::task::JoinHandle;
 
@@ -15,7 +15,7 @@ enum What {
     Key,
     Tag,
     Cache,
-    /// Everything, as after a message that nobody can read.
+    /// Everything, as after a message that no instance can read.
     Lane,
 }
 
@@ -164,7 +164,7 @@ async fn an_invalidation_of_something_else_discards_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_does_not_exist_loses_the_race_as_well() {
+async fn an_absence_loses_the_race_as_well() {
     let (_bus, source, a, b) = pair().await;
     source.slow(ms(100));
     let absent = read(&b, 1);

@@ -1,4 +1,4 @@
-//! A program may install its recorder whenever it likes.
+//! A program may install its recorder at any time.
 
 use std::time::{Duration, Instant};
 

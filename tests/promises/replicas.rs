@@ -98,7 +98,7 @@ async fn held(cache: &Cache<u64, u64>) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_replica_has_is_kept_once_the_relay_has_proven_its_place() {
+async fn a_value_of_a_replica_is_kept_once_the_relay_has_proven_its_place() {
     let database = Database::default();
     let (_instance, cache) = relayed(&database).await;
     assert_eq!(held(&cache).await, 0);
@@ -112,7 +112,7 @@ async fn what_a_replica_has_is_kept_once_the_relay_has_proven_its_place() {
 
 /// The test of a replica that lags: without the moment of its place, the old value would be kept for a TTL.
 #[tokio::test(start_paused = true)]
-async fn what_a_replica_lacks_is_returned_and_not_kept() {
+async fn an_answer_of_a_replica_that_lags_is_returned_and_not_kept() {
     let database = Database::default();
     let (_instance, cache) = relayed(&database).await;
     held(&cache).await;
@@ -204,7 +204,7 @@ async fn the_primary_is_read_for_some_time_after_an_invalidation() {
     peer.invalidate(&1).await.unwrap();
     sleep(Duration::from_millis(1_000)).await;
     assert_eq!((read(1).await, read(4).await), ("primary", "replica"));
-    // Of a key that is loaded first nothing tells which tags it has.
+    // The tags of a key that is loaded for the first time are not known.
     peer.invalidate_tag("odd").await.unwrap();
     sleep(Duration::from_millis(1_000)).await;
     assert_eq!((read(4).await, read(5).await), ("replica", "primary"));

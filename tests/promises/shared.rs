@@ -29,7 +29,7 @@ async fn three(shared: impl Fn() -> SharedTier<u64>) -> (LocalBus, Source, [Node
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
-async fn what_one_instance_has_loaded_the_others_find() {
+async fn a_value_that_one_instance_has_loaded_is_found_by_the_others() {
     let (_bus, source, [a, b, c]) = three(SharedTier::new).await;
     assert_eq!(a.lookup(1).await.outcome, Outcome::Miss);
     pass(ms(1)).await;
@@ -43,7 +43,7 @@ async fn what_one_instance_has_loaded_the_others_find() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn that_a_row_does_not_exist_is_found_too() {
+async fn an_absence_that_one_instance_has_loaded_is_found_too() {
     let (_bus, source, [a, b, _]) = three(SharedTier::new).await;
     assert_eq!(a.get(7).await, None);
     pass(ms(1)).await;
@@ -178,7 +178,7 @@ async fn another_version_or_secret_is_a_miss_and_never_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_too_large_or_cannot_be_written_stays_in_memory() {
+async fn a_value_that_is_too_large_or_cannot_be_written_stays_in_memory() {
     let (bus, source) = (LocalBus::default(), Source::default());
     source.set(1, 10);
     source.set(2, 20);
@@ -199,7 +199,7 @@ async fn what_is_too_large_or_cannot_be_written_stays_in_memory() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_instance_verifies_first_and_then_finds() {
+async fn an_idle_instance_verifies_before_it_finds_a_value() {
     let (_bus, source, [a, b, _]) = three(SharedTier::new).await;
     a.get(1).await;
     // Its last verification is older than the bound by now, at some of these times.
@@ -216,7 +216,7 @@ async fn an_idle_instance_verifies_first_and_then_finds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operator_turns_it_off() {
+async fn an_operator_can_turn_the_tier_off() {
     let (bus, source) = (LocalBus::default(), Source::default());
     let vars = [("UNSTALE_TIER".to_owned(), "off".to_owned())];
     let settings = Settings::from_vars(vars).unwrap();

@@ -95,7 +95,7 @@ async fn a_database_that_hangs_keeps_no_reader_of_a_held_key_waiting() {
         "{asked} loads in 30 s of {reads} reads"
     );
     assert!(metric(&instance, r#"unstale_stale_if_slow_total{cache="rows"}"#) > 0);
-    // It is back, and the next probe says so.
+    // It is back, and the next probe finds it.
     database.is(WELL);
     pass(ms(6_001)).await;
     cache.get(&1).await.unwrap();
@@ -188,7 +188,7 @@ async fn many_keys_at_once_wait_no_longer_for_a_database_that_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_an_invalidation_nothing_stands_in_for_a_load_that_takes_long() {
+async fn after_an_invalidation_no_old_value_is_served_while_a_load_takes_long() {
     let (_bus, instance) = alone().await;
     let database = Database::default();
     let cache = rows(&instance, &database)
@@ -209,7 +209,7 @@ async fn after_an_invalidation_nothing_stands_in_for_a_load_that_takes_long() {
         }
         let (found, took) = timed(&cache, 1).await;
         assert_eq!(found.map(|it| it.value), Err(ErrorKind::LoadTimeout));
-        // Whose tag was invalidated is not known before a load ends: that one goes on.
+        // The tags of a load are not known before it ends: a load whose tag was invalidated goes on.
         let expected = if by_tag { ms(4_750) } else { ms(5_000) };
         assert_eq!(took, expected);
     }
@@ -545,7 +545,7 @@ async fn a_tag_that_is_given_nine_times_counts_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_fits_into_a_bound_of_bytes_does_not_depend_on_the_machine() {
+async fn the_entries_that_fit_into_a_bound_of_bytes_do_not_depend_on_the_machine() {
     let (_bus, instance) = alone().await;
     let cache = instance
         .cache::<u64, u64>("files")
@@ -589,10 +589,10 @@ async fn a_bulk_of_any_size_drops_its_keys_and_nothing_else() {
         fleet.push((instance, cache));
     }
     let (first, cache) = &fleet[0];
-    let told = cache.invalidate_many(0..13_000_u64);
+    let published = cache.invalidate_many(0..13_000_u64);
     // Here it acts at the call.
     assert_eq!(cache.peek(&12_999), None);
-    told.await.unwrap();
+    published.await.unwrap();
     pass(ms(1)).await;
     for (instance, cache) in &fleet {
         let held = (0..20_000).filter(|key| cache.peek(key).is_some());

@@ -43,9 +43,9 @@ impl Visit for Seen {
 pub(crate) struct Spans(Arc<Mutex<Vec<(Id, Seen)>>>);
 
 impl Spans {
-    /// Of this thread, until the guard is dropped.
+    /// Watches the spans of this thread until the guard is dropped.
     pub(crate) fn watch() -> (Self, DefaultGuard) {
-        // Of all threads: where the first one that comes upon a span has no subscriber, no other thread is asked.
+        // In all threads: where the first one that meets a span has no subscriber, no other thread is asked.
         static EVERYWHERE: Once = Once::new();
         EVERYWHERE.call_once(|| {
             let _ = set_global_default(tracing_subscriber::registry());

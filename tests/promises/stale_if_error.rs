@@ -1,4 +1,4 @@
-//! An entry past its TTL may stand in for a loader that fails, and nothing worse than that.
+//! An entry past its TTL may be served when the loader fails, and nothing worse than that.
 
 use unstale::internals;
 use unstale::{Cache, ErrorKind, Loaded, LocalBus};
@@ -45,7 +45,7 @@ async fn an_entry_past_its_ttl_is_served_when_the_loader_fails() {
     // The reaper leaves it alone for as long.
     let later = async |_: &LocalBus, cache: &Cache<u64, u64>| {
         for _ in 0..40 {
-            // Of another row: the instance must not fall asleep.
+            // Read another row: the instance must not become idle.
             cache.get(&2).await.unwrap_err();
             pass(ms(500)).await;
         }
@@ -79,7 +79,7 @@ async fn an_idle_instance_serves_a_stale_fallback_after_one_verification() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_invalidated_fenced_or_unverified_stands_in_for_a_loader() {
+async fn an_invalidated_fenced_or_unverified_entry_is_not_served_when_the_loader_fails() {
     let by_key = async |_: &LocalBus, cache: &Cache<u64, u64>| {
         cache.invalidate(&1).await.unwrap();
         pass(ms(1_000)).await;
@@ -136,7 +136,7 @@ async fn a_batch_that_fails_in_a_black_hole_waits_for_one_verification_at_most()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_past_its_own_ttl_stands_in_for_nothing() {
+async fn a_value_past_its_own_ttl_is_not_served_when_the_loader_fails() {
     let (_bus, source, a, _b) = pair().await;
     let cache = rows(&a, "stale")
         .stale_if_error(ms(20_000))
@@ -151,7 +151,7 @@ async fn a_value_past_its_own_ttl_stands_in_for_nothing() {
     assert_eq!(cache.get(&1).await.unwrap_err().kind(), ErrorKind::Load);
 }
 
-/// 1: a load that never begins looks up an entry to stand in for it; 2: the key is invalidated, which
+/// 1: a load that never begins looks up an entry to be served instead; 2: the key is invalidated, which
 /// is acknowledged; 3: a read begins, and joins; 4: the load lands with the old value.
 #[tokio::test(start_paused = true)]
 async fn a_read_after_an_acknowledged_invalidation_is_not_answered_by_a_stale_fallback() {

@@ -82,7 +82,7 @@ async fn a_ttl_that_comes_with_a_value_replaces_the_caches() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_does_not_exist_is_remembered_for_the_negative_ttl() {
+async fn an_absence_is_remembered_for_the_negative_ttl() {
     let (_bus, instance) = alone().await;
     let cache = plain(&instance).negative_ttl(ms(3_000)).build().unwrap();
     let outcome = async || cache.lookup(&1_000_000).await.unwrap().outcome;
@@ -189,7 +189,7 @@ async fn bytes_are_bounded_and_what_is_too_large_is_served_but_not_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_reaper_frees_what_nobody_reads_and_can_be_off() {
+async fn the_reaper_frees_entries_that_are_not_read_and_can_be_off() {
     let (_bus, instance) = alone().await;
     let swept = plain(&instance)
         .ttl(ms(5_000))

@@ -7,7 +7,7 @@ use crate::support::logged::Logged;
 use crate::support::nodes::{ms, pass};
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_shared_is_said_once_with_cache_and_type() {
+async fn a_value_that_cannot_be_shared_is_logged_once_with_cache_and_type() {
     let logged = Logged::at("error");
     let bus = LocalBus::default();
     let instance = testing::start_on(&bus, Settings::default()).await.unwrap();

@@ -189,9 +189,9 @@ async fn a_batch_begins_like_one_load_and_costs_what_it_did_not_find() {
     assert_eq!(cache.get_many(&mixed).await.unwrap()[1], None);
 }
 
-/// The limit protects the source. What the fleet has in Redis is found there all the same.
+/// The limit protects the source. A value that the fleet has in Redis is still found there.
 #[tokio::test(start_paused = true)]
-async fn what_the_shared_tier_has_is_found_whatever_the_limit() {
+async fn a_value_of_the_shared_tier_is_found_whatever_the_limit() {
     use crate::support::sharing::Node as Sharing;
     let mut settings = Settings::default();
     settings.unknown_loads = Some(5);
@@ -213,7 +213,7 @@ async fn what_the_shared_tier_has_is_found_whatever_the_limit() {
     }
     let loads = source.loads();
     let error = b.cache.get(&2).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Limited, "nobody has it");
+    assert_eq!(error.kind(), ErrorKind::Limited, "no instance has it");
     let found = b.cache.lookup(&1).await.unwrap();
     assert_eq!((found.value, found.outcome), (Some(10), Outcome::Tier));
     assert_eq!(source.loads(), loads);

@@ -12,7 +12,7 @@ use unstale::{ErrorKind, LocalBus, Outcome, Settings, WriteError, WritePolicy};
 
 use crate::support::nodes::{Node, Source, ms, pair, pair_with, pass};
 
-/// Keys that the reader dropped because it was told to.
+/// Keys that the reader dropped because of an event.
 pub(crate) const REMOTE: &str =
     r#"unstale_invalidations_total{cache="rows",kind="key",from="remote"}"#;
 
@@ -146,7 +146,7 @@ async fn a_write_that_is_not_acknowledged_returns_its_value_and_is_retried() {
     assert_eq!(b.metric(REMOTE), 1, "a known outcome is published once");
 }
 
-/// How a commit ends whose outcome nobody knows.
+/// How a commit of unknown outcome ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ends {
     InError,

@@ -8,7 +8,7 @@ use crate::support::nodes::Source;
 use testkit::proxy::Proxy;
 use testkit::redis::RedisServer;
 
-/// B is a user whose rights can change; A is somebody else.
+/// B is a user whose rights can change; A is another one.
 async fn start() -> Pair {
     let server = RedisServer::start();
     let (source, proxy) = (Source::default(), Proxy::start(server.port()).await);
@@ -29,7 +29,7 @@ async fn start() -> Pair {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_its_channel_it_lives_by_the_journal() {
+async fn without_its_channel_an_instance_follows_the_journal() {
     let pair = start().await;
     endure(&pair, async |pair| {
         // Redis cuts the subscriber off by itself, and refuses it from now on.
@@ -39,7 +39,7 @@ async fn without_its_channel_it_lives_by_the_journal() {
         })
         .await;
         let repaired = repairs(&pair.b, "repaired");
-        until("the journal stands in", async || {
+        until("the journal is read instead", async || {
             repairs(&pair.b, "repaired") > repaired + 5
         })
         .await;
@@ -50,7 +50,7 @@ async fn without_its_channel_it_lives_by_the_journal() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refused_altogether_it_is_degraded_until_it_is_let_in() {
+async fn an_instance_that_is_refused_altogether_is_degraded_until_it_is_let_in() {
     let pair = start().await;
     for (take, give) in [("resetchannels", "&us:*"), ("off", "on")] {
         endure(&pair, async |pair| {
@@ -65,7 +65,7 @@ async fn refused_altogether_it_is_degraded_until_it_is_let_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_right_to_verify_it_is_degraded() {
+async fn without_the_right_to_verify_an_instance_is_degraded() {
     let pair = start().await;
     endure(&pair, async |pair| {
         pair.admin(&["ACL", "SETUSER", "app", "-zadd"]);

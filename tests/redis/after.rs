@@ -1,4 +1,4 @@
-//! Who writes at one instance reads the write at the other, over a real Redis and whatever becomes of the event.
+//! A client that writes at one instance reads the write at the other, over a real Redis, even if the event is lost.
 
 use unstale::{LocalBus, Outcome, Token};
 

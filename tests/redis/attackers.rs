@@ -11,8 +11,8 @@ use tokio::time::sleep;
 use unstale::{InstanceState, Outcome, Settings};
 
 use super::{
-    CHANNEL, COUNTER, INTENTS, JOURNAL, OPEN, Pair, dropped, fences, mends, misses, node,
-    one_event, until,
+    CHANNEL, COUNTER, INTENTS, JOURNAL, OPEN, Pair, dropped, fences, misses, node, one_event,
+    renewed, until,
 };
 use crate::support::nodes::{Node, Source, ms};
 use crate::support::over_redis::POLL;
@@ -141,7 +141,7 @@ fn has(message: &[u8], hash: [u8; 8]) -> bool {
 
 /// SUBSCRIBE, both columns: keys that can be guessed are no secret.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_listens_tests_guesses_of_short_keys() {
+async fn a_listener_can_test_guesses_of_short_keys() {
     let own = fleet(open).await;
     for settings in [open, signed] {
         let pair = fleet(settings).await;
@@ -153,7 +153,7 @@ async fn who_listens_tests_guesses_of_short_keys() {
 
 /// SUBSCRIBE, signed: whether a secret is the one is tried on an instance of the attacker's own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_listens_tests_guesses_of_a_weak_secret() {
+async fn a_listener_can_test_guesses_of_a_weak_secret() {
     let pair = fleet(|url| signed_with(url, "password-2024-01")).await;
     let heard = event_of(&pair, ROW).await;
     for (guess, right) in [("password-2023-12", false), ("password-2024-01", true)] {
@@ -172,7 +172,7 @@ async fn who_listens_tests_guesses_of_a_weak_secret() {
 
 /// PUBLISH, unsigned: one message of nonsense, and a lane loads again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_publishes_has_an_unsigned_fleet_load_again_as_often_as_it_likes() {
+async fn a_publisher_makes_an_unsigned_fleet_load_again_as_often_as_it_likes() {
     let pair = fleet(open).await;
     let mut out = attacker(pair.server.port(), SAY);
     for _ in 0..5 {
@@ -190,7 +190,7 @@ async fn who_publishes_has_an_unsigned_fleet_load_again_as_often_as_it_likes() {
 
 /// PUBLISH, unsigned: it takes an event's place, and no instance hears the event's own message.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_publishes_hides_an_event_that_no_unsigned_instance_hears_until_the_ttl() {
+async fn a_publisher_hides_an_event_that_no_unsigned_instance_hears_until_the_ttl() {
     // Version 1, `[7, 0, []]`: an event that names nothing.
     const NOTHING: [u8; 5] = [1, 0x93, 7, 0, 0x90];
     let ttl = ms(6_000);
@@ -241,7 +241,7 @@ fn drops_the_row(server: &RedisServer) -> bool {
 
 /// PUBLISH, signed: nothing that it can make is believed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_publishes_is_ignored_and_counted_by_a_signed_fleet() {
+async fn a_publisher_is_ignored_and_counted_by_a_signed_fleet() {
     let pair = fleet(signed).await;
     let place = event_of(&pair, OTHER).await;
     let unsigned = event_of(&fleet(open).await, ROW).await;
@@ -258,9 +258,9 @@ async fn who_publishes_is_ignored_and_counted_by_a_signed_fleet() {
     assert_eq!(misses(&pair.b, "invalidated"), invalidated);
 }
 
-/// SUBSCRIBE and PUBLISH, unsigned: what was heard once is said again, and each time it drops.
+/// SUBSCRIBE and PUBLISH, unsigned: an event that was heard once is replayed, and each time it drops.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_listens_and_publishes_plays_events_again_to_an_unsigned_fleet() {
+async fn a_listener_that_publishes_replays_events_to_an_unsigned_fleet() {
     let pair = fleet(open).await;
     let event = event_of(&pair, ROW).await;
     let mut out = attacker(pair.server.port(), LISTEN_AND_SAY);
@@ -280,7 +280,7 @@ async fn who_listens_and_publishes_plays_events_again_to_an_unsigned_fleet() {
     }
 }
 
-/// Plays an event once, so many places ahead; whether it has dropped the row that the instance hits.
+/// Plays an event once, so many places ahead. Returns whether it has dropped the row that the instance hits.
 async fn plays(pair: &Pair, node: &Node, out: &mut Client, event: &Event, ahead: u64) -> bool {
     hits(node).await;
     let invalidated = misses(node, "invalidated");
@@ -311,7 +311,7 @@ async fn played(pair: &Pair, node: &Node, out: &mut Client, event: &Event) {
 
 /// SUBSCRIBE and PUBLISH, signed: once for each event from before an instance's start, then never.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_listens_and_publishes_plays_an_event_once_to_an_instance_that_is_younger() {
+async fn a_listener_that_publishes_replays_an_event_once_to_an_instance_that_is_younger() {
     let pair = fleet(signed).await;
     let event = event_of(&pair, ROW).await;
     let mut out = attacker(pair.server.port(), LISTEN_AND_SAY);
@@ -331,7 +331,7 @@ async fn who_listens_and_publishes_plays_an_event_once_to_an_instance_that_is_yo
 
 /// SUBSCRIBE and PUBLISH, signed: what a peer publishes for a writer that has gone carries no number.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_listens_and_publishes_plays_the_event_of_a_finished_write_as_often_as_it_likes() {
+async fn a_listener_that_publishes_replays_the_event_of_a_finished_write_as_often_as_it_likes() {
     let pair = fleet(signed).await;
     let writer = node(signed(&pair.server.url()), &pair.source).await;
     let write = writer.clone();
@@ -370,7 +370,7 @@ fn run(attacker: &mut Client, sha: &str, payload: &[u8]) {
 
 /// The publish script, unsigned: what it says is an event like any other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_runs_the_script_drops_anything_of_an_unsigned_fleet() {
+async fn a_user_who_runs_the_script_drops_anything_of_an_unsigned_fleet() {
     let pair = fleet(open).await;
     let event = event_of(&pair, ROW).await;
     let sha = pair.admin(&["SCRIPT", "LOAD", PUBLISH]);
@@ -390,7 +390,7 @@ async fn who_runs_the_script_drops_anything_of_an_unsigned_fleet() {
 /// The publish script, signed: the lane is dropped whole, nothing stale is served, and the
 /// subscription is left alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_runs_the_script_drops_whole_lanes_of_a_signed_fleet() {
+async fn a_user_who_runs_the_script_drops_whole_lanes_of_a_signed_fleet() {
     let pair = fleet(signed).await;
     let sha = pair.admin(&["SCRIPT", "LOAD", PUBLISH]);
     let mut out = attacker(pair.server.port(), RUN_THE_SCRIPT);
@@ -410,13 +410,13 @@ async fn who_runs_the_script_drops_whole_lanes_of_a_signed_fleet() {
         })
         .await;
     }
-    assert_eq!(mends(&pair.b, "reconnect"), 0);
+    assert_eq!(renewed(&pair.b, "reconnect"), 0);
 }
 
 /// Rights in another namespace, both columns: scripts that do not end stop the one thread for all. No
 /// instance serves what it cannot prove fresh, and all go on once an operator has ended the script.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_loads_scripts_in_another_namespace_stops_every_fleet() {
+async fn a_user_who_loads_scripts_in_another_namespace_stops_every_fleet() {
     for settings in [open, signed] {
         let server = RedisServer::start_with(&["--busy-reply-threshold", "50"]);
         let pair = Pair::with(server, settings).await;

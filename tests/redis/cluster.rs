@@ -217,7 +217,7 @@ fn migrate(redis: &ClusterFleet, from: &RedisServer, to: &RedisServer) {
         );
         std::thread::sleep(ms(20));
     }
-    // Everything is there, and nobody has been told yet.
+    // Everything is there, and no instance has been notified yet.
     std::thread::sleep(ms(700));
     for server in [to, from] {
         set(server, &["NODE", &to_id]);
@@ -257,7 +257,7 @@ async fn replaced_behind_its_back() -> bool {
     goes_on_serving(&b, &redis.url(), &source).await
 }
 
-/// Whether an instance that holds version 1 of row 1 goes on serving it when a writer that starts now,
+/// Returns whether an instance that holds version 1 of row 1 goes on serving it when a writer that starts now,
 /// and so is with the new primary, has changed it.
 pub(super) async fn goes_on_serving(b: &Node, url: &str, source: &Source) -> bool {
     let a = node(settings(url), source).await;
@@ -365,7 +365,7 @@ async fn the_programs_commands_find_the_lanes() {
     }
 }
 
-/// Of every right that only a cluster needs: the start names it, and so does `doctor`.
+/// The start names every right that only a cluster needs, and so does `doctor`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_right_that_a_cluster_needs_is_named_at_the_start_and_by_doctor() {
     let redis = ClusterFleet::start(COUNTER);

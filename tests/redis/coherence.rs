@@ -1,4 +1,4 @@
-//! Two instances are coherent over a real Redis, and apart from everybody else on it.
+//! Two instances are coherent over a real Redis, and apart from all others on it.
 
 use tokio::time::Instant;
 use unstale::Outcome;
@@ -22,7 +22,7 @@ async fn follows(source: &Source, from: &Node, to: &Node, key: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_either_instance_writes_the_other_sees() {
+async fn a_write_of_either_instance_is_seen_by_the_other() {
     let pair = Pair::start().await;
     follows(&pair.source, &pair.a, &pair.b, 1).await;
     follows(&pair.source, &pair.b, &pair.a, 2).await;

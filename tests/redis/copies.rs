@@ -14,7 +14,7 @@ use testkit::redis::RedisServer;
 const OWN: &str = r#"unstale_events_dropped_total{reason="own"}"#;
 const STRANGER: &str = r#"unstale_events_dropped_total{reason="stranger"}"#;
 
-/// Two instances with one id; whether the second reads what the first one has changed.
+/// Two instances with one id. Returns whether the second reads what the first one has changed.
 async fn a_copy_hears(settings: Settings) -> bool {
     let (bus, source) = (LocalBus::default(), Source::default());
     let start = async || {

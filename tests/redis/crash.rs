@@ -194,7 +194,7 @@ impl Scene {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_before_its_intent_a_writer_leaves_nothing() {
+async fn a_writer_killed_before_its_intent_leaves_nothing() {
     let mut scene = Scene::start().await;
     scene.writer.kill();
     scene.buried().await;
@@ -203,7 +203,7 @@ async fn killed_before_its_intent_a_writer_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_before_its_commit_takes_effect_a_writer_costs_a_load_or_two() {
+async fn a_writer_killed_before_its_commit_takes_effect_costs_a_load_or_two() {
     let mut scene = Scene::start().await;
     scene.commit();
     scene.writer.kill();
@@ -218,7 +218,7 @@ async fn killed_before_its_commit_takes_effect_a_writer_costs_a_load_or_two() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_between_commit_and_event_a_writer_is_finished_for() {
+async fn a_writer_killed_between_commit_and_event_is_finished_by_its_peers() {
     let mut scene = Scene::start().await;
     scene.commit();
     assert_eq!(scene.left()[0], 1);
@@ -234,7 +234,7 @@ async fn killed_between_commit_and_event_a_writer_is_finished_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stopped_between_commit_and_event_a_writer_is_finished_for() {
+async fn a_writer_stopped_between_commit_and_event_is_finished_by_its_peers() {
     let mut scene = Scene::start().await;
     scene.commit();
     scene.source.set(ROW, 2);
@@ -284,7 +284,7 @@ async fn a_commit_that_takes_effect_after_its_writer_was_found_dead_is_seen_at_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_after_its_event_a_writer_has_done_everything() {
+async fn a_writer_killed_after_its_event_leaves_nothing_to_do() {
     let mut scene = Scene::start().await;
     scene.commit();
     scene.source.set(ROW, 2);
@@ -298,7 +298,7 @@ async fn killed_after_its_event_a_writer_has_done_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_redis_forgets_of_an_open_write_its_writer_tells_again() {
+async fn a_writer_announces_its_open_write_again_after_redis_forgot_it() {
     for lost in [&["DEL", MEMBERS][..], &["DEL", INTENTS], &["FLUSHALL"]] {
         let mut scene = Scene::start().await;
         scene.commit();
@@ -306,7 +306,7 @@ async fn what_redis_forgets_of_an_open_write_its_writer_tells_again() {
         block_in_place(|| admin.cmd(lost));
         until("the intent is back", async || {
             scene.peer.get(ROW).await;
-            // Both are members, and no peer waits for the deadline any more.
+            // Both are members, and no peer waits for the deadline any longer.
             let members = block_in_place(|| admin.cmd(&["EVAL", ONLY_MEMBERS, "1", MEMBERS]));
             members.int() == Some(2) && scene.left() == [1, 2]
         })

@@ -25,7 +25,7 @@ const ALLOWANCE: Duration = Duration::from_millis(250);
 /// Until most accounts have been read once on every instance.
 const WARM_UP: Duration = Duration::from_millis(700);
 
-/// Latency that no fault causes: whoever waits for what is away waits for 250 ms and more.
+/// Latency that no fault causes: a call that waits for what is away waits for 250 ms and more.
 const NOISE: Duration = Duration::from_millis(200);
 
 /// How long anything may take that is only a matter of the machine, however slow it is.

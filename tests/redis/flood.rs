@@ -1,5 +1,5 @@
 //! More than an instance can take, in messages as large as they may be: it drops what there is no room
-//! for, says so to itself, and repairs it. Its memory has a bound in bytes.
+//! for, notices that, and repairs it. Its memory has a bound in bytes.
 
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -11,12 +11,12 @@ use testkit::redis::RedisServer;
 use testkit::resp::{Client, Value};
 use testkit::service::Service;
 
-/// Of a stranger, under another epoch: whoever hears it drops it.
+/// Bytes of a stranger's event, under another epoch: an instance that hears it drops it.
 const LARGE: usize = 60_000;
 /// More of them than the queue has room for, and fewer than its places.
 const MESSAGES: u64 = 1_500;
 
-/// Holds whatever is dropped until it is opened.
+/// Holds everything that is dropped until it is opened.
 #[derive(Default)]
 struct Gate {
     state: Mutex<(bool, bool)>,
@@ -67,7 +67,7 @@ fn held(instance: &Instance, gate: &Arc<Gate>) -> Cache<u64, Held> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn large_messages_that_nobody_takes_are_a_gap_that_is_repaired() {
+async fn large_messages_that_are_not_consumed_are_a_gap_that_is_repaired() {
     // Redis would cut off a subscriber that lags so far behind, which is not what is tested here.
     let server = RedisServer::start_with(&["--client-output-buffer-limit", "pubsub 0 0 0"]);
     let start = async || Instance::start(settings(&server.url())).await.unwrap();
@@ -128,7 +128,7 @@ async fn service(server: &RedisServer, key: Option<&str>) -> (Service, tempfile:
     (service, folder)
 }
 
-/// Publishes as fast as Redis takes it, so many times what this makes of a number; how far the service
+/// Publishes as fast as Redis takes it, so many times what this makes of a number. Returns how far the service
 /// grew meanwhile. It serves afterwards.
 async fn growth(
     (server, service): (&RedisServer, &Service),
@@ -161,7 +161,7 @@ async fn growth(
     memory(service, "VmHWM:").saturating_sub(before)
 }
 
-/// Who may listen and publish plays one genuine event of the largest size, at places that are yet to come.
+/// A user who may listen and publish replays one genuine event of the largest size, at places that are yet to come.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_genuine_events_takes_no_more_memory_than_its_bound() {
     /// 820 MB of them.
@@ -195,7 +195,7 @@ async fn a_flood_of_genuine_events_takes_no_more_memory_than_its_bound() {
     assert!(grown < BOUND, "{grown} KiB");
 }
 
-/// Who may publish, and has no key: nonsense of every size, and events of the largest size.
+/// A user who may publish, and has no key: nonsense of every size, and events of the largest size.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_anything_takes_no_more_memory_than_its_bound() {
     /// Version 1, `[7, 0, [[cache, format, key, hashes]]]`, of 8,000 hashes.

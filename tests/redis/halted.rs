@@ -23,7 +23,7 @@ const MEMBER_TIMEOUT: Duration = Duration::from_secs(5);
 /// What one verification's round trip adds to the bound.
 const ALLOWANCE: Duration = ms(250);
 
-/// How long what the writer sends is held back, until nothing of it arrives any more.
+/// How long what the writer sends is held back, until it no longer arrives at all.
 const HELD_BACK: Duration = ms(600);
 
 /// How long anything may take that is only a matter of the machine, however slow it is.
@@ -67,7 +67,7 @@ async fn warm() -> Fleet {
     fleet
 }
 
-/// What a write becomes whose process is halted.
+/// What becomes of a write whose process is halted.
 type Write = JoinHandle<reqwest::Result<Reply>>;
 
 /// Events of the lane that have been published.
@@ -158,6 +158,6 @@ async fn peers_finish_the_write_of_a_process_that_is_stopped() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn peers_finish_the_write_of_a_process_that_is_killed() {
     let (fleet, write) = finished_by_peers(Service::kill).await;
-    assert!(write.await.unwrap().is_err(), "nobody could answer");
+    assert!(write.await.unwrap().is_err(), "no process could answer");
     assert_eq!(committed(&fleet), 2);
 }

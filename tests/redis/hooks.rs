@@ -7,7 +7,7 @@ use super::{Pair, until};
 use crate::support::over_redis::PATIENCE;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_peer_invalidates_is_reported_and_explained() {
+async fn an_invalidation_of_a_peer_is_reported_and_explained() {
     let pair = Pair::start().await;
     let mut reported = pair.b.cache.invalidations();
     until("a hit", async || {

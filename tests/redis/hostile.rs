@@ -129,7 +129,7 @@ async fn nonsense_with_the_next_sequence_hides_no_event() {
         let before = counted(&pair.b);
         forge(&pair, 0, ahead, b"\xc1nonsense");
         until("it is noticed", async || counted(&pair.b) > before).await;
-        // The old value is in memory again, should it have been dropped.
+        // The old value is in memory again if it was dropped.
         until("B hits", async || pair.b.outcome(1).await == Outcome::Hit).await;
         pair.change(1, 2).await;
         let published = Instant::now();

@@ -21,7 +21,7 @@ async fn state(node: &Node, state: InstanceState) {
 }
 
 /// The words that say what happened to a connection, and those that say what state the instance is in.
-fn told(logged: &Logged) -> (usize, usize, Vec<String>) {
+fn logged_words(logged: &Logged) -> (usize, usize, Vec<String>) {
     let count = |text: &str| logged.with(text).len();
     let words = [
         "lost the connection",
@@ -39,7 +39,7 @@ fn told(logged: &Logged) -> (usize, usize, Vec<String>) {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_killed_and_one_that_hangs_are_told_in_the_same_words() {
+async fn a_redis_that_is_killed_and_one_that_hangs_are_logged_in_the_same_words() {
     for hangs in [false, true] {
         let server = RedisServer::start();
         let logged = Logged::at(FILTER);
@@ -63,7 +63,7 @@ async fn a_redis_that_is_killed_and_one_that_hangs_are_told_in_the_same_words() 
                 .is_empty()
         })
         .await;
-        let (lost, again, order) = told(&logged);
+        let (lost, again, order) = logged_words(&logged);
         let states: Vec<_> = order
             .iter()
             .filter(|word| !word.contains("onnect"))
@@ -90,7 +90,7 @@ async fn a_redis_that_is_killed_and_one_that_hangs_are_told_in_the_same_words() 
 }
 
 #[tokio::test]
-async fn a_host_that_no_name_server_knows_is_said_in_plain_words() {
+async fn a_host_that_no_name_server_knows_is_logged_in_plain_words() {
     let logged = Logged::at(FILTER);
     let url = "redis://no-such-host.invalid:6379";
     let node = node(settings(url), &Source::default()).await;
@@ -106,7 +106,7 @@ async fn a_host_that_no_name_server_knows_is_said_in_plain_words() {
     assert_eq!(logged.with("connected"), Vec::<String>::new());
 }
 
-/// `status`, the log, the metrics and `Health` name an instance alike.
+/// `status`, the log, the metrics and `Health` give an instance the same name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_members_that_status_lists_are_those_of_the_log_and_of_health() {
     let server = RedisServer::start();
@@ -178,7 +178,7 @@ async fn the_log_of_a_service_has_no_line_of_the_client_library() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_secret_that_every_user_of_the_machine_may_read_is_said() {
+async fn a_secret_that_every_user_of_the_machine_may_read_is_logged() {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt as _;
 

@@ -109,7 +109,7 @@ impl Pair {
         tokio::task::block_in_place(|| Client::connect(self.server.port()).cmd(command).text())
     }
 
-    /// A changes a row and tells everybody.
+    /// A changes a row and publishes it.
     async fn change(&self, key: u64, value: u64) {
         self.source.set(key, value);
         until("it is acknowledged", async || {
@@ -174,7 +174,7 @@ fn repairs(node: &Node, outcome: &str) -> u64 {
     node.metric(&format!("unstale_repairs_total{{outcome=\"{outcome}\"}}"))
 }
 
-fn mends(node: &Node, how: &str) -> u64 {
+fn renewed(node: &Node, how: &str) -> u64 {
     node.metric(&format!(
         "unstale_subscription_mends_total{{how=\"{how}\"}}"
     ))

@@ -4,7 +4,7 @@ use unstale::Outcome;
 
 use super::watch::endure;
 use super::{
-    CHANNEL, MAX_STALENESS, Pair, VERIFY_INTERVAL, dropped, fences, gaps, mends, repairs, until,
+    CHANNEL, MAX_STALENESS, Pair, VERIFY_INTERVAL, dropped, fences, gaps, renewed, repairs, until,
 };
 use crate::support::nodes::ms;
 use testkit::proxy::{Direction, Fate, Mode};
@@ -92,12 +92,12 @@ async fn lost_doubled_and_swapped_messages_are_repaired_under_traffic() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deaf_subscription_is_mended_and_the_journal_stands_in_meanwhile() {
+async fn a_deaf_subscription_is_repaired_and_the_journal_is_read_meanwhile() {
     let pair = Pair::start().await;
     endure(&pair, async |pair| {
         pair.proxy.filter(|_| Fate::Drop);
-        until("both kinds of mending", async || {
-            mends(&pair.b, "resubscribe") > 0 && mends(&pair.b, "reconnect") > 0
+        until("both kinds of renewal", async || {
+            renewed(&pair.b, "resubscribe") > 0 && renewed(&pair.b, "reconnect") > 0
         })
         .await;
         pair.proxy.next_fates([]);

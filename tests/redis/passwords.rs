@@ -26,7 +26,7 @@ fn set_password(server: &RedisServer, password: &str) {
     ]);
 }
 
-/// The server gets another password, cuts everybody off, and the source of the settings follows.
+/// The server gets another password and cuts every connection, and the source of the settings follows.
 async fn rotated(server: &RedisServer, settings: Settings, follow: impl FnOnce()) {
     let source = Source::default();
     let node = Node::of(Instance::start(settings).await.unwrap(), &source);

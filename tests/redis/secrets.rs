@@ -35,7 +35,8 @@ fn refused(node: &Node) -> u64 {
     node.metric(r#"unstale_events_dropped_total{reason="refused"}"#)
 }
 
-/// Whether what one invalidates is dropped by the other because it believes it, and not because it does not.
+/// Returns whether what one invalidates is dropped by the other because it believes it, and not because it
+/// does not.
 async fn believed(writer: &Node, reader: &Node) -> bool {
     reader.get(1).await;
     let before = refused(reader);

@@ -1,4 +1,4 @@
-//! Under Redis Sentinel: the primary changes, and who was it before may not know.
+//! Under Redis Sentinel: the primary changes, and the previous one may not know.
 
 mod tier;
 
@@ -192,7 +192,7 @@ async fn sentinels_that_ask_for_a_login_accept_instances_and_the_programs_comman
     until("the event", async || node.get(1).await == Some(1)).await;
 }
 
-/// The primary is replaced without a word to it, and keeps its subscribers; a writer that starts
+/// The primary is replaced without notice to it, and keeps its subscribers; a writer that starts
 /// now is with the new one. Whether an instance of before goes on serving what it holds.
 async fn demoted_behind_its_back() -> bool {
     let redis = SentinelFleet::start();

@@ -96,7 +96,7 @@ async fn a_server_that_restarts_with_its_data_costs_the_source_every_entry_once(
     );
 }
 
-/// Of all causes.
+/// Fences of all causes.
 fn all_fences(node: &Node) -> u64 {
     let text = node.instance.metrics_text();
     let fences = text
@@ -180,7 +180,7 @@ async fn a_journal_lost_with_messages_fences_the_lane() {
 }
 
 /// B has a row in memory, is cut off, and comes back when it was changed and Redis has lost
-/// something. Nobody reads on B meanwhile, so only what B does on its way back can drop the row.
+/// something. Nothing reads on B meanwhile, so only what B does on its way back can drop the row.
 async fn away(lose: impl AsyncFnOnce(&Pair)) -> Pair {
     let pair = Pair::start().await;
     pair.change(1, 1).await;
@@ -210,14 +210,14 @@ async fn away(lose: impl AsyncFnOnce(&Pair)) -> Pair {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_missed_comes_from_the_journal() {
+async fn missed_events_come_from_the_journal() {
     let pair = away(async |_| {}).await;
     assert!(repairs(&pair.b, "repaired") > 0);
     assert_eq!(fences(&pair.b, "gap") + fences(&pair.b, "epoch"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_no_journal_has_any_more_is_fenced() {
+async fn missed_events_that_the_journal_no_longer_has_are_fenced() {
     let whole = away(async |pair| {
         pair.admin(&["DEL", JOURNAL]);
     });

@@ -56,7 +56,7 @@ async fn found(a: &Node, b: &Node) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_redis_too_what_one_has_loaded_the_other_finds_until_it_is_invalidated() {
+async fn over_redis_a_value_of_one_instance_is_found_by_the_other_until_it_is_invalidated() {
     let (server, source, a, b) = two(SharedTier::new).await;
     found(&a, &b).await;
     source.set(1, 11);
@@ -78,7 +78,7 @@ async fn over_redis_too_what_one_has_loaded_the_other_finds_until_it_is_invalida
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_redis_too_fifty_callers_are_one_load() {
+async fn over_redis_fifty_callers_are_one_load() {
     let (_server, source, a, b) = two(|| SharedTier::new().fleet_single_flight(ms(5_000))).await;
     source.slow(ms(100));
     let callers: Vec<_> = (0..50)
@@ -102,7 +102,7 @@ async fn a_server_that_has_forgotten_what_was_applied_is_not_believed() {
         metric(&b.instance, "unstale_events_applied_total") > 0
     })
     .await;
-    // As if the event had never been, in counter and record alike, between two verifications.
+    // As if the event had never been, in both counter and record, between two verifications.
     admin.cmd(&["MULTI"]);
     admin.cmd(&["HSET", "us:{shop:0}s", "q", &before]);
     admin.cmd(&["HSET", "us:{shop:0}f", "q", &before]);
@@ -218,7 +218,7 @@ async fn a_thousand_accounts_are_found_in_few_bytes_and_counted_as_redis_counts(
     assert!(unchanged > 0 && renewed < 1_000_000 + sent, "{renewed}");
 }
 
-/// Values whose store has ended, in whatever way.
+/// Values whose store has ended, in any way.
 fn stores(node: &Node) -> u64 {
     let text = node.instance.metrics_text();
     let series = "unstale_shared_stores_total{cache=\"rows\"";

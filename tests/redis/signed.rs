@@ -8,8 +8,8 @@ use unstale::{Outcome, Settings};
 
 use super::watch::endure;
 use super::{
-    CHANNEL, COUNTER, JOURNAL, MAX_STALENESS, Pair, dropped, fences, gaps, mends, misses,
-    one_event, stale_for, until,
+    CHANNEL, COUNTER, JOURNAL, MAX_STALENESS, Pair, dropped, fences, gaps, misses, one_event,
+    renewed, stale_for, until,
 };
 use crate::support::nodes::ms;
 use testkit::redis::RedisServer;
@@ -142,7 +142,7 @@ async fn with_a_key_no_forgery_in_the_next_place_hides_an_event() {
         assert!(stale <= BOUND, "{what}: stale for {stale:?}");
     }
     let now = fences(&pair.b, "undecodable") + fences(&pair.b, "epoch") + fences(&pair.b, "gap");
-    assert_eq!(now, fenced, "the channel makes nobody drop a lane");
+    assert_eq!(now, fenced, "the channel makes no instance drop a lane");
     assert!(dropped(&pair.b, "refused") >= 3);
 }
 
@@ -150,7 +150,7 @@ fn take_the_next_place(tenant: &mut Tenant, epoch: u64, last: u64, _: &[u8]) {
     tenant.claim(epoch, last + 1, &NOTHING);
 }
 
-/// The real event stands in a place that another one has taken: it is applied, and the lane's life is
+/// The real event has a place that another one has taken: it is applied, and the lane's life is
 /// doubted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_key_an_event_whose_place_was_taken_is_applied_where_it_is_heard() {
@@ -206,7 +206,7 @@ async fn with_a_key_forgeries_while_events_flow_hide_no_event() {
     assert_eq!(fences(&pair.b, "undecodable"), 0);
 }
 
-/// An instance that has another key, or none: everybody drops too much, and nothing stale is served.
+/// An instance that has another key, or none: each drops too much, and nothing stale is served.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_of_different_keys_drop_too_much_and_never_too_little() {
     for other in [None, Some("another key, of enough bytes")] {
@@ -237,9 +237,9 @@ async fn instances_of_different_keys_drop_too_much_and_never_too_little() {
     }
 }
 
-/// Who may run the script, or write the journal, without the key: nothing stale, loads too many.
+/// A user who may run the script, or write the journal, without the key: nothing stale, but additional loads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_journal_has_without_a_signature_drops_the_lane() {
+async fn an_unsigned_event_of_the_journal_drops_the_lane() {
     let pair = Pair::with(RedisServer::start(), keyed).await;
     let forge = "local id = redis.call('HINCRBY', KEYS[1], 'q', 1) \
         return redis.call('XADD', KEYS[2], string.format('%.0f-0', id), 'e', ARGV[1])";
@@ -283,7 +283,7 @@ async fn a_genuine_event_that_is_played_again_drops_nothing() {
         tenant.claim(epoch, last + ahead, &genuine);
         tenant.claim(epoch + 1, last + ahead, &genuine);
     }
-    until("they were told from events", async || {
+    until("they were distinguished from events", async || {
         dropped(&pair.b, "replayed") == 100
     })
     .await;
@@ -296,7 +296,7 @@ async fn a_genuine_event_that_is_played_again_drops_nothing() {
     .await;
 }
 
-/// Who may run the script, without the key: the lane is dropped, and the subscription, which delivers
+/// A user who may run the script, without the key: the lane is dropped, and the subscription, which delivers
 /// what was published, is left alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_writer_without_the_key_cuts_no_subscription() {
@@ -319,10 +319,10 @@ async fn a_writer_without_the_key_cuts_no_subscription() {
     // An instance that gets no time for long may read the journal first.
     until("the subscription is taken for what it is", async || {
         let silent = gaps(&pair.b, "silent");
-        let mended = mends(&pair.b, "resubscribe") + mends(&pair.b, "reconnect");
+        let renewals = renewed(&pair.b, "resubscribe") + renewed(&pair.b, "reconnect");
         events().await;
         gaps(&pair.b, "silent") == silent
-            && mends(&pair.b, "resubscribe") + mends(&pair.b, "reconnect") == mended
+            && renewed(&pair.b, "resubscribe") + renewed(&pair.b, "reconnect") == renewals
     })
     .await;
     assert!(dropped(&pair.b, "refused") > 0);

@@ -30,11 +30,11 @@ const ALLOWANCE: Duration = Duration::from_millis(250);
 /// How long a write that was acknowledged may be missing in what is read.
 const BOUND: Duration = MAX_STALENESS.saturating_add(ALLOWANCE);
 
-/// The same of a write that somebody has seen, whatever became of its writer.
+/// The same of a write that a client has seen, even if its writer has died.
 const SEEN_BOUND: Duration = MEMBER_TIMEOUT.saturating_add(BOUND);
 
-/// An account is written about every ten seconds and read much more often: whoever misses a write
-/// has it in memory for as long as the bound after a crash, and no later write helps him out.
+/// An account is written about every ten seconds and read much more often: an instance that misses a write
+/// keeps the old value for as long as the bound after a crash, and no later write hides that.
 const LOAD: Load = Load {
     accounts: 150,
     reads_per_second: 300,
@@ -68,7 +68,7 @@ struct Tally {
     writes: u64,
     /// Reads beyond a bound.
     stale: usize,
-    /// The longest that a write was missing after it was acknowledged, and after somebody saw it.
+    /// The longest that a write was missing after it was acknowledged, and after a client saw it.
     worst: Duration,
     worst_seen: Duration,
     unanswered: usize,
@@ -246,7 +246,7 @@ async fn faults_at_random_keep_the_bound_for_as_long_as_you_like() {
     assert_good(&tally);
 }
 
-/// So that the long run works when somebody wants it: Redis killed; an instance stopped while
+/// Shows that the long run works: Redis killed; an instance stopped while
 /// messages to another are lost, doubled and swapped; and one killed in writes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_few_faults_at_random_keep_the_bound() {

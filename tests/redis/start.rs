@@ -15,7 +15,7 @@ const START_WAIT: Duration = Duration::from_secs(2);
 const PASSWORD: &str = "hunter2-p4ssw0rd";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_redis_it_serves_and_joins_when_redis_appears() {
+async fn without_redis_an_instance_serves_and_it_joins_when_redis_appears() {
     let server = RedisServer::start();
     server.kill();
     let source = Source::default();
@@ -68,9 +68,9 @@ async fn refused(url: &str, lanes: u32, kind: ErrorKind, advice: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_login_is_an_error_at_once_that_says_so() {
+async fn a_wrong_login_is_an_error_at_once_that_names_the_password() {
     let server = RedisServer::start_with(&["--requirepass", "right"]);
-    for login in ["", &format!(":{PASSWORD}@"), &format!("nobody:{PASSWORD}@")] {
+    for login in ["", &format!(":{PASSWORD}@"), &format!("guest:{PASSWORD}@")] {
         let url = format!("redis://{login}127.0.0.1:{}", server.port());
         refused(&url, 1, ErrorKind::Auth, &["password", "Redis URL"]).await;
     }

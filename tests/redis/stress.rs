@@ -48,7 +48,7 @@ fn sixty_four_tasks_read_nothing_stale_for_as_long_as_you_like() {
     assert_good(&summary);
 }
 
-/// So that the long run works when somebody wants it.
+/// Shows that the long run works.
 #[test]
 fn sixty_four_tasks_read_nothing_stale_for_a_few_seconds() {
     let summary = Stress::start(7).run(Duration::from_secs(4), PAUSE);

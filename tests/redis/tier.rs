@@ -7,10 +7,10 @@ use super::{settings, until};
 use crate::support::nodes::{Node, Source, ms};
 use crate::support::sharing;
 
-/// A row that is changed once, while nobody may hear of it.
+/// A row that is changed once, while no instance can hear of it.
 pub(super) const CHANGED: u64 = 500;
 
-/// Rows that nobody changes, from here on.
+/// Rows that are not changed, from here on.
 const STILL: u64 = 1_000;
 
 /// What both kinds of deployment have in common.
@@ -42,7 +42,7 @@ impl Pair {
         pair
     }
 
-    /// What A has loaded B finds, and the other way round; of rows that nobody has read yet.
+    /// B finds what A has loaded, and A what B has; the rows have not been read before.
     pub(super) async fn works(&mut self) {
         let both = [(&self.a, &self.b), (&self.b, &self.a)];
         for (one, other) in both {

@@ -118,7 +118,7 @@ async fn an_idle_instance_sends_its_verifications_and_seldom_a_ping() {
         beats_in.contains(&beats),
         "{beats} verifications of {beats_in:?}"
     );
-    // Of the subscription, which is silent otherwise.
+    // The pings of the subscription, which is silent otherwise.
     assert!(pings <= most(keepalive), "{pings} pings");
     assert_eq!(others, 0, "other commands");
 }

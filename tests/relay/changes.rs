@@ -55,7 +55,7 @@ async fn a_row_that_is_deleted_is_gone_and_one_that_is_inserted_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_key_that_changes_the_old_and_the_new_one_are_fresh() {
+async fn after_a_key_changes_reads_of_the_old_and_the_new_one_are_fresh() {
     let fleet = Steady::start().await;
     fleet
         .load(async |node| node.accounts.lookup(&1_042).await)
@@ -142,7 +142,7 @@ async fn without_event_triggers_a_column_that_is_added_is_seen_with_the_next_row
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_rolled_back_and_what_no_rule_names_drops_nothing() {
+async fn a_change_that_is_rolled_back_or_that_no_rule_names_drops_nothing() {
     let fleet = Steady::start().await;
     fleet
         .load(async |node| node.accounts.lookup(&42).await)

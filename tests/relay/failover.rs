@@ -12,7 +12,7 @@ use crate::support::over_redis::until;
 
 const SETTINGS: &[(&str, &str)] = &[("max_slot_wal_keep_size", "1GB")];
 
-/// Gives a primary that is prepared a replica. Everybody goes to the database by one name, which leads to the primary of
+/// Gives a primary that is prepared a replica. All programs reach the database by one name, which leads to the primary of
 /// the moment, and no commit is answered that the replica does not have.
 async fn replicate(rig: &mut Rig) -> PostgresServer {
     let replica = rig.postgres.replica().await;
@@ -79,7 +79,7 @@ async fn a_replica_without_the_slot_takes_over_and_gets_one() {
 
 /// What was loaded from the old primary stays a hit for an hour, if nothing drops it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_changed_between_two_primaries_is_dropped() {
+async fn a_change_between_two_primaries_is_dropped() {
     let mut rig = Rig::bare(SETTINGS).await;
     rig.prepare().await;
     let replica = replicate(&mut rig).await;

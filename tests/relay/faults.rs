@@ -25,7 +25,7 @@ async fn a_change_is_served_by_every_instance_soon_after_its_commit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_relay_is_killed_and_another_one_is_started_later() {
+async fn while_no_relay_runs_changes_are_seen_within_the_bound() {
     let killed = async |scene: &mut Scene| {
         scene.relay.kill();
         sleep(LONG).await;
@@ -36,7 +36,7 @@ async fn a_relay_is_killed_and_another_one_is_started_later() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_relay_is_stopped_and_continued() {
+async fn while_a_relay_is_stopped_changes_are_seen_within_the_bound() {
     let stopped = async |scene: &mut Scene| {
         scene.relay.freeze();
         sleep(LONG).await;
@@ -58,7 +58,7 @@ async fn cut_off(proxy: &Proxy) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_relay_is_cut_off_from_redis() {
+async fn while_a_relay_is_cut_off_from_redis_changes_are_seen_within_the_bound() {
     let cut = async |scene: &mut Scene| cut_off(&scene.rig.to_redis).await;
     let way = Way::OverProxies;
     let during = trial("cut off from Redis", way, Reads::Answered, cut).await;
@@ -66,7 +66,7 @@ async fn a_relay_is_cut_off_from_redis() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_relay_is_cut_off_from_the_database() {
+async fn while_a_relay_is_cut_off_from_the_database_changes_are_seen_within_the_bound() {
     let cut = async |scene: &mut Scene| cut_off(&scene.rig.to_postgres).await;
     let way = Way::OverProxies;
     let during = trial("cut off from PostgreSQL", way, Reads::Answered, cut).await;
@@ -74,7 +74,7 @@ async fn a_relay_is_cut_off_from_the_database() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_relay_is_restarted() {
+async fn the_bound_holds_while_a_relay_is_restarted() {
     let restarted = async |scene: &mut Scene| {
         for _ in 0..3 {
             assert!(scene.relay.terminate().await.success());

@@ -168,7 +168,7 @@ impl Shared {
                 let state = Some(version);
                 self.begin(&[(key, state)]);
                 let sql = "UPDATE accounts SET balance = $2, version = version + 1 WHERE id = $1";
-                // One that fails may have been committed all the same: it stays in the ledger, without a time.
+                // One that fails may still have been committed: it stays in the ledger, without a time.
                 if let Ok(rows) = self.database.change(sql, &[&key, &version]).await {
                     self.committed(&[(key, state)]);
                     self.latest.store(key, Relaxed);

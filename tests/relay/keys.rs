@@ -81,7 +81,7 @@ async fn keys_of_text_are_dropped_whatever_is_in_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_has_the_tag_of_a_column_is_dropped_before_and_after_the_change() {
+async fn values_with_the_tag_of_a_column_are_dropped_before_and_after_the_change() {
     let fleet = Steady::start().await;
     fleet
         .run("INSERT INTO items VALUES (1, 1, 10), (2, 1, 20), (3, 2, 5), (4, 3, 1)")

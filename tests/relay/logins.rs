@@ -4,7 +4,7 @@ use super::rig::{PASSWORD, ROLE, Rig, Way};
 use crate::support::over_redis::until;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_login_at_the_start_is_told_and_ends_the_program() {
+async fn a_wrong_login_at_the_start_is_reported_and_ends_the_program() {
     let rig = Rig::start().await;
     let wrong = "wr0ng-p4ssw0rd";
     let right = rig.url(Way::Straight);
@@ -23,9 +23,9 @@ async fn a_wrong_login_at_the_start_is_told_and_ends_the_program() {
             let ran = rig.run(args, &url);
             assert_eq!(ran.status, Some(2), "{ran:?}");
             let role = if url.contains(ROLE) { ROLE } else { "stranger" };
-            let told =
+            let refusal =
                 format!("the database of UNSTALE_RELAY_DATABASE_URL refuses role \"{role}\": ");
-            for part in [&*told, why] {
+            for part in [&*refusal, why] {
                 assert!(ran.stderr.contains(part), "{part}: {ran:?}");
             }
             let text = format!("{}{}", ran.stdout, ran.stderr);
@@ -40,7 +40,7 @@ async fn a_wrong_login_at_the_start_is_told_and_ends_the_program() {
     );
 }
 
-/// A password that is being changed: the relay goes on, and says so once.
+/// A password that is being changed: the relay goes on, and logs it once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_that_is_refused_later_is_tried_again() {
     let rig = Rig::start().await;

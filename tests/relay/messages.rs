@@ -192,7 +192,7 @@ async fn the_example_and_the_sql_of_the_guide_drop_the_account() {
     assert!(keeps(&fleet, 43).await);
 }
 
-/// Who may connect may write such a message: the worst it does is that values are loaded again.
+/// A user who may connect may write such a message: the worst it does is that values are loaded again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_is_none_drops_everything_and_the_relay_goes_on() {
     let fleet = Steady::start().await;

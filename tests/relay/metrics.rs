@@ -85,7 +85,7 @@ async fn proofs(rig: &Rig, is: impl Fn(f64) -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_read_published_and_proven_is_counted() {
+async fn reading_publishing_and_proving_are_counted() {
     let rig = Rig::start().await;
     rig.postgres
         .sql_in("shop", "ALTER PUBLICATION unstale_shop ADD TABLE notes")

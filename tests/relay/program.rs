@@ -43,7 +43,7 @@ async fn the_check_says_the_sql_that_makes_what_is_missing() {
     assert_eq!(ran.stdout, "");
     // What it says is enough.
     let said = ran.stderr.lines();
-    let mends: Vec<&str> = said
+    let remedies: Vec<&str> = said
         .filter_map(|line| {
             let begin = line
                 .find("CREATE PUBLICATION")
@@ -51,8 +51,8 @@ async fn the_check_says_the_sql_that_makes_what_is_missing() {
             Some(&line[begin..])
         })
         .collect();
-    assert_eq!(mends.len(), 2, "{}", ran.stderr);
-    for sql in mends {
+    assert_eq!(remedies.len(), 2, "{}", ran.stderr);
+    for sql in remedies {
         rig.postgres.sql_in("shop", sql).await;
     }
     let ran = rig.operator(&["--check"]);
@@ -76,8 +76,8 @@ async fn the_check_says_the_setting_that_the_server_lacks() {
     for args in [&["--check"][..], &[]] {
         let ran = rig.as_relay(args);
         assert_eq!(ran.status, Some(2), "{ran:?}");
-        let mend = "wal_level is replica: ALTER SYSTEM SET wal_level = logical; and restart it";
-        assert!(ran.stderr.contains(mend), "{ran:?}");
+        let remedy = "wal_level is replica: ALTER SYSTEM SET wal_level = logical; and restart it";
+        assert!(ran.stderr.contains(remedy), "{ran:?}");
     }
     rig.postgres
         .sql("ALTER SYSTEM SET wal_level = logical")
@@ -145,7 +145,7 @@ async fn redis_that_is_away_at_the_start_is_waited_for() {
     assert_eq!(relay.terminate().await.code(), Some(0));
 }
 
-/// A reader who has seen enough is no reason to stop.
+/// The relay does not stop when the reader of its output has seen enough.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_whose_output_has_no_reader_goes_on() {
     let fleet = Steady::start().await;

@@ -50,7 +50,7 @@ async fn relays_that_come_and_go_leave_one_slot_at_most() {
     until("one slot is left", async || rig.slots().await == "1").await;
 }
 
-/// No row of a mapped table changes; what other tables write is confirmed all the same.
+/// No row of a mapped table changes; what other tables write is still confirmed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_relay_lets_the_log_go() {
     let rig = Rig::start().await;

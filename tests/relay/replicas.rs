@@ -40,7 +40,7 @@ async fn read(cache: &Cache<i64, i64>) -> Lookup<i64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_replica_lacks_is_not_kept_and_what_it_has_is() {
+async fn a_value_that_a_replica_lacks_is_not_kept_and_one_that_it_has_is() {
     let rig = Rig::bare(&[]).await;
     rig.prepare().await;
     rig.sql("INSERT INTO accounts VALUES (42, 1)").await;

@@ -85,7 +85,7 @@ async fn five_mistakes_are_one_error_and_nothing_is_published() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_database_does_not_have_is_one_error_and_nothing_is_published() {
+async fn names_that_the_database_does_not_have_are_one_error_and_nothing_is_published() {
     let rig = Rig::bare(&[]).await;
     rig.prepare().await;
     rig.postgres

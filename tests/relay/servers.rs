@@ -20,7 +20,7 @@ async fn answered(name: &str, fault: impl AsyncFnOnce(&mut Scene)) -> Phase {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_is_killed_and_restarted() {
+async fn the_bound_holds_while_redis_is_killed_and_restarted() {
     answered("Redis killed", async |scene| {
         scene.rig.redis.kill();
         sleep(LONG).await;
@@ -30,7 +30,7 @@ async fn redis_is_killed_and_restarted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_is_flushed() {
+async fn the_bound_holds_while_redis_is_flushed() {
     answered("Redis flushed", async |scene| {
         for _ in 0..3 {
             block_in_place(|| Client::connect(scene.rig.redis.port()).cmd(&["FLUSHALL"]));
@@ -41,7 +41,7 @@ async fn redis_is_flushed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_crashes_and_comes_back() {
+async fn the_bound_holds_while_postgres_crashes_and_comes_back() {
     let crash = async |scene: &mut Scene| {
         scene.rig.postgres.kill();
         sleep(LONG / 2).await;
@@ -53,7 +53,7 @@ async fn postgres_crashes_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_is_restarted_in_order() {
+async fn the_bound_holds_while_postgres_is_restarted_in_order() {
     let restart = async |scene: &mut Scene| {
         scene.rig.postgres.restart().await;
         scene.relay.until_says("is opened again").await;
@@ -68,7 +68,7 @@ async fn postgres_is_restarted_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_changes_very_many_rows() {
+async fn the_bound_holds_while_a_transaction_changes_very_many_rows() {
     answered("very many rows", async |scene| {
         let judge = &scene.judge.shared;
         let more = format!(
@@ -92,7 +92,7 @@ async fn a_transaction_changes_very_many_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_table_is_truncated_and_filled_again() {
+async fn the_bound_holds_while_a_table_is_truncated_and_filled_again() {
     answered("truncated", async |scene| {
         let judge = &scene.judge.shared;
         for _ in 0..2 {
@@ -116,7 +116,7 @@ async fn a_table_is_truncated_and_filled_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_change_and_change_back() {
+async fn the_bound_holds_while_keys_change_and_change_back() {
     answered("keys changed", async |scene| {
         let judge = &scene.judge.shared;
         let there = format!("UPDATE accounts SET id = id + {MOVED} WHERE id < {ACCOUNTS}");
@@ -140,7 +140,7 @@ async fn keys_change_and_change_back() {
 
 /// No row of the log says it: the event trigger does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn columns_with_a_default_are_added() {
+async fn the_bound_holds_while_columns_with_a_default_are_added() {
     answered("a column added", async |scene| {
         let judge = &scene.judge.shared;
         for _ in 0..2 {

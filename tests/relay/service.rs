@@ -54,7 +54,7 @@ async fn services_that_start_at_once_make_one_table() {
     let (first, .., last) = &services;
     assert_eq!(first.put(1, "Ada", 100).await.unwrap().status, 200);
     assert_eq!(last.get(1).await.unwrap().version(), Some(1));
-    // One who may not make tables may use this one.
+    // A user who may not make tables may use this one.
     let less = format!(
         "REVOKE CREATE ON SCHEMA public FROM app, public;
          CREATE ROLE less LOGIN PASSWORD '{PASSWORD}';

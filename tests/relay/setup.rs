@@ -92,7 +92,7 @@ impl Steady {
         );
     }
 
-    /// Whether every instance still has what it had loaded: only such a read would load it again.
+    /// Returns whether every instance still has what it had loaded: only such a read would load it again.
     pub(crate) async fn keeps(
         &self,
         read: impl AsyncFn(&Node) -> Result<Lookup<i64>, Error>,

@@ -88,7 +88,7 @@ async fn a_slot_of_another_program_is_refused() {
 
 /// The last place for a slot is its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_changed_while_no_relay_works_is_read_from_the_slot_that_stayed() {
+async fn changes_while_no_relay_works_are_read_from_the_slot_that_stayed() {
     let mut fleet = durable(&[ENOUGH[0], ("max_replication_slots", "1")]).await;
     for (version, killed) in [(11, false), (12, true)] {
         fleet
@@ -140,7 +140,7 @@ async fn a_start_from_a_slot_that_stayed_waits_for_no_open_transaction() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_redis_has_not_acknowledged_stays_in_the_slot() {
+async fn changes_that_redis_has_not_acknowledged_stay_in_the_slot() {
     let mut fleet = durable(ENOUGH).await;
     assert_eq!(fleet.relay.terminate().await.code(), Some(0));
     fleet.relay = fleet.rig.relay(Way::OverProxies).await;
@@ -176,7 +176,7 @@ async fn what_redis_has_not_acknowledged_stays_in_the_slot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slot_that_the_server_has_given_up_is_made_anew_and_nothing_stays_stale() {
+async fn a_slot_that_the_server_has_given_up_is_made_again_and_nothing_stays_stale() {
     let mut fleet = durable(&[
         ("max_slot_wal_keep_size", "8MB"),
         ("max_wal_size", "2MB"),

@@ -1,4 +1,4 @@
-//! PostgreSQL over TLS: the relay sees who answers.
+//! PostgreSQL over TLS: the relay checks which server answers.
 
 use testkit::postgres::PostgresServer;
 use testkit::tls::Certificates;
@@ -27,7 +27,7 @@ async fn a_relay_reads_the_log_over_tls_and_from_no_other_server() {
         assert_eq!(ran.status, Some(1), "{ran:?}");
         assert!(ran.stderr.contains(why), "{ran:?}");
     }
-    // The server itself refuses who does not encrypt.
+    // The server itself refuses clients that do not encrypt.
     let plain = format!("{}?sslmode=disable", rig.url(Way::Straight));
     let ran = rig.run(&["--check"], &plain);
     assert_eq!(ran.status, Some(2), "{ran:?}");

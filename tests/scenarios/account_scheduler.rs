@@ -28,10 +28,10 @@ use testkit::redis::RedisServer;
 const GATEWAYS: usize = 4;
 const ACCOUNTS: u64 = 1_000;
 
-/// Of one account on the wire, whatever it is in the database.
+/// Most bytes of one account on the wire, however large it is in the database.
 const ON_THE_WIRE: u64 = 8 << 10;
 
-/// Of the events of a thousand invalidations, to all four and in both directions. The scenario asks
+/// Most bytes of the events of a thousand invalidations, to all four and in both directions. The scenario asks
 /// for ten times as much.
 const INVALIDATIONS: u64 = 100_000;
 
@@ -241,7 +241,7 @@ async fn scenario_a_thousand_invalidations_reach_four_gateways_in_a_hundred_kilo
         "1,000 invalidated on 4 in {took:?}: {all:?}, {} bytes in all",
         all.both()
     );
-    // The first as well: with the shared tier it applies its own event again, a moment after it is told.
+    // The first as well: with the shared tier it applies its own event again, a moment after its write returns.
     let series = "unstale_invalidations_total{cache=\"accounts\",kind=\"key\",from=\"remote\"}";
     until("all are invalidated on all", async || {
         fleet.sum(series) >= 4 * ACCOUNTS
@@ -255,7 +255,7 @@ async fn scenario_a_thousand_invalidations_reach_four_gateways_in_a_hundred_kilo
         "{applied:?}"
     );
     assert!(all.both() <= INVALIDATIONS + beats, "{all:?}");
-    // It is not bought with what is not told: everybody reads what is true now.
+    // Nothing is left out to save bytes: every gateway reads what is true now.
     let mut tired = sample::account(10);
     tired.scheduling.schedulable = false;
     fleet.gateways[1].pool.put(vec![tired]).await.unwrap();
@@ -317,7 +317,7 @@ async fn scenario_what_has_not_changed_causes_no_traffic() {
         "Redis {theirs}, of them {beats} of idle instances"
     );
 
-    // The same bytes once more, this time because somebody has invalidated them all: they are renewed
+    // The same bytes once more, this time because all of them were invalidated: they are renewed
     // where they are, and a value that has not changed is not sent.
     let (stored, value) = (first.stores("stored"), plain_bytes(1));
     first.pool.forget(&ids()).await.unwrap();

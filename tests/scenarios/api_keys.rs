@@ -60,7 +60,7 @@ async fn scenario_a_key_created_on_a_is_never_401_on_b() {
             assert!(found.is_some(), "round {round}: 401 on {name}");
         }
     }
-    // And over HTTP, as whoever has just been handed a key uses it.
+    // And over HTTP, as a client that has just received a key uses it.
     fleet.wires[1].set(Mode::Pass);
     let [at_a, at_b] = [fleet.serve(0).await, fleet.serve(1).await];
     for _ in 0..50 {

@@ -120,17 +120,17 @@ async fn scenario_fifty_callers_of_one_refresh_token_are_one_call_upstream() {
         while let Some(refreshed) = callers.join_next().await {
             all.push(refreshed.unwrap().value.unwrap());
         }
-        // Typed, and the same for everybody: what the provider gave to the one who asked.
+        // Typed, and the same for every caller: what the provider gave to the one that asked.
         assert_eq!(all.len(), 50);
         assert!(all.iter().all(|tokens| *tokens == all[0]));
         assert_ne!(all[0].refresh, token);
         assert_eq!(fleet.provider.calls("refresh"), round, "calls upstream");
     }
-    let told = |gateway: &Gateway| {
+    let found = |gateway: &Gateway| {
         gateway.shared("waits", "refreshes", "found") + gateway.reads("refreshes", "found")
     };
-    let told = told(&fleet.a) + told(&fleet.b);
-    assert!(told >= 10, "{told} of 20 were told by the other instance");
+    let found = found(&fleet.a) + found(&fleet.b);
+    assert!(found >= 10, "{found} of 20 came from the other instance");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -145,7 +145,7 @@ async fn scenario_a_refresh_is_shared_for_five_seconds_and_no_longer() {
     unreachable!("five seconds always passed between two steps");
 }
 
-/// Whether all was looked at before the five seconds had passed.
+/// Returns whether all was looked at before the five seconds had passed.
 async fn shared_for_five_seconds(fleet: &Fleet) -> bool {
     let token = fleet.provider.login("ada");
     let calls = fleet.provider.calls("refresh");
@@ -183,7 +183,7 @@ async fn shared_for_five_seconds(fleet: &Fleet) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scenario_an_error_is_not_shared_and_everybody_may_try_again() {
+async fn scenario_an_error_is_not_shared_and_every_caller_may_try_again() {
     // Long enough for B to come before A has failed.
     let fleet = Fleet::with(2 * SECOND, &[]).await;
     fleet.recorded().await;
@@ -353,7 +353,7 @@ async fn scenario_the_oidc_sessions_show_what_they_say() {
         "one fails: true; the other tries again: true",
         "the other gateway knows the session of ada",
         "https://login.example/token says it is active: true; genuine: true",
-        "allowed: true; revoked, All told; allowed: false",
+        "allowed: true; revoked, All notified; allowed: false",
         "closed twice",
     ];
     shows("oidc_sessions", &[], &[], &lines).await;

@@ -86,7 +86,7 @@ async fn scenario_tokens_the_program_shows_what_it_says() {
         "two secrets of one corporation have two tokens: true",
         "a wrong secret: None",
         "a token that lives 2 s was served for less than 2 s: true",
-        "how often somebody waited for another: 0",
+        "how often a caller waited for another: 0",
         "rejected on one instance, asked for again on the other: 1 call",
         "the third party is down, the token is there: true",
     ];

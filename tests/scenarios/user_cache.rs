@@ -1,4 +1,4 @@
-//! A user cache (`examples/user_cache`): a stampede is one query, whoever is cancelled; memory is
+//! A user cache (`examples/user_cache`): a stampede is one query, whichever caller is cancelled; memory is
 //! freed; a changed role is seen everywhere.
 
 #[path = "../../examples/user_cache/database.rs"]
@@ -159,7 +159,7 @@ async fn scenario_the_leader_is_cancelled_and_nineteen_succeed_and_the_result_is
     assert_eq!(role(users.get(7).await).as_deref(), Some("admin"));
     assert_eq!((fleet.database.queries(), fleet.reads()), (1, (1, 19, 1)));
 
-    // Who is cancelled before it began has started nothing.
+    // A call that is cancelled before it began has started nothing.
     drop(users.get(8));
     tokio::select! {
         biased;
@@ -185,7 +185,7 @@ async fn scenario_the_query_has_a_deadline_that_no_callers_deadline_shortens() {
     assert_eq!(role(patient.await.unwrap()).as_deref(), Some("admin"));
     assert_eq!(fleet.database.queries(), 1);
 
-    // The deadline is the query's: who comes late waits for what is left of it.
+    // The deadline is the query's: a caller that comes late waits for what is left of it.
     fleet.database.move_away(60_000);
     users.delete(7).await.unwrap();
     let began = Instant::now();
@@ -214,7 +214,7 @@ async fn scenario_deleted_while_a_query_is_under_way_the_next_get_asks_again() {
     sleep(Duration::from_millis(AWAY / 4)).await;
     users.delete(7).await.unwrap();
     assert_eq!(role(users.get(7).await), None);
-    // Whoever asked before may hear what was true then, and on a slow machine does not; nobody else
+    // A caller that asked before may get what was true then, and on a slow machine does not; no other caller
     // ever does.
     let then = role(before.await.unwrap());
     assert!(then.is_none_or(|then| then == "admin"));

@@ -7,7 +7,7 @@ use progress::Progress;
 use testkit::example::shows;
 
 #[tokio::test]
-async fn scenario_warm_up_ends_with_every_row_and_draws_nothing_where_nobody_watches() {
+async fn scenario_warm_up_ends_with_every_row_and_draws_nothing_without_a_terminal() {
     let lines = [
         "10000 of 10000 rows are in memory, by 20 queries",
         "the first read: Some(\"product 4711\") (Hit)",

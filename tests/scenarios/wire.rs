@@ -16,7 +16,7 @@ pub(crate) enum Mode {
     Pass,
     /// They arrive so much later.
     Slow(Duration),
-    /// They arrive once the mode ends; nobody is told.
+    /// They arrive once the mode ends; neither side is notified.
     Silent,
 }
 

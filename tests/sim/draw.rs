@@ -82,7 +82,7 @@ pub(crate) fn refresh(random: &mut Random, options: &mut CacheOptions) {
     options.ttl = options.ttl.or(Some(random.of(&[200, 1_000, 2_000])));
 }
 
-/// Old entries stand in for loads that never begin.
+/// Old entries are served instead of loads that never begin.
 pub(crate) fn stale_fallbacks(random: &mut Random, options: &mut CacheOptions) {
     options.stale_if_error = Some(2_000);
     options.stale_if_slow = random.of(&[None, None, Some(20)]);
@@ -115,7 +115,7 @@ pub(crate) fn misfits(
         at,
         what: What::StartSilent { node: last, lasts },
     });
-    // A server that forgets its number of lanes takes that of whoever comes first.
+    // A server that forgets its number of lanes takes that of the instance that comes first.
     let forgets = |step: &Step| {
         matches!(
             step.what,

@@ -19,7 +19,7 @@ use crate::source::Source;
 #[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) place: usize,
-    /// Of its connection.
+    /// The number of its connection.
     pub(crate) number: usize,
     pub(crate) settings: NodeSettings,
     pub(crate) instance: Instance,
@@ -101,7 +101,7 @@ impl Node {
         Id::new(key, self.place)
     }
 
-    /// Runs a caller, who is gone when the instance crashes.
+    /// Runs a caller, which is gone when the instance crashes.
     pub(crate) fn call(&self, caller: impl Future<Output = ()> + Send + 'static) {
         let task = tokio::spawn(caller).abort_handle();
         self.callers.lock().unwrap().push(task);
@@ -235,7 +235,7 @@ impl Node {
     }
 }
 
-/// Whether `unknown_loads` or `max_loads` allowed no load.
+/// Returns whether `unknown_loads` or `max_loads` allowed no load.
 fn refused(error: &unstale::Error) -> bool {
     use unstale::ErrorKind::{Limited, Overloaded};
     matches!(error.kind(), Limited | Overloaded)

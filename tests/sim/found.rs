@@ -5,7 +5,7 @@ use crate::shrink::violation;
 use crate::without::schedule;
 
 /// Seed 363. A fence forgot that the subscription had not delivered: where the journal could not
-/// stand in for it, a dead subscription was never renewed, and every write was seen late.
+/// replace it, a dead subscription was never renewed, and every write was seen late.
 #[test]
 fn a_dead_subscription_is_renewed_where_every_gap_ends_in_a_fence() {
     let mut schedule = schedule(&[(

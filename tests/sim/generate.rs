@@ -43,9 +43,9 @@ impl Random {
 /// little of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Of what one instance is delivered.
+    /// A fault of what one instance is delivered.
     Delivery(u64),
-    /// Of what it says, of the server, and of whole instances.
+    /// A fault of what it sends, of the server, or of whole instances.
     Other(u64),
     /// No fault, but an option: reloads ahead.
     Refresh,
@@ -110,7 +110,7 @@ const KINDS: [Kind; 27] = [
     Kind::Hangs,
 ];
 
-/// Kinds that are left out of the seeds' schedules until the holes that they show are mended; `SIM_HOLES`
+/// Kinds that are left out of the seeds' schedules until the holes that they show are fixed; `SIM_HOLES`
 /// names some that are left in, or `all`.
 const OPEN_HOLES: &[Kind] = &[];
 
@@ -213,14 +213,14 @@ fn relayed(seed: u64, length: u64, steps: &mut Vec<Step>) {
     }
 }
 
-/// Whether a seed's schedule has a kind that `SIM_HOLES` names; all have one if it names none.
+/// Returns whether a seed's schedule has a kind that `SIM_HOLES` names; all have one if it names none.
 pub(crate) fn is_asked_for(seed: u64) -> bool {
     let named = std::env::var("SIM_HOLES").unwrap_or_else(|_| "all".to_string());
     let is_named = |kind: &Kind| named.split(',').any(|name| name == format!("{kind:?}"));
     named == "all" || kinds(seed).iter().any(is_named)
 }
 
-/// Whether a kind has a place in the seeds' schedules.
+/// Returns whether a kind has a place in the seeds' schedules.
 pub(crate) fn takes_place(kind: Kind) -> bool {
     static NAMED: OnceLock<String> = OnceLock::new();
     let named = NAMED.get_or_init(|| std::env::var("SIM_HOLES").unwrap_or_default());

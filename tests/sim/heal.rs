@@ -51,7 +51,7 @@ impl World<'_> {
         }
         let mut wrong = Vec::new();
         // The first events after a subscription was lost are not heard by it; after these it is
-        // mended.
+        // repaired.
         for _ in 0..2 {
             self.write_everywhere().await;
             sleep(ms(450)).await;
@@ -150,7 +150,7 @@ impl World<'_> {
         }
     }
 
-    /// Whether everything that was read once comes from memory then, as far as there is room.
+    /// Returns whether everything that was read once comes from memory then, as far as there is room.
     async fn all_hits(&self, index: usize, node: &Node) -> bool {
         let roomy = [node.options_of(0), node.options_of(FIRST_COLUMN)];
         let roomy = roomy.iter().all(|options| options.is_roomy());

@@ -1,4 +1,4 @@
-//! Holes that were found by attack: the simulator sees each of them where its mend is taken out.
+//! Holes that were found by attack: the simulator sees each of them where its fix is taken out.
 //!
 //! The schedules are written by hand, as those in `without`. Instance 0 writes and instance 1 reads.
 
@@ -14,7 +14,7 @@ fn a_second_look_that_is_due() -> Schedule {
     let mut schedule = schedule(&[
         (110, read(1)),
         (200, reader(Silence)),
-        // The lane is not verified any more: this waits for it, on account of row 1.
+        // The lane is no longer verified: this waits for it, on account of row 1.
         (1_000, ReadMany { node: 1 }),
         // Row 0 is stored meanwhile, and due when the wait is over.
         (1_020, read(0)),
@@ -109,11 +109,11 @@ fn without_backward_positions_the_simulator_sees_a_stale_read_after_a_restore() 
     );
 }
 
-/// Hole 4. It starts while the server is silent, and finds lanes that nobody else has.
+/// Hole 4. It starts while the server is silent, and finds lanes that no other instance has.
 fn one_with_another_number_of_lanes() -> Schedule {
     let mut schedule = schedule(&[
         (100, StartSilent { node: 1, lasts: 50 }),
-        // Whatever lanes these keys are in for it, the fleet has one.
+        // The fleet has one lane, whichever lanes these keys have for this instance.
         (2_500, ReadMany { node: 1 }),
         (2_600, put(0)),
         (2_600, put(1)),
@@ -135,7 +135,7 @@ fn without_agreed_lanes_the_simulator_sees_a_misfit_that_reads_what_is_stale() {
     );
 }
 
-/// Hole 4, the other way round: what it writes is published where nobody listens.
+/// Hole 4, the other way round: what it writes is published where no other instance listens.
 fn one_that_writes_with_another_number_of_lanes() -> Schedule {
     let mut schedule = one_with_another_number_of_lanes();
     schedule.steps.truncate(1);
@@ -153,7 +153,7 @@ fn one_that_writes_with_another_number_of_lanes() -> Schedule {
 }
 
 #[test]
-fn without_agreed_lanes_the_simulator_sees_an_acknowledgement_that_reaches_nobody() {
+fn without_agreed_lanes_the_simulator_sees_an_acknowledgement_that_reaches_no_instance() {
     sees_in(
         Mechanism::AgreedLanes,
         "acknowledged without an event",
@@ -161,7 +161,7 @@ fn without_agreed_lanes_the_simulator_sees_an_acknowledgement_that_reaches_nobod
     );
 }
 
-/// Hole 5. No place among the loads is free in time, so the old entry stands in; before that is told,
+/// Hole 5. No place among the loads is free in time, so the old entry is served; before it is returned,
 /// another thread replaces the row and reads it.
 fn a_stale_fallback_against_an_invalidation() -> Schedule {
     let mut schedule = schedule(&[
@@ -274,7 +274,7 @@ fn a_value_that_panics_at_its_end() -> Schedule {
 }
 
 #[test]
-fn without_contained_panics_the_simulator_sees_an_instance_that_is_deaf_for_ever() {
+fn without_contained_panics_the_simulator_sees_an_instance_that_stays_deaf() {
     sees_in(
         Mechanism::ContainedPanics,
         "not pushed",
@@ -398,7 +398,7 @@ fn a_counter_that_catches_up_is_another_life_for_an_instance_that_was_away() {
 /// Hole 27. A value that panics at its end, where a commit drops it: the event of that commit is lost
 /// and its write stays open, although its instance lives.
 #[test]
-fn without_contained_panics_the_simulator_sees_a_write_that_stays_open_for_ever() {
+fn without_contained_panics_the_simulator_sees_a_write_that_stays_open() {
     let mut schedule = schedule(&[
         (110, read(1)),
         (210, write(commit(100, 100))),

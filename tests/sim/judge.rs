@@ -9,13 +9,13 @@
 //! 4. *Acknowledgement*: a call that returned Ok has had its event sequenced.
 //! 5. *Liveness*: faults stop, and the fleet is fresh and answers from memory (see `heal`).
 //! 6. *Nothing hangs*: every read ends by its deadline, and the runtime turns (see `watch`).
-//!    Nothing panics but code of the user that is told to.
+//!    Nothing panics but code of the user that is meant to.
 //! 7. *Pace*: no instance asks a server for verifications faster than it may.
 //! 8. *From the commit*: where a relay watches the source, no read returns what was replaced more than
-//!    `max_staleness` before it began, whatever replaced it.
+//!    `max_staleness` before it began, whichever writer replaced it.
 //!
 //!    Where loaders read a replica, 1 to 8 are judged of what memory returns.
-//! 9. *Health*: who calls itself coherent has verified every lane lately (see `heal`).
+//! 9. *Health*: an instance that calls itself coherent has verified every lane lately (see `heal`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,21 +40,21 @@ pub(crate) struct Verdict {
     pub(crate) violations: Vec<String>,
     /// Reads that returned what had been replaced and published, within their bound.
     pub(crate) stale: u64,
-    /// The same for runs that went alike.
+    /// Equal for equal runs.
     pub(crate) trace: u64,
 }
 
 pub(super) struct Judge<'a> {
     pub(super) ran: &'a Ran,
     /// Versions of each key, oldest first, with when a primary first took an event that drops it.
-    versions: BTreeMap<u64, Vec<(&'a Version, Vec<Told>)>>,
+    versions: BTreeMap<u64, Vec<(&'a Version, Vec<Known>)>>,
     /// Sequences that were handed out twice make these epochs say nothing.
     ambiguous: Vec<(u32, u64)>,
     pub(super) conditions: Conditions,
 }
 
 #[derive(Clone, Copy)]
-struct Told {
+struct Known {
     at: Instant,
     moment: usize,
     origin: Option<usize>,
@@ -90,12 +90,12 @@ impl<'a> Judge<'a> {
             conditions: Conditions::new(ran),
         };
         for version in &ran.versions {
-            let told = judge.told(version);
+            let known = judge.known(version);
             judge
                 .versions
                 .entry(version.key)
                 .or_default()
-                .push((version, told));
+                .push((version, known));
         }
         judge.find_ambiguous();
         judge
@@ -116,32 +116,34 @@ impl<'a> Judge<'a> {
     /// The first event after its commit that drops it; and the first of another instance, for the
     /// one that sent the first: it dropped the key when it was asked to, not when that was
     /// published.
-    fn told(&self, version: &Version) -> Vec<Told> {
-        let mut told: Vec<Told> = Vec::new();
+    fn known(&self, version: &Version) -> Vec<Known> {
+        let mut known: Vec<Known> = Vec::new();
         for (moment, at, event) in self.sequenced() {
-            let first = told.first().is_none_or(|told| {
-                told.origin
+            let first = known.first().is_none_or(|known| {
+                known
+                    .origin
                     .is_some_and(|origin| event.origin != Some(origin))
             });
             if moment >= version.moment && first && event.primary && self.drops(event, version.key)
             {
-                told.push(Told {
+                known.push(Known {
                     at,
                     moment,
                     origin: event.origin,
                 });
-                if told.len() == 2 || event.origin.is_none() {
+                if known.len() == 2 || event.origin.is_none() {
                     break;
                 }
             }
         }
-        told
+        known
     }
 
-    /// When the instance of this read was told.
-    fn told_to(read: &Read, told: &[Told]) -> Option<Told> {
-        told.iter()
-            .find(|told| told.origin != Some(read.number))
+    /// When the instance of this read could first know it.
+    fn known_to(read: &Read, known: &[Known]) -> Option<Known> {
+        known
+            .iter()
+            .find(|known| known.origin != Some(read.number))
             .copied()
     }
 
@@ -167,7 +169,7 @@ impl<'a> Judge<'a> {
                 }
             }
         }
-        // A counter that stepped back below what somebody had adopted.
+        // A counter that stepped back below what an instance had adopted.
         let back = |read: &Read, at: Instant, event: &Sequenced| {
             let applied = read.applied.get(&event.lane);
             applied.is_some_and(|(epoch, sequence)| {
@@ -184,7 +186,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The versions that replaced what this read returned, with their numbers.
-    fn missed(&self, read: &Read) -> impl Iterator<Item = &(&'a Version, Vec<Told>)> {
+    fn missed(&self, read: &Read) -> impl Iterator<Item = &(&'a Version, Vec<Known>)> {
         let versions = self.versions.get(&read.key).map_or(&[][..], Vec::as_slice);
         let got = self.got(read);
         versions
@@ -192,7 +194,7 @@ impl<'a> Judge<'a> {
             .filter(move |(version, _)| version.version > got)
     }
 
-    /// The version that a read returned. "Does not exist" may be any that says so: the latest.
+    /// The version that a read returned. "Does not exist" may be any absence: the latest.
     fn got(&self, read: &Read) -> u64 {
         read.facts.map(|facts| facts.version).unwrap_or_else(|| {
             let versions = self.versions.get(&read.key);
@@ -206,14 +208,15 @@ impl<'a> Judge<'a> {
     }
 
     fn is_stale(&self, read: &Read) -> bool {
-        self.missed(read)
-            .any(|(_, told)| Self::told_to(read, told).is_some_and(|told| told.at < read.began))
+        self.missed(read).any(|(_, known)| {
+            Self::known_to(read, known).is_some_and(|known| known.at < read.began)
+        })
     }
 
     fn read(&self, read: &Read) -> Option<String> {
         let (of, got) = (&self.ran.schedule.nodes[read.node], self.got(read));
         let since = |at: Instant| at.saturating_duration_since(self.ran.started);
-        let said = |version: &Version, told: Option<Instant>, what: &str| {
+        let said = |version: &Version, known: Option<Instant>, what: &str| {
             format!(
                 "{what}: at {:?} instance {} returned version {got} of key {} ({:?}, bound {} ms); version {} \
                  was committed at {:?} and published at {:?}",
@@ -224,7 +227,7 @@ impl<'a> Judge<'a> {
                 of.max_staleness,
                 version.version,
                 since(version.at),
-                told.map(since),
+                known.map(since),
             )
         };
         if read.facts.is_some_and(|facts| !exists(facts.version)) {
@@ -241,43 +244,47 @@ impl<'a> Judge<'a> {
             return None;
         }
         let bound = ms(of.max_staleness);
-        for (version, told) in self.missed(read) {
-            let told = Self::told_to(read, told);
-            if let Some(told) = told {
-                let broken = if read.began > told.at + bound {
+        for (version, known) in self.missed(read) {
+            let known = Self::known_to(read, known);
+            if let Some(known) = known {
+                let broken = if read.began > known.at + bound {
                     Some("too old")
-                } else if let Some(broken) = self.misses_what_was_asked(read, version, told) {
+                } else if let Some(broken) = self.misses_what_was_asked(read, version, known) {
                     Some(broken)
-                } else if read.clean && read.began > told.at + self.longest_pause() {
+                } else if read.clean && read.began > known.at + self.longest_pause() {
                     Some("not pushed")
-                } else if self.applied_before(read, told.moment) {
+                } else if self.applied_before(read, known.moment) {
                     Some("applied and returned")
                 } else {
                     None
                 };
                 if let Some(broken) = broken {
-                    return Some(said(version, Some(told.at), broken));
+                    return Some(said(version, Some(known.at), broken));
                 }
             }
             if read.id.0 >= self.ran.end && self.must_have_arrived(version) {
-                return Some(said(version, told.map(|told| told.at), "in the end"));
+                return Some(said(version, known.map(|known| known.at), "in the end"));
             }
             let options = self.options_of(read.key);
             if options.source && read.began > version.at + bound {
                 return Some(said(
                     version,
-                    told.map(|told| told.at),
+                    known.map(|known| known.at),
                     "too old since the commit",
                 ));
             }
             if self.own(read, version) {
-                return Some(said(version, told.map(|told| told.at), "its own"));
+                return Some(said(version, known.map(|known| known.at), "its own"));
             }
             if self
                 .obliged(version, read)
                 .is_some_and(|latest| read.began > latest + bound)
             {
-                return Some(said(version, told.map(|told| told.at), "a write's bound"));
+                return Some(said(
+                    version,
+                    known.map(|known| known.at),
+                    "a write's bound",
+                ));
             }
         }
         None
@@ -291,9 +298,9 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Whether everybody must know of this version once all faults have stopped: its writer lives,
-    /// or has left an intent that no server has lost. (Who dies before its `invalidate` has reached
-    /// anybody leaves the TTL.)
+    /// Returns whether every instance must know of this version once all faults have stopped: its writer lives,
+    /// or has left an intent that no server has lost. (A writer that dies before its `invalidate` has reached
+    /// any server leaves the TTL.)
     fn must_have_arrived(&self, version: &Version) -> bool {
         let announced = version.write.is_some_and(|write| {
             let write = &self.ran.log.writes[write];
@@ -315,7 +322,7 @@ impl<'a> Judge<'a> {
         read.outcome == Some(Outcome::Hit) && read.began >= ends
     }
 
-    /// Whether a call on the same instance had invalidated this version's predecessor and returned; or
+    /// Returns whether a call on the same instance had invalidated this version's predecessor and returned; or
     /// had dropped it. With the tier a read may find the old value there until the call returns.
     fn own(&self, read: &Read, version: &Version) -> bool {
         let options = self.options_of(read.key);
@@ -340,7 +347,7 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// Whether the instance had applied this event, or a later one of its epoch, when the read
+    /// Returns whether the instance had applied this event, or a later one of its epoch, when the read
     /// began.
     fn applied_before(&self, read: &Read, moment: usize) -> bool {
         let Happened::Published(event) = &self.ran.timeline.entries()[moment].what else {
@@ -359,15 +366,15 @@ impl<'a> Judge<'a> {
         &self,
         read: &Read,
         version: &Version,
-        told: Told,
+        known: Known,
     ) -> Option<&'static str> {
-        let Happened::Published(event) = &self.ran.timeline.entries()[told.moment].what else {
+        let Happened::Published(event) = &self.ran.timeline.entries()[known.moment].what else {
             return None;
         };
         // Numbers that were given out twice are the limit that `Token` documents.
         let twice = self.ambiguous.iter().any(|(lane, _)| *lane == event.lane);
         match read.call {
-            Call::Latest if read.began > told.at => Some("not the latest"),
+            Call::Latest if read.began > known.at => Some("not the latest"),
             Call::After(given) if version.version <= given && !twice => {
                 Some("older than its token")
             }

@@ -13,7 +13,7 @@ use crate::mind::Facts;
 pub(crate) enum Call {
     /// `get`, `lookup`, `get_with`, `get_many`, `peek`.
     Any,
-    /// It must see whatever was published before it.
+    /// It must see everything that was published before it.
     Latest,
     /// It must see this version, whose token it was given.
     After(u64),
@@ -26,7 +26,7 @@ pub(crate) struct Read {
     pub(crate) id: (usize, u64),
     pub(crate) call: Call,
     pub(crate) node: usize,
-    /// Of its instance's connection.
+    /// The number of its instance's connection.
     pub(crate) number: usize,
     pub(crate) key: u64,
     /// What of the log came before it.
@@ -59,7 +59,7 @@ pub(crate) struct Written {
 pub(crate) struct Acknowledged {
     /// Each with the version that the source had when the caller had committed.
     pub(crate) keys: Vec<(u64, u64)>,
-    /// Of the caller's connection.
+    /// The number of the caller's connection.
     pub(crate) number: usize,
     pub(crate) at: Instant,
     /// How much of the bus' timeline came before its commit, and before its return.
@@ -73,7 +73,7 @@ pub(crate) struct Acknowledged {
 pub(crate) struct Dropped {
     /// With what the source had of each by then.
     pub(crate) keys: Vec<(u64, u64)>,
-    /// Of the caller's connection.
+    /// The number of the caller's connection.
     pub(crate) number: usize,
     /// What of the log came before it.
     pub(crate) order: u64,

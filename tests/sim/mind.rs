@@ -73,7 +73,7 @@ pub(crate) fn arm(node: usize, spot: Spot, act: Act) {
     ANY.set(true);
 }
 
-/// Nothing is armed any more.
+/// Disarms everything.
 pub(crate) fn disarm() {
     ARMED.with_borrow_mut(Vec::clear);
     ANY.set(false);
@@ -179,8 +179,8 @@ pub(crate) async fn load(node: usize, spot: Spot) {
 /// Runs a future up to its first wait, and the rest of it in a task.
 pub(crate) fn begin(future: impl Future<Output = ()> + Send + 'static) {
     let mut future: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(future);
-    let mut nobody = Context::from_waker(Waker::noop());
-    if future.as_mut().poll(&mut nobody).is_pending() {
+    let mut context = Context::from_waker(Waker::noop());
+    if future.as_mut().poll(&mut context).is_pending() {
         tokio::spawn(future);
     }
 }

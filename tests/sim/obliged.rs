@@ -1,4 +1,4 @@
-//! By when a primary must have been told of what a `write` committed.
+//! By when a primary must have received the event of what a `write` committed.
 
 use tokio::time::Instant;
 use unstale::internals::Happened;
@@ -59,7 +59,7 @@ impl Conditions {
                 self.back.push(at);
                 self.stepped_back += step.unsigned_abs();
             }
-            // A clock that steps forward has writers buried, who record their intents again then.
+            // A clock that steps forward has writers buried, which record their intents again then.
             What::Server(
                 ServerFault::StepClock { .. } | ServerFault::FailOverWithoutIntents { .. },
             ) => self.recoverable.push(at),
@@ -78,7 +78,7 @@ impl Conditions {
         }
     }
 
-    /// Whether the intent of a write was lost since, without its writer recording it again.
+    /// Returns whether the intent of a write was lost since, without its writer recording it again.
     pub(super) fn lost_since(&self, write: &Written, ran: &Ran) -> bool {
         self.lost(write, ran, |at| at >= write.began)
     }
@@ -97,7 +97,7 @@ impl Conditions {
 }
 
 impl Judge<'_> {
-    /// By when a primary must have been told of a version that a `write` committed, as far as this
+    /// By when a primary must have received the event of a version that a `write` committed, as far as this
     /// read can expect it; `None` where the table of bounds promises nothing but the TTL.
     ///
     /// Its writer was last seen at `seen`. From `seen` and the longest silence on, the reader's own
@@ -145,14 +145,14 @@ impl Judge<'_> {
         Some(if late { dead.max(deadline) } else { dead })
     }
 
-    /// Whether another instance has the same id, and so the names of the same writes.
+    /// Returns whether another instance has the same id, and so the names of the same writes.
     pub(super) fn has_twin(&self, place: usize) -> bool {
         let nodes = &self.ran.schedule.nodes;
         let id = nodes[place].id;
         id.is_some() && nodes.iter().filter(|of| of.id == id).count() > 1
     }
 
-    /// Whether nothing in the schedule could keep this place's instances from publishing.
+    /// Returns whether nothing in the schedule could keep this place's instances from publishing.
     fn undisturbed(&self, place: usize) -> bool {
         self.ran.schedule.steps.iter().all(|step| match step.what {
             What::Server(_) | What::Freeze { .. } => false,

@@ -22,7 +22,7 @@ pub(crate) struct CacheOptions {
     pub(crate) unknown_loads: Option<u32>,
     /// As the instance's TTL without one.
     pub(crate) negative_ttl: Option<u64>,
-    /// Of an instance whose own TTL is longer.
+    /// The TTL on an instance whose own TTL is longer.
     pub(crate) ttl: Option<u64>,
     /// The TTL that comes with every other version.
     pub(crate) own_ttl: Option<u64>,
@@ -87,7 +87,7 @@ impl CacheOptions {
             && self.negative_ttl.is_none_or(|ttl| ttl >= 300)
     }
 
-    /// Within which a read ends, whatever happens: three rounds, for the first load that it joins may
+    /// The time within which a read always ends: three rounds, for the first load that it joins may
     /// be too old for it, and so may a value of the tier that it finds then. A round waits for a
     /// verification (0.25 s), its turn at the tier (0.5 s), the tier (2 s with the wait for a record)
     /// and the other instance, a token or a place among the loads, the load and a stand-in for each

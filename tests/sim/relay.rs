@@ -15,7 +15,7 @@ use crate::source::{Source, cache};
 
 /// One relay that runs.
 pub(crate) struct Relay {
-    /// Of its connection.
+    /// The number of its connection.
     pub(crate) number: usize,
     task: AbortHandle,
     /// Its connection lives as long.

@@ -27,7 +27,7 @@ pub(crate) struct Ran {
     pub(crate) schedule: Schedule,
     /// Reads of this step and later ones were made once all faults had stopped.
     pub(crate) end: usize,
-    /// The numbers of the connections of those who lived to see it.
+    /// The numbers of the connections of the instances that were alive then.
     pub(crate) alive: Vec<usize>,
     /// What else was wrong then.
     pub(crate) unhealed: Vec<String>,

@@ -30,9 +30,9 @@ pub(crate) struct Schedule {
     /// For how long events wait to be delivered together.
     pub(crate) pause: u64,
     pub(crate) nodes: Vec<NodeSettings>,
-    /// Of the cache of the first keys.
+    /// The options of the cache of the first keys.
     pub(crate) rows: CacheOptions,
-    /// Of the cache of the others.
+    /// The options of the cache of the others.
     pub(crate) columns: CacheOptions,
     /// A relay reads the source's log, so many milliseconds late.
     pub(crate) relay: Option<u64>,
@@ -152,11 +152,11 @@ pub(crate) enum What {
         publish_after: u64,
     },
     /// Commits of all keys of a cache with this tag, and its invalidation.
-    /// A row is replaced and nothing is said of it, as by SQL.
+    /// A row is replaced without an invalidation, as by SQL.
     PutSilently {
         key: u64,
     },
-    /// Of the relay: its process dies, or starts, or is cut off from the server.
+    /// A fault of the relay: its process dies, or starts, or is cut off from the server.
     Relay(RelayFault),
     PutTag {
         node: usize,
@@ -178,7 +178,7 @@ pub(crate) enum What {
         key: u64,
         commit: Commit,
     },
-    /// Invalidations of so many keys that nobody reads: fills the outbox.
+    /// Invalidations of so many keys that are not read: fills the outbox.
     Flood {
         node: usize,
         keys: u64,
@@ -309,7 +309,7 @@ pub(crate) enum How {
 pub(crate) struct Commit {
     /// When it takes effect; never after the write's deadline.
     pub(crate) lands: Option<u64>,
-    /// When the client is told.
+    /// When the client gets its answer.
     pub(crate) answers: u64,
     /// The answer is an error although it may have landed or yet land.
     pub(crate) fails: bool,
@@ -389,7 +389,7 @@ pub(crate) enum ServerFault {
         isolated: u32,
     },
     Unsplit,
-    /// Something that nobody sent on purpose, on the channel of lane 0.
+    /// Something that no writer sent on purpose, on the channel of lane 0.
     Garbage,
 }
 

@@ -11,7 +11,7 @@ use crate::shrink::{shrink, violations};
 /// Schedules of each of the four tests, which run side by side.
 const SEEDS: u64 = 2_500;
 
-/// Every so many seeds one is run twice, and must go alike.
+/// One seed in this many is run twice, and both runs must be equal.
 const TWICE: u64 = 50;
 
 /// Runs it; a violation fails the test with the schedule, shrunk.
@@ -57,7 +57,7 @@ fn judge_all(from: u64, count: u64, of_seed: impl Fn(u64) -> Schedule) {
         let mut schedule = of_seed(seed);
         check(&schedule, &mut totals);
         if seed % TWICE == 0 {
-            // tokio wakes those who wait for one load in any order, and with a crowd that shows.
+            // tokio wakes the callers that wait for one load in any order, and with a crowd that shows.
             let crowds = |step: &Step| {
                 matches!(step.what, What::ReadOften { .. } | What::StartSilent { .. })
             };
@@ -162,7 +162,7 @@ fn with_the_tier(seed: u64) -> Schedule {
 
 #[cfg(feature = "shared")]
 #[test]
-fn five_hundred_seeds_with_the_shared_tier() {
+fn five_hundred_seeds_with_the_shared_tier_keep_the_promise() {
     judge_all(0, 500, with_the_tier);
 }
 
@@ -181,7 +181,7 @@ fn without_the_record_of_the_shared_tier_a_stale_read_is_found() {
 /// `SIM_WITHOUT` names a mechanism that is taken out, `SIM_TIER` turns the shared tier on, `SIM_HOLES`
 /// names kinds of faults that are left out else, and only schedules with one of them are run then.
 #[test]
-#[expect(clippy::print_stdout, reason = "for whoever replays a seed")]
+#[expect(clippy::print_stdout, reason = "for a developer who replays a seed")]
 fn one_seed() {
     let number = |name: &str| std::env::var(name).map(|value| value.parse().expect("a number"));
     let seed: u64 = number("SIM_SEED").unwrap_or(0);

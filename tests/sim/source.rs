@@ -28,7 +28,7 @@ pub(crate) fn cache(key: u64) -> &'static str {
     }
 }
 
-/// What is no instance: it says nothing of what it commits.
+/// A writer that is no instance: it publishes nothing of what it commits.
 pub(crate) const NO_NODE: usize = usize::MAX;
 
 /// One version of one row.

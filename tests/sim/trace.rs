@@ -1,4 +1,4 @@
-//! What makes two runs alike, and how often servers were asked.
+//! What makes two runs equal, and how often servers were asked.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,7 +18,7 @@ const ANSWERED: usize = 260;
 /// While it answers with errors at once: a pause of some 50 ms follows each, half of that at least.
 const REFUSED: usize = 30;
 
-/// What starts and interruptions add at once, whatever the time.
+/// What starts and interruptions add at once, however long the run.
 const INTERRUPTIONS: usize = 12;
 
 /// Instances that have asked too often.
@@ -82,7 +82,7 @@ fn refused(ran: &Ran) -> Vec<(usize, Instant, Instant)> {
     times
 }
 
-/// Order within one moment is left out: tokio wakes who waits for the same thing in any order.
+/// Order within one moment is left out: tokio wakes the tasks that wait for the same thing in any order.
 pub(super) fn trace(ran: &Ran) -> u64 {
     let mut hasher = DefaultHasher::new();
     let since = |at: Instant| at.saturating_duration_since(ran.started);

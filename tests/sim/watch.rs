@@ -1,7 +1,7 @@
 //! Runs a schedule on a thread of its own, and notices that it hangs.
 //!
-//! Time is virtual in there, so a thread that sleeps has nobody to wake it: it waits for a lock that it
-//! holds, or every task waits and no timer runs. A thread that turns for ever makes no progress.
+//! Time is virtual in there, so nothing can wake a thread that sleeps: it waits for a lock that it
+//! holds, or every task waits and no timer runs. A thread that turns without end makes no progress.
 
 use std::cell::RefCell;
 use std::fs;
@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// no processor is not asleep, however busy the machine is.
 const ASLEEP: u32 = 60;
 
-/// Real time without a step: whatever the machine, a step takes milliseconds.
+/// Real time without a step: on every machine a step takes milliseconds.
 const STUCK: Duration = Duration::from_secs(120);
 
 /// It will never end.
@@ -66,7 +66,7 @@ pub(crate) fn watched<T: Send + 'static>(
 ) -> Result<T, Hangs> {
     note_panics();
     let (send, receive) = channel();
-    let (tell, told) = channel();
+    let (tell, folder) = channel();
     let steps = Arc::new(AtomicU64::new(0));
     let counted = steps.clone();
     let runner = thread::spawn(move || {
@@ -74,7 +74,7 @@ pub(crate) fn watched<T: Send + 'static>(
         let _ = tell.send(fs::read_link("/proc/thread-self").ok());
         let _ = send.send(run());
     });
-    let folder = told.recv().ok().flatten();
+    let folder = folder.recv().ok().flatten();
     let mut asleep = (0, None);
     let mut progress = (Instant::now(), 0);
     loop {

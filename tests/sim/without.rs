@@ -259,7 +259,7 @@ fn without_writers_gate_the_simulator_sees_a_buried_writers_row_served() {
     );
 }
 
-/// The client is told that its commit failed, and 700 ms later the database commits.
+/// The client learns that its commit failed, and 700 ms later the database commits.
 #[test]
 fn without_publish_at_deadline_the_simulator_sees_a_late_commits_row_served() {
     let late = Commit {
@@ -273,7 +273,7 @@ fn without_publish_at_deadline_the_simulator_sees_a_late_commits_row_served() {
     );
 }
 
-/// An event goes to a primary that has been replaced, after everybody else has followed the new one.
+/// An event goes to a primary that has been replaced, after all other instances have followed the new one.
 #[test]
 fn without_republishing_the_simulator_sees_a_fleet_that_does_not_converge() {
     sees(

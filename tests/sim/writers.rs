@@ -220,7 +220,9 @@ impl Database<'_> {
         sleep(ms(commit.answers)).await;
         match landing {
             Some(landing) if !commit.fails => landing.landed().await,
-            _ => Err(io::Error::other("nobody knows whether this was committed")),
+            _ => Err(io::Error::other(
+                "it is not known whether this was committed",
+            )),
         }
     }
 }

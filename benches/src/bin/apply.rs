@@ -59,7 +59,7 @@ fn bare(keys: &[String], held: Held) -> f64 {
 
 struct Turn {
     held: Held,
-    /// Told when the listener is ready.
+    /// Notified when the listener is ready.
     ready: oneshot::Sender<()>,
     cost: oneshot::Sender<Cost>,
 }

@@ -59,7 +59,7 @@ fn each<T>(workload: &Workload, thread: usize, threads: usize, get: impl Fn(&str
 fn contenders(workload: &Workload, instance: &Instance, runtime: &Runtime) -> Vec<Contender> {
     let (keys, capacity) = (&workload.keys, workload.keys.len() * 2);
     let quick = quick_cache::sync::Cache::<String, Value>::new(capacity);
-    // What one writes who wants a TTL.
+    // What a user writes who wants a TTL.
     let expiring = quick_cache::sync::Cache::<String, (Value, Instant)>::new(capacity);
     let map = dashmap::DashMap::<String, Value>::new();
     let foyer = foyer_memory::CacheBuilder::new(capacity).build::<foyer_memory::CacheProperties>();

@@ -1,4 +1,4 @@
-//! What an instance costs that nobody uses.
+//! What an instance costs that is not used.
 
 use std::time::Duration;
 

@@ -34,7 +34,7 @@ const SCRIPT: &str = concat!(
 /// The lane of the bare calls: its state and its journal.
 const LANE: [&str; 2] = ["us:{bare:0}s", "us:{bare:0}j"];
 
-/// A value that tells when its cache dropped it: the moment at which nobody can be served it any more.
+/// A value that reports when its cache dropped it: the moment from which no reader can be served it.
 #[derive(Clone)]
 struct Tell(#[expect(dead_code, reason = "its drop is what counts")] Arc<OnDrop>);
 
@@ -153,7 +153,7 @@ impl Contender {
 async fn hear(heard: &mut UnboundedReceiver<Instant>) -> Instant {
     let patience = Duration::from_secs(10);
     let heard = timeout(patience, heard.recv()).await.expect("it arrives");
-    heard.expect("somebody tells")
+    heard.expect("the value reports its drop")
 }
 
 /// Both contenders in turns; all samples, and the medians of the rounds.

@@ -23,7 +23,7 @@ const VERIFYING: Duration = Duration::from_secs(4);
 /// Reads that keep an instance from slowing its verifications down.
 const TOUCH: Duration = Duration::from_millis(100);
 
-/// An instance on a thread of its own, whose CPU time is thereby its own.
+/// An instance on a thread of its own, so that its CPU time can be measured.
 struct Node {
     instance: Instance,
     cache: Cache<u64, u64>,
@@ -33,7 +33,7 @@ struct Node {
 
 impl Node {
     async fn start(url: String) -> Self {
-        let (tell, told) = oneshot::channel();
+        let (tell, started) = oneshot::channel();
         let (_stop, stopped) = oneshot::channel();
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -51,7 +51,7 @@ impl Node {
             };
             runtime.expect("a runtime").block_on(run);
         });
-        let (instance, cache, thread) = told.await.expect("it starts");
+        let (instance, cache, thread) = started.await.expect("it starts");
         Self {
             instance,
             cache,

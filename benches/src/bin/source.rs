@@ -73,7 +73,7 @@ enum Contender {
 }
 
 impl Contender {
-    /// Whether it was answered.
+    /// Returns whether it was answered.
     async fn get(&self, key: u64) -> bool {
         match self {
             Self::Unstale(cache) => cache.get(&key).await.is_ok(),

@@ -68,7 +68,7 @@ struct Round {
     lost: u64,
     messages: u64,
     keys: u64,
-    /// CPU time of everybody in microseconds a key: writer and listeners, and Redis.
+    /// CPU time in microseconds a key: of writer and listeners, and of Redis.
     own: f64,
     redis: f64,
 }
@@ -85,7 +85,7 @@ async fn round(nodes: &[Node], server: &Server, bulk: bool) -> Round {
         singles(writer).await
     };
     let acknowledged = began.elapsed();
-    // Before anybody looks: to render the metrics takes CPU too.
+    // Before the metrics are rendered, which takes CPU too.
     let (own, redis) = (own_cpu() - own, server.stats().cpu - redis);
     let missing = || -> u64 {
         let each = listeners.iter().zip(&heard);

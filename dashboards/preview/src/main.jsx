@@ -1,5 +1,5 @@
 // Draws the board `?board=overview` over the data of the Prometheus `?prometheus=http://...`.
-// window.shown says what each panel has: shoot.mjs waits for it and judges it.
+// window.shown says what each panel asks for and has: shoot.mjs waits for it and judges it.
 
 import 'react-grid-layout/css/styles.css';
 import 'react-resizable/css/styles.css';
@@ -14,6 +14,7 @@ import {
   SceneGridRow, SceneQueryRunner, SceneTimePicker, SceneTimeRange, sceneUtils, SceneVariableSet, VariableValueSelectors,
   VizPanel,
 } from '@grafana/scenes';
+import { VariableHide } from '@grafana/schema';
 import { GlobalStyles } from '@grafana/ui';
 import { prepare, theme } from './environment.js';
 import { PANELS } from './panels.jsx';
@@ -42,7 +43,10 @@ setPluginImportUtils({ importPanelPlugin: async (id) => PANELS[id], getPanelPlug
 
 function variable(model) {
   const { name, label } = model;
-  if (model.type === 'datasource') return new DataSourceVariable({ name, label, pluginId: model.query, value: 'prometheus', text: 'Prometheus' });
+  if (model.type === 'datasource') {
+    // There is one to choose from.
+    return new DataSourceVariable({ name, label, pluginId: model.query, value: 'prometheus', text: 'Prometheus', hide: VariableHide.hideVariable });
+  }
   const all = model.includeAll && !chosen[name];
   return new QueryVariable({
     name, label, datasource: model.datasource, query: model.query, isMulti: model.multi, includeAll: model.includeAll,
@@ -52,13 +56,15 @@ function variable(model) {
 
 function panel(model) {
   const queries = model.targets.map((target) => ({ ...target, title: model.title }));
+  const metrics = model.targets.flatMap(({ expr }) => expr.match(/unstale_\w+/g));
   const data = new SceneQueryRunner({ datasource: model.datasource, queries });
   data.subscribeToState(({ data: answer }) => {
     if (!answer) return;
     const values = answer.series.flatMap((frame) => frame.fields.slice(1).flatMap((field) => [...field.values]));
-    window.shown[model.title] = { state: answer.state, values: values.filter((value) => value !== null).length, error: answer.error?.message };
+    const found = values.filter((value) => value !== null).length;
+    window.shown[model.title] = { state: answer.state, values: found, error: answer.error?.message, metrics };
   });
-  window.shown[model.title] = { state: 'NotStarted' };
+  window.shown[model.title] = { state: 'NotStarted', metrics };
   const { x, y, w, h } = model.gridPos;
   const body = new VizPanel({
     title: model.title, description: model.description, pluginId: model.type, options: model.options, fieldConfig: model.fieldConfig, $data: data,

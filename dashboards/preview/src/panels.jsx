@@ -8,8 +8,11 @@ import {
 import { BarGauge, BigValue, TimeSeries, VizRepeater } from '@grafana/ui';
 import { option, theme } from './environment.js';
 
-const Empty = () => <div style={{ padding: 16, color: theme.colors.text.secondary }}>No data</div>;
-const drawn = (Panel) => (props) => (props.data.series.length ? <Panel {...props} /> : <Empty />);
+// What a panel says when it has nothing to show; a tile says it in its own way.
+const Empty = ({ text }) => <div style={{ padding: 16, color: theme.colors.text.secondary }}>{text ?? 'No data'}</div>;
+const drawn = (Panel) => (props) => (props.data.series.length || Panel === Stat
+  ? <Panel {...props} />
+  : <Empty text={props.fieldConfig.defaults.noValue} />);
 
 const Lines = ({ data, width, height, timeRange, timeZone, options }) => (
   <TimeSeries frames={data.series} structureRev={data.structureRev} timeRange={timeRange} timeZone={timeZone}
@@ -54,14 +57,14 @@ function Heat({ data, width, height, timeRange }) {
     const context = canvas.current.getContext('2d');
     const rows = data.series.map((frame) => [frame.fields[0], frame.fields[1]]).sort(([, a], [, b]) => bound(a) - bound(b));
     const at = rows.map(([times, field]) => new Map(times.values.map((time, index) => [time, field.values[index] ?? 0])));
-    const left = 62, bottom = 20, tall = (height - bottom) / rows.length;
+    const left = 68, bottom = 20, tall = (height - bottom) / rows.length;
     const times = [...new Set(rows.flatMap(([field]) => [...field.values]))].sort();
     const from = timeRange.from.valueOf(), scale = (width - left) / (timeRange.to.valueOf() - from);
     const cell = Math.max(2, scale * ((times[1] ?? 0) - (times[0] ?? 0)));
     const own = at.map((row, index) => times.map((time) => Math.max(0, (row.get(time) ?? 0) - (at[index - 1]?.get(time) ?? 0))));
     const most = Math.max(...own.flat());
     context.clearRect(0, 0, width, height);
-    context.font = '11px sans-serif';
+    context.font = '12px sans-serif';
     own.forEach((row, index) => {
       const y = height - bottom - (index + 1) * tall;
       row.forEach((count, column) => {
@@ -82,22 +85,42 @@ function Heat({ data, width, height, timeRange }) {
   return <canvas ref={canvas} width={width} height={height} />;
 }
 
-function States({ data, height }) {
-  const tall = Math.min(36, (height - 8) / data.series.length);
+// Where each value begins and ends; nothing where there is none, as while an instance is down.
+function runs([times, field]) {
+  const step = times.config.interval, found = [];
+  field.values.forEach((value, index) => {
+    const start = times.values[index], last = found.at(-1);
+    if (last?.value === value && start - last.end < step) last.end = start + step;
+    else found.push({ value, start, end: start + step });
+  });
+  return found;
+}
+
+function States({ data, width, height, timeRange }) {
+  const left = 110, axis = 20;
+  const tall = Math.min(60, (height - axis - 8) / data.series.length);
+  const from = timeRange.from.valueOf(), shown = timeRange.to.valueOf() - from;
+  const percent = (time) => `${(100 * time) / shown}%`;
+  const count = Math.max(1, Math.floor((width - left) / 75));
+  const times = Array.from({ length: count }, (_, part) => new Date(from + (part / count) * shown).toTimeString().slice(0, 8));
   return (
-    <div style={{ padding: 4 }}>
-      {data.series.map(({ fields: [, field] }, row) => {
-        const runs = [];
-        field.values.forEach((value) => (runs.at(-1)?.value === value ? runs.at(-1).length++ : runs.push({ value, length: 1 })));
-        return (
-          <div key={row} style={{ display: 'flex', height: tall - 4, marginBottom: 4, fontSize: 12, alignItems: 'center' }}>
-            <span style={{ width: 110, flex: 'none' }}>{field.config.displayNameFromDS}</span>
-            <div style={{ flex: 1, display: 'flex', height: '100%' }}>
-              {runs.map((run, index) => <div key={index} style={{ flex: run.length, background: field.display(run.value).color, opacity: 0.8 }} />)}
-            </div>
+    <div style={{ padding: 4, fontSize: 12 }}>
+      {data.series.map(({ fields }, row) => (
+        <div key={row} style={{ display: 'flex', height: tall - 4, marginBottom: 4, alignItems: 'center' }}>
+          <span style={{ width: left, flex: 'none' }}>{fields[1].config.displayNameFromDS}</span>
+          <div style={{ flex: 1, position: 'relative', overflow: 'hidden', height: '100%' }}>
+            {runs(fields).map(({ value, start, end }) => (
+              <div key={start} style={{
+                position: 'absolute', height: '100%', opacity: 0.8, background: fields[1].display(value).color,
+                left: percent(start - from), width: percent(end - start),
+              }} />
+            ))}
           </div>
-        );
-      })}
+        </div>
+      ))}
+      <div style={{ display: 'flex', marginLeft: left, color: theme.colors.text.secondary }}>
+        {times.map((time) => <span key={time} style={{ flex: 1 }}>{time}</span>)}
+      </div>
     </div>
   );
 }

@@ -20,7 +20,7 @@ const BUSY: Duration = Duration::from_secs(5);
 /// Between two tries to open a file that others open too.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// A deleted row stays with its version, so that an account made anew continues to count.
+/// A deleted row stays with its version, so that an account that is created again continues to count.
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS accounts (
         id      INTEGER PRIMARY KEY,
@@ -38,7 +38,7 @@ struct Shared {
     path: PathBuf,
     /// SQLite has one writer at a time; waiting here costs no thread.
     writer: Arc<tokio::sync::Mutex<Connection>>,
-    /// Idle connections; whoever holds a permit takes one, or opens one.
+    /// Idle connections; the holder of a permit takes one, or opens one.
     readers: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
 }
@@ -67,7 +67,7 @@ impl Sqlite {
             .await
             .map_err(Error::new)?;
         blocking(move || {
-            let _permit = permit; // held until the query ends, even if nobody waits for it any more
+            let _permit = permit; // held until the query ends, even if no caller waits for it any longer
             let idle = shared.readers().pop();
             let connection = idle.map_or_else(|| connect(&shared.path), Ok)?;
             let account = connection

@@ -1,5 +1,6 @@
 //! Colours, for a person at a terminal only.
 
+use std::env;
 use std::fmt::Display;
 use std::io::{self, IsTerminal};
 
@@ -8,9 +9,9 @@ use std::io::{self, IsTerminal};
 pub(crate) struct Paint(bool);
 
 impl Paint {
-    /// Only where standard output is a terminal.
+    /// Paints only where standard output is a terminal that has colours, and whose user wants them.
     pub(crate) fn for_stdout() -> Self {
-        Self(io::stdout().is_terminal())
+        Self(io::stdout().is_terminal() && !is_dumb() && !no_color())
     }
 
     #[cfg(test)]
@@ -41,6 +42,16 @@ impl Paint {
             text.to_string()
         }
     }
+}
+
+/// Whether the user wants no colours: <https://no-color.org>.
+fn no_color() -> bool {
+    env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+/// Whether the terminal takes lines of text and nothing else.
+pub(crate) fn is_dumb() -> bool {
+    env::var_os("TERM").is_some_and(|value| value == "dumb")
 }
 
 #[cfg(test)]

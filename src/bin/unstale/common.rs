@@ -13,9 +13,10 @@ pub(crate) fn settings() -> Result<Settings, Failure> {
     match operate::server_url(&settings) {
         Some(_) => Ok(settings),
         None => Err(format!(
-            "UNSTALE_REDIS_URL is {}: name the Redis of the fleet, as in redis://127.0.0.1:6379",
+            "UNSTALE_REDIS_URL is {}: set it to the Redis of the fleet, as in redis://127.0.0.1:6379, and \
+             UNSTALE_NAMESPACE to the fleet's name",
             if settings.redis_url.is_some() {
-                "none, which is a fleet inside of one process"
+                "none, which is a fleet inside one process"
             } else {
                 "not set"
             }
@@ -52,11 +53,13 @@ pub(crate) fn short(instance: u64) -> String {
     operate::instance_id(instance).to_string()
 }
 
-/// `0.3 ms`, `2.5 s`.
+/// `0.3 ms`, `252 ms`, `2.5 s`.
 pub(crate) fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
-    if seconds < 1.0 {
+    if seconds < 0.1 {
         format!("{:.1} ms", seconds * 1e3)
+    } else if seconds < 1.0 {
+        format!("{:.0} ms", seconds * 1e3)
     } else {
         format!("{seconds:.1} s")
     }
@@ -77,6 +80,7 @@ mod tests {
         assert_eq!(count(1, "key"), "1 key");
         assert_eq!(count(0, "key"), "0 keys");
         assert_eq!(time(Duration::from_micros(250)), "0.2 ms");
+        assert_eq!(time(Duration::from_micros(251_900)), "252 ms");
         assert_eq!(time(Duration::from_millis(2_500)), "2.5 s");
         assert_eq!(short(0x0123_4567_89ab_cdef), "01234567");
     }

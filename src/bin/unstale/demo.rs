@@ -33,7 +33,9 @@ use self::story::{ACT, Deed, Story};
 use self::text::{count, percent, time};
 use self::workload::Workload;
 use crate::Failure;
+use crate::colour::is_dumb;
 use crate::output::Output;
+use crate::text::wrap;
 
 /// How often the story goes on and the screen is drawn.
 const TICK: Duration = Duration::from_millis(100);
@@ -54,27 +56,29 @@ const BOUND: Duration = Duration::from_secs(2);
 /// Options of `unstale demo`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Instances in the fleet
+    /// Number of instances in the fleet
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(2..=9))]
     instances: u8,
 
-    /// How long it runs; below 15 the staleness bound of 2 s shrinks with it
-    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(3..=3600))]
+    /// How long it runs; below 15, the staleness bound
+    /// of 2 s shrinks in proportion
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, verbatim_doc_comment, value_parser = clap::value_parser!(u64).range(3..=3600))]
     seconds: u64,
 
-    /// Use this Redis instead of a bus in this process; connections are cut by a proxy between
-    #[arg(long, value_name = "URL")]
+    /// Use this Redis instead of a bus inside the process;
+    /// a proxy in the program cuts the connections
+    #[arg(long, value_name = "URL", verbatim_doc_comment)]
     redis: Option<RedisUrl>,
 
-    /// Write lines instead of a live screen, even to a terminal
+    /// Write lines instead of a live screen
     #[arg(long)]
     plain: bool,
 
-    /// Serve the metrics of the first instance to Prometheus
+    /// Serve Prometheus metrics of the first instance
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
 
-    /// Write the result as one JSON object in the last line
+    /// Write the result as a JSON object in the last line
     #[arg(long)]
     json: bool,
 }
@@ -95,7 +99,7 @@ async fn play(args: &Args) -> Result<ExitCode, Failure> {
     let fleet = Fleet::start(instances, bound, args.redis.as_ref(), args.metrics).await?;
     let mut output = Output::new();
     let mut show = Show::new(fleet, run, args.redis.is_some());
-    if !args.plain && io::stdout().is_terminal() {
+    if !args.plain && io::stdout().is_terminal() && !is_dumb() {
         let mut screen = Screen::open()?;
         show.on_screen(&mut screen).await?;
     } else {
@@ -164,7 +168,7 @@ impl Show {
         if over {
             self.heal();
         }
-        // Whether everyone has settled comes first: the look has to see how.
+        // Whether all have settled is asked first: the look has to see how.
         let settled = self.fleet.settled();
         if settled || self.looked.is_none_or(|looked| elapsed >= looked + LOOK) {
             self.look();
@@ -254,19 +258,26 @@ impl Show {
     }
 
     async fn in_lines(&mut self, output: &mut Output) -> io::Result<()> {
-        output.line(format_args!(
-            "{} instances on {} for {}: no read may be staler than {}; beside them a cache with \
-             only a TTL of {}",
+        let intro = format!(
+            "{} instances on {} run for {}. Each read is checked: it is stale if its value was \
+             replaced more than {} before. A cache that has only a TTL of {} answers the same reads.",
             self.fleet.members.len(),
             self.bus,
             time(self.run),
             time(self.fleet.bound),
             time(TTL)
-        ))?;
-        let (mut ticks, mut next, mut told) = (ticks(), LINE, 0);
+        );
+        for line in wrap("", "", &intro) {
+            output.line(line)?;
+        }
+        output.line(format_args!("{:52}{}", "", "with only the TTL"))?;
+        output.line(row([
+            "time", "reads", "hits", "stale", "worst", "stale", "worst",
+        ]))?;
+        let (mut ticks, mut next, mut written) = (ticks(), LINE, 0);
         loop {
             let more = self.tick();
-            for entry in &self.chronicle.entries[told..] {
+            for entry in &self.chronicle.entries[written..] {
                 let mark = if entry.kind == Kind::Fault { '!' } else { '-' };
                 output.line(format_args!(
                     "{:5.1} s  {mark} {}",
@@ -274,7 +285,7 @@ impl Show {
                     entry.text
                 ))?;
             }
-            told = self.chronicle.entries.len();
+            written = self.chronicle.entries.len();
             if self.began.elapsed() >= next {
                 next = self.began.elapsed() + LINE;
                 output.line(self.line())?;
@@ -289,22 +300,18 @@ impl Show {
     fn line(&self) -> String {
         let totals = self.totals();
         let counters = &totals.counters;
-        format!(
-            "{:5.1} s  reads {}, hits {}, loads {}, writes {}, stale {} (worst {}); TTL only: \
-             stale {} (worst {})",
-            self.began.elapsed().as_secs_f64(),
-            count(totals.fleet.reads),
-            percent(counters.hits, counters.reads()),
-            count(totals.loads),
-            count(totals.writes),
-            count(totals.fleet.stale),
-            time(totals.fleet.worst),
-            count(totals.alone.stale),
-            time(totals.alone.worst)
-        )
+        row([
+            &format!("{:.1} s", self.began.elapsed().as_secs_f64()),
+            &count(totals.fleet.reads),
+            &percent(counters.hits, counters.reads()),
+            &count(totals.fleet.stale),
+            &time(totals.fleet.worst),
+            &count(totals.alone.stale),
+            &time(totals.alone.worst),
+        ])
     }
 
-    /// Lets everyone finish, and counts for the last time.
+    /// Lets all instances finish, and counts for the last time.
     async fn end(mut self) -> (Totals, Chronicle, Duration) {
         self.heal();
         let tally = self.workload.tally.clone();
@@ -315,6 +322,14 @@ impl Show {
         self.fleet.shutdown().await;
         (totals, self.chronicle, elapsed)
     }
+}
+
+/// A row of the table that stands in for the screen.
+fn row(cells: [&str; 7]) -> String {
+    let [at, reads, hits, stale, worst, alone, worst_alone] = cells;
+    format!(
+        "{at:>7}  {reads:>11}  {hits:>7}  {stale:>7}  {worst:>7}  |  {alone:>9}  {worst_alone:>7}"
+    )
 }
 
 fn ticks() -> tokio::time::Interval {

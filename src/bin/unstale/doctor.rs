@@ -29,31 +29,36 @@ const LANES: u32 = 16;
 const CLOCK_WATCH: Duration = Duration::from_millis(500);
 
 const HELP: &str = "\
-Looks and tries: it does once what an instance does, in a namespace of its own, and removes \
-that. It joins no fleet, and no other program hears its messages. Run it with the environment of the service, from where the service runs.
+The doctor looks, and then does once what an instance does, in a namespace of
+its own, which it removes. It joins no fleet, and no other program sees its
+messages. Run it with the service's environment, where the service runs.
 
-With --metrics, once for each instance, it also says whether they are one fleet: the same namespace, \
-database, lanes, settings and version.
+With --metrics for each instance, it also checks whether all of them are in one
+fleet: the same namespace, database, lanes, settings and version.
 
-Where UNSTALE_RELAY_DATABASE_URL is set, it says what `unstale relay --check` says of the database.
+If UNSTALE_RELAY_DATABASE_URL is set, it also checks the database as
+`unstale relay --check` does.
 
 Examples:
   unstale doctor
-  unstale doctor --metrics http://10.0.0.7:9100/metrics --metrics http://10.0.0.8:9100/metrics
+  unstale doctor --metrics http://10.0.0.7:9100/metrics \\
+                 --metrics http://10.0.0.8:9100/metrics
   unstale doctor --json | jq '.findings[] | select(.level != \"ok\")'
-  unstale doctor || exit 1             in a deployment, before the first instance
+  unstale doctor || exit 1       in a deployment, before the first instance
 
-Exit status: 0 nothing is wrong (there may be warnings), 1 something is, 2 wrong usage or settings.";
+Exit status: 0 no check failed (there may be warnings), 1 a check failed,
+2 wrong usage or settings.";
 
 /// Options of `unstale doctor`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
-    /// Write one JSON object
+    /// Write a JSON object
     #[arg(long)]
     json: bool,
-    /// The metrics of an instance, as http://HOST:PORT/metrics or a file; once for each instance
-    #[arg(long, value_name = "URL")]
+    /// Metrics of an instance: http://HOST:PORT/metrics, or a file;
+    /// give it once for each instance
+    #[arg(long, value_name = "URL", verbatim_doc_comment)]
     metrics: Vec<String>,
 }
 
@@ -79,6 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
                     output.line(line)?;
                 }
             }
+            output.line(checks::verdict(&findings, paint))?;
         }
         Ok(ExitCode::from(u8::from(!healthy)))
     })

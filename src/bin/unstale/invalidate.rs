@@ -12,27 +12,30 @@ use crate::Failure;
 use crate::common::{self, count};
 use crate::output::{self, Output};
 
-/// How long a cache that was built just now may take to be known to Redis, and how often that is looked at.
+/// How long a cache that was built just now may take to be known in Redis, and how often to look.
 const TOLD: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
 
 const HELP: &str = "\
-A key is written as text: an integer in decimal, a string as it is, a UUID hyphenated in lower \
-case. Keys of several parts cannot be written: use a tag, or --all. Instances whose key type has \
-another FORMAT than --format drop the whole cache, so that nothing stays stale.
+Write a key as text: an integer in decimal, a string as it is, a UUID with
+hyphens in lower case. Keys of several parts (tuples) cannot be written: use a
+tag or --all. If the keys of an instance have another format than --format, it
+drops the whole cache, so that nothing old remains.
 
-A line is printed for each message that Redis acknowledged, and one that says how many instances there are \
-and how many of them have the cache. Publishing again does no harm.
+Each message that Redis acknowledged prints a line. The last line says how many
+instances are there, and how many of them have the cache. It does no harm to
+publish an invalidation twice.
 
 Examples:
   unstale invalidate accounts 42 43
   unstale invalidate accounts -- -7 --odd-key
   unstale invalidate prices --tag supplier-9
   unstale invalidate prices --all
-  psql -Atc 'select id from accounts where ...' | unstale invalidate accounts --stdin
+  psql -Atc 'select id ...' | unstale invalidate accounts --stdin
 
-Exit status: 0 all acknowledged and heard; 1 not, or no instance is there, or none has the cache; 2 wrong \
-usage or settings.";
+Exit status: 0 all was acknowledged, and instances have the cache; 1 Redis did
+not acknowledge, no instance is there, or none has the cache; 2 wrong usage or
+settings.";
 
 const USAGE: &str = "unstale invalidate [OPTIONS] <CACHE> <KEY>...
        unstale invalidate [OPTIONS] <CACHE> <--tag <TAG>...|--all|--stdin>";
@@ -43,23 +46,24 @@ const USAGE: &str = "unstale invalidate [OPTIONS] <CACHE> <KEY>...
 #[command(override_usage = USAGE)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["keys", "tag", "all", "stdin"])))]
 pub(crate) struct Args {
-    /// The cache's name
+    /// Name of the cache
     cache: String,
 
     /// Keys to drop
     #[arg(value_name = "KEY", allow_negative_numbers = true)]
     keys: Vec<String>,
 
-    /// Drop everything that has one of these tags
+    /// Drop each entry that has one of these tags
     #[arg(long, value_name = "TAG", num_args = 1..)]
     tag: Vec<String>,
 
-    /// Drop everything of the cache
+    /// Drop the whole cache
     #[arg(long)]
     all: bool,
 
-    /// Drop the keys on standard input, one a line; empty lines are skipped
-    #[arg(long)]
+    /// Drop the keys on standard input, one on each line;
+    /// empty lines are skipped
+    #[arg(long, verbatim_doc_comment)]
     stdin: bool,
 
     /// Format of the cache's keys, `Key::FORMAT` of their type
@@ -67,7 +71,7 @@ pub(crate) struct Args {
     format: u32,
 }
 
-/// Publishes; exit status 1 where Redis did not acknowledge everything, or no instance drops anything.
+/// Publishes; exit status 1 if Redis did not acknowledge everything, or no instance drops anything.
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     operate::id_of_cache(&args.cache)?;
     let settings = common::settings()?;
@@ -101,8 +105,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         let heard = heard_by(&settings, &args).await?;
         let (line, drops) = reach(&heard, &args, &settings.namespace);
         if !drops {
-            let nobody: Failure = line.into();
-            output::complain(&*nobody);
+            let unheard: Failure = line.into();
+            output::complain(&*unheard);
             return Ok(ExitCode::FAILURE);
         }
         output.line(line)?;
@@ -110,7 +114,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Who is there. Where nobody is known to have the cache, it may have been built just now.
+/// Who is there. If no instance is known to have the cache, it may have been built just now.
 async fn heard_by(settings: &Settings, args: &Args) -> Result<Audience, Failure> {
     let deadline = Instant::now() + TOLD;
     loop {
@@ -134,21 +138,21 @@ fn reach(heard: &Audience, args: &Args, namespace: &str) -> (String, bool) {
     let there = count(*instances, "instance");
     if *instances == 0 {
         let line = format!(
-            "nobody has heard it: no instance is in namespace {namespace}. Are UNSTALE_NAMESPACE and \
-             the database in UNSTALE_REDIS_URL those of the service? `unstale status` shows who is \
-             there"
+            "nothing was dropped: no instance is in namespace {namespace}. Are UNSTALE_NAMESPACE and \
+             the database in UNSTALE_REDIS_URL those of the service? `unstale doctor` lists other \
+             namespaces"
         );
         return (line, false);
     }
     if formats.is_empty() && *unknown == 0 {
         let line = format!(
-            "nothing was dropped: {there} heard it, and none has a cache {cache}. Is that its name?"
+            "nothing was dropped: {there} heard it, and none has a cache {cache}. Is the name right?"
         );
         return (line, false);
     }
     let mut line = format!("heard by {there}, {} with {cache}", formats.len());
     if *unknown > 0 {
-        line += &format!(", {unknown} not known");
+        line += &format!(", {unknown} may have it");
     }
     let others: Vec<_> = formats
         .iter()
@@ -159,7 +163,7 @@ fn reach(heard: &Audience, args: &Args, namespace: &str) -> (String, bool) {
         && !args.all
     {
         line += &format!(
-            ": {} of them dropped the whole cache, whose keys have the format {format} and not {}",
+            "\n{} of them dropped the whole cache: its keys have the format {format}, not {} (--format)",
             others.len(),
             args.format
         );
@@ -211,8 +215,8 @@ fn from_lines(mut input: impl BufRead) -> Result<Vec<u64>, Failure> {
     }
     if let Some(number) = spaces {
         let text = format!(
-            "line {number} begins or ends with white space, which belongs to its key: is it meant? Further \
-             such lines are not mentioned"
+            "line {number} begins or ends with white space, which is taken as part of the key. Is that \
+             right? Further such lines are not mentioned"
         );
         let said: Failure = text.into();
         output::complain(&*said);
@@ -257,7 +261,7 @@ mod tests {
             ),
             (
                 audience(2, &[], 1),
-                "heard by 2 instances, 0 with rows, 1 not known",
+                "heard by 2 instances, 0 with rows, 1 may have it",
                 true,
             ),
             (

@@ -12,6 +12,7 @@ mod scrape;
 mod settings;
 mod status;
 mod tail;
+mod text;
 mod why;
 
 use std::process::ExitCode;
@@ -19,19 +20,21 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 const HELP: &str = "\
-Configured by the variables of the service itself: take its environment over, and this program \
-talks to the same Redis, namespace and lanes. `unstale settings` lists them.
+The program takes the same UNSTALE_* variables as your service: run it with the
+service's environment. `unstale settings` lists the variables. An instance is
+one process of a service; a fleet is all instances with the same namespace.
 
 Examples:
-  unstale demo                         nothing to install: a fleet, a cut, and what comes of it
-  export UNSTALE_REDIS_URL=redis://user:password@cache.internal:6379 UNSTALE_NAMESPACE=shop
-  unstale doctor                       before a deployment: is this Redis fit, may this user work?
-  unstale status                       who is there, and how much is going on?
-  unstale tail --cache accounts        watch invalidations as they happen
-  unstale invalidate accounts 42       row 42 was changed by hand: every instance drops it
-  unstale why accounts 42              which events dropped row 42, and who published them?
+  unstale demo                      see it work; needs nothing installed
+  export UNSTALE_REDIS_URL=redis://user:password@cache.internal:6379
+  export UNSTALE_NAMESPACE=shop
+  unstale doctor                    before a deployment: is this Redis fit?
+  unstale status                    which instances are there, and how busy?
+  unstale tail --cache accounts     watch invalidations as they happen
+  unstale invalidate accounts 42    row 42 was changed by hand: drop it
+  unstale why accounts 42           what dropped row 42, and who published that?
 
-Exit status: 0 done and well, 1 failed (or unhealthy), 2 wrong usage or settings.";
+Exit status: 0 success, 1 failed or unhealthy, 2 wrong usage or settings.";
 
 /// Coherent in-memory caches for fleets over Redis pub/sub.
 #[derive(Debug, Parser)]
@@ -43,27 +46,26 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Shows a fleet that stays coherent while its connections are cut, beside a cache that has
-    /// only a TTL.
+    /// Run a fleet while its connections fail, and check every read
     Demo(demo::Args),
-    /// Lists every setting with its default and present value, and refuses what a start would.
+    /// List every setting with its value, or say which ones are wrong
     Settings(settings::Args),
-    /// Tells every instance to drop keys, tags or a whole cache.
+    /// Make every instance drop keys, tags or a whole cache
     Invalidate(invalidate::Args),
-    /// Shows events as they happen.
+    /// Show invalidations as they happen
     Tail(tail::Args),
-    /// Shows the instances, the lanes and how much is going on.
+    /// Show the instances of the fleet and how many events they publish
     Status(status::Args),
-    /// Says which events drop a key, which instance published each, and where its lane stands.
+    /// Show which events dropped a key, and which instances published them
     Why(why::Args),
-    /// Invalidates what PostgreSQL's log says was changed, whatever changed it.
+    /// Invalidate what PostgreSQL's log says was changed
     #[cfg(feature = "relay")]
     Relay(relay::Args),
-    /// Examines Redis, the user's rights and the settings, and says what to do.
+    /// Check Redis, the user's rights and the settings, and say what to fix
     Doctor(doctor::Args),
 }
 
-/// Why a command could not be carried out; printed, with exit status 2.
+/// Why a command could not be carried out. It is printed, with exit status 2.
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
@@ -80,7 +82,7 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|failure| {
         output::complain(&*failure);
-        // What was asked for is right, and cannot be written.
+        // The command was right, but its output cannot be written.
         if failure.is::<std::io::Error>() {
             return ExitCode::FAILURE;
         }

@@ -2,9 +2,11 @@
 
 use std::error::Error;
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use unstale::operate::escaped;
+
+use crate::text::wrap;
 
 /// Standard output, line by line. A reader who has seen enough (`| head -1`) is no error.
 pub(crate) struct Output<W = io::Stdout> {
@@ -43,7 +45,7 @@ impl<W: Write> Output<W> {
     }
 }
 
-/// Tells on standard error what went wrong, and why.
+/// Says on standard error what went wrong, and why.
 pub(crate) fn complain(error: &dyn Error) {
     let mut text = format!("unstale: {error}");
     let mut cause = error.source();
@@ -51,8 +53,23 @@ pub(crate) fn complain(error: &dyn Error) {
         text += &format!(": {error}");
         cause = error.source();
     }
+    let text = escaped(&text);
+    let text = if io::stderr().is_terminal() {
+        for_a_person(&text)
+    } else {
+        text
+    };
     // No reader is left for the report of this failure.
-    let _ = writeln!(io::stderr(), "{}", escaped(&text));
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Breaks long lines between words. In a log, each stays one line.
+fn for_a_person(text: &str) -> String {
+    let lines = text.lines().flat_map(|line| {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        wrap(indent, &format!("{indent}  "), line)
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -74,6 +91,20 @@ mod tests {
             self.0 = self.0.saturating_sub(1);
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_long_error_is_broken_between_words_and_keeps_its_lines() {
+        let text = format!(
+            "unstale: 2 settings are not valid:\n  {}\n  short",
+            "word ".repeat(20)
+        );
+        let shown = for_a_person(&text);
+        let lines: Vec<_> = shown.lines().collect();
+        assert_eq!(lines[0], "unstale: 2 settings are not valid:");
+        assert_eq!(lines[1].len(), "  ".len() + 15 * "word ".len() - 1);
+        assert!(lines[2].starts_with("    word"), "{shown}");
+        assert_eq!(lines[3..], ["  short"]);
     }
 
     #[test]

@@ -12,10 +12,12 @@ use crate::common;
 use crate::output::{self, Output};
 
 const HELP: &str = "\
-Reads the database's own log and invalidates what was changed there, by whatever: a service, a batch job, SQL by \
-hand. Caches that name the source (`.source(\"orders\")`) are then never older than max_staleness after the commit.
+The relay reads the database's own log and invalidates the rows that were
+changed there, whatever changed them: a service, a batch job, or SQL by hand. A
+cache that names the source in code (`.source(\"orders\")`) then serves no value
+for longer than max_staleness after the commit that replaced it.
 
-The rules say which columns are the keys of which cache:
+A file of rules maps the columns of a table to the keys of a cache:
 
   source = \"orders\"
   [[rule]]
@@ -23,37 +25,40 @@ The rules say which columns are the keys of which cache:
   cache = \"accounts\"
   key = [\"id\"]
 
-The database needs wal_level = logical, a publication and a role that may replicate: --print-sql prints the SQL. A \
-temporary slot is made at each start, so a relay that is gone leaves nothing behind; UNSTALE_RELAY_SLOT names one that \
-lasts. Two relays may run: one waits.
+The database needs wal_level = logical, a publication, and a role that may
+replicate: --print-sql prints the SQL for them. Each start makes a temporary
+replication slot, so that a relay leaves nothing behind. UNSTALE_RELAY_SLOT
+names a permanent one. Two relays may run: one of them waits.
 
 Examples:
-  export UNSTALE_RELAY_DATABASE_URL=postgres://unstale_relay:password@db.internal/shop
+  export UNSTALE_RELAY_DATABASE_URL=postgres://unstale_relay:password@db/shop
   unstale relay --rules rules.toml --print-sql | psql shop
   unstale relay --rules rules.toml --check
   unstale relay --rules rules.toml
 
-Exit status: 0 ended by a signal, or the check found nothing wrong; 1 the database or Redis cannot be asked, or Redis \
-refuses what a relay does; 2 wrong usage, settings or rules, a login that the database refuses, or a database that \
-lacks what the rules need.";
+Exit status: 0 ended by a signal, or the check found nothing wrong; 1 the
+database or Redis does not answer, or Redis refuses; 2 wrong usage, settings or
+rules, a login that the database refuses, or a database that lacks what the
+rules need.";
 
 /// Options of `unstale relay`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
-    /// File of the rules; else UNSTALE_RELAY_RULES names it
+    /// File of the rules [default: UNSTALE_RELAY_RULES]
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
 
-    /// Show what each rule means, and what is wrong with the database; changes nothing
-    #[arg(long, conflicts_with = "print_sql")]
+    /// Show what each rule means and what the database lacks;
+    /// change nothing
+    #[arg(long, conflicts_with = "print_sql", verbatim_doc_comment)]
     check: bool,
 
-    /// Print the SQL that the rules need: publication, role, functions
+    /// Print the SQL that prepares the database
     #[arg(long)]
     print_sql: bool,
 
-    /// The relay's login role, for --print-sql
+    /// Login role for --print-sql
     #[arg(
         long,
         value_name = "NAME",

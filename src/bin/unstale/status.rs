@@ -9,13 +9,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use unstale::Settings;
-use unstale::operate::{self, Lane};
+use unstale::operate::{self, Lane, shown};
 
 use crate::Failure;
 use crate::colour::Paint;
 use crate::common::{self, short, time};
 use crate::output::{self, Output};
-use crate::scrape;
+use crate::scrape::{self, Sample};
 
 /// How long events are counted.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -24,31 +24,40 @@ const WINDOW: Duration = Duration::from_secs(1);
 const SHOWN: usize = 50;
 
 const HELP: &str = "\
-A member that has been silent for longer than member_timeout is dead: its peers finish its open \
-writes and forget it. Events are counted for a second.
+An id is that of an instance: the service logs it at its start (instance=...),
+and `unstale_settings_info` in its metrics has it too. With --metrics, the list
+shows the address behind each id.
 
-With --metrics it also says what hit ratio another TTL would have given each cache since its instances \
-started. A shorter one: at least so much, because every hit on an older entry is counted as lost. A longer \
-one: at most so much, because every read that found an entry expired for no longer is counted as won.
+An instance that was silent for longer than UNSTALE_MEMBER_TIMEOUT is dead: the
+others finish its open writes and forget it. A lane is a stream of events, which
+are counted for a second.
+
+With --metrics, each cache also shows the hit ratio that another TTL would have
+given since the instances started. For a shorter TTL it is a lower bound: each
+hit on an older entry counts as a miss. For a longer TTL it is an upper bound:
+each read of an entry that had expired for no longer counts as a hit.
 
 Examples:
   unstale status
-  unstale status --json | jq '.members | length'
   watch unstale status
-  unstale status --metrics http://10.0.0.7:9100/metrics --metrics http://10.0.0.8:9100/metrics
+  unstale status --json | jq '.members | length'
+  unstale status --metrics http://10.0.0.7:9100/metrics \\
+                 --metrics http://10.0.0.8:9100/metrics
 
-Exit status: 0 shown, 1 Redis does not answer or refuses, 2 wrong usage or settings.";
+Exit status: 0 shown, 1 Redis does not answer or refuses, 2 wrong usage or
+settings.";
 
 /// Options of `unstale status`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
-    /// Write one JSON object
+    /// Write a JSON object
     #[arg(long)]
     json: bool,
-    /// The metrics of an instance, as http://HOST:PORT/metrics or a file; once for each instance.
-    /// Without UNSTALE_REDIS_URL nothing else is shown
-    #[arg(long, value_name = "URL")]
+    /// Metrics of an instance: http://HOST:PORT/metrics, or a file;
+    /// give it once for each instance. Without UNSTALE_REDIS_URL,
+    /// only what the metrics say is shown
+    #[arg(long, value_name = "URL", verbatim_doc_comment)]
     metrics: Vec<String>,
 }
 
@@ -87,13 +96,29 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             output.line(json)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let shown = status.map(|(status, settings)| status.lines(settings, Paint::for_stdout()));
+        let addresses = addresses(&args.metrics, &instances);
+        let shown = status
+            .map(|(status, settings)| status.lines(settings, &addresses, Paint::for_stdout()));
         let caches = caches.iter().flat_map(|(name, cache)| cache.lines(name));
         for line in shown.unwrap_or_default().into_iter().chain(caches) {
             output.line(line)?;
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// By the id of an instance, where its metrics came from.
+fn addresses(from: &[String], instances: &[Vec<Sample>]) -> HashMap<String, String> {
+    let id = |samples: &[Sample]| {
+        let info = samples
+            .iter()
+            .find(|sample| sample.name == "unstale_settings_info")?;
+        Some(info.label("id").to_owned())
+    };
+    let pairs = from.iter().zip(instances);
+    pairs
+        .filter_map(|(from, samples)| Some((id(samples)?, shown(from))))
+        .collect()
 }
 
 /// What was seen.
@@ -177,7 +202,12 @@ impl Status {
         })
     }
 
-    fn lines(&self, settings: &Settings, paint: Paint) -> Vec<String> {
+    fn lines(
+        &self,
+        settings: &Settings,
+        addresses: &HashMap<String, String>,
+        paint: Paint,
+    ) -> Vec<String> {
         let url = common::shown(settings, "UNSTALE_REDIS_URL");
         let mut lines = vec![format!(
             "namespace {} on {url} (Redis {})",
@@ -186,17 +216,30 @@ impl Status {
         match self.agreed_lanes {
             None => lines.push(paint.yellow("no instance has ever been here")),
             Some(lanes) if lanes != settings.lanes => lines.push(paint.yellow(format_args!(
-                "the fleet has {lanes} lanes, UNSTALE_LANES says {}",
+                "the fleet has {}, UNSTALE_LANES says {}",
+                common::count(lanes as usize, "lane"),
                 settings.lanes
             ))),
             Some(_) => {}
         }
         if self.of_other_keys > 0 {
             lines.push(paint.yellow(format_args!(
-                "{} of the fleet sign events otherwise than UNSTALE_SIGNING_KEY says",
-                common::count(self.of_other_keys, "instance")
+                "instances with another UNSTALE_SIGNING_KEY than here, or none: {}",
+                self.of_other_keys
             )));
         }
+        self.members(settings, addresses, paint, &mut lines);
+        self.lanes(paint, &mut lines);
+        lines
+    }
+
+    fn members(
+        &self,
+        settings: &Settings,
+        addresses: &HashMap<String, String>,
+        paint: Paint,
+        lines: &mut Vec<String>,
+    ) {
         let writes = self.writes_of();
         lines.push(format!("members: {}", self.members.len()));
         for (id, silent) in self.members.iter().take(SHOWN) {
@@ -211,7 +254,12 @@ impl Status {
             } else {
                 format!(", {} open", common::count(open, "write"))
             };
-            lines.push(format!("  {}  {heard}{open}", short(*id)));
+            let id = short(*id);
+            let address = addresses.get(&id).map(|from| format!("  {from}"));
+            lines.push(format!(
+                "  {id}  {heard}{open}{}",
+                address.unwrap_or_default()
+            ));
         }
         if let Some(more) = self
             .members
@@ -221,31 +269,55 @@ impl Status {
         {
             lines.push(format!("  and {more} more; --json has them all"));
         }
+    }
+
+    /// A table of the lanes.
+    fn lanes(&self, paint: Paint, lines: &mut Vec<String>) {
         lines.push(format!("lanes: {}", self.lanes.len()));
+        let row = |cells: [&str; 6]| {
+            let [lane, rate, open, journal, sequence, epoch] = cells;
+            format!("  {lane:>4}  {rate:>8}  {open:>11}  {journal:>7}  {sequence:>16}  {epoch}")
+        };
+        let head = [
+            "lane",
+            "events/s",
+            "open writes",
+            "journal",
+            "sequence",
+            "epoch",
+        ];
+        lines.push(paint.dim(row(head)));
+        let mut no_right = false;
         for (number, (lane, rate)) in self.lanes.iter().zip(&self.rates).enumerate() {
             let Some((epoch, sequence)) = lane.head else {
-                lines.push(format!("  {number}  unused"));
+                lines.push(format!("  {number:>4}  unused"));
                 continue;
             };
-            let journal = match lane.journal {
-                Some(length) => length.to_string(),
-                None => "? (this user may not run XLEN)".to_owned(),
-            };
-            let rate = match rate {
-                Some(rate) => format!("{rate:.1} events/s"),
-                None => paint.yellow("began anew just now"),
-            };
-            let deliveries = if lane.delivery_pause.is_zero() {
-                String::new()
-            } else {
-                format!("  deliveries {} apart", time(lane.delivery_pause))
-            };
-            lines.push(format!(
-                "  {number}  epoch {epoch:x}  sequence {sequence}  journal {journal}  open writes {}  {rate}{deliveries}",
-                lane.open_writes.len()
-            ));
+            no_right |= lane.journal.is_none();
+            let journal = lane
+                .journal
+                .map_or("?".to_owned(), |length| length.to_string());
+            lines.push(row([
+                &number.to_string(),
+                &rate.map_or("?".to_owned(), |rate| format!("{rate:.1}")),
+                &lane.open_writes.len().to_string(),
+                &journal,
+                &sequence.to_string(),
+                &format!("{epoch:x}"),
+            ]));
+            if rate.is_none() {
+                lines.push(paint.yellow("        this lane began a new epoch just now"));
+            }
+            if !lane.delivery_pause.is_zero() {
+                let pause = time(lane.delivery_pause);
+                lines.push(format!(
+                    "        many subscribers: a pause of {pause} after each message"
+                ));
+            }
         }
-        lines
+        if no_right {
+            lines.push("  journal ?: this user may not run XLEN".to_owned());
+        }
     }
 }
 

@@ -21,39 +21,47 @@ const HASHES: usize = 3;
 const JSON_HASHES: usize = 8;
 
 const HELP: &str = "\
-Events carry hashes and not keys, and ids and not names: name the caches you know by --cache. \
-Pub/sub loses what comes while the connection is lost; a line says so. Once it listens, it says so \
-on standard error.
+One line is one event: when it arrived, its lane and its number there, the id of
+the instance that published it, and what it invalidates. `unstale status --help`
+explains the ids.
+
+Events carry hashes of keys and of the names of caches. Name the caches you know
+with --cache; `unstale why` shows the hash of a key.
+
+Redis does not repeat what it sends while this connection is lost; a line then
+says that events may be missing. Standard error shows when the program listens.
 
 Examples:
   unstale tail --cache accounts --cache prices
-  unstale tail --json --seconds 60 | jq -r .origin | sort | uniq -c     who invalidates most?
-  unstale tail --count 1                                                is anything published?
+  unstale tail --count 1               is anything published?
+  unstale tail --json --seconds 60 | jq -r .origin | sort | uniq -c
+                                       which instance invalidates most?
 
-Exit status: 0 ended by Ctrl-C, --count or --seconds; 1 Redis refused; 2 wrong usage or settings.";
+Exit status: 0 ended by Ctrl-C, --count or --seconds; 1 Redis does not answer or
+refuses; 2 wrong usage or settings.";
 
 /// Options of `unstale tail`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
-    /// Show the events of this cache with its name; may be given again
+    /// Show this cache by its name; may be given several times
     #[arg(long, value_name = "NAME", num_args = 1..)]
     cache: Vec<String>,
 
-    /// Write one JSON object a line
+    /// Write a JSON object for each event, one on each line
     #[arg(long)]
     json: bool,
 
-    /// End after so many events
+    /// End after this many events
     #[arg(long, value_name = "N")]
     count: Option<u64>,
 
-    /// End after so many seconds
+    /// End after this many seconds
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<u64>,
 }
 
-/// Listens until told to end.
+/// Listens until the end that an option or a signal sets.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut view = View {
         names: BTreeMap::new(),

@@ -1,7 +1,6 @@
 //! `unstale why`: which events drop a key, who published them, and where its lane stands.
 
 mod facts;
-mod text;
 mod words;
 
 use std::process::ExitCode;
@@ -14,14 +13,16 @@ use crate::common;
 use crate::output::{self, Output};
 
 const HELP: &str = "\
-A key is written as text: an integer in decimal, a string as it is, a UUID hyphenated in lower \
-case. A tuple, or another key of several parts, is written by --parts, each part as such a text; \
-`Some` of an Option is the part 1 and then its value, `None` the part 0. The log of an instance \
-and `unstale tail` show hashes: --hash takes one.
+Write a key as text: an integer in decimal, a string as it is, a UUID with
+hyphens in lower case. For a tuple or another key of several parts, give each
+part to --parts; `Some(x)` of an Option is the parts 1 and x, `None` is the
+part 0. The log of an instance and `unstale tail` show the hash of a key: give
+that to --hash.
 
-Only the latest events are in the journals, UNSTALE_JOURNAL of each lane, and a new epoch begins \
-with an empty one. The answer says how far they reach. They keep no times, only the order. The tags \
-of a value are not in Redis: give those that its loader gives it.
+Redis keeps the latest events of each lane in a journal of UNSTALE_JOURNAL
+events. The answer says how far it reaches back. A journal keeps the order of
+events, but no times. Redis does not know the tags of a value: give with --tag
+those that its loader gives it.
 
 Examples:
   unstale why accounts 42
@@ -30,8 +31,9 @@ Examples:
   unstale why accounts --hash 1217cb28c0ef2191
   unstale why accounts 42 --json | jq '.events[-1].origin'
 
-Exit status: 0 answered; 1 Redis does not answer or refuses, no instance has been in the \
-namespace, or nothing knows the cache; 2 wrong usage or settings.";
+Exit status: 0 answered; 1 Redis does not answer or refuses, no instance has
+ever been in the namespace, or no event and no instance knows the cache;
+2 wrong usage or settings.";
 
 const USAGE: &str = "unstale why [OPTIONS] <CACHE> <KEY>
        unstale why [OPTIONS] <CACHE> <--parts <PART>...|--hash <HASH>>";
@@ -42,30 +44,32 @@ const USAGE: &str = "unstale why [OPTIONS] <CACHE> <KEY>
 #[command(override_usage = USAGE)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["key", "parts", "hash"])))]
 pub(crate) struct Args {
-    /// The cache's name
+    /// Name of the cache
     cache: String,
 
     /// The key
     #[arg(value_name = "KEY", allow_negative_numbers = true)]
     key: Option<String>,
 
-    /// The parts of the key, for one of several
+    /// Parts of the key, if it has several
     #[arg(long, value_name = "PART", num_args = 1.., allow_negative_numbers = true)]
     parts: Vec<String>,
 
-    /// The hash of the key, in hexadecimal
+    /// Hash of the key, in hexadecimal
     #[arg(long, value_name = "HASH", value_parser = from_hex)]
     hash: Option<u64>,
 
-    /// Find what drops a value that has this tag, too; may be given again
-    #[arg(long, value_name = "TAG")]
+    /// Tag of the value, whose invalidation drops the key too;
+    /// may be given several times
+    #[arg(long, value_name = "TAG", verbatim_doc_comment)]
     tag: Vec<String>,
 
-    /// Format of the cache's keys, `Key::FORMAT` of their type. By default that of the members
-    #[arg(long, value_name = "N")]
+    /// Format of the cache's keys, `Key::FORMAT` of their type
+    /// [default: the format that the instances have]
+    #[arg(long, value_name = "N", verbatim_doc_comment)]
     format: Option<u32>,
 
-    /// Write one JSON object
+    /// Write a JSON object
     #[arg(long)]
     json: bool,
 }
@@ -77,7 +81,7 @@ fn from_hex(text: &str) -> Result<u64, String> {
     number.flatten().ok_or_else(|| why.to_owned())
 }
 
-/// Reads the journals once, and says what they have; exit status 1 where nothing knows of the cache.
+/// Reads the journals once and prints the answer; exit status 1 if nothing knows the cache.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     operate::id_of_cache(&args.cache)?;
     let question = question(args)?;
@@ -119,19 +123,19 @@ fn has_fleet(answer: &Answer) -> bool {
     answer.lanes.is_some() || answer.head.is_some() || !answer.members.is_empty()
 }
 
-/// Why the answer is of no use, if it is of none: most likely a name is wrong.
+/// Why the answer is of no use, if so: most likely a name is wrong.
 fn unknown(question: &Question, answer: &Answer, settings: &Settings) -> Option<String> {
     if !has_fleet(answer) {
         return Some(format!(
             "no instance has ever been in namespace {}. Are UNSTALE_NAMESPACE and the database in \
-             UNSTALE_REDIS_URL those of the service? `unstale status` shows who is there",
+             UNSTALE_REDIS_URL those of the service? `unstale doctor` lists other namespaces",
             settings.namespace
         ));
     }
     let cache = &question.cache;
     (!answer.knows_cache()).then(|| {
         format!(
-            "no event in the journals names a cache {cache}, and no member has one. Is that its name?"
+            "no event in the journals names a cache {cache}, and no member has one. Is the name right?"
         )
     })
 }

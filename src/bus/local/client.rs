@@ -154,7 +154,7 @@ impl Client {
     }
 
     /// Asked once a verification's reply is here: a primary that was replaced answers as if it were
-    /// one, and proves nothing. Who learns that looks for the present one.
+    /// one, and proves nothing. A client that learns that looks for the present one.
     fn still_the_primary(&self) -> Result<(), Error> {
         let mut state = self.network.hub.lock();
         if !state.isolated(self.network.number) || without(Mechanism::StillThePrimary) {

@@ -9,7 +9,7 @@ use crate::bus::BusEvent;
 pub(super) struct Conditions {
     /// No connection at all: commands fail at once.
     pub(super) cut: bool,
-    /// Half-open: nothing arrives in either direction, and no side learns of it.
+    /// Half-open: nothing arrives in either direction, and neither side notices.
     pub(super) silent: bool,
     /// The connection broke while it was silent; found out when that heals.
     pub(super) broken: bool,
@@ -44,7 +44,7 @@ pub(super) struct Conditions {
     pub(super) delay: Duration,
 }
 
-/// Counts one down; whether there was one.
+/// Counts one down. Returns whether there was one.
 pub(super) fn take_one(left: &mut u32) -> bool {
     let some = *left > 0;
     *left = left.saturating_sub(1);

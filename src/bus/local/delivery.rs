@@ -15,7 +15,7 @@ use crate::metrics::{Kind, Traffic};
 /// What a garbled delivery holds instead of its payload: no version of the encoding begins so.
 pub(super) const GARBAGE: &[u8] = &[0xc1, 0xff, 0x00, 0xc1];
 
-/// What a full queue still has to be told. Nothing in it can be lost, and it needs no bound: a
+/// What a full queue has still to deliver. Nothing in it can be lost, and it needs no bound: a
 /// receiver that reads it repairs from where it is then, so one gap stands for all before it.
 #[derive(Debug, Default)]
 struct Notes {
@@ -72,7 +72,7 @@ impl Delivery {
         (delivery, receiver)
     }
 
-    /// Whether messages reach the subscription.
+    /// Returns whether messages reach the subscription.
     fn hears(&self) -> bool {
         let Conditions {
             cut,
@@ -93,7 +93,7 @@ impl Delivery {
         if take_one(&mut self.conditions.garble) {
             match events.as_mut_slice() {
                 [BusEvent::Message { payload, .. }] => *payload = Bytes::from_static(GARBAGE),
-                // Of several none can be told from another then.
+                // Several messages cannot be distinguished from each other then.
                 _ => events = vec![BusEvent::Garbled { lane }],
             }
         }
@@ -111,7 +111,7 @@ impl Delivery {
         self.send(BusEvent::Subscribed);
     }
 
-    /// The connection is lost, and with it whatever was under way on it.
+    /// The connection is lost, and with it everything that was under way on it.
     pub(super) fn disconnected(&mut self) {
         self.conditions.broken = false;
         self.since = Instant::now();
@@ -124,11 +124,11 @@ impl Delivery {
         if let Some(held) = &mut self.conditions.held {
             held.clear();
         }
-        // It may wait for what is not under way any more.
+        // It may wait for what is no longer under way.
         self.wake.notify_one();
     }
 
-    /// Case 1: nothing gets through: a new connection is tried in vain until that heals.
+    /// Case 1: nothing gets through: every attempt to connect fails until that heals.
     /// Case 2: otherwise the subscription is as good as new.
     pub(super) fn repair_subscription(&mut self, how: SubscriptionRepair) {
         if self.conditions.cut {
@@ -145,7 +145,7 @@ impl Delivery {
         }
     }
 
-    /// A connection to the present primary takes the place of one to what was it.
+    /// A connection to the present primary replaces one to the previous primary.
     pub(super) fn leave_isolation(&mut self) {
         self.conditions.isolated = false;
         self.disconnected();
@@ -164,7 +164,7 @@ impl Delivery {
         }
     }
 
-    /// Through the delay, if there is one, behind whatever is under way.
+    /// Through the delay, if there is one, behind everything that is under way.
     pub(super) fn send(&mut self, event: BusEvent) {
         if self.conditions.delay.is_zero() && self.line.is_empty() {
             return self.enqueue(event);
@@ -206,7 +206,7 @@ impl Delivery {
         self.wake.notify_one();
     }
 
-    /// Enqueues the notes as far as there is room; whether none is left.
+    /// Enqueues the notes as far as there is room. Returns whether none is left.
     fn flush_notes(&mut self) -> bool {
         if let Some(cause) = self.notes.gap {
             if let Err(TrySendError::Full(_)) = self.queue.try_send(BusEvent::Gap(cause)) {

@@ -1,4 +1,4 @@
-//! What can go wrong with a local bus; `unstale::testing` is the face of it.
+//! What can go wrong with a local bus; `unstale::testing` offers it to users.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -60,7 +60,7 @@ impl Delivery {
         }
     }
 
-    /// A new connection subscribes anew.
+    /// A new connection subscribes again.
     fn connect(&mut self) {
         self.conditions.unsubscribed = false;
         self.subscribed();
@@ -97,7 +97,7 @@ impl Delivery {
 }
 
 impl LocalBus {
-    /// How many instances were ever attached.
+    /// Returns how many instances were ever attached.
     pub(crate) fn attached(&self) -> usize {
         self.0.lock().attached
     }
@@ -170,7 +170,7 @@ impl LocalBus {
         });
     }
 
-    /// Nothing is wrong with the connection any more.
+    /// Ends every fault of the connection.
     pub(crate) fn end_all(&self, number: usize) {
         self.with_connection(number, |connection| {
             connection.release(Order::Kept);
@@ -255,7 +255,7 @@ impl LocalBus {
         }
     }
 
-    /// What the servers of all namespaces hold.
+    /// Returns what the servers of all namespaces hold.
     pub(crate) fn copy_servers(&self) -> BTreeMap<String, Server> {
         self.0.lock().servers.clone()
     }
@@ -329,13 +329,13 @@ impl LocalBus {
         self.0.lock().timeline.get_or_insert_default();
     }
 
-    /// How much has happened so far.
+    /// Returns how much has happened so far.
     pub(crate) fn moment(&self) -> usize {
         let state = self.0.lock();
         state.timeline.as_ref().map_or(0, Timeline::len)
     }
 
-    /// What has happened since [`keep_timeline`](Self::keep_timeline), or since this was last called.
+    /// Returns what has happened since [`keep_timeline`](Self::keep_timeline), or since this was last called.
     pub(crate) fn take_timeline(&self) -> Timeline {
         self.0.lock().timeline.take().unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! Events that wait to be delivered together, as lane.lua has them wait.
+//! Events that wait to be delivered together, as in lane.lua.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ impl Gather {
         }
     }
 
-    /// What waits, if it is due, or at once where that is asked for.
+    /// Returns what waits, if it is due, or at once where that is asked for.
     pub(crate) fn flush(
         &mut self,
         now: Duration,
@@ -78,7 +78,7 @@ impl Gather {
         std::mem::take(&mut self.waiting)
     }
 
-    /// How long events may wait yet.
+    /// Returns how long events may wait yet.
     pub(crate) fn wait(&self, now: Duration, pause: Duration) -> Duration {
         if self.waiting.is_empty() {
             Duration::ZERO

@@ -64,17 +64,17 @@ impl History {
         }
     }
 
-    /// Whether it covers the lane up to this head.
+    /// Returns whether it covers the lane up to this head.
     pub(super) fn covers(&self, head: Position) -> bool {
         self.epoch == head.epoch && self.upto == head.sequence
     }
 
-    /// Whether it has events of this epoch beyond the head: the counter went back.
+    /// Returns whether it has events of this epoch beyond the head: the counter went back.
     pub(super) fn is_beyond(&self, head: Position) -> bool {
         self.epoch == head.epoch && self.upto > head.sequence
     }
 
-    /// Whether this is the place of the event that follows the last one.
+    /// Returns whether this is the place of the event that follows the last one.
     pub(super) fn precedes(&self, position: Position) -> bool {
         self.epoch == position.epoch && self.upto + 1 == position.sequence
     }
@@ -92,7 +92,7 @@ impl History {
         self.by_age.retain(|(sequence, _)| *sequence <= head);
     }
 
-    /// Whether what has seen everything up to `position` has seen all that concerns it.
+    /// Returns whether what has seen everything up to `position` has seen all that concerns it.
     pub(super) fn counts(&self, subject: Subject, tags: &[u64], position: Position) -> bool {
         // What is beyond was stored before the counter went back.
         if position.sequence > self.upto {
@@ -122,7 +122,7 @@ impl History {
         position.epoch == self.epoch && newest <= Some(position.sequence)
     }
 
-    /// The latest event of the cache in another format than this one.
+    /// Returns the latest event of the cache in another format than this one.
     fn other_format(&self, cache: u32, format: u32) -> u64 {
         self.formats.get(&cache).map_or(0, |last| {
             if last.format == format {
@@ -197,7 +197,7 @@ impl History {
     }
 }
 
-/// What a payload says, its signature aside; `None` for what readers refuse.
+/// Returns what a payload says, its signature aside; `None` for what readers refuse.
 fn event_of(payload: &[u8], signs: Signs) -> Option<Event> {
     let event = match signs {
         Signs::Yes => payload.split_last_chunk::<{ size_of::<Mac>() }>()?.0,

@@ -63,7 +63,7 @@ impl Hub {
 }
 
 impl State {
-    /// The server's clock, which may have been set.
+    /// Returns the server's clock, which may have been set.
     pub(super) fn now(&self) -> Duration {
         let elapsed = self.started.map(|started| started.elapsed());
         let ran = FIRST_TIME + elapsed.unwrap_or_default();
@@ -75,7 +75,7 @@ impl State {
         }
     }
 
-    /// The server that this connection speaks to.
+    /// Returns the server that this connection speaks to.
     pub(super) fn server(&mut self, namespace: &str, number: usize) -> &mut Server {
         #[cfg(any(test, feature = "test-util"))]
         if self.isolated(number) {
@@ -90,7 +90,7 @@ impl State {
             .expect("it was just inserted where it was missing")
     }
 
-    /// Whether this connection speaks to a server that is the primary no more.
+    /// Returns whether this connection speaks to a server that is no longer the primary.
     pub(super) fn isolated(&self, number: usize) -> bool {
         let connection = self.connections.get(&number);
         connection.is_some_and(|connection| connection.conditions.isolated)
@@ -135,7 +135,7 @@ impl State {
         wait
     }
 
-    /// Hands a message of this connection's server to all who subscribe there.
+    /// Hands a message of this connection's server to all subscribers there.
     fn deliver(&mut self, namespace: &str, from: usize, message: &[Published]) {
         let Some(lane) = message.first().map(|first| first.lane) else {
             return;

@@ -37,7 +37,7 @@ pub(crate) struct Moment {
     pub(crate) fresh_epoch: u64,
 }
 
-/// Who verifies, and what it wants the lane to be like.
+/// The instance that verifies, and what it wants the lane to be like.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Beat {
     pub(crate) instance: u64,
@@ -151,7 +151,7 @@ impl Lane {
         })
     }
 
-    /// Whether the counter went back within its epoch: the caller knows of more.
+    /// Returns whether the counter went back within its epoch: the caller knows of more.
     fn went_back(&self, beat: &Beat) -> bool {
         let (Some(counter), Some(lowest)) = (&self.counter, beat.known.lowest()) else {
             return false;
@@ -193,7 +193,7 @@ impl Lane {
         Journal { head, events }
     }
 
-    /// Announces intents; whether the instance was a member before.
+    /// Announces intents. Returns whether the instance was a member before.
     pub(crate) fn announce(
         &mut self,
         now: Duration,
@@ -214,13 +214,13 @@ impl Lane {
         self.members.leave(instance, open);
     }
 
-    /// Whether a verification has found it in this life of the server.
+    /// Returns whether a verification has found it in this life of the server.
     pub(crate) fn is_verified_in(&self, run: u64) -> bool {
         let checked = self.counter.as_ref().and_then(|counter| counter.checked);
         checked.is_some_and(|checked| checked.run == Some(run))
     }
 
-    /// The position of the latest event; zero where the lane has no counter.
+    /// Returns the position of the latest event; zero where the lane has no counter.
     pub(crate) fn head(&self) -> Position {
         match &self.counter {
             Some(counter) => Position {

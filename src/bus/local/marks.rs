@@ -12,7 +12,7 @@ pub(crate) struct LaneMarks {
     number: u64,
     /// By source: the epoch, and how far its relay has come.
     marks: BTreeMap<String, (u64, Reached)>,
-    /// By source: who relays, and until when it is the only one.
+    /// By source: the relay, and until when it is the only one.
     leases: BTreeMap<String, (u64, Duration)>,
 }
 
@@ -22,7 +22,7 @@ impl LaneMarks {
         if sources.is_empty() {
             return Counted::default();
         }
-        // With the clock in it no number is given twice, though the lane be put back to what it was.
+        // The clock is in it, so that no number is given twice even if the lane is put back to an earlier state.
         let clock = u64::try_from(now.as_micros()).unwrap_or(u64::MAX / 2);
         self.number = clock.max(self.number + 1);
         let marks = sources.iter().enumerate();
@@ -70,7 +70,7 @@ impl LaneMarks {
         {
             let before = self.marks.get(&mark.source);
             let before = before.filter(|(of, _)| *of == epoch);
-            // One that comes late says less.
+            // A mark that comes late proves less.
             if before.is_none_or(|(_, before)| before.number < reached.number) {
                 self.marks.insert(mark.source, (epoch, reached));
             }

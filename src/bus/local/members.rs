@@ -1,4 +1,4 @@
-//! Who belongs to a lane, and the writes that are open in it.
+//! The members of a lane, and the writes that are open in it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,7 +40,7 @@ enum Due {
 }
 
 impl Members {
-    /// Registers an instance as alive; whether it was a member before.
+    /// Registers an instance as alive. Returns whether it was a member before.
     pub(super) fn beat(&mut self, instance: u64, timeout: Duration, now: Duration) -> bool {
         if !without(Mechanism::ServerClockSteps) {
             self.follow_clock(now);
@@ -52,7 +52,7 @@ impl Members {
         known
     }
 
-    /// How many instances belong to the lane.
+    /// Returns how many instances belong to the lane.
     pub(super) fn count(&self) -> u32 {
         u32::try_from(self.seen.len()).unwrap_or(u32::MAX)
     }
@@ -65,7 +65,7 @@ impl Members {
     /// X = B - now = S - E. By the clock of now, all that was noted before 2 belongs S earlier. It is
     /// moved by X, which is not more than S: no beat looks older and no deadline comes earlier than it
     /// truly is, and all come E late at most, the time in which no member beat. Nothing was noted
-    /// between 2 and 3: whatever notes a time begins with this.
+    /// between 2 and 3: everything that notes a time begins with this.
     fn follow_clock(&mut self, now: Duration) {
         let latest = self.seen.values().max().copied().unwrap_or_default();
         let back = latest.saturating_sub(now);
@@ -116,7 +116,7 @@ impl Members {
         known
     }
 
-    /// Clears the instance's intents whose writes have ended; whether none is left.
+    /// Clears the instance's intents whose writes have ended. Returns whether none is left.
     pub(super) fn reconcile(&mut self, instance: u64, open: &StillOpen) -> bool {
         let ended: Vec<_> = self
             .intents_of(instance)
@@ -174,7 +174,7 @@ impl Members {
         payloads
     }
 
-    /// The dead members and the recovered intents at their deadline, the longest overdue first.
+    /// Returns the dead members and the recovered intents at their deadline, the longest overdue first.
     fn due(&self, now: Duration, timeout: Duration) -> Vec<Due> {
         let members = self.seen.iter().map(|(instance, seen)| {
             let own = self.timeouts.get(instance).copied().unwrap_or(timeout);
@@ -237,12 +237,12 @@ impl Members {
     }
 }
 
-/// The instance that an intent belongs to.
+/// Returns the instance that an intent belongs to.
 fn owner(id: &IntentId) -> u64 {
     (u128::from_be_bytes(*id) >> 64) as u64
 }
 
-/// The number that the instance gave to it.
+/// Returns the number that the instance gave to it.
 fn number_of(id: &IntentId) -> u64 {
     u128::from_be_bytes(*id) as u64
 }

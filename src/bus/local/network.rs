@@ -51,14 +51,14 @@ impl Network {
         connection.map_or_else(Default::default, |connection| connection.conditions.slow)
     }
 
-    /// How long the verifications of this lane take, where that was set.
+    /// Returns how long the verifications of this lane take, where that was set.
     pub(super) fn slow_lane(&self, lane: u32) -> Option<Duration> {
         let state = self.hub.lock();
         let (slow, by) = state.connections.get(&self.number)?.conditions.slow_lane?;
         (slow == lane).then_some(by)
     }
 
-    /// Runs a command as soon as it gets through; whether its reply is lost.
+    /// Runs a command as soon as it gets through. Returns whether its reply is lost.
     async fn reach<T>(
         &self,
         command: Command,
@@ -81,7 +81,7 @@ impl Network {
                     || conditions.stalled
                     || (publish && conditions.publish_paused);
                 if conditions.stalled {
-                    // Who does not run does not give up either.
+                    // An instance that does not run does not give up either.
                     deadline = Instant::now() + STALL + COMMAND_TIMEOUT;
                 }
                 if !waits && conditions.cut {

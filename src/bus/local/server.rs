@@ -100,7 +100,7 @@ impl Server {
         self.lane(lane).journal(run, after)
     }
 
-    /// Announces intents; whether the instance was a member before.
+    /// Announces intents. Returns whether the instance was a member before.
     pub(crate) fn announce(
         &mut self,
         now: Duration,
@@ -119,7 +119,7 @@ impl Server {
 
     /// Asks for a value of the shared tier.
     pub(crate) fn fetch(&mut self, now: Duration, lane: u32, fetch: &Fetch) -> Fetched {
-        // Of another life of the server nothing is known that was lost with the one before.
+        // Another life of the server knows nothing of what was lost with the one before.
         let run = self.run;
         let of = self.lane(lane);
         let (head, sound) = (of.head(), of.is_verified_in(run));
@@ -150,7 +150,7 @@ impl Server {
             .or_insert_with(|| Lane::new(number))
     }
 
-    /// What waits to be delivered in a lane.
+    /// Returns what waits to be delivered in a lane.
     pub(crate) fn gather(&mut self, lane: u32) -> &mut Gather {
         self.gathers.entry(lane).or_default()
     }

@@ -190,7 +190,7 @@ async fn a_full_queue_drops_messages_and_never_the_gap() {
         }
     }
     assert!(matches!(last, Some(BusEvent::Message { .. })));
-    // Nothing is published any more; the note must come by itself.
+    // Nothing further is published; the note must come by itself.
     assert!(matches!(
         events.recv().await,
         Some(BusEvent::Gap(GapCause::Lagged))
@@ -218,7 +218,7 @@ async fn the_gap_comes_before_the_first_message_that_finds_room_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_too_long_arrives_as_garbled() {
+async fn an_event_that_is_too_long_arrives_as_garbled() {
     let bus = LocalBus::default();
     let (a, mut events) = bus.attach(config(1));
     a.publish(0, Bytes::from(vec![1; MAX_PAYLOAD]), vec![])
@@ -269,7 +269,7 @@ fn a_bus_made_outside_of_a_runtime_follows_the_runtimes_clock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn reconnecting_with_a_full_queue_is_told_once_there_is_room() {
+async fn a_reconnection_with_a_full_queue_is_reported_once_there_is_room() {
     let bus = LocalBus::default();
     let (a, mut events) = bus.attach(config(1));
     for _ in 0..=EVENT_QUEUE {
@@ -301,7 +301,7 @@ async fn reconnecting_with_a_full_queue_is_told_once_there_is_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_held_or_delayed_is_bounded_and_leaves_a_gap() {
+async fn events_that_are_held_or_delayed_are_bounded_and_leave_a_gap() {
     let bus = LocalBus::default();
     let (a, mut events) = bus.attach(config(1));
     assert_eq!(drain(&mut events), "+");

@@ -41,7 +41,7 @@ struct Value {
 struct Held {
     id: ClaimId,
     position: Position,
-    lapses: u64,
+    expires: u64,
 }
 
 pub(super) fn millis(now: Duration) -> u64 {
@@ -57,7 +57,7 @@ impl Tier {
         }
     }
 
-    /// Whether the history has events of this epoch beyond its head: the counter went back.
+    /// Returns whether the history has events of this epoch beyond its head: the counter went back.
     pub(super) fn is_beyond(&self, head: Position) -> bool {
         let history = self.history.as_ref();
         history.is_some_and(|history| history.is_beyond(head))
@@ -82,7 +82,7 @@ impl Tier {
         self.claims.clear();
     }
 
-    /// The history, if it covers the lane up to its head.
+    /// Returns the history, if it covers the lane up to its head.
     fn covering(&self, head: Position) -> Option<&History> {
         let history = self.history.as_ref();
         history.filter(|history| history.covers(head))
@@ -110,7 +110,7 @@ impl Tier {
         fetch: &Fetch,
     ) -> Fetched {
         self.values.retain(|_, value| value.forget > now);
-        self.claims.retain(|_, claim| claim.lapses > now);
+        self.claims.retain(|_, claim| claim.expires > now);
         let found = if sound {
             self.find(head, now, fetch)
         } else {
@@ -140,11 +140,11 @@ impl Tier {
         }) {
             return Found::Claimed;
         }
-        let (id, lapses) = (claim.id, now + claim.millis);
+        let (id, expires) = (claim.id, now + claim.millis);
         let held = Held {
             id,
             position: head,
-            lapses,
+            expires,
         };
         self.claims.insert(fetch.name, held);
         Found::Nothing(digest)
@@ -208,7 +208,7 @@ impl Tier {
     }
 }
 
-/// Whether it is neither past the part of its life that is asked for, nor within the margin of its end.
+/// Returns whether it is neither past the part of its life that is asked for, nor within the margin of its end.
 fn young(head: &Head, now: u64, fetch: &Fetch) -> bool {
     let life = head.expires.saturating_sub(head.born);
     let age = u128::from(now.saturating_sub(head.born));

@@ -55,7 +55,7 @@ pub struct Sequenced {
 }
 
 impl Sequenced {
-    /// Whether it drops this key of a cache, which has these tags.
+    /// Returns whether it drops this key of a cache, which has these tags.
     #[must_use]
     pub fn drops(&self, lanes: u32, cache: &str, key: &(impl Key + ?Sized), tags: &[&str]) -> bool {
         let Some(hash) = key.digest() else {
@@ -83,7 +83,7 @@ impl Timeline {
         self.0.len()
     }
 
-    /// All of it, oldest first.
+    /// Returns all of it, oldest first.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.0

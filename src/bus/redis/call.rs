@@ -56,7 +56,7 @@ impl Caller {
         bytes(&self.common.config.instance.to_be_bytes())
     }
 
-    /// As [`call_at`](Self::call_at), whichever server it was.
+    /// As [`call_at`](Self::call_at), without the server that answered.
     pub(super) async fn call(
         &self,
         lane: u32,
@@ -114,7 +114,7 @@ impl Caller {
         Err(self.routing.unknown(lane))
     }
 
-    /// Waits for those who know to name the server that answered: it may have been replaced.
+    /// Waits until the witnesses have named the server that answered: it may have been replaced.
     pub(super) async fn still_the_primary(&self, lane: u32, node: &Node) -> Result<(), Error> {
         if !self.routing.moves() || without(Mechanism::StillThePrimary) {
             return Ok(());
@@ -122,7 +122,7 @@ impl Caller {
         self.routing.confirm(lane, node).await
     }
 
-    /// The arguments of leave.lua.
+    /// Returns the arguments of leave.lua.
     pub(super) fn of_open(&self, open: &StillOpen, leaves: bool) -> Vec<Value> {
         let first = [
             self.instance(),
@@ -133,7 +133,7 @@ impl Caller {
         first.into_iter().chain(intents).collect()
     }
 
-    /// What is not up yet, the worst of it.
+    /// Returns what is not up yet, the worst of it.
     pub(super) fn missing(&self) -> Option<Error> {
         let mut missing = self.routing.first_unknown();
         for node in self.routing.nodes() {
@@ -151,7 +151,7 @@ impl Caller {
     }
 }
 
-/// Leaves every lane. Ends within the command timeout: who cannot leave is found silent instead.
+/// Leaves every lane. Ends within the command timeout: an instance that cannot leave is found silent instead.
 pub(super) async fn leave(caller: &Arc<Caller>, open: StillOpen) {
     let open = Arc::new(open);
     let all = async {

@@ -32,7 +32,7 @@ const IN_FLIGHT: usize = 1_024;
 /// some milliseconds, and the call's timeout ends it anyway.
 const RETRIES: u32 = 16;
 
-/// Sends commands over whichever connection is open.
+/// Sends commands over the connection that is open.
 #[derive(Debug)]
 pub(super) struct Commands {
     peer: Arc<Peer>,
@@ -49,7 +49,7 @@ pub(super) struct Commands {
 /// Why a call has no answer.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The lane does not live here (any more).
+    /// The lane does not live here, or no longer does.
     Moved(Error),
     /// This call should be sent to another server, which takes the lane over but does not own it yet.
     Asked(Option<Place>, Error),
@@ -78,7 +78,7 @@ impl Commands {
         self.session.borrow().is_some()
     }
 
-    /// Since when there is no connection; `None` while there is one.
+    /// Returns since when there is no connection; `None` while there is one.
     pub(super) fn away_since(&self) -> Option<Instant> {
         *self.away()
     }
@@ -167,7 +167,7 @@ impl Commands {
         }
     }
 
-    /// The open connection, or the next one.
+    /// Returns the open connection, or the next one.
     async fn session(&self, deadline: Instant) -> Result<Arc<Session>, Error> {
         if let Some(open) = &*self.session.borrow() {
             return Ok(Arc::clone(open));

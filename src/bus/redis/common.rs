@@ -34,7 +34,7 @@ pub(super) struct Common {
     pub(super) shares: AtomicBool,
     /// The sources whose marks this instance asks for.
     pub(super) sources: Lock<Arc<[String]>>,
-    /// Of refusals, which only an operator can end.
+    /// Limits the log lines of refusals, which only an operator can end.
     pub(super) refusals: LogLimit,
     /// Bytes that the queue of events has room for.
     pub(super) room: Arc<Semaphore>,

@@ -34,12 +34,12 @@ const PUSHES: usize = 4;
 pub(super) struct Connection {
     client: Client,
     router: JoinHandle<FredResult<()>>,
-    /// Of the login that it has.
+    /// The version of its login.
     version: u64,
 }
 
 impl Connection {
-    /// The version of the login that it has.
+    /// Returns the version of the login that it has.
     pub(super) fn version(&self) -> u64 {
         self.version
     }
@@ -127,7 +127,7 @@ pub(super) fn ping(
         }
         Err(FredError::new(
             FredKind::Protocol,
-            "answers came out of step",
+            "an answer belongs to no command that was sent",
         ))
     }
 }

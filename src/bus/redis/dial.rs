@@ -30,7 +30,7 @@ pub(crate) enum Lookup {
     /// As the system does it.
     #[default]
     System,
-    /// Of tests, whatever the name is.
+    /// The addresses of tests, for every name.
     #[cfg(test)]
     Fixed(Vec<SocketAddr>),
 }
@@ -49,7 +49,7 @@ pub(super) struct Door {
 struct Found {
     /// It was connected to last: both connections to a server are to reach the same one.
     good: Option<SocketAddr>,
-    /// It accepted a connection and was no good then: the others come first.
+    /// It accepted a connection and failed then: the others come first.
     bad: Option<SocketAddr>,
 }
 
@@ -63,7 +63,7 @@ impl Door {
         }
     }
 
-    /// The server at this address let us in.
+    /// The server at this address accepted the login.
     pub(super) fn is_good(&self, address: SocketAddr) {
         self.known.lock().good = Some(address);
     }
@@ -75,13 +75,13 @@ impl Door {
         known.good = known.good.filter(|good| *good != address);
     }
 
-    /// The server that let us in is not the right one.
+    /// The server that accepted the login is not the right one.
     pub(super) fn is_wrong(&self) {
         let mut known = self.known.lock();
         known.bad = known.good.take().or(known.bad);
     }
 
-    /// The address to connect to. Of several it is one that accepts connections.
+    /// Returns the address to connect to. Of several it is one that accepts connections.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl Door {
         }
     }
 
-    /// All addresses of the place, as the resolver orders them.
+    /// Returns all addresses of the place, as the resolver orders them.
     pub(super) async fn addresses(&self, deadline: Instant) -> Result<Vec<SocketAddr>, String> {
         let Place { host, port } = &self.place;
         if let Ok(address) = host.parse() {
@@ -144,7 +144,7 @@ async fn look_up(lookup: &Lookup, host: String, port: u16) -> io::Result<Vec<Soc
     }
 }
 
-/// The first of these addresses that accepts a connection, or what is wrong with each.
+/// Returns the first of these addresses that accepts a connection, or what is wrong with each.
 async fn first(
     addresses: &[SocketAddr],
     deadline: Instant,

@@ -46,7 +46,7 @@ const ADVICE: [(&str, &str); 11] = [
 /// How the error of a refused certificate begins.
 pub(super) const CERTIFICATE: &str = "the TLS certificate of ";
 
-/// What Redis (or the connection to it) answered, as the crate's error.
+/// Returns what Redis (or the connection to it) answered, as the crate's error.
 /// Never contains a password: what Redis echoes of a command's arguments is cut off.
 pub(super) fn from_fred(error: &FredError) -> Error {
     let details = error.details();
@@ -135,19 +135,19 @@ pub(super) fn damaged_lanes(found: &str) -> Error {
     )
 }
 
-/// Whether Redis itself answered with this error, as opposed to no answer at all.
+/// Returns whether Redis itself answered with this error, as opposed to no answer at all.
 pub(super) fn is_reply(error: &FredError) -> bool {
     !matches!(error.kind(), FredKind::Timeout | FredKind::IO | FredKind::Canceled)
         // A dropped connection task shows as a closed channel.
         && error.details().split(' ').next().is_some_and(|code| code.bytes().all(|b| b.is_ascii_uppercase()))
 }
 
-/// Whether a node of a cluster answers that it does not serve the slot now.
+/// Returns whether a node of a cluster answers that it does not serve the slot now.
 pub(super) fn is_redirection(error: &FredError) -> bool {
     matches!(code(error), "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN")
 }
 
-/// The place in `<code> <slot> <host>:<port>`; without a host it is the host that was asked.
+/// Returns the place in `<code> <slot> <host>:<port>`; without a host it is the host that was asked.
 pub(super) fn redirected(code: &str, error: &FredError, asked: &Place) -> Option<Place> {
     let mut words = error.details().split(' ');
     if words.next() != Some(code) {
@@ -161,7 +161,7 @@ pub(super) fn redirected(code: &str, error: &FredError, asked: &Place) -> Option
     })
 }
 
-/// The first word of a server's error.
+/// Returns the first word of a server's error.
 pub(super) fn code(error: &FredError) -> &str {
     error.details().split(' ').next().unwrap_or_default()
 }
@@ -179,7 +179,7 @@ pub(super) fn unknown_place(why: impl Into<String>) -> Error {
     Error::new(ErrorKind::Bus, why)
 }
 
-/// Whether waiting cannot help: an operator must change the settings or the server's ACL.
+/// Returns whether waiting cannot help: an operator must change the settings or the server's ACL.
 pub(super) fn is_permanent(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Auth | ErrorKind::Settings)
 }
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_that_pass_say_what_to_do() {
+    fn transient_errors_say_what_to_do() {
         let (kind, text) = kind_and_text("READONLY You can't write against a read only replica.");
         assert_eq!(kind, ErrorKind::Bus);
         assert!(text.contains("must lead to the primary"), "{text}");

@@ -1,7 +1,7 @@
 //! Looking at a server as an operator does: what it is, what it allows, what it holds.
 //!
 //! Changes nothing and is no member of the fleet. Connections are opened when they are needed first
-//! and never again: who looks wants to see that one fails. What concerns a lane is asked of the server
+//! and never again, so that an operator sees when one fails. What concerns a lane is asked of the server
 //! that it lives on, all else of the server of lane 0.
 
 use std::collections::BTreeMap;
@@ -74,7 +74,7 @@ impl Server {
         self.address.is_cluster()
     }
 
-    /// The server that the lane lives on.
+    /// Returns the server that the lane lives on.
     async fn primary(&self, lane: u32) -> Result<Arc<Primary>, Error> {
         let mut lanes = self.primaries.lock().await;
         if let Some(known) = lanes.get(&lane) {

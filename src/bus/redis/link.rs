@@ -36,12 +36,12 @@ pub(super) struct Link {
     /// What is to be written.
     out: Vec<u8>,
     frames: Frames,
-    /// Of the login that it has.
+    /// The version of its login.
     version: u64,
 }
 
 impl Link {
-    /// The version of the login that it has.
+    /// Returns the version of the login that it has.
     pub(super) fn version(&self) -> u64 {
         self.version
     }
@@ -62,12 +62,12 @@ impl Link {
         }
     }
 
-    /// The next frame that has arrived, and its bytes on the wire.
+    /// Returns the next frame that has arrived, and its bytes on the wire.
     pub(super) fn next(&mut self) -> Result<Option<(Frame<'_>, u64)>, FredError> {
         self.frames.next().map_err(|_| {
             FredError::new(
                 FredKind::Protocol,
-                "it says what is not a server's protocol",
+                "it does not speak the protocol of a Redis server",
             )
         })
     }

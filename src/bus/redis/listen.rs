@@ -19,7 +19,7 @@ impl Listen {
         match setting {
             SubscribeAt::Primary => Self::Primary,
             SubscribeAt::Replicas => Self::Replicas,
-            // What is no place was refused with the settings.
+            // A text that names no server was refused with the settings.
             SubscribeAt::Server(server) => url::server(server).map_or(Self::Primary, Self::At),
         }
     }

@@ -1,4 +1,4 @@
-//! Who we are at Redis: read again at each connect, and given to open connections when it changes.
+//! The login at Redis: read again at each connect, and given to open connections when it changes.
 
 mod source;
 
@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Connections that are made at the same time share one answer of the callback.
 const SHARED: Duration = Duration::from_secs(1);
 
-/// Shortest time between two renewals, whatever the callback says of its token's life.
+/// Shortest time between two renewals, even if the callback says that its token expires earlier.
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// Longest pause after failures in a row to renew a login.
@@ -43,14 +43,14 @@ pub(super) struct Known {
     pub(super) sentinels: Login,
     /// Until when the callback is not asked again.
     fresh_until: Option<Instant>,
-    /// When open connections are to log in anew.
+    /// When open connections are to log in again.
     renew_at: Option<Instant>,
 }
 
 /// See the module's documentation.
 pub(super) struct Logins {
     source: LoginSource,
-    /// Of the URL, for sources that say a password only.
+    /// The user of the URL, for sources that give a password only.
     user: Option<String>,
     reading: Single<Result<Read, Error>>,
     known: watch::Sender<Known>,
@@ -91,7 +91,7 @@ impl Logins {
         }))
     }
 
-    /// The logins to connect with, read now; if that fails, those of before. May take as long as a
+    /// Returns the logins to connect with, read now; if that fails, those of before. May take as long as a
     /// disk or a callback does.
     pub(super) async fn current(&self) -> Result<Known, FredError> {
         let fresh = self.known.borrow().fresh_until;
@@ -117,7 +117,7 @@ impl Logins {
         });
     }
 
-    /// The user of the latest login, at servers or at sentinels.
+    /// Returns the user of the latest login, at servers or at sentinels.
     pub(super) fn user(&self, sentinels: bool) -> Option<String> {
         let known = self.known.borrow();
         let login = if sentinels {
@@ -128,7 +128,7 @@ impl Logins {
         login.username.clone()
     }
 
-    /// The version of the latest logins.
+    /// Returns the version of the latest logins.
     pub(super) fn version(&self) -> u64 {
         self.known.borrow().version
     }
@@ -145,7 +145,7 @@ impl Logins {
         }
     }
 
-    /// What the password is that of, where it is not the URL's, and why it may be out of date.
+    /// Returns where the password comes from, where that is not the URL, and why it may be out of date.
     pub(super) fn origin(&self) -> Option<String> {
         let origin = match &self.source {
             LoginSource::Url => return None,
@@ -154,12 +154,12 @@ impl Logins {
             LoginSource::Callback(_) => "the callback for credentials".to_owned(),
         };
         Some(match &self.outcome.lock().failed {
-            Some(error) => format!("{origin}, as it was before: {error}"),
+            Some(error) => format!("{origin}, as last read: {error}"),
             None => origin,
         })
     }
 
-    /// Whether there is more than one login in the life of the bus.
+    /// Returns whether there is more than one login in the life of the bus.
     pub(super) fn changes(&self) -> bool {
         !matches!(self.source, LoginSource::Url)
     }
@@ -207,7 +207,7 @@ impl Logins {
                 Err(error) => {
                     failures += 1;
                     if let Some(suppressed) = common.refusals.allow(Clock::Kernel.now()) {
-                        tracing::warn!(suppressed, %error, "the login for Redis cannot be read; the one of before is used");
+                        tracing::warn!(suppressed, %error, "the login for Redis cannot be read; using the previous one");
                     }
                 }
             }

@@ -1,5 +1,5 @@
-//! What an instance says of itself, as Redis keeps it: with which key it signs, and which caches it has. It tells
-//! an operator that no instance has a cache of that name, and a writer that none would believe it.
+//! What an instance says of itself, as Redis keeps it: with which key it signs, and which caches it has. By the
+//! notes an operator learns that no instance has a cache of a name, and a writer that no instance would accept its events.
 //!
 //! Nothing of the protocol depends on it. It travels with a verification of lane 0, once for each change.
 //!
@@ -13,10 +13,10 @@ use crate::bus::CacheFormat;
 use crate::event::KeyPrint;
 use crate::lock::Lock;
 
-/// Caches that are told at most: 8 KiB. What has more says so by a cache with the id 0, which none has.
+/// Most caches in a note: 8 KiB. A note of more caches ends with the id 0, which no cache has.
 const MOST: usize = 1_024;
 
-/// What was told last, and what is to be told.
+/// The note that was sent last, and the one that is to be sent.
 #[derive(Debug)]
 pub(super) struct Announced(Lock<State>);
 
@@ -24,17 +24,17 @@ pub(super) struct Announced(Lock<State>);
 struct State {
     keys: Vec<KeyPrint>,
     packed: Bytes,
-    told: bool,
+    sent: bool,
 }
 
 impl Announced {
-    /// Of an instance that signs with the first of these keys and believes them all.
+    /// Makes the note of an instance that signs with the first of these keys and accepts all of them.
     pub(super) fn new(keys: Vec<KeyPrint>) -> Self {
         let packed = pack(&keys, &[]);
         Self(Lock::new(State {
             keys,
             packed,
-            told: false,
+            sent: false,
         }))
     }
 
@@ -46,35 +46,35 @@ impl Announced {
         let packed = [&pack(&keys, &[]), &state.packed[caches..]].concat();
         state.packed = packed.into();
         state.keys = keys;
-        state.told = false;
+        state.sent = false;
     }
 
-    /// Sets which caches the instance has; whether that is to be told.
+    /// Sets which caches the instance has. Returns whether the note is to be sent.
     pub(super) fn set(&self, caches: &[CacheFormat]) -> bool {
         let mut state = self.0.lock();
         let packed = pack(&state.keys, caches);
         if state.packed != packed {
             state.packed = packed;
-            state.told = false;
+            state.sent = false;
         }
-        !state.told
+        !state.sent
     }
 
-    /// What is to be told with the next verification.
+    /// Returns the note that is to be sent with the next verification.
     pub(super) fn pending(&self) -> Option<Bytes> {
         let state = self.0.lock();
-        (!state.told).then(|| state.packed.clone())
+        (!state.sent).then(|| state.packed.clone())
     }
 
     /// The server has taken this.
-    pub(super) fn told(&self, packed: &Bytes) {
+    pub(super) fn taken(&self, packed: &Bytes) {
         let mut state = self.0.lock();
-        state.told = state.packed == *packed;
+        state.sent = state.packed == *packed;
     }
 
     /// The server did not know this instance, and has nothing of it.
     pub(super) fn forgotten(&self) {
-        self.0.lock().told = false;
+        self.0.lock().sent = false;
     }
 }
 
@@ -99,7 +99,7 @@ pub(crate) struct Note {
 
 #[cfg(feature = "cli")]
 impl Note {
-    /// `None` if these bytes are none; a rest that is no cache is left out.
+    /// Reads a note; `None` if these bytes are not one. Trailing bytes that do not make up a cache are left out.
     pub(super) fn unpack(packed: &[u8]) -> Option<Self> {
         let (number, rest) = packed.split_first()?;
         let (keys, rest) = rest.split_at_checked(size_of::<KeyPrint>() * usize::from(*number))?;
@@ -117,7 +117,7 @@ impl Note {
         })
     }
 
-    /// Whether this member and who has those keys believe one another.
+    /// Returns whether this member and one with those keys accept each other's events.
     pub(crate) fn agrees(&self, keys: &[KeyPrint]) -> bool {
         match (self.keys.first(), keys.first()) {
             (None, None) => true,
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_is_told_once_and_again_where_it_was_forgotten() {
+    fn a_changed_note_is_sent_once_and_again_after_the_server_forgot_it() {
         let announced = Announced::new(KEYS.to_vec());
         let alone = announced.pending().unwrap();
         assert_eq!(
@@ -151,28 +151,28 @@ mod tests {
         );
         assert!(announced.set(&[cache(1)]));
         let first = announced.pending().unwrap();
-        announced.told(&first);
+        announced.taken(&first);
         assert_eq!(announced.pending(), None);
         assert!(!announced.set(&[cache(1)]));
         assert!(announced.set(&[cache(1), cache(2)]));
         // An answer to the one before says nothing of this one.
-        announced.told(&first);
+        announced.taken(&first);
         assert_eq!(
             note(&announced.pending().unwrap()).caches,
             [cache(1), cache(2)]
         );
-        announced.told(&pack(&KEYS, &[cache(1), cache(2)]));
+        announced.taken(&pack(&KEYS, &[cache(1), cache(2)]));
         assert_eq!(announced.pending(), None);
         announced.forgotten();
         assert!(announced.pending().is_some());
     }
 
     #[test]
-    fn more_than_can_be_told_is_told_as_more() {
+    fn a_note_of_too_many_caches_says_that_there_are_more() {
         let many: Vec<_> = (1..2_000).map(cache).collect();
-        let told = note(&pack(&[], &many)).caches;
-        assert_eq!(told[..MOST], many[..MOST]);
-        assert_eq!(told[MOST..], [CacheFormat { id: 0, format: 0 }]);
+        let listed = note(&pack(&[], &many)).caches;
+        assert_eq!(listed[..MOST], many[..MOST]);
+        assert_eq!(listed[MOST..], [CacheFormat { id: 0, format: 0 }]);
         for hostile in [&b""[..], b"\x01abc", b"\xff"] {
             assert_eq!(Note::unpack(hostile), None);
         }
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn those_agree_who_believe_one_another() {
+    fn instances_agree_when_each_accepts_the_key_that_the_other_signs_with() {
         let of = |keys: &[KeyPrint]| note(&pack(keys, &[]));
         let [new, old] = KEYS;
         for (one, other, agree) in [

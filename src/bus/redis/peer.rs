@@ -85,7 +85,7 @@ impl Peer {
         }
     }
 
-    /// What a server answered, as the crate's error; a right that is missing is named with its remedy.
+    /// Returns what a server answered, as the crate's error; a right that is missing is named with its remedy.
     pub(super) fn explained(&self, error: &FredError) -> Error {
         match MissingRight::of(error.details()) {
             Some(missing) => self.lacks([missing]),
@@ -93,7 +93,7 @@ impl Peer {
         }
     }
 
-    /// The error that says that these are missing, and how to give them.
+    /// Returns the error that says that these are missing, and how to give them.
     pub(super) fn lacks(&self, missing: impl IntoIterator<Item = MissingRight>) -> Error {
         let missing = missing.into_iter().collect();
         rights::error(&missing, &self.target.user(), &self.common.config.namespace)
@@ -133,7 +133,7 @@ impl Peer {
         }
     }
 
-    /// Notes that a connection works. The log says so where it has said that the connection was lost.
+    /// Notes that a connection works, and logs it if the log has said that the connection was lost.
     pub(super) fn restored(&self, connection: &'static str, status: &watch::Sender<Status>) {
         status.send_replace(Status::Up);
         let said = {

@@ -18,7 +18,7 @@ pub struct Product {
     redis_version: String,
     /// `standalone`, `cluster` or `sentinel`.
     mode: String,
-    /// Without it nothing tells one life of the server from the next.
+    /// Without it one life of the server cannot be distinguished from the next.
     has_run_id: bool,
 }
 
@@ -172,7 +172,7 @@ mod tests {
         }
         let good = product("redis_version:7.2.4 redis_mode:cluster run_id:a");
         good.judge(true).unwrap();
-        // What does not say its version is judged by what it does.
+        // A server that does not give its version is judged by what it does.
         product("redis_version:edge run_id:a").judge(false).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! Making a connection to a server: which login, which address, under which of its names, by when.
+//! Makes a connection to a server: which login, which address, under which of its names, by when.
 
 use std::net::SocketAddr;
 
@@ -61,5 +61,5 @@ pub(super) async fn open<C: Connect>(target: &Target, traffic: &Traffic) -> Resu
     }
     target.logins().refused(login.version);
     address.inspect(|address| target.door().is_bad(*address));
-    Err(first.unwrap_or_else(|| failed("there is no name for it".to_owned())))
+    Err(first.unwrap_or_else(|| failed("it has no name to connect to".to_owned())))
 }

@@ -7,7 +7,7 @@ use fred::error::{Error as FredError, ErrorKind as FredKind};
 use super::error::{self, reason};
 use super::target::Target;
 
-/// The error of an attempt to connect, for people.
+/// Returns the error of an attempt to connect, for people.
 pub(super) fn explain(
     target: &Target,
     address: Option<SocketAddr>,
@@ -46,7 +46,7 @@ pub(super) fn explain(
     FredError::new(FredKind::IO, format!("{place}{tried}: {why}"))
 }
 
-/// What is wrong with a certificate, if that is what rustls says.
+/// Returns what is wrong with a certificate, if that is what rustls says.
 fn certificate(details: &str, name: &str) -> Option<String> {
     let (_, why) = details.split_once("InvalidCertificate(")?;
     Some(if why.starts_with("NotValidForName") {

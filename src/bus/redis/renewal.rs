@@ -1,4 +1,4 @@
-//! Gives an open connection each new login, before the old one lapses.
+//! Gives an open connection each new login, before the old one expires.
 
 use std::convert::Infallible;
 
@@ -40,7 +40,7 @@ where
             continue;
         }
         let Err(refused) = log_in(login).await else {
-            tracing::debug!(server = %peer.place, "logged in to Redis anew");
+            tracing::debug!(server = %peer.place, "logged in to Redis again");
             failures = 0;
             known = logins.newer(version).await;
             continue;

@@ -25,7 +25,7 @@ pub(super) enum MissingRight {
 }
 
 impl MissingRight {
-    /// What an error of the server says is missing; `None` if it says something else.
+    /// Returns what an error of the server says is missing; `None` if it says something else.
     pub(super) fn of(details: &str) -> Option<Self> {
         Self::of_command(quoted(details).unwrap_or("a command of a script"), details)
     }
@@ -46,7 +46,7 @@ impl MissingRight {
         })
     }
 
-    /// What gives it, as a rule of `ACL SETUSER`; `None` where no rule can.
+    /// Returns what gives it, as a rule of `ACL SETUSER`; `None` where no rule can.
     fn rule(&self, namespace: &str) -> Option<String> {
         match self {
             Self::Command(name) => Some(format!("+{name}")),
@@ -65,14 +65,14 @@ impl MissingRight {
     }
 }
 
-/// Whether the ACL refuses.
+/// Returns whether the ACL refuses.
 pub(super) fn is_denied(details: &str) -> bool {
     details.starts_with("NOPERM")
         || details.contains("The user executing the script")
         || details.contains("ACL failure in script")
 }
 
-/// Whether the server does not know the command: as a client's, or as a script's.
+/// Returns whether the server does not know the command: as a client's, or as a script's.
 fn is_unknown(details: &str) -> bool {
     let details = details.to_ascii_lowercase();
     ["unknown command", "unknown subcommand", "unknown library"]
@@ -81,7 +81,7 @@ fn is_unknown(details: &str) -> bool {
         || details.contains("unknown") && details.contains("command called from script")
 }
 
-/// What stands in the first quotes: ``unknown command `X` ``, `unknown command 'X'`.
+/// Returns the text in the first quotes: ``unknown command `X` ``, `unknown command 'X'`.
 fn quoted(details: &str) -> Option<&str> {
     let quote = |c| c == '\'' || c == '`';
     let (_, rest) = details.split_once(quote)?;
@@ -136,7 +136,7 @@ impl Lack {
     }
 }
 
-/// The error that says what is missing, and how to give it.
+/// Returns the error that says what is missing, and how to give it.
 pub(super) fn error(missing: &BTreeSet<MissingRight>, user: &str, namespace: &str) -> Error {
     let lack = Lack::of(missing, user, namespace);
     Error::new(lack.kind, format!("{}; {}", lack.found, lack.remedy))

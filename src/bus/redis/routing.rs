@@ -46,7 +46,7 @@ pub(super) struct Word {
     primaries: Vec<Result<Place, Error>>,
 }
 
-/// Who is asked.
+/// The servers that are asked.
 #[derive(Debug)]
 enum Witnesses {
     Sentinels(Sentinels),
@@ -90,7 +90,7 @@ impl Routing {
         }
     }
 
-    /// Whether another server may take the place of one.
+    /// Returns whether another server may take the place of one.
     pub(super) fn moves(&self) -> bool {
         self.witnesses.is_some()
     }
@@ -106,7 +106,7 @@ impl Routing {
         self.adopt(&primaries, tasks, events);
     }
 
-    /// The server that a lane lives on; waits where it is not known.
+    /// Returns the server that a lane lives on; waits where it is not known.
     pub(super) async fn node(&self, lane: u32, deadline: Instant) -> Result<Arc<Node>, Error> {
         let at = lane as usize;
         let known = |roster: &Roster| roster.get(at).cloned().flatten();
@@ -133,7 +133,7 @@ impl Routing {
         }
     }
 
-    /// Since when the lane's server cannot be sent commands. A lane whose server is not known has had
+    /// Returns since when the lane's server cannot be sent commands. A lane whose server is not known has had
     /// none since the start: it keeps the one that it had.
     pub(super) fn away_since(&self, lane: u32) -> Option<Instant> {
         match self.roster.borrow().get(lane as usize) {
@@ -142,7 +142,7 @@ impl Routing {
         }
     }
 
-    /// Every server in use, once.
+    /// Returns every server in use, once.
     pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
         let mut nodes: Vec<Arc<Node>> = Vec::new();
         for node in self.roster.borrow().iter().flatten() {
@@ -153,7 +153,7 @@ impl Routing {
         nodes
     }
 
-    /// Whether it is known of every lane where it lives.
+    /// Returns whether it is known of every lane where it lives.
     pub(super) fn is_complete(&self) -> bool {
         self.roster.borrow().iter().all(Option::is_some)
     }
@@ -186,7 +186,7 @@ impl Routing {
         self.common.doubt.notify_one();
     }
 
-    /// Whether those who decide it name this server as the lane's primary, asked after this call.
+    /// Whether the witnesses name this server as the lane's primary, asked after this call.
     ///
     /// 1: an old primary answers; 2: another is promoted, takes an event and is named by all.
     /// If they had been asked before 1, the answer would count, and the event would be missed.
@@ -267,7 +267,7 @@ impl Routing {
                 node
             } else {
                 if self.moves() {
-                    tracing::info!(server = %place, lanes = lanes.len(), "lanes live on this Redis now");
+                    tracing::info!(server = %place, lanes = lanes.len(), "lanes live on this Redis server now");
                 }
                 let (place, target) = (place.clone(), self.target.at(place));
                 Node::start(&self.common, place, target, lanes.clone(), tasks, events)
@@ -278,7 +278,7 @@ impl Routing {
         }
         self.roster.send_replace(roster);
         for old in nodes.values() {
-            tracing::info!(server = %old.peer.place, "no lane lives on this Redis any more");
+            tracing::info!(server = %old.peer.place, "no lane lives on this Redis server now; closing its connections");
             old.peer.retire();
         }
         self.common.changes.send_replace(());
@@ -291,7 +291,7 @@ impl Routing {
     }
 }
 
-/// Where one lane lives, asked once, without keeping connections up.
+/// Returns where one lane lives, asked once, without keeping connections up.
 #[cfg(feature = "cli")]
 pub(super) async fn locate(
     common: Common,
@@ -332,7 +332,7 @@ pub(super) async fn run(
             word = routing.consult() => word,
         };
         routing.adopt(&word.primaries, &mut tasks, &events);
-        // Of servers that were replaced.
+        // The tasks of servers that were replaced.
         while tasks.try_join_next().is_some() {}
         let (began, complete) = (word.began, word.primaries.iter().all(Result::is_ok));
         routing.word.send_replace(Some(word));

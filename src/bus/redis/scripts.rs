@@ -106,7 +106,7 @@ impl Names {
         }
     }
 
-    /// The keys of probe.lua.
+    /// Returns the keys of probe.lua.
     pub(super) fn probed(&self) -> [&Str; 9] {
         [
             &self.state,
@@ -121,12 +121,12 @@ impl Names {
         ]
     }
 
-    /// A channel without listeners, below the lane's own: the patterns that allow one allow the other.
+    /// Returns a channel without listeners, below the lane's own: the patterns that allow one allow the other.
     pub(super) fn unused_channel(&self) -> Str {
         format!("{}:{:016x}", self.channel, fastrand::u64(..)).into()
     }
 
-    /// What publish.lua cannot tell from the state's name, which has one letter where this is.
+    /// Returns the end of the channel's name, which publish.lua cannot derive from the state's name.
     pub(super) fn channel_end(&self) -> &str {
         &self.channel[self.state.len() - 1..]
     }
@@ -148,12 +148,12 @@ pub(super) struct Beat {
     pub(super) others: Option<u32>,
     /// What the instance's sources are marked with.
     pub(super) counted: Counted,
-    /// Of the other members that were looked at, those whose events are not believed here, or that do not
-    /// believe this instance's.
+    /// How many of the other members that were looked at refuse this instance's events, or publish events
+    /// that are refused here.
     pub(super) disagree: u32,
 }
 
-/// The events of a message on a lane's channel, which follow each other; `None` if it is none.
+/// Returns the events of a message on a lane's channel, which follow each other; `None` if it is none.
 pub(super) fn message(bytes: &[u8]) -> Option<Vec<(Position, Bytes)>> {
     let (header, mut rest) = bytes.split_first_chunk::<HEADER>()?;
     let packed = u128::from_be_bytes(*header);
@@ -190,7 +190,7 @@ pub(super) enum ComeBack {
     Measure(Sent),
 }
 
-/// Where an event was published, and what to come back for.
+/// Returns where an event was published, and what to come back for.
 pub(super) fn published(value: &Value) -> Result<(Position, Option<ComeBack>), Error> {
     let parse = || {
         let Value::Array(values) = value else {
@@ -207,7 +207,7 @@ pub(super) fn published(value: &Value) -> Result<(Position, Option<ComeBack>), E
     parse().ok_or_else(|| error::unexpected("publish"))
 }
 
-/// What deliver.lua has sent, if that is to be measured.
+/// Returns what deliver.lua has sent, if that is to be measured.
 pub(super) fn delivered(value: &Value) -> Option<Sent> {
     match value {
         Value::Array(values) => sent(values)?,
@@ -262,8 +262,8 @@ pub(super) fn beat(value: &Value) -> Result<Beat, Error> {
     parse().ok_or_else(|| error::unexpected("verify"))
 }
 
-/// A number, and the marks of the sources in their order, each a number and a place; the number is below zero where
-/// there is none.
+/// Returns a number, and the marks of the sources in their order, each a number and a place; the number is
+/// below zero where there is none.
 fn counted(values: &[Value]) -> Option<Counted> {
     let [of, marks @ ..] = values else {
         return Some(Counted::default());
@@ -284,7 +284,7 @@ fn counted(values: &[Value]) -> Option<Counted> {
     })
 }
 
-/// What mark.lua returned.
+/// Returns what mark.lua returned.
 pub(super) fn marked(value: &Value) -> Result<Marked, Error> {
     let parse = || {
         let Value::Array(values) = value else {
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_none() {
+    fn a_malformed_message_is_none() {
         let head = [0; HEADER];
         let event = |length: u32, bytes: &[u8]| [&length.to_be_bytes()[..], bytes].concat();
         let bad = [

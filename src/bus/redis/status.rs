@@ -20,7 +20,7 @@ impl Status {
         matches!(self, Self::Up)
     }
 
-    /// The error for a caller that needs the connection now.
+    /// Returns the error for a caller that needs the connection now.
     pub(super) fn error(&self) -> Error {
         match self {
             Self::Down(error) => error.clone(),
@@ -28,7 +28,7 @@ impl Status {
         }
     }
 
-    /// The error that no waiting removes.
+    /// Returns the error that no waiting removes.
     pub(super) fn permanent(&self) -> Option<Error> {
         match self {
             Self::Down(error) if error::is_permanent(error) => Some(error.clone()),

@@ -79,7 +79,7 @@ impl Subscription {
             if let End::Lost(error) = &end {
                 peer.lost("subscription", &self.status, error.clone());
             }
-            // Of what was published since, something may be missed: of a server that is retired, elsewhere.
+            // Events that were published since may be missed. A retired server's lanes are heard elsewhere.
             let gap = BusEvent::Gap(GapCause::Disconnected);
             let missed = proven && !peer.common.is_closed();
             if missed && events.send(gap).await.is_err() {

@@ -113,7 +113,7 @@ impl Target {
         &self.place
     }
 
-    /// How long a command may take.
+    /// Returns how long a command may take.
     pub(super) fn timeout(&self) -> Duration {
         self.times.command
     }
@@ -126,7 +126,7 @@ impl Target {
         &self.logins
     }
 
-    /// The server that let us in is not the right one: the name may have another address.
+    /// The server that accepted the login is not the right one: the name may have another address.
     pub(super) fn is_wrong(&self) {
         self.door.is_wrong();
     }
@@ -136,7 +136,7 @@ impl Target {
         *self.names.lock() = names;
     }
 
-    /// The login for this server, of those that are known.
+    /// Returns the login for this server, of those that are known.
     pub(super) fn login<'a>(&self, known: &'a Known) -> &'a Login {
         if self.sentinels {
             &known.sentinels
@@ -145,7 +145,7 @@ impl Target {
         }
     }
 
-    /// The user that it connects as.
+    /// Returns the user that it connects as.
     pub(super) fn user(&self) -> String {
         let user = self.logins.user(self.sentinels);
         user.unwrap_or_else(|| "default".to_owned())
@@ -169,7 +169,7 @@ impl Target {
         }
     }
 
-    /// The names that the server's certificate may have: what it announces, else where it is.
+    /// Returns the names that the server's certificate may have: what it announces, else where it is.
     pub(super) fn server_names(&self) -> Vec<String> {
         if let Some(name) = &self.server_name {
             return vec![name.clone()];

@@ -120,7 +120,7 @@ async fn until(mut yes: impl AsyncFnMut() -> bool) {
         .expect("it never became true");
 }
 
-/// Publishes until it is acknowledged; how often it was not.
+/// Publishes until it is acknowledged. Returns how often it was not.
 async fn publish_until_acknowledged(bus: &RedisBus) -> u32 {
     let mut failures = 0;
     until(

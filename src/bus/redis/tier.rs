@@ -71,7 +71,7 @@ async fn call(
 }
 
 impl Names {
-    /// Of a value, or of its claim.
+    /// Returns the name of a value, or of its claim.
     pub(super) fn of_value(&self, kind: &str, name: &Name) -> Str {
         let lane = self.state.strip_suffix('s').unwrap_or(&self.state);
         // Names are base64: always text.

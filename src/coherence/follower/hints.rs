@@ -14,7 +14,7 @@ const HINTS: usize = 4_096;
 /// payloads that are published once (an instance puts its id and its clock into each):
 /// 1: an event is heard at sequence s and applied; 2: the real event s is published, with the
 /// same bytes; 3: the journal has these bytes at s. If 1 could come before 2, a load between them
-/// would have read what 2 invalidates. Bytes that were not published yet cannot be played, so bytes
+/// would have read what 2 invalidates. Bytes that were not published yet cannot be replayed, so bytes
 /// that are published once are heard after they got their sequence.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Hints(BTreeMap<u64, Mac>);
@@ -24,7 +24,7 @@ impl Hints {
     pub(super) fn insert(&mut self, sequence: u64, mac: Mac) -> bool {
         let known = self.0.insert(sequence, mac) == Some(mac);
         if self.0.len() > HINTS {
-            // Who plays old events at places far ahead pushes out no real one.
+            // Old events that are replayed at places far ahead push out no real one.
             self.0.pop_last();
         }
         !known
@@ -34,7 +34,7 @@ impl Hints {
         self.0.get(&sequence) == Some(&mac)
     }
 
-    /// What was heard at `sequence`; forgets it and everything before.
+    /// Returns what was heard at `sequence`; forgets it and everything before.
     pub(super) fn take(&mut self, sequence: u64) -> Option<Mac> {
         let after = self.0.split_off(&(sequence + 1));
         let mut confirmed = std::mem::replace(&mut self.0, after);
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_the_nearest_and_forgets_what_is_confirmed() {
+    fn hints_keep_the_nearest_events_and_forget_what_is_confirmed() {
         let mut hints = Hints::default();
         for sequence in (0..2 * HINTS as u64).rev() {
             assert!(hints.insert(sequence, [1; 16]));

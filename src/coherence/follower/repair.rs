@@ -20,7 +20,7 @@ impl Follower {
         self.repair
     }
 
-    /// The next page of a repair that has not reached its target.
+    /// Returns the next page of a repair that has not reached its target.
     pub(crate) fn repair_rest(&mut self, of: Repair) -> Option<Repair> {
         self.repair(of.target)
     }
@@ -60,8 +60,8 @@ impl Follower {
         let reached = applied.sequence + journal.events.len() as u64;
         let unreachable = repair.target > journal.head.sequence;
         if !contiguous || unreachable || (journal.events.is_empty() && reached < repair.target) {
-            // What the subscription has not delivered stays undelivered: were it forgotten here, one
-            // that is dead would never be renewed where the journal is too short to stand in for it.
+            // What the subscription has not delivered stays undelivered: if it were forgotten here, one
+            // that is dead would never be renewed where the journal is too short to replace it.
             let (heard, silent_to) = (self.heard, self.silent_to);
             self.adopt(journal.head);
             (self.heard, self.silent_to) = (heard, silent_to);
@@ -81,8 +81,8 @@ impl Follower {
         }
     }
 
-    /// Asked once a verification: the journal gave what the subscription, healthy as it looks, has
-    /// not delivered since. First it is renewed, then its connection.
+    /// Asked once a verification: the journal has supplied what the subscription has not delivered since, although it
+    /// looks healthy. First the subscription is renewed, then its connection.
     pub(crate) fn repair_needed(&mut self) -> Option<SubscriptionRepair> {
         let silent = self.silent_to?;
         if self.heard >= silent || self.repair.is_some() {

@@ -33,7 +33,7 @@ fn nothing_is_applied_before_the_first_verification() {
 }
 
 #[test]
-fn in_order_twice_and_with_a_hole() {
+fn a_repeated_event_is_a_duplicate_and_a_hole_is_a_gap() {
     let mut follower = adopted(5);
     assert_eq!(follower.hear(at(1, 6), 1), Heard::Next);
     assert_eq!(follower.hear(at(1, 6), 1), Heard::Duplicate);
@@ -49,7 +49,7 @@ fn in_order_twice_and_with_a_hole() {
 }
 
 #[test]
-fn nonsense_takes_no_events_place() {
+fn a_payload_that_does_not_decode_takes_no_events_place() {
     let mut follower = adopted(5);
     for sequence in [6, 7, 900] {
         assert_eq!(follower.hear_nonsense(at(1, sequence), 1), Heard::Gap);
@@ -176,7 +176,7 @@ fn pages_are_read_until_the_target() {
 /// 1: a verification is sent; 2: the server begins another epoch; 3: a message of the new epoch
 /// arrives; 4: the verification's reply, of the old epoch, arrives. It must settle nothing.
 #[test]
-fn a_reply_sent_before_the_doubt_does_not_settle_it() {
+fn a_verification_sent_before_a_gap_does_not_settle_it() {
     let mut follower = adopted(5);
     assert_eq!(follower.hear(at(2, 6), 2), Heard::OtherEpoch);
     assert_eq!(follower.learn(2, 20, at(1, 5)), Learned::Outdated);
@@ -276,7 +276,7 @@ proptest! {
     /// Against a reference: whatever is lost, repeated or reordered, a time is proven only if
     /// every event of the present epoch published before it was applied or fenced off.
     #[test]
-    fn never_proves_an_event_that_was_not_applied(steps in steps()) {
+    fn a_follower_never_proves_an_event_that_was_not_applied(steps in steps()) {
         let mut follower = Follower::default();
         let (mut epoch, mut sequence, mut round) = (1_u64, 0_u64, 0_u64);
         // Every event ever, with the time it was published, and which of them count as seen.

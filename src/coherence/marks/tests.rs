@@ -46,7 +46,7 @@ fn a_mark_proves_up_to_the_last_own_verification_that_it_reaches() {
 }
 
 #[test]
-fn it_proves_nothing_before_the_head_is_applied() {
+fn a_mark_proves_nothing_before_the_head_is_applied() {
     let mut marks = Marks::default();
     marks.learn(sent(10), at(1, 5), &counted(1, None));
     marks.learn(sent(20), at(1, 6), &counted(2, Some(1)));
@@ -57,7 +57,7 @@ fn it_proves_nothing_before_the_head_is_applied() {
 }
 
 #[test]
-fn another_epoch_begins_with_nothing() {
+fn another_epoch_begins_without_marks() {
     let mut marks = Marks::default();
     marks.learn(sent(10), at(1, 5), &counted(1, None));
     marks.learn(sent(20), at(2, 5), &counted(2, Some(1)));
@@ -67,7 +67,7 @@ fn another_epoch_begins_with_nothing() {
 }
 
 #[test]
-fn a_connection_that_is_lost_takes_what_waits_with_it() {
+fn a_lost_connection_discards_the_marks_that_wait() {
     let mut marks = Marks::default();
     marks.learn(sent(10), at(1, 5), &counted(1, None));
     marks.learn(sent(20), at(1, 6), &counted(2, Some(1)));

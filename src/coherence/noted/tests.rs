@@ -31,7 +31,7 @@ async fn pass() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn own_and_others_invalidations_are_noted_once_with_their_origin() {
+async fn own_and_remote_invalidations_are_noted_once_with_their_origin() {
     let bus = LocalBus::default();
     let ((a, of_a), (b, _of_b)) = (started(&bus).await, started(&bus).await);
     of_a.invalidate(&7).await.unwrap();

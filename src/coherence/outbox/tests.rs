@@ -22,7 +22,7 @@ fn answered(waiter: &Waiter) -> bool {
 }
 
 #[test]
-fn what_comes_while_a_message_is_in_flight_shares_the_next() {
+fn invalidations_that_come_while_a_message_is_in_flight_share_the_next() {
     let mut outbox = Outbox::new(1_000_000);
     let first = outbox.push([key(1, 1)], None, 0).unwrap();
     let in_flight = outbox.take().unwrap();
@@ -117,7 +117,7 @@ fn overload_collapses_and_loses_neither_intents_nor_waiters() {
     // The message in flight fails and comes back: too much now.
     assert_eq!(outbox.restore(front), Some(Collapsed::ToCaches));
     assert_eq!(outbox.depth(), 0);
-    // Redis stays away: nothing grows any more.
+    // Redis stays away: nothing grows further.
     for n in 0..10_000 {
         outbox.push([key(1, n)], None, 0).unwrap();
     }
@@ -168,7 +168,7 @@ fn events_stay_until_a_later_verification_of_their_epoch_confirms_them() {
     assert!(!outbox.settled());
     assert_eq!(outbox.confirm(at(1, 1), 20, 21), 0);
     assert!(outbox.settled());
-    // A failover: the epoch is another one, or the same numbers are not there any more.
+    // A failover: the epoch is another one, or the same numbers are no longer there.
     publish(&mut outbox, 2, at(1, 2), 30);
     assert_eq!(outbox.confirm(at(2, 2), 40, 41), 1);
     assert_eq!(outbox.take().unwrap().ops[0].what, What::Keys(vec![2]));
@@ -178,7 +178,7 @@ fn events_stay_until_a_later_verification_of_their_epoch_confirms_them() {
 }
 
 #[test]
-fn what_waits_for_confirmation_is_bounded_too() {
+fn events_that_wait_for_confirmation_are_bounded_too() {
     let mut outbox = Outbox::new(100);
     for n in 0..1_000 {
         outbox.push([key(1, n)], None, n).unwrap();
@@ -197,7 +197,7 @@ fn what_waits_for_confirmation_is_bounded_too() {
 }
 
 #[test]
-fn closing_fails_what_waits_and_refuses_what_comes() {
+fn closing_fails_what_waits_and_refuses_new_invalidations() {
     let mut outbox = Outbox::new(100);
     let waiter = outbox.push([key(1, 1)], None, 0).unwrap();
     outbox.close().answer(&Err(Error::closed()));

@@ -111,7 +111,7 @@ fn an_event_that_only_fits_without_its_mac_drops_the_lane() {
 }
 
 #[test]
-fn what_is_printed_of_a_seal_is_not_its_key() {
+fn the_printed_text_of_a_seal_hides_its_key() {
     let keyed = seal("shop", KEY, Some(OTHER));
     let shown = format!("{keyed:?}");
     assert_eq!(shown, "Seal { keys: 2, .. }");

@@ -8,7 +8,7 @@ use self::made::{Made, NEW, OLD, each};
 use super::*;
 
 #[test]
-fn each_kind_is_read() {
+fn each_kind_of_message_is_read() {
     for (made, meant) in each() {
         assert_eq!(decode(&made.0), Ok(meant));
     }
@@ -36,7 +36,7 @@ fn the_beginning_of_a_row_names_its_table() {
 }
 
 #[test]
-fn what_is_not_known_is_an_error() {
+fn an_unknown_message_is_an_error() {
     let row = |kind| Made::of(kind).u32(9);
     for made in [
         Made::of(b'S').u32(1).u8(1),
@@ -58,7 +58,7 @@ fn what_is_not_known_is_an_error() {
 }
 
 #[test]
-fn a_claim_alone_takes_no_memory() {
+fn a_claimed_length_alone_takes_no_memory() {
     let row = Made::of(b'I').u32(9).u8(b'N');
     assert!(decode(&row.clone().u16(u16::MAX).0).is_err());
     assert!(decode(&row.u16(1).u8(b't').u32(u32::MAX).0).is_err());
@@ -69,13 +69,13 @@ fn a_claim_alone_takes_no_memory() {
 
 proptest! {
     #[test]
-    fn bytes_of_any_kind_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bytes_cause_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = decode(&bytes);
         let _ = relation_of(&bytes);
     }
 
     #[test]
-    fn a_message_with_wrong_bytes_is_survived(
+    fn a_message_with_wrong_bytes_causes_no_panic(
         which in 0..17_usize,
         wrong in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {

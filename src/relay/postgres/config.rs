@@ -1,4 +1,4 @@
-//! Where a database is, who we are there, and how long things may take.
+//! Where a database is, as which user we log in, and how long things may take.
 
 mod sslmode;
 mod target;

@@ -17,7 +17,7 @@ use super::{PgError, parse_lsn, show_lsn};
 /// What a query answers: rows of values in text form.
 pub(crate) type Rows = Vec<Vec<Option<String>>>;
 
-/// Rows and bytes of one answer. What asks for more asks wrongly.
+/// Most rows and bytes of one answer. A query that returns more is a mistake.
 const MOST_ROWS: usize = 100_000;
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 
@@ -61,11 +61,11 @@ impl Connection {
         })
     }
 
-    /// The rows of a statement; of several statements, all rows one after the other.
+    /// Returns the rows of a statement; of several statements, all rows one after the other.
     ///
     /// # Errors
     ///
-    /// The server's error, after which the connection is good; or the connection is not.
+    /// The server's error, after which the connection is still good; or an error of the connection, which is not.
     pub(crate) async fn query(&mut self, sql: &str) -> Result<Rows, PgError> {
         self.query_within(sql, self.query_timeout).await
     }
@@ -218,12 +218,12 @@ fn late(within: Duration) -> PgError {
     ))
 }
 
-/// A name in quotes.
+/// Returns a name in quotes.
 fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text in quotes. The commands of replication know no escapes but this one.
+/// Returns a text in quotes. The commands of replication know no escapes but this one.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

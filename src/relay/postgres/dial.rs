@@ -30,7 +30,7 @@ pub(super) async fn dial(config: &Config, deadline: Instant) -> Result<Socket, P
             return Ok(Socket::Unix(stream));
         }
     };
-    // The CA is read first: a wrong file is said even where the server is away.
+    // The CA is read first: a wrong file is reported even where the server is away.
     let connector = match config.tls {
         TlsMode::Disable => None,
         mode => Some(tls::connector(mode, config.root_certificate.as_deref())?),
@@ -93,7 +93,7 @@ async fn encrypt(
     frontend::ssl_request(&mut request);
     let io = |error: io::Error| PgError::io(&error);
     stream.write_all(&request).await.map_err(io)?;
-    // One byte is read and no more: what came after it unencrypted would be taken for encrypted.
+    // Only one byte is read: unencrypted bytes after it would be taken for encrypted ones.
     match stream.read_u8().await.map_err(io)? {
         b'S' => {}
         b'N' => {

@@ -9,7 +9,7 @@ use postgres_protocol::message::backend::ErrorFields;
 /// Which kind of thing went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PgErrorKind {
-    /// The configuration, or what a statement is made of: trying again does not help.
+    /// The configuration, or a part of a statement, is wrong: trying again does not help.
     Settings,
     /// The server cannot be reached, or the connection broke.
     Io,
@@ -19,7 +19,7 @@ pub(crate) enum PgErrorKind {
     Server,
     /// A step took too long, or the server was silent.
     Timeout,
-    /// The server said what it must not say here.
+    /// The server sent a message that it must not send here.
     Protocol,
 }
 
@@ -93,7 +93,7 @@ impl PgError {
         self.kind
     }
 
-    /// The SQLSTATE of a server's error.
+    /// Returns the SQLSTATE of a server's error.
     pub(crate) fn code(&self) -> Option<&str> {
         self.server.as_ref().map(|said| &*said.code)
     }

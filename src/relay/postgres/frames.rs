@@ -1,4 +1,4 @@
-//! The stream's bytes cut into what they say. A message that is too large is skipped as it comes.
+//! Cuts the stream's bytes into messages. A message that is too large is skipped as it comes.
 
 use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::message::backend::{
@@ -15,10 +15,10 @@ pub(super) const LARGEST: usize = 16 * 1024 * 1024;
 /// The room of a larger message is given back as soon as it is taken.
 const KEPT_ROOM: usize = 1024 * 1024;
 
-/// Of any message: its kind and its length.
+/// Bytes before any message: its kind and its length.
 const HEADER: usize = 5;
 
-/// Of a part of the log: its kind, its place, the server's place and the time.
+/// Bytes before a part of the log: its kind, its place, the server's place and the time.
 const DATA_HEADER: usize = 25;
 
 /// What names a row's table: its kind and the table's number.
@@ -52,7 +52,7 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// The next frame, if all of it is there.
+    /// Returns the next frame, if all of it is there.
     pub(super) fn take(&mut self, inbox: &mut BytesMut) -> Result<Option<Frame>, PgError> {
         let skipped = self.skip.min(inbox.len());
         inbox.advance(skipped);
@@ -147,7 +147,7 @@ mod tests {
         bytes
     }
 
-    /// All frames of bytes that come in pieces of a size, and the most that was kept meanwhile.
+    /// Returns all frames of bytes that come in pieces of a size, and the most that was kept meanwhile.
     fn frames(bytes: &[u8], piece: usize) -> (Vec<String>, usize) {
         let (mut frames, mut inbox, mut most) = (Frames::default(), BytesMut::new(), 0);
         let mut found = Vec::new();
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_stream_is_an_error() {
+    fn bytes_that_are_no_stream_are_an_error() {
         for wrong in [
             &[b'd', 0, 0, 0, 3][..],
             &[b'd', 0, 0, 0, 4],
@@ -217,7 +217,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_of_any_kind_are_survived(
+        fn arbitrary_bytes_cause_no_panic(
             pieces in proptest::collection::vec((any::<u8>(), 0..40_u32, any::<[u8; 9]>()), 0..20),
         ) {
             let (mut frames, mut inbox) = (Frames::default(), BytesMut::new());

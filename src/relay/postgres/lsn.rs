@@ -1,6 +1,6 @@
 //! Places in the log as PostgreSQL writes them: two hexadecimal numbers with a slash between.
 
-/// The place that a text such as `16/B374D848` is.
+/// Returns the place that a text such as `16/B374D848` is.
 pub(crate) fn parse_lsn(text: &str) -> Option<u64> {
     let (high, low) = text.split_once('/')?;
     let half = |digits: &str| {

@@ -28,7 +28,7 @@ pub(crate) async fn end_of_log(connection: &mut Connection) -> Result<u64, PgErr
         .zip(number(1))
         .zip(number(2))
         .and_then(|((insert, page), file)| before_header(insert, page, file))
-        .ok_or_else(|| PgError::protocol("PostgreSQL's answer is no place of the log"))
+        .ok_or_else(|| PgError::protocol("PostgreSQL's answer is not a place of the log"))
 }
 
 /// Writes the whole log to the disk; a stream passes only what is there.
@@ -43,7 +43,7 @@ pub(crate) async fn flush_log(connection: &mut Connection) -> Result<(), PgError
     connection.query(FLUSH).await.map(drop)
 }
 
-/// The end of the last record before a place where a record may begin.
+/// Returns the end of the last record before a place where a record may begin.
 ///
 /// Where a page is full the next record begins after the header of a page that does not exist yet. No
 /// stream comes there before the next record is written.

@@ -1,4 +1,4 @@
-//! The bytes' way: TCP, a socket file, or TLS over TCP.
+//! The socket of a connection: TCP, a socket file, or TLS over TCP.
 
 use std::io;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    /// Nothing between here and the server can read what is said.
+    /// Nothing between here and the server can read the traffic.
     pub(super) fn is_private(&self) -> bool {
         match self {
             Self::Tcp(_) => false,

@@ -36,7 +36,7 @@ pub(crate) struct Stream {
     asked: Option<Instant>,
     /// Furthest place that the server has named.
     received: u64,
-    /// All before it is done with: the server need not send it again.
+    /// Everything before it is processed: the server need not send it again.
     confirmed: u64,
     /// A status is to be sent; it asks for an answer.
     owes_status: bool,
@@ -60,7 +60,7 @@ impl Stream {
         }
     }
 
-    /// The next event. It may be dropped at any time, and nothing is lost.
+    /// Returns the next event. It may be dropped at any time, and nothing is lost.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl Stream {
         }
     }
 
-    /// Tells the server that all before `flushed` is done with. Places never go back.
+    /// Tells the server that everything before `flushed` is processed. Places never go back.
     ///
     /// With `ask` the server says at once how far it is, which is `Event::Passed`.
     ///
@@ -125,7 +125,7 @@ impl Stream {
             frontend::terminate(self.wire.outbox());
             self.wire.flush().await
         };
-        // A server that does not answer has lost us either way.
+        // The connection to a server that does not answer is lost either way.
         let _: Result<Result<(), PgError>, _> = timeout(within, ending).await;
     }
 
@@ -159,7 +159,7 @@ impl Stream {
         let half = self.silence / 2;
         let due = match self.asked {
             None => self.heard + half,
-            // The caller may have been away for long: the answer has its time all the same.
+            // The caller may have been away for long: the answer still has its time.
             Some(asked) => (self.heard + self.silence).max(asked + half),
         };
         match timeout_at(due, self.wire.fill()).await {

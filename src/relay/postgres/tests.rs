@@ -32,7 +32,7 @@ pub(crate) async fn config(server: &PostgresServer, role: &str) -> Config {
 /// A server of a test, where nothing else is written.
 struct Db {
     server: PostgresServer,
-    /// Of the superuser.
+    /// The configuration of the superuser.
     config: Config,
     sql: Connection,
 }
@@ -112,7 +112,7 @@ async fn stream(mut connection: Connection) -> Stream {
         .unwrap()
 }
 
-/// Everything that is said until the log has passed a place.
+/// Returns everything that arrives until the log has passed a place.
 async fn until(stream: &mut Stream, lsn: u64) -> Vec<Event> {
     let mut events = Vec::new();
     let reading = async {

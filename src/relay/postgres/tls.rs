@@ -80,7 +80,7 @@ fn system_roots() -> Result<RootCertStore, PgError> {
     Ok(roots)
 }
 
-/// Verifies that a CA has signed the certificate, for whichever name: `sslmode=verify-ca`.
+/// Verifies that a CA has signed the certificate, for any name: `sslmode=verify-ca`.
 #[derive(Debug)]
 struct AnyName(Arc<WebPkiServerVerifier>);
 

@@ -63,12 +63,12 @@ impl Wire {
         self.socket.is_private()
     }
 
-    /// What came and is not taken yet.
+    /// Returns what came and is not taken yet.
     pub(super) fn inbox(&mut self) -> &mut BytesMut {
         &mut self.inbox
     }
 
-    /// What is to go; it leaves by `flush`, `push` and `fill`.
+    /// Returns what is to go; it leaves by `flush`, `push` and `fill`.
     pub(super) fn outbox(&mut self) -> &mut BytesMut {
         &mut self.outbox
     }
@@ -113,7 +113,7 @@ impl Wire {
         }
     }
 
-    /// The next message of an answer. Notices and settings are left out.
+    /// Returns the next message of an answer. Notices and settings are left out.
     pub(super) async fn answer(&mut self) -> Result<Answer, PgError> {
         loop {
             match self.take_answer()? {
@@ -171,7 +171,7 @@ impl Wire {
     }
 }
 
-/// The kind of the message that begins here, and how long it is with its header.
+/// Returns the kind of the message that begins here, and how long it is with its header.
 pub(super) fn header(bytes: &[u8]) -> Result<Option<(u8, usize)>, PgError> {
     let Some(header) = Header::parse(bytes).map_err(unreadable)? else {
         return Ok(None);

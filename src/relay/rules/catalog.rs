@@ -9,7 +9,7 @@ pub(crate) struct Catalog {
     pub(crate) server: Server,
     /// `None` where there is none of this name.
     pub(crate) publication: Option<Publication>,
-    /// Every table and view that is none of the system's, in the order of the names. Only those of the
+    /// Every table and view that is not the system's, in the order of the names. Only those of the
     /// rules have columns.
     pub(crate) tables: Vec<Table>,
 }
@@ -58,7 +58,7 @@ pub(crate) struct Table {
     pub(crate) oid: u32,
     pub(crate) name: TableName,
     pub(crate) kind: Kind,
-    /// Neither temporary nor unlogged.
+    /// Whether it is neither temporary nor unlogged.
     pub(crate) logged: bool,
     /// The tables whose rows are also its rows: parents, their parents.
     pub(crate) ancestors: Vec<u32>,
@@ -118,8 +118,8 @@ impl Catalog {
         self.tables.get(place.ok()?)
     }
 
-    /// The tables that have a table's rows: itself, its partitions and theirs, and what inherits from it.
-    /// A partitioned table has no rows of its own.
+    /// Returns the tables that have a table's rows: itself, its partitions and theirs, and what inherits from
+    /// it. A partitioned table has no rows of its own.
     pub(crate) fn leaves<'a>(&'a self, of: &'a Table) -> impl Iterator<Item = &'a Table> {
         self.tables.iter().filter(move |table| {
             table.kind != Kind::Partitioned
@@ -133,13 +133,13 @@ impl Table {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// The columns of a row that is updated or deleted which the log has.
+    /// Returns the columns of a row that is updated or deleted which the log has.
     pub(crate) fn identity_columns(&self) -> impl Iterator<Item = &str> {
         let identity = self.columns.iter().filter(|column| column.identity);
         identity.map(|column| &*column.name)
     }
 
-    /// An index over all of these columns, and over none that may be null.
+    /// Returns an index over all of these columns, and over none that may be null.
     pub(crate) fn index_over(&self, columns: &[&str]) -> Option<&Index> {
         let never_null = |name: &String| self.column(name).is_some_and(|column| !column.nullable);
         self.indexes.iter().find(|index| {
@@ -152,7 +152,7 @@ impl Table {
 }
 
 impl Column {
-    /// How its values become canonical bytes.
+    /// Returns how its values become canonical bytes.
     ///
     /// # Errors
     ///

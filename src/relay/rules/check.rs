@@ -6,7 +6,7 @@ mod tests;
 
 use super::canonical::{Form, TYPES};
 use super::catalog::{Catalog, Kind, Table};
-use super::identity::{can_be_known, mend};
+use super::identity::{can_be_known, remedy};
 use super::problems::{Problems, nearest};
 use super::quote::{self, identifier};
 use super::{Rule, Rules};
@@ -18,7 +18,7 @@ use crate::relay::change::Identity;
 ///
 /// # Errors
 ///
-/// `Settings`, with every mistake, each with what mends it.
+/// `Settings`, with every mistake, each with what fixes it.
 pub(crate) fn check(rules: &Rules, catalog: &Catalog) -> Result<(), Error> {
     let mut problems = Problems::default();
     server::check(catalog, &mut problems);
@@ -167,7 +167,7 @@ fn published(
 /// The log has the mapped columns of a row that is updated or deleted.
 fn identity(rule: &Rule, leaf: &Table, rules: &Rules, catalog: &Catalog, problems: &mut Problems) {
     let place = rule.place();
-    let Some(sql) = mend(rules, catalog, leaf) else {
+    let Some(sql) = remedy(rules, catalog, leaf) else {
         return;
     };
     let known: Vec<&str> = leaf.identity_columns().collect();

@@ -7,12 +7,12 @@ use crate::key::encoder::MAX_KEY_BYTES;
 /// The format of every part that has no other.
 pub(crate) const FORMAT: u32 = 1;
 
-/// The format of a tuple of parts with these formats.
+/// Returns the format of a tuple of parts with these formats.
 pub(crate) fn fold(formats: impl Iterator<Item = u32>) -> u32 {
     formats.fold(0, |format, part| format.wrapping_mul(31).wrapping_add(part))
 }
 
-/// The format of an `Option` of what has this format.
+/// Returns the format of an `Option` of what has this format.
 pub(crate) fn optional(format: u32) -> u32 {
     format.wrapping_mul(31).wrapping_add(2)
 }
@@ -46,7 +46,7 @@ impl Encoder {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The key's hash; `None` where it is too long to be in any cache.
+    /// Returns the key's hash; `None` where it is too long to be in any cache.
     pub(crate) fn hash(&self) -> Option<u64> {
         if self.too_long {
             return None;
@@ -59,7 +59,7 @@ impl Encoder {
     }
 }
 
-/// The hash of a key of these parts; `None` where it is too long to be in any cache.
+/// Returns the hash of a key of these parts; `None` where it is too long to be in any cache.
 pub(crate) fn hash_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Option<u64> {
     let mut encoder = Encoder::default();
     for part in parts {

@@ -100,7 +100,7 @@ fn tags(rule: &Rule, table: &Table) -> Vec<ExampleTag> {
     rule.tags.iter().filter_map(tag).collect()
 }
 
-/// A value of the column's type: its canonical bytes, and what is shown of them.
+/// Returns a value of the column's type: its canonical bytes, and what is shown of them.
 fn value(column: &Column) -> Option<(Vec<u8>, String)> {
     let form = column.form().ok()?;
     let text = match form {

@@ -9,9 +9,9 @@ pub(super) fn can_be_known(leaf: &Table, name: &str) -> bool {
     leaf.column(name).is_some_and(|column| !column.generated)
 }
 
-/// The SQL that gives a table the replica identity that all its rules together need; `None` where it has
-/// it. An index costs less log than `FULL`.
-pub(super) fn mend(rules: &Rules, catalog: &Catalog, leaf: &Table) -> Option<String> {
+/// Returns the SQL that gives a table the replica identity that all its rules together need; `None` where it
+/// has it. An index costs less log than `FULL`.
+pub(super) fn remedy(rules: &Rules, catalog: &Catalog, leaf: &Table) -> Option<String> {
     let applies = |rule: &&Rule| {
         let of = catalog.table(&rule.table);
         of.is_some_and(|of| of.oid == leaf.oid || leaf.ancestors.contains(&of.oid))
@@ -39,7 +39,7 @@ mod tests {
     use crate::relay::rules::tests::{INT8, TEXT, catalog, column, rules, table};
 
     #[test]
-    fn one_statement_mends_the_identity_for_all_rules_of_a_table() {
+    fn one_statement_fixes_the_identity_for_all_rules_of_a_table() {
         let rules = rules(
             r#"
 [[rule]]
@@ -65,7 +65,7 @@ key = ["name"]
             name: "by_name".to_owned(),
             columns: vec!["name".to_owned()],
         }];
-        let sql = mend(&rules, &catalog(vec![table.clone()]), &table);
+        let sql = remedy(&rules, &catalog(vec![table.clone()]), &table);
         let full = "ALTER TABLE \"public\".\"accounts\" REPLICA IDENTITY FULL;";
         assert_eq!(sql.as_deref(), Some(full));
     }

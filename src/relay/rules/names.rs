@@ -53,7 +53,7 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// How often that was so since this was called last.
+    /// Returns how often that was so since this was called last.
     pub(crate) fn missing(&mut self) -> u64 {
         std::mem::take(&mut self.missing)
     }
@@ -86,7 +86,7 @@ impl Plan {
         (plan, whole)
     }
 
-    /// The whole cache.
+    /// Returns the whole cache.
     pub(crate) fn all(&self) -> Name {
         Name::All {
             cache: self.cache,
@@ -94,7 +94,7 @@ impl Plan {
         }
     }
 
-    /// A row that is new. A cache may know that there was none.
+    /// A new row drops its names, because a cache may know that there was none.
     pub(crate) fn inserted(
         &self,
         new: &[Cell<'_>],
@@ -104,7 +104,7 @@ impl Plan {
         self.image(Image::New(new, None), scratch, out);
     }
 
-    /// A row that changed: what it was called and what it is called now. Without an old image the identity
+    /// A row that changed: drops its old and its new names. Without an old image the identity
     /// is what it was, and the new image has the old names.
     pub(crate) fn updated(
         &self,
@@ -147,7 +147,7 @@ impl Plan {
         }
     }
 
-    /// Everything that one image of a row is called, or the whole cache.
+    /// Appends every name of one image of a row, or the whole cache.
     fn image(&self, image: Image<'_>, scratch: &mut Scratch, out: &mut impl Extend<Name>) {
         let How::Rows { key, tags, .. } = &self.how else {
             out.extend(Some(self.all()));

@@ -63,7 +63,7 @@ impl Plans {
     }
 
     /// Takes a newer catalog. Returns whether every rule applies to every relation as it is meant; where
-    /// one does not, the log may not have reached what the catalog says already, or it must be mended.
+    /// one does not, the log may not have reached what the catalog says already, or it must be fixed.
     ///
     /// Drops the caches of rules that begin or end to apply to a relation.
     pub(crate) fn recheck(&mut self, catalog: &Catalog, out: &mut impl Extend<Name>) -> bool {
@@ -200,7 +200,7 @@ impl Plans {
         Ok(Seen::Same)
     }
 
-    /// The names of all mapped caches: what a relay that begins, or has lost its place, invalidates.
+    /// Returns the names of all mapped caches: what a relay that begins, or has lost its place, invalidates.
     pub(crate) fn all(&self) -> impl Iterator<Item = Name> {
         let caches = self.rules.caches().into_iter();
         caches.map(|(cache, format)| Name::All { cache, format })
@@ -211,7 +211,7 @@ impl Plans {
         &self.rules
     }
 
-    /// What was counted since this was called last.
+    /// Returns what was counted since this was called last.
     pub(crate) fn counts(&mut self) -> Counts {
         let missing = self.scratch.missing();
         Counts {
@@ -225,8 +225,8 @@ impl Plans {
         self.counts.unmapped += u64::from(!mapped);
     }
 
-    /// Runs through the plans of a relation, and says whether it has any. Of one that the log never named, all caches
-    /// are dropped.
+    /// Runs through the plans of a relation, and returns whether it has any. For a relation that the log never named,
+    /// drops all caches.
     fn each<E: Extend<Name>>(
         &mut self,
         relation: u32,
@@ -245,7 +245,7 @@ impl Plans {
 }
 
 impl Planned {
-    /// Whether one of these rules is none of its own.
+    /// Returns whether one of these rules is none of its own.
     fn lacks(&self, rules: &[usize]) -> bool {
         rules.iter().any(|rule| !self.rules.contains(rule))
     }

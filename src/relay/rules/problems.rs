@@ -6,10 +6,10 @@ use crate::error::{Error, ErrorKind};
 use crate::foreign;
 use crate::settings;
 
-/// Longest line of an error, in characters: one mistake and the SQL that mends it.
+/// Longest line of an error, in characters: one mistake and the SQL that fixes it.
 const LONGEST: usize = 4_096;
 
-/// Most mistakes that are shown: a reader mends those and asks again.
+/// Most mistakes that are shown: a reader fixes those and asks again.
 const MOST_SHOWN: usize = 200;
 
 /// Collects what is wrong, in the order in which it was found.
@@ -55,7 +55,7 @@ impl Problems {
         Err(self.into_error(of))
     }
 
-    /// The error with all mistakes.
+    /// Returns the error with all mistakes.
     pub(crate) fn into_error(self, of: &str) -> Error {
         let mut message = match self.lines.len() + self.left_out {
             1 => format!("{of} 1 mistake:"),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_name_is_told() {
+    fn the_nearest_name_is_suggested() {
         assert_eq!(
             nearest("acounts", ["orders", "accounts"]),
             "; the nearest is `accounts`"

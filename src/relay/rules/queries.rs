@@ -25,7 +25,7 @@ const TABLES: &str = include_str!("queries/tables.sql");
 const COLUMNS: &str = include_str!("queries/columns.sql");
 const INDEXES: &str = include_str!("queries/indexes.sql");
 
-/// The queries for these rules. Run them in one transaction (`REPEATABLE READ`), so that they agree.
+/// Returns the queries for these rules. Run them in one transaction (`REPEATABLE READ`), so that they agree.
 pub(crate) fn queries(rules: &Rules) -> Each<String> {
     let publication = literal(&rules.publication);
     let pair = |rule: &super::Rule| {

@@ -2,7 +2,7 @@
 
 use super::TableName;
 
-/// A name in double quotes: it may be a word of SQL's, or have capitals.
+/// Returns a name in double quotes: it may be a word of SQL's, or have capitals.
 pub(crate) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
@@ -11,7 +11,7 @@ pub(crate) fn table(name: &TableName) -> String {
     format!("{}.{}", identifier(&name.schema), identifier(&name.name))
 }
 
-/// A text in single quotes, whatever `standard_conforming_strings` is.
+/// Returns a text in single quotes, whatever `standard_conforming_strings` is.
 pub(crate) fn literal(text: &str) -> String {
     let doubled = text.replace('\'', "''");
     if doubled.contains('\\') {

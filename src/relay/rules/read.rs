@@ -9,7 +9,7 @@ use crate::foreign;
 /// A value and where it begins.
 pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 
-/// The number of the line in which a byte is.
+/// Returns the number of the line in which a byte is.
 pub(super) fn line_of(text: &str, byte: usize) -> usize {
     let before = text.as_bytes().get(..byte).unwrap_or_default();
     1 + before.iter().filter(|byte| **byte == b'\n').count()
@@ -64,7 +64,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A text that is not empty; `None` where there is none, or a wrong one.
+    /// Returns a text that is not empty; `None` where there is none, or a wrong one.
     pub(super) fn text(&self, name: &str, problems: &mut Problems) -> Option<&'a str> {
         let value = self.get(name)?;
         let text = value.get_ref().as_str().filter(|text| !text.is_empty());
@@ -74,7 +74,7 @@ impl<'a> Fields<'a> {
         text
     }
 
-    /// A text that must be there.
+    /// Returns a text that must be there.
     pub(super) fn needed(
         &self,
         name: &str,
@@ -98,7 +98,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A number of 32 bits.
+    /// Returns a number of 32 bits.
     pub(super) fn number(&self, name: &str, problems: &mut Problems) -> Option<u32> {
         let value = self.get(name)?;
         let number = value.get_ref().as_integer();
@@ -109,7 +109,7 @@ impl<'a> Fields<'a> {
         number
     }
 
-    /// The elements of a list; none where there is none, or something else.
+    /// Returns the elements of a list; none where there is none, or something else.
     pub(super) fn list(
         &self,
         name: &str,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalog::Catalog;
-use super::identity::mend;
+use super::identity::remedy;
 use super::quote::{self, identifier, literal};
 use super::{Rules, TableName};
 
@@ -43,7 +43,7 @@ pub(crate) fn prepare(rules: &Rules, catalog: Option<&Catalog>, names: Names<'_>
     sections.join("\n") + "\nCOMMIT;\n"
 }
 
-/// The statement that makes a publication.
+/// Returns the statement that makes a publication.
 pub(crate) fn create_publication(name: &str, tables: &[&TableName]) -> String {
     let tables: BTreeSet<String> = tables.iter().map(|table| quote::table(table)).collect();
     let tables: Vec<String> = tables.into_iter().collect();
@@ -72,21 +72,21 @@ fn identities(rules: &Rules, catalog: Option<&Catalog>) -> String {
         text.push_str("-- With a database at hand, the statements that are needed are here.\n");
         return text;
     };
-    let mut mends = BTreeMap::new();
+    let mut remedies = BTreeMap::new();
     for rule in &rules.rules {
         let Some(table) = catalog.table(&rule.table) else {
             continue;
         };
         for leaf in catalog.leaves(table) {
-            if let Some(sql) = mend(rules, catalog, leaf) {
-                mends.insert(&leaf.name, sql);
+            if let Some(sql) = remedy(rules, catalog, leaf) {
+                remedies.insert(&leaf.name, sql);
             }
         }
     }
-    if mends.is_empty() {
+    if remedies.is_empty() {
         text.push_str("-- It does already.\n");
     }
-    for sql in mends.values() {
+    for sql in remedies.values() {
         text.push_str(sql);
         text.push('\n');
     }
@@ -148,7 +148,7 @@ END",
     )
 }
 
-/// A block of statements, in quotes that it does not have inside.
+/// Returns a block of statements, in quotes that it does not have inside.
 fn block(body: &str) -> String {
     let mut quotes = "$unstale$".to_owned();
     while body.contains(&quotes) {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_one_transaction_with_identities_before_the_publication() {
+    fn the_sql_is_one_transaction_with_identities_before_the_publication() {
         let sql = prepare(&rules("a"), None, Names::default());
         assert_eq!(
             (

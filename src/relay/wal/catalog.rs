@@ -1,4 +1,4 @@
-//! The catalog, and what the database says where it cannot be had.
+//! Reads the catalog, and explains what the database answers when it cannot be read.
 
 use crate::relay::postgres::{Config, Connection, PgError, PgErrorKind};
 use crate::relay::rules::Rules;
@@ -10,15 +10,15 @@ use crate::{Error, ErrorKind, foreign};
 pub(super) async fn catalog(sql: &mut Connection, rules: &Rules) -> Result<Catalog, Error> {
     let asks = queries(rules);
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-    sql.query(begin).await.map_err(told)?;
+    sql.query(begin).await.map_err(as_error)?;
     let rows = Each {
-        server: sql.query(&asks.server).await.map_err(told)?,
-        publication: sql.query(&asks.publication).await.map_err(told)?,
-        tables: sql.query(&asks.tables).await.map_err(told)?,
-        columns: sql.query(&asks.columns).await.map_err(told)?,
-        indexes: sql.query(&asks.indexes).await.map_err(told)?,
+        server: sql.query(&asks.server).await.map_err(as_error)?,
+        publication: sql.query(&asks.publication).await.map_err(as_error)?,
+        tables: sql.query(&asks.tables).await.map_err(as_error)?,
+        columns: sql.query(&asks.columns).await.map_err(as_error)?,
+        indexes: sql.query(&asks.indexes).await.map_err(as_error)?,
     };
-    sql.query("COMMIT").await.map_err(told)?;
+    sql.query("COMMIT").await.map_err(as_error)?;
     Catalog::read(&rows)
 }
 
@@ -28,7 +28,7 @@ pub(super) async fn first(config: &Config) -> Result<Connection, Error> {
     let connected = Connection::connect(config, false).await;
     connected.map_err(|error| {
         if !error.is_refused() {
-            return told(error);
+            return as_error(error);
         }
         let message = format!(
             "the database of UNSTALE_RELAY_DATABASE_URL refuses role \"{}\": {error}: set the role, the password and the \
@@ -39,8 +39,8 @@ pub(super) async fn first(config: &Config) -> Result<Connection, Error> {
     })
 }
 
-/// Only what an operator must mend is of kind `Settings`.
-pub(super) fn told(error: PgError) -> Error {
+/// Only what an operator must fix is of kind `Settings`.
+pub(super) fn as_error(error: PgError) -> Error {
     let kind = match error.kind() {
         PgErrorKind::Settings => ErrorKind::Settings,
         _ => ErrorKind::Bus,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::catalog::{catalog, told};
+use super::catalog::{as_error, catalog};
 use super::visible::until_visible;
 use crate::event::{Op, What};
 use crate::relay::change::Change;
@@ -51,9 +51,9 @@ pub(crate) struct Reading {
 
 impl Log for Reading {
     async fn end(&mut self) -> Result<u64, Error> {
-        let end = end_of_log(&mut self.sql).await.map_err(told)?;
+        let end = end_of_log(&mut self.sql).await.map_err(as_error)?;
         self.end = Some((end, Instant::now() + PATIENCE));
-        self.stream.confirm(0, true).await.map_err(told)?;
+        self.stream.confirm(0, true).await.map_err(as_error)?;
         Ok(end)
     }
 
@@ -77,7 +77,7 @@ impl Log for Reading {
             } else {
                 self.stream.next().await
             };
-            commits += usize::from(self.on_event(event.map_err(told)?)?);
+            commits += usize::from(self.on_event(event.map_err(as_error)?)?);
         }
         Ok(self.upto)
     }
@@ -104,11 +104,11 @@ impl Log for Reading {
     }
 
     async fn ahead(&mut self) -> Result<u64, Error> {
-        end_of_log(&mut self.sql).await.map_err(told)
+        end_of_log(&mut self.sql).await.map_err(as_error)
     }
 
     async fn confirm(&mut self, upto: u64) -> Result<(), Error> {
-        self.stream.confirm(upto, false).await.map_err(told)
+        self.stream.confirm(upto, false).await.map_err(as_error)
     }
 
     async fn settle(&mut self) -> Result<(), Error> {
@@ -117,8 +117,8 @@ impl Log for Reading {
             if self.upto >= end {
                 self.end = None;
             } else if Instant::now() >= by {
-                flush_log(&mut self.sql).await.map_err(told)?;
-                self.stream.confirm(0, true).await.map_err(told)?;
+                flush_log(&mut self.sql).await.map_err(as_error)?;
+                self.stream.confirm(0, true).await.map_err(as_error)?;
                 self.end = Some((end, Instant::now() + 4 * PATIENCE));
             }
         }
@@ -137,7 +137,7 @@ impl Log for Reading {
     }
 
     async fn hold(&mut self) -> Error {
-        told(self.stream.hold().await)
+        as_error(self.stream.hold().await)
     }
 
     async fn close(self) {
@@ -146,7 +146,7 @@ impl Log for Reading {
 }
 
 impl Reading {
-    /// The stream of a log that begins behind what the catalog says.
+    /// Returns the stream of a log that begins behind what the catalog says.
     pub(super) fn new(rules: Rules, catalog: &Catalog, sql: Connection, stream: Stream) -> Self {
         Self {
             plans: Plans::new(rules.clone(), catalog),
@@ -191,7 +191,7 @@ impl Reading {
             Err(bad) => tracing::warn!(
                 source = self.rules.source,
                 error = %bad,
-                "a message in the log is none of unstale_invalidate: every cache is dropped"
+                "a message in the log is not one of unstale_invalidate; dropping every cache"
             ),
         }
         if let Change::Commit { end, .. } = change {

@@ -1,15 +1,15 @@
 //! The slot that a log is read from: one of this opening alone, or one that outlives the relay.
 //!
-//! What a durable slot saves is a wait: a new slot begins once every transaction has ended that writes at that
+//! A durable slot saves a wait: a new slot begins once every transaction has ended that writes at that
 //! moment, and where one writes for hours no relay can start. It saves no drop of the caches, which follows every
 //! opening. What a relay has read says nothing of what caches have loaded while none worked:
 //! 1: a transaction commits without waiting for the disk (`synchronous_commit = off`); 2: a load reads its row; 3: the
-//! server crashes and forgets it. No log has it, so only a drop after 3 ends what 2 has loaded. Nor does the log say which
-//! rules the relay before this one had, or that a table was altered without a word in it.
+//! server crashes and forgets it. No log has it, so only a drop after 3 ends what 2 has loaded. The log does not say
+//! which rules the relay before this one had, or that a table was altered without a record in the log.
 
 use std::time::Duration;
 
-use super::catalog::told;
+use super::catalog::as_error;
 use crate::relay::postgres::{Connection, Rows};
 use crate::{Error, ErrorKind};
 
@@ -24,13 +24,13 @@ pub(super) struct From {
     pub(super) was_lost: bool,
 }
 
-/// A slot that is gone with its connection.
+/// Makes a slot that is gone with its connection.
 pub(super) async fn temporary(source: &str, replication: &mut Connection) -> Result<From, Error> {
     let slot = name(source);
     let place = replication
         .create_slot(&slot, true, WAITS_FOR_WRITERS)
         .await
-        .map_err(told)?;
+        .map_err(as_error)?;
     Ok(From {
         slot,
         place,
@@ -38,7 +38,7 @@ pub(super) async fn temporary(source: &str, replication: &mut Connection) -> Res
     })
 }
 
-/// The slot of this name: as it is, or a new one where there is none or the server has given it up.
+/// Opens the slot of this name: as it is, or a new one where there is none or the server has given it up.
 pub(super) async fn durable(
     slot: &str,
     sql: &mut Connection,
@@ -46,7 +46,7 @@ pub(super) async fn durable(
 ) -> Result<From, Error> {
     let state = state(slot, sql).await?;
     if state == State::Lost {
-        replication.drop_slot(slot).await.map_err(told)?;
+        replication.drop_slot(slot).await.map_err(as_error)?;
     }
     let place = match state {
         // From where it stands: the first place of all is before that.
@@ -54,7 +54,7 @@ pub(super) async fn durable(
         State::Missing | State::Lost => replication
             .create_slot(slot, false, WAITS_FOR_WRITERS)
             .await
-            .map_err(told)?,
+            .map_err(as_error)?,
     };
     Ok(From {
         slot: slot.to_owned(),
@@ -98,7 +98,7 @@ async fn rows(slot: &str, sql: &mut Connection) -> Result<Rows, Error> {
         "SELECT coalesce(plugin = 'pgoutput' AND database = current_database() AND NOT temporary, false), \
          coalesce(wal_status = 'lost', false) FROM pg_replication_slots WHERE slot_name = '{slot}'"
     );
-    sql.query(&query).await.map_err(told)
+    sql.query(&query).await.map_err(as_error)
 }
 
 /// Letters, digits and `_`, 63 at most. Two relays have two slots.

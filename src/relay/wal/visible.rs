@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::catalog::told;
+use super::catalog::as_error;
 use crate::relay::postgres::{Connection, Stream};
 use crate::{Error, ErrorKind};
 
@@ -26,7 +26,7 @@ pub(super) async fn until_visible(
 ) -> Result<(), Error> {
     let mut pause = SOON;
     while !transactions.is_empty() {
-        let rows = sql.query(SNAPSHOT).await.map_err(told)?;
+        let rows = sql.query(SNAPSHOT).await.map_err(as_error)?;
         let text = rows.first().and_then(|row| row.first()?.as_deref());
         let snapshot = text.and_then(Snapshot::parse).ok_or_else(|| {
             Error::new(
@@ -39,7 +39,7 @@ pub(super) async fn until_visible(
             break;
         }
         tokio::select! {
-            error = stream.hold() => return Err(told(error)),
+            error = stream.hold() => return Err(as_error(error)),
             () = sleep(pause) => pause = (2 * pause).min(LATER),
         }
     }
@@ -66,7 +66,8 @@ impl Snapshot {
         })
     }
 
-    /// The log has the lower half of a transaction's number: the one meant is the nearest to the snapshot's end.
+    /// The log has the lower half of a transaction's number: the one meant is the nearest to the
+    /// snapshot's end.
     fn shows(&self, transaction: u32) -> bool {
         let behind = (self.end as u32).wrapping_sub(transaction).cast_signed();
         let running = |number: &u64| *number as u32 == transaction;
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_shows_what_has_ended_before_it() {
+    fn a_snapshot_shows_the_transactions_that_ended_before_it() {
         let snapshot = Snapshot::parse("700:705:701,703").expect("a snapshot");
         let shown: Vec<u32> = (698..708).filter(|n| snapshot.shows(*n)).collect();
         assert_eq!(shown, [698, 699, 700, 702, 704]);
@@ -87,14 +88,14 @@ mod tests {
     }
 
     #[test]
-    fn numbers_go_round() {
+    fn a_snapshot_across_the_wrap_of_numbers_shows_what_ended_before_it() {
         let snapshot = Snapshot::parse("4294967290:4294967298:4294967297").expect("a snapshot");
         assert!(snapshot.shows(4_294_967_295) && snapshot.shows(0));
         assert!(!snapshot.shows(1) && !snapshot.shows(2));
     }
 
     #[test]
-    fn what_is_none_is_none() {
+    fn a_malformed_snapshot_is_none() {
         for text in ["", "1:2", "a:b:", "1:2:x"] {
             assert_eq!(Snapshot::parse(text), None, "{text:?}");
         }

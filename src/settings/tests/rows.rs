@@ -228,3 +228,23 @@ fn reload_ahead_is_a_share_or_a_time() {
     let gone = bad(&[("UNSTALE_REFRESH_BEFORE", "30s")]);
     assert!(gone[0].contains("no such setting"), "{gone:?}");
 }
+
+#[test]
+fn help_of_each_row_is_a_few_sentences_and_says_what_off_means() {
+    const LONGEST: usize = 220;
+    for Field {
+        name, help, cache, ..
+    } in FIELDS
+    {
+        assert!(help.len() <= LONGEST, "{name}: {} characters", help.len());
+        assert!(help.ends_with('.'), "{name} ends in a fragment: {help}");
+        assert!(help.starts_with(char::is_uppercase), "{name}: {help}");
+        // A row of a table in Markdown.
+        assert!(!help.contains(['|', '\n']), "{name}: {help}");
+        let can_be_off = |part: &CacheField| (part.set)(&mut CacheSettings::default(), "off");
+        if cache.as_ref().is_some_and(|part| can_be_off(part).is_ok()) {
+            let says = help.contains(". off ") || help.contains("on or off");
+            assert!(says, "{name} does not say what off means: {help}");
+        }
+    }
+}

@@ -14,7 +14,7 @@ use crate::service::{Reply, Service};
 /// How often another account is tried when a write of the chosen one is under way.
 const CHOICES: usize = 8;
 
-/// How long instances may take to show the same, when nothing is written any more; the bound of the
+/// How long instances may take to show the same, once nothing is written; the bound of the
 /// promise, the rest is for a slow machine.
 const SETTLED: Duration = Duration::from_secs(30);
 
@@ -59,8 +59,8 @@ pub(super) struct Books {
     pub(super) reads: Vec<Read>,
     /// By account.
     pub(super) acks: Vec<Vec<Ack>>,
-    /// By account: when each version was first in an answer, to a read or a write, whoever knew of it
-    /// before. A write whose client was told nothing may be there too.
+    /// By account: when each version was first in an answer, to a read or a write, even if others knew of it
+    /// before. A write whose client received no answer may be there too.
     pub(super) seen: Vec<Vec<Ack>>,
     /// By account; `None` while a write of it is under way.
     pub(super) ledgers: Vec<Option<Ledger>>,

@@ -1,4 +1,4 @@
-//! What one account's writer was told, and what must therefore be true of its version.
+//! Which answers one account's writer received, and what must therefore be true of its version.
 
 /// The versions of one account, of which one writer at a time makes the next.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +35,7 @@ impl Ledger {
         self.unknown += 1;
     }
 
-    /// What the account's version is when no write is under way any more.
+    /// Takes the account's version, read when no write is under way.
     pub(super) fn settled(&mut self, version: u64) -> Result<(), String> {
         if version < self.version {
             return Err(format!(

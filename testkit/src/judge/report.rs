@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 /// A read after an acknowledged write of its account within this time could have been stale.
-/// It is the promise's bound with its allowance: older than that, nobody could be served.
+/// It is the promise's bound with its allowance: no read may be served anything older.
 pub(super) const EXPOSURE: Duration = Duration::from_millis(2_250);
 
 /// What "again" is measured over when hits come back.
@@ -54,7 +54,7 @@ pub struct Writes {
     pub unconfirmed: u64,
     /// 503: nothing was committed.
     pub refused: u64,
-    /// Everything else: nobody knows.
+    /// Everything else: the outcome is not known.
     pub unknown: u64,
 }
 
@@ -69,7 +69,7 @@ impl Writes {
     }
 }
 
-/// Durations, without those that nobody needs.
+/// A few percentiles of durations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spread {
     pub p50: Duration,
@@ -107,7 +107,7 @@ pub struct Share {
     /// Part of the reads of the phase's last second that were hits.
     pub recent_hits: f64,
     pub latency: Spread,
-    /// Of `GET /livez`: what the machine made of it.
+    /// Durations of `GET /livez`: what the machine adds.
     pub control: Spread,
     /// Over the reads that could have been stale; zero for those that were not.
     pub staleness: Spread,
@@ -124,7 +124,7 @@ pub struct Phase {
     pub exposed: usize,
     pub stale: Vec<Duration>,
     pub staleness: Spread,
-    /// Of each read that did not show a version which somebody had seen, acknowledged or not: for how
+    /// For each read that did not show a version which another client had seen, acknowledged or not: for how
     /// long it had been seen.
     pub behind: Vec<Duration>,
     /// The stalest read and the first failed ones, in words.

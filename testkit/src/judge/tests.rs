@@ -1,4 +1,4 @@
-//! The figures are right: a judge that cannot count acquits everybody.
+//! The figures are right: a judge that cannot count finds nothing.
 
 use std::time::{Duration, Instant};
 

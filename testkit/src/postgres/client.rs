@@ -64,7 +64,7 @@ fn encoded(text: &str) -> String {
 }
 
 /// Runs statements, each in a transaction of its own unless they say `BEGIN`, as the user of a URL.
-/// Of the rows every line is one, with `|` between columns; an error is what psql says of it.
+/// Returns one line for each row, with `|` between columns, or psql's text of the error.
 pub async fn query(url: &str, text: &str) -> Result<String, String> {
     psql([url], text).await
 }

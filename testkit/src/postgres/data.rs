@@ -121,8 +121,8 @@ pub fn configure(folder: &Path, settings: &[(&str, &str)]) {
         .expect("the settings can be written");
 }
 
-/// Writes the fixture's own settings and who may connect: the superuser by the socket, everybody
-/// else with a password, over TCP only by TLS if there are certificates.
+/// Writes the fixture's own settings and who may connect: the superuser by the socket, every
+/// other role with a password, over TCP only by TLS if there are certificates.
 pub fn secure(folder: &Path, tls: Option<&Certificates>) {
     configure(folder, &SETTINGS);
     let host = if tls.is_some() { "hostssl" } else { "host" };

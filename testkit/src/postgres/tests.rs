@@ -29,7 +29,7 @@ fn processes_of(server: &PostgresServer) -> Vec<Pid> {
     all
 }
 
-/// Whether this process is there and has not ended.
+/// Returns whether this process is there and has not ended.
 fn runs(pid: Pid) -> bool {
     processes::status(pid).is_some_and(|(state, _)| state != 'Z')
 }
@@ -53,7 +53,7 @@ async fn a_role_needs_its_password_and_an_error_says_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn what_is_written_can_be_decoded_from_the_log() {
+async fn rows_that_are_written_can_be_decoded_from_the_log() {
     let server = PostgresServer::start_with(&[("wal_sender_timeout", "1s")]).await;
     assert_eq!(server.sql("SHOW wal_sender_timeout").await, "1s");
     server

@@ -75,14 +75,14 @@ impl Shared {
         }
     }
 
-    /// Waits while whatever the server does is lost on its way to the client.
+    /// Waits while everything that the server does is lost on its way to the client.
     async fn until_visible(&self) {
         let mut mode = self.to_client.subscribe();
         // An error would mean that the proxy is gone, and this connection with it.
         let _ = mode.wait_for(|mode| *mode != Mode::Blackhole).await;
     }
 
-    /// Moves one direction's bytes until it ends; how the connection is to be closed then.
+    /// Moves one direction's bytes until it ends. Returns how the connection is to be closed then.
     async fn pump(&self, direction: Direction, from: ReadHalf<'_>, to: WriteHalf<'_>) -> Cut {
         let (queue, queued) = mpsc::channel(QUEUE);
         let reading = self.read(direction, from, queue);

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_told_from_replies() {
+    fn messages_are_distinguished_from_replies() {
         let push = Push::parse(FRAMES[11]).unwrap();
         assert_eq!((push.channel, push.payload), (&b"c"[..], &b"\r\n\r\n"[..]));
         let push = Push::parse(FRAMES[12]).unwrap();

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_resp_passes_untouched() {
+    fn bytes_that_are_not_resp_pass_untouched() {
         let mut messages = Messages::default();
         assert_eq!(
             messages.pass(b"\x16\x03\x01", |_| Fate::Drop),

@@ -12,7 +12,7 @@ fn finding(ran: &Ran, check: &str) -> (String, String) {
     (text("level"), text("remedy"))
 }
 
-/// Runs the doctor, who must find exactly this wrong.
+/// Runs the doctor, which must find exactly this wrong.
 fn ill(vars: &[(&str, &str)], check: &str, remedy: &str) {
     let ran = run(&["doctor", "--json"], vars);
     assert_eq!((ran.status, ran.stderr.as_str()), (Some(1), ""), "{ran:?}");
@@ -54,7 +54,11 @@ async fn doctor_finds_a_good_server_well_and_changes_nothing() {
 
     let plain = run_on(&server.url(), &["doctor"]);
     assert_eq!(plain.status, Some(0));
-    assert!(plain.stdout.lines().all(|line| line.starts_with("ok ")));
+    let mut lines: Vec<_> = plain.stdout.lines().collect();
+    let checks = lines.len() - 1;
+    let verdict = format!("{checks} checks: nothing is wrong");
+    assert_eq!(lines.pop(), Some(&*verdict), "{plain:?}");
+    assert!(lines.iter().all(|line| line.starts_with("ok ")));
     assert!(!plain.stdout.contains('\x1b'), "colours in a pipe");
 }
 
@@ -73,8 +77,8 @@ async fn doctor_fails_with_the_remedy_for_what_is_wrong_with_redis() {
         let url = format!("redis://{login}127.0.0.1:{}", strict.port());
         ill(&on(&url), "login", "UNSTALE_REDIS_URL");
     }
-    let nobody = format!("redis://:{PASSWORD}@127.0.0.1:{}", free_port());
-    ill(&on(&nobody), "connection", "UNSTALE_REDIS_URL");
+    let nothing = format!("redis://:{PASSWORD}@127.0.0.1:{}", free_port());
+    ill(&on(&nothing), "connection", "UNSTALE_REDIS_URL");
 
     let small = RedisServer::start_with(&["--client-output-buffer-limit", "pubsub 64kb 0 0"]);
     let ran = run_on(&small.url(), &["doctor", "--json"]);

@@ -85,7 +85,7 @@ fn nonsense(dice: &mut fastrand::Rng) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_stands_in_the_namespaces_keys_every_command_ends_decently() {
+async fn every_command_ends_without_a_panic_whatever_the_namespaces_keys_hold() {
     let server = RedisServer::start();
     let mut admin = Client::connect(server.port());
     for seed in 0..12 {

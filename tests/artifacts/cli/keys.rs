@@ -2,7 +2,7 @@
 
 use unstale::{Instance, Settings};
 
-use super::{Ran, RedisServer, told};
+use super::{Ran, RedisServer, until_known};
 use crate::support::over_redis::until;
 use testkit::program::{on, run};
 use testkit::resp::Client;
@@ -25,7 +25,7 @@ async fn instance(url: &str, key: Option<&str>) -> Instance {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_fleet_would_not_believe_is_not_published() {
+async fn an_event_that_the_fleet_would_refuse_is_not_published() {
     let server = RedisServer::start();
     let url = server.url();
     let mut admin = Client::connect(server.port());
@@ -44,7 +44,7 @@ async fn what_a_fleet_would_not_believe_is_not_published() {
     ] {
         let instance = instance(&url, fleet).await;
         let _rows = instance.cache::<u64, u64>("rows").build().unwrap();
-        told(&url, "rows", 1).await;
+        until_known(&url, "rows", 1).await;
         let mut sequence = || admin.cmd(&["HGET", "us:{shop:0}s", "q"]).text();
         let before = sequence();
         let ran = run_with(&url, wrong, &["invalidate", "rows", "1"]);
@@ -54,7 +54,7 @@ async fn what_a_fleet_would_not_believe_is_not_published() {
         let doctor = run_with(&url, wrong, &["doctor"]);
         assert_eq!(doctor.status, Some(1), "{doctor:?}");
         assert!(
-            doctor.stdout.contains("1 instance signs events otherwise"),
+            doctor.stdout.contains("1 instance has another signing key"),
             "{doctor:?}"
         );
         let status = run_with(&url, wrong, &["status", "--json"]);

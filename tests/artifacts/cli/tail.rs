@@ -53,7 +53,7 @@ async fn tail_prints_an_event_with_what_is_known_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tail_tells_of_a_gap_and_ends_by_time_or_when_its_reader_has_gone() {
+async fn tail_reports_a_gap_and_ends_by_time_or_when_its_reader_has_gone() {
     let server = RedisServer::start();
     let url = server.url();
     let mut child = tokio::task::block_in_place(|| tail(&url, &["--json"]));

@@ -1,10 +1,10 @@
-//! `unstale why`: which events drop a key, and who published them.
+//! `unstale why`: which events drop a key, and which instance published them.
 
 use serde_json::json;
 
 use super::*;
 use crate::documents::read;
-use crate::readme::kinds::kinds;
+use crate::pages::kinds::kinds;
 use crate::support::over_redis::until;
 
 const STATE: &str = "us:{shop:0}s";
@@ -50,7 +50,7 @@ async fn why_names_the_instance_that_invalidated_the_key_and_where_the_lane_stan
         node(&url, 1, &source()).await,
         node(&url, 1, &source()).await,
     );
-    told(&url, "rows", 2).await;
+    until_known(&url, "rows", 2).await;
     writer.cache.invalidate(&1).await.unwrap();
     peer.cache.invalidate(&2).await.unwrap();
     let (text, json) = why(&url, &["1"]);
@@ -101,7 +101,7 @@ async fn why_names_the_instance_that_invalidated_the_key_and_where_the_lane_stan
     // By its hash the same.
     assert_eq!(why(&url, &["--hash", hash]).1["events"], json["events"]);
 
-    // Nothing has invalidated this one, and who has ended is no member.
+    // Nothing has invalidated this one, and an instance that has ended is no member.
     let (text, json) = why(&url, &["13"]);
     assert_eq!(json["events"], json!([]));
     assert!(
@@ -123,7 +123,7 @@ async fn why_finds_tags_whole_caches_and_whole_lanes_on_the_lane_of_the_key() {
     let server = RedisServer::start();
     let url = server.url();
     let node = node(&url, 3, &source()).await;
-    told(&url, "rows", 1).await;
+    until_known(&url, "rows", 1).await;
     node.cache.invalidate_tag("tens-0").await.unwrap();
     let (text, json) = why(&url, &["1"]);
     assert_eq!(json["events"], json!([]));
@@ -182,7 +182,7 @@ async fn why_says_when_the_journal_no_longer_reaches() {
     let server = RedisServer::start();
     let url = server.url();
     let node = node(&url, 1, &source()).await;
-    told(&url, "rows", 1).await;
+    until_known(&url, "rows", 1).await;
     let mut admin = Client::connect(server.port());
     node.cache.invalidate(&1).await.unwrap();
     node.cache.invalidate(&2).await.unwrap();
@@ -241,7 +241,7 @@ async fn why_reads_a_journal_of_many_pages_and_lists_the_latest() {
     let server = RedisServer::start();
     let url = server.url();
     let node = node(&url, 1, &source()).await;
-    told(&url, "rows", 1).await;
+    until_known(&url, "rows", 1).await;
     for _ in 0..400 {
         node.cache.invalidate(&1).await.unwrap();
     }
@@ -268,7 +268,7 @@ async fn why_takes_keys_of_several_parts_shows_none_and_finds_one_in_a_foreign_l
     let node = node(&url, 2, &source()).await;
     let members = node.instance.cache::<(u64, String), u64>("members");
     let members = members.build().unwrap();
-    told(&url, "members", 1).await;
+    until_known(&url, "members", 1).await;
     members.invalidate(&(7, "s3cret".to_owned())).await.unwrap();
     let args = ["why", "members", "--parts", "7", "s3cret", "--json"];
     let ran = run_on(&url, &args);
@@ -329,7 +329,7 @@ async fn why_refuses_wrong_usage_and_says_which_name_may_be_wrong() {
     );
 
     let node = node(&url, 1, &source()).await;
-    told(&url, "rows", 1).await;
+    until_known(&url, "rows", 1).await;
     let ran = run_on(&url, &["why", "rosw", "1"]);
     assert_eq!(ran.status, Some(1), "{ran:?}");
     let says = "no event in the journals names a cache rosw, and no member has one";
@@ -353,7 +353,7 @@ async fn why_into_a_closed_pipe_is_no_error() {
     let server = RedisServer::start();
     let url = server.url();
     let node = node(&url, 1, &source()).await;
-    told(&url, "rows", 1).await;
+    until_known(&url, "rows", 1).await;
     node.cache.invalidate(&1).await.unwrap();
     for args in [&["why", "rows", "1"][..], &["why", "rows", "1", "--json"]] {
         let mut child = program(args, &on(&url))
@@ -386,7 +386,7 @@ async fn why_prints_what_the_incident_shows() {
     let importer = Instance::start(settings).await.unwrap();
     let cache = |instance: &Instance| instance.cache::<u64, u64>("accounts").build().unwrap();
     let (accounts, import) = (cache(&service), cache(&importer));
-    told(&url, "accounts", 2).await;
+    until_known(&url, "accounts", 2).await;
     accounts.invalidate(&42).await.unwrap();
     for _ in 0..3 {
         import.invalidate_all().await.unwrap();

@@ -191,7 +191,7 @@ fn grafana_knows_every_field() {
     }
 }
 
-/// Whoever edits a board by hand would lose it the next time somebody runs the script.
+/// A board that is edited by hand is lost the next time the script runs.
 #[test]
 fn the_boards_are_what_the_script_writes() {
     let output = Command::new("python3")

@@ -21,7 +21,7 @@ pub(super) struct Expression {
 #[derive(Debug)]
 pub(super) struct Selector {
     pub(super) series: &'static Series,
-    /// Of a histogram: `_bucket`, `_sum` or `_count`.
+    /// The suffix of a histogram's series: `_bucket`, `_sum` or `_count`.
     suffix: String,
     /// Label, operator, value.
     matchers: Vec<(String, String, String)>,
@@ -77,7 +77,7 @@ impl Selector {
             || self.series.labels().any(|known| known.name == label)
     }
 
-    /// A value that the label never has selects nothing, for ever.
+    /// A value that the label never has never selects anything.
     fn check_values(&self, label: &str, operator: &str, value: &str) -> Result<(), String> {
         if label == "le" && operator == "=" {
             return self.check_bound(value);

@@ -130,7 +130,7 @@ fn load(services: &[Arc<Service>]) -> JoinSet<()> {
                 sleep(Duration::from_millis(4)).await;
             }
         });
-        // Somebody asks even while writes hang.
+        // Reads go on even while writes hang.
         let service = Arc::clone(&services[index]);
         load.spawn(async move {
             loop {
@@ -227,10 +227,14 @@ impl Seen {
         Ok(values)
     }
 
-    /// What is wrong with a target, if anything.
-    async fn check(&self, target: &Value) -> Result<(), String> {
+    /// What is wrong with a target of a panel of this kind, if anything.
+    async fn check(&self, kind: &str, target: &Value) -> Result<(), String> {
         let expr = text(target, "/expr");
         let instant = target["instant"] == true;
+        let tile = kind == "stat";
+        if tile && !instant {
+            return Err("its last value may be an old one".to_owned());
+        }
         let values = self.values(expr, instant).await?;
         let too_long = expr
             .rsplit_once("unstale_ttl_seconds")
@@ -248,6 +252,11 @@ impl Seen {
             let absent = names.all(|name| ABSENT.contains(&name));
             return absent.then_some(()).ok_or("no data".to_owned());
         }
+        // A tile shows the present, in which little goes wrong: what it counts must have been there before.
+        let values = match tile {
+            true => self.values(expr, false).await?,
+            false => values,
+        };
         let quiet = names.any(|name| {
             let mut exempt = QUIET.iter().chain(&UNUSED);
             exempt.any(|(quiet, _)| *quiet == name)
@@ -308,7 +317,7 @@ async fn check_rules(seen: &Seen) -> Vec<String> {
     wrong
 }
 
-/// What another TTL would do is told in an order that it must have, and entries have expired: no bar
+/// The estimates for other TTLs are in the order that they must have, and entries have expired: no bar
 /// may fall back on what is measured now because its parts did not match.
 async fn check_bars(seen: &Seen, board: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -377,7 +386,8 @@ async fn a_real_prometheus_answers_every_query() {
         let panels = items(&board, "/panels").iter();
         for panel in panels.filter(|panel| !is_row(panel)) {
             for target in items(panel, "/targets") {
-                if let Err(why) = seen.check(target).await {
+                let kind = text(panel, "/type");
+                if let Err(why) = seen.check(kind, target).await {
                     let (title, letter) = (text(panel, "/title"), text(target, "/refId"));
                     wrong.push(format!("{file}, {title}, {letter}: {why}"));
                 }

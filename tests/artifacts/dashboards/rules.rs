@@ -102,7 +102,7 @@ fn every_alert_has_a_place_in_the_runbook() {
     }
 }
 
-/// A rule that nobody has seen fire may never do so, and one that nobody has seen silent is noise.
+/// A rule that was never seen to fire may never do so, and one that was never seen silent is noise.
 #[test]
 fn every_alert_is_tested_both_ways() {
     let file: Value = serde_yaml_ng::from_str(&read("alerts_test.yml")).unwrap();

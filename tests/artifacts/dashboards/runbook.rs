@@ -8,7 +8,7 @@ use testkit::program;
 use testkit::redis::{RedisServer, free_port};
 use testkit::resp::Client;
 
-/// What stands in backquotes and begins so, without that beginning.
+/// Returns the spans in backquotes that begin with this, without that beginning.
 fn spans(beginning: &str) -> Vec<String> {
     let runbook = read("RUNBOOK.md");
     let spans = runbook.split('`').skip(1).step_by(2);

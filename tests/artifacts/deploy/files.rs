@@ -1,5 +1,5 @@
-//! The files of `deploy/` that nothing here can run are accepted by those who know their formats, and
-//! name what exists.
+//! The files of `deploy/` that no test can run are accepted by the programs that know their formats, and name what
+//! exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -32,7 +32,7 @@ pub(super) fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap()
 }
 
-fn yaml(path: &str) -> Value {
+pub(super) fn yaml(path: &str) -> Value {
     serde_yaml_ng::from_str(&read(path)).unwrap()
 }
 
@@ -123,7 +123,7 @@ fn kubernetes_knows_every_field() {
     );
 }
 
-/// A name that is misspelt in one of them selects nothing, and Kubernetes does not say so.
+/// A name that is misspelt in one of them selects nothing, and Kubernetes does not report it.
 #[test]
 fn everything_in_kubernetes_is_about_the_same_pods_and_ports() {
     let base = "deploy/kubernetes/base";
@@ -165,7 +165,7 @@ fn the_operator_knows_every_field() {
     let built = built("base");
     let accepted = "PodMonitor accounts: accepted\nPrometheusRule unstale: accepted\n";
     assert_eq!(operator_says(&built), accepted);
-    // Whoever errs is told where.
+    // An error names its place.
     let wrong = built
         .replacen("podMetricsEndpoints:", "podMetricEndpoints:", 1)
         .replacen("for: 30s", "for: 30 s", 1);
@@ -292,7 +292,7 @@ fn prometheus_accepts_its_configuration() {
     assert!(said.contains("1 rule files found"), "{said}");
 }
 
-/// What is mounted exists, and whoever is asked is there.
+/// What is mounted exists, and so does every service that is asked.
 #[test]
 fn compose_fits_together() {
     let compose = compose();
@@ -329,7 +329,7 @@ fn compose_fits_together() {
     for host in addresses {
         assert!(names.contains(host), "{host} is no service");
     }
-    // What Grafana is told to show is what it is given.
+    // Grafana's configuration names the boards that it is given.
     let provider = yaml("deploy/grafana/provisioning/dashboards/unstale.yml");
     let folder = provider["providers"][0]["options"]["path"]
         .as_str()
@@ -369,7 +369,7 @@ fn the_crate_accepts_every_setting() {
     }
 }
 
-/// Compose's Redis has the real user, with a password that everybody knows.
+/// Compose's Redis has the real user, with a password that is public.
 #[test]
 fn the_demo_has_the_rights_of_production() {
     let demo = read("deploy/redis/demo.acl");

@@ -25,7 +25,7 @@ def strict(schema):
         made.setdefault("additionalProperties", False)
     if "anyOf" in made:
         others = [part for part in made.pop("anyOf") if part != {"type": "null"}]
-        # Of one alternative its own fault is told, not that it is none of them.
+        # Where there is one alternative, its own fault is reported, not that it is none of them.
         made |= others[0] if len(others) == 1 else {"anyOf": others}
     return made
 

@@ -1,4 +1,4 @@
-//! What `deploy/` has for a relay: accepted by those who know its formats, and fit to go with the service.
+//! What `deploy/` has for a relay: accepted by the tools that know its formats, and fit for the service.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Rust as text: just enough of it to find the paths in it.
 
-/// Whether an item of this name is defined in the code.
+/// Returns whether an item of this name is defined in the code.
 pub(super) fn defines(code: &str, name: &str) -> bool {
     let kinds = ["struct", "enum", "trait", "type", "fn", "const", "static"];
     kinds

@@ -14,7 +14,7 @@ use crate::mutants::{Mechanism, without};
 use crate::state::{READER, Seen, State, Version, What, decode, id_of};
 pub(crate) use store::Store;
 
-/// Rounds that are told apart in one doubt. Only a message of another epoch between each sending
+/// Rounds that are distinguished in one doubt. Only a message of another epoch between each sending
 /// and its reply, again and again, needs more, and ends where it began.
 const MAX_ROUNDS: Round = 2;
 
@@ -52,7 +52,7 @@ impl Reader {
         self.repairs.len()
     }
 
-    /// Whether that read of the journal has been served.
+    /// Returns whether that read of the journal has been served.
     pub(crate) fn read_is_back(&self, number: usize) -> bool {
         self.repairs[number].1.is_some()
     }
@@ -254,7 +254,7 @@ impl Model {
         }
     }
 
-    /// The process begins anew.
+    /// The process starts again.
     pub(crate) fn reader_restarts(&self, state: &mut State) -> bool {
         if state.left.restarts == 0 {
             return false;

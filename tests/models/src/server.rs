@@ -61,7 +61,7 @@ impl Server {
         let verified = self
             .lane
             .verify(&moment, &beat, &mut published)
-            .expect("everybody agrees on one lane");
+            .expect("all agree on one lane");
         self.note_epoch();
         (verified, published)
     }
@@ -70,7 +70,7 @@ impl Server {
         self.lane.journal(self.run, after)
     }
 
-    /// Records an intent; whether the instance was a member before.
+    /// Records an intent. Returns whether the instance was a member before.
     pub(crate) fn record(
         &mut self,
         instance: u64,

@@ -46,7 +46,7 @@ pub struct Bounds {
     pub flushes: u8,
     /// Restarts of the server that lose nothing, or one event.
     pub failovers: u8,
-    /// After a failover the old primary still answers whom it can reach.
+    /// After a failover the old primary still answers the instances that it can reach.
     pub split: bool,
     /// Evictions of the counter or of the journal.
     pub evictions: u8,
@@ -138,7 +138,7 @@ pub struct State {
     pub(crate) log: Vec<Message>,
     pub(crate) reader: Reader,
     pub(crate) writers: [Writer; 2],
-    /// The newest version that must be known to whoever verifies from now on: its event has been
+    /// The newest version that must be known to every instance that verifies from now on: its event has been
     /// published, or the bound for publishing it has passed. Whatever claims to know the state of
     /// *now* must not be older.
     pub(crate) due: Version,
@@ -167,7 +167,7 @@ pub(crate) struct Left {
     pub(crate) strangers: u8,
 }
 
-/// An event on its way, for ever.
+/// An event on its way, without end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Message {
     pub(crate) position: Position,
@@ -188,13 +188,13 @@ pub(crate) struct Owed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum What {
     Key,
-    /// A key that nobody caches here.
+    /// A key that no instance caches here.
     Other,
     /// What a collapse leaves: everything.
     All,
 }
 
-/// The bytes of an event: who published it, and what it names.
+/// The bytes of an event: which instance published it, and what it names.
 pub(crate) fn encode(origin: Option<usize>, what: What) -> Bytes {
     const BYTES: [[&[u8]; 3]; 3] = [
         [&[0, 0], &[0, 1], &[0, 2]],
@@ -287,7 +287,7 @@ impl State {
         self.owed.retain(|owed| owed.version > due);
     }
 
-    /// What a server has published goes to everybody.
+    /// Delivers what a server has published to every instance.
     pub(crate) fn deliver(&mut self, published: Published, covers: Version, primary: bool) {
         self.log.push(Message {
             position: published.position,

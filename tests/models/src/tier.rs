@@ -1,7 +1,7 @@
 //! The shared tier of one key: two instances, of which one writes, and a server that keeps a value.
 //!
 //! Unlike the rest of this package it restates the rules in place of compiling them in (they are in
-//! `src/bus/local/{tier,history}.rs`, `src/tier/client.rs` and the scripts), because a value is told by
+//! `src/bus/local/{tier,history}.rs`, `src/tier/client.rs` and the scripts), because a value is identified by
 //! one number here. Verifications, loads and stores are under way while others happen; any message
 //! may be heard late or never; the server may be replaced by a replica that lost its tail, which
 //! hands numbers out again until it is verified.
@@ -79,7 +79,7 @@ impl Tier {
                 (state.life < self.limits.failovers).then_some(())?;
                 state.life += 1;
                 state.server = state.replica;
-                // Connections are lost, and verifications from before count no more.
+                // Connections are lost, and verifications from before no longer count.
                 for instance in &mut state.instances {
                     instance.asked = None;
                 }

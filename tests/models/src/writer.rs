@@ -301,7 +301,7 @@ impl Model {
             state.left.losses -= 1;
         } else {
             writer.queue.remove(0);
-            // Only what an old primary took can be lost to those who read the new one: elsewhere the
+            // Only what an old primary took can be lost to instances that read the new one: elsewhere the
             // new epoch's fence drops what a failover forgot. Fewer states.
             if self.bounds.split && !without(Mechanism::Republishing) {
                 writer.sent.push(Sent {

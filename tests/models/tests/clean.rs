@@ -44,7 +44,7 @@ fn lost_doubled_and_reordered_messages_serve_nothing_stale() {
 }
 
 #[test]
-fn an_instance_that_reads_what_it_writes() {
+fn an_instance_that_reads_what_it_writes_serves_nothing_stale() {
     let bounds = Bounds {
         writes: [1, 1],
         ..Bounds::NONE
@@ -90,7 +90,7 @@ fn an_old_primary_that_still_answers_is_not_believed() {
 }
 
 #[test]
-fn a_writer_that_crashes_is_finished_for() {
+fn the_write_of_a_writer_that_crashes_is_finished() {
     let bounds = Bounds {
         announced: true,
         crashes: 1,
@@ -106,7 +106,7 @@ fn a_writer_that_crashes_is_finished_for() {
 }
 
 #[test]
-fn a_commit_that_was_dropped_and_takes_effect_late() {
+fn a_commit_that_was_dropped_and_takes_effect_late_leaves_nothing_stale() {
     let bounds = Bounds {
         announced: true,
         beats: 1,

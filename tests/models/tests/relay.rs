@@ -178,7 +178,7 @@ fn a_commit_that_is_published_once_loads_see_it_is_not_missed() {
 }
 
 #[test]
-fn what_a_replica_has_is_kept_only_as_old_as_it_is() {
+fn a_value_of_a_replica_is_kept_only_as_old_as_it_is() {
     let seen = [
         RelaySeen::KeptOfReplica,
         RelaySeen::OvertakenOfReplica,
@@ -201,7 +201,7 @@ fn own_writes_keep_what_a_replica_has_not_yet_from_being_stored() {
 }
 
 #[test]
-fn what_a_replica_has_is_not_kept_across_epochs_longer_than_it_may() {
+fn a_value_of_a_replica_is_not_kept_across_epochs_longer_than_it_may() {
     let bounds = RelayBounds {
         loads: 1,
         rounds: 1,

@@ -43,7 +43,7 @@ async fn an_error_of_one_instance_is_not_shared_with_others() {
     assert_eq!(other.0.unwrap_err().kind(), ErrorKind::Load);
     assert_eq!(other.1, 2);
     assert_eq!(b.waits("led"), 1);
-    // Nobody is kept waiting by what has failed.
+    // No read is kept waiting by what has failed.
     source.fail(false);
     pass(ms(1_000)).await;
     assert_eq!(a.get(1).await, Some(10));
@@ -56,7 +56,7 @@ async fn a_loader_that_dies_costs_the_others_the_bounded_wait_at_most() {
     source.slow(60 * SECOND);
     let stuck = a.spawn(1);
     pass(ms(10)).await;
-    // Gone without a word.
+    // It ends without a goodbye.
     bus.faults(0).cut();
     source.slow(ms(0));
     let began = tokio::time::Instant::now();
@@ -70,7 +70,7 @@ async fn a_loader_that_dies_costs_the_others_the_bounded_wait_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_a_load_that_began_before_an_invalidation() {
+async fn no_read_waits_for_a_load_that_began_before_an_invalidation() {
     let (_bus, source, [a, b, _]) = three(alone).await;
     source.slow(SECOND);
     let old = a.spawn(1);
@@ -128,7 +128,7 @@ async fn the_first_callers_of_a_fleet_that_has_just_started_are_one_load() {
     source.slow(ms(300));
     let a = testing::start_on(&bus, Settings::default()).await.unwrap();
     let b = testing::start_on(&bus, Settings::default()).await.unwrap();
-    // Nothing has been verified since: the lane has no record yet, and nobody could claim a load.
+    // Nothing has been verified since: the lane has no record yet, and no instance could claim a load.
     let (a, b) = (Node::of(a, &source, alone()), Node::of(b, &source, alone()));
     let (one, other) = tokio::join!(a.get(1), b.get(1));
     assert_eq!((one, other), (Some(10), Some(10)));
@@ -144,7 +144,7 @@ async fn the_first_callers_of_a_fleet_that_has_just_started_are_one_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_finds_no_place_among_those_who_wait_loads() {
+async fn a_read_that_finds_no_place_in_the_queue_loads_by_itself() {
     use unstale::{LocalBus, Settings};
 
     let (bus, source) = (

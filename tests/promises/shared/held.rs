@@ -13,7 +13,7 @@ enum What {
     Key,
     Tag,
     Cache,
-    /// Everything, by an event that nobody can read.
+    /// Everything, by an event that no instance can read.
     Lane,
 }
 
@@ -34,7 +34,7 @@ impl What {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_published_counts_in_the_tier_at_once_whoever_has_heard_of_it() {
+async fn an_invalidation_counts_in_the_tier_at_once_whichever_instance_has_heard_of_it() {
     for what in ALL {
         let (bus, source, [a, b, c]) = three(SharedTier::new).await;
         a.get(1).await;
@@ -53,7 +53,7 @@ async fn what_is_published_counts_in_the_tier_at_once_whoever_has_heard_of_it() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_named_stays() {
+async fn a_value_that_no_event_names_stays() {
     let (_bus, source, [a, b, _]) = three(SharedTier::new).await;
     source.set(55, 1);
     a.get(1).await;
@@ -133,7 +133,7 @@ async fn a_failover_that_lost_the_invalidation_does_not_bring_the_value_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_invalidates_reads_nothing_older_even_from_the_tier() {
+async fn an_instance_that_invalidates_reads_nothing_older_even_from_the_tier() {
     for lose_ack in [false, true] {
         let found = reads_after_its_own_invalidation(lose_ack).await;
         assert_eq!(found, Some(11), "acknowledgement lost: {lose_ack}");
@@ -141,7 +141,7 @@ async fn who_invalidates_reads_nothing_older_even_from_the_tier() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_own_echoes_who_invalidates_serves_what_it_found_in_between() {
+async fn without_own_echoes_an_instance_that_invalidates_serves_what_it_found_in_between() {
     let _without = Without::new(Mechanism::OwnEchoes);
     for lose_ack in [false, true] {
         assert_eq!(reads_after_its_own_invalidation(lose_ack).await, Some(10));

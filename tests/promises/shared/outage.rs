@@ -51,7 +51,7 @@ async fn a_silent_redis_costs_a_few_short_waits_and_then_none_until_it_is_back()
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_who_ask_a_silent_redis_at_once_open_the_breaker_once() {
+async fn many_reads_of_a_silent_redis_at_once_open_the_breaker_once() {
     let (bus, source, [a, _, _]) = three(SharedTier::new).await;
     let keys: Vec<u64> = (100..700).collect();
     for key in &keys {

@@ -72,7 +72,7 @@ impl Storm {
         self.nodes[self.rng.usize(0..3)].clone()
     }
 
-    /// Whoever begins to read now must find this, or something newer.
+    /// A read that begins now must find this, or something newer.
     fn read(&mut self) {
         let (node, key) = (self.node(), self.rng.u64(0..KEYS));
         let now = Instant::now();
@@ -184,7 +184,7 @@ fn storm(seed: u64) -> Tally {
 }
 
 #[test]
-fn whatever_goes_wrong_nothing_is_served_beyond_the_bound() {
+fn nothing_is_served_beyond_the_bound_whatever_goes_wrong() {
     let mut all = Tally::default();
     for seed in 0..24 {
         let tally = storm(seed);

@@ -1,4 +1,4 @@
-//! Who may read or write the shared tier, or all that the namespace has in Redis.
+//! A user who may read or write the shared tier, or all that the namespace has in Redis.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ fn bytes(client: &mut Client, command: &[&str]) -> Vec<u8> {
 
 /// Reads keys, both columns: values are authenticated, not encrypted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_reads_keys_reads_values() {
+async fn a_user_who_reads_keys_reads_values() {
     for secret in [None, Some(SECRET)] {
         let (server, source) = (RedisServer::start(), Source::default());
         source.set(ROW, VALUE);
@@ -110,7 +110,7 @@ async fn made_up(target: &mut Client) -> (String, Vec<u8>, u64) {
 
 /// Writes `v*`, unsigned: a reader takes it for a value that the source has given.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_writes_values_makes_them_up_without_a_secret() {
+async fn a_user_who_writes_values_forges_them_without_a_secret() {
     let (server, source) = (RedisServer::start(), Source::default());
     source.set(ROW, 10);
     let fleet = node(&server, &source, None).await;
@@ -133,7 +133,7 @@ async fn who_writes_values_makes_them_up_without_a_secret() {
 
 /// Writes `v*`, signed: what is not the fleet's is no value.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_writes_values_has_them_missed_with_a_secret() {
+async fn forged_values_are_missed_with_a_secret() {
     let (server, source) = (RedisServer::start(), Source::default());
     source.set(ROW, 10);
     let fleet = node(&server, &source, Some(SECRET)).await;
@@ -156,7 +156,7 @@ async fn who_writes_values_has_them_missed_with_a_secret() {
 /// Writes all of the namespace's keys, both columns: it puts back what they were, and an instance that was
 /// not there meanwhile takes it for the truth.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_writes_every_key_has_old_values_served() {
+async fn a_user_who_writes_every_key_gets_old_values_served() {
     for secret in [None, Some(SECRET)] {
         let (server, source) = (RedisServer::start(), Source::default());
         let mut admin = Client::connect(server.port());
@@ -170,7 +170,7 @@ async fn who_writes_every_key_has_old_values_served() {
             let mut dump = |name: &String| bytes(&mut writer, &["DUMP", name]);
             let then: Vec<Vec<u8>> = names.iter().map(&mut dump).collect();
             source.set(ROW, 11);
-            let told = first.cache.invalidate(&ROW).await.is_ok();
+            let published = first.cache.invalidate(&ROW).await.is_ok();
             first.instance.shutdown().await.unwrap();
             for (name, value) in names.iter().zip(&then) {
                 writer.cmd(&[b"RESTORE", name.as_bytes(), b"0", value, b"REPLACE"]);
@@ -178,7 +178,7 @@ async fn who_writes_every_key_has_old_values_served() {
             let second = node(&server, &source, secret).await;
             let served = second.get(ROW).await;
             second.instance.shutdown().await.unwrap();
-            told && served == Some(10)
+            published && served == Some(10)
         })
         .await;
     }

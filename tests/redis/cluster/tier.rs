@@ -11,7 +11,7 @@ use testkit::resp::Client;
 /// With no more rights than documented: the lane goes to another server and back, key by key, while
 /// rows are written and read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_one_has_loaded_is_found_after_its_slot_has_moved_and_nothing_stale() {
+async fn a_value_of_the_tier_is_found_after_its_slot_has_moved_and_none_is_stale() {
     let redis = ClusterFleet::start(COUNTER);
     let rights = rights("users-cluster.acl");
     let set: Vec<&str> = ["ACL", "SETUSER", "app", "on", ">s3cret"]
@@ -45,7 +45,7 @@ async fn what_one_has_loaded_is_found_after_its_slot_has_moved_and_nothing_stale
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_one_has_loaded_is_found_after_its_primary_was_replaced_and_nothing_stale() {
+async fn a_value_of_the_tier_is_found_after_its_primary_was_replaced_and_none_is_stale() {
     let redis = ClusterFleet::start(COUNTER);
     let mut pair = Pair::start(&redis.url()).await;
     let watch = pair.watch(REPUBLISHED).await;

@@ -12,7 +12,7 @@ use testkit::resp::Client;
 use testkit::sentinel::{SentinelFleet, wait};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_one_has_loaded_is_found_over_a_failover_and_nothing_stale() {
+async fn a_value_of_the_tier_is_found_over_a_failover_and_none_is_stale() {
     let redis = SentinelFleet::start();
     let mut pair = Pair::start(&redis.url()).await;
     let watch = pair.watch(REPUBLISHED).await;
@@ -56,7 +56,7 @@ async fn a_failover_that_lost_the_invalidation_brings_no_value_of_redis_back() {
             answer.is_ok_and(|answer| answer.text() == "OK")
         });
     });
-    // Whatever is asked, as soon as anybody answers, and until all is as before.
+    // Whatever is asked, as soon as a server answers, and until all is as before.
     let mut asked = 0;
     let end = Instant::now() + MAX_STALENESS * 5;
     while Instant::now() < end || asked <= 50 {

@@ -149,7 +149,7 @@ impl Fault {
         }
     }
 
-    /// Whether it ends a process that may be in the middle of a write.
+    /// Returns whether it ends a process that may be in the middle of a write.
     pub(super) fn kills(self) -> bool {
         let killed = |trouble| matches!(trouble, Trouble::Killed(_) | Trouble::KilledInWrites(_));
         match self {
@@ -159,7 +159,7 @@ impl Fault {
         }
     }
 
-    /// Whether an instance may leave reads unanswered meanwhile: only one that does not run.
+    /// Returns whether an instance may leave reads unanswered meanwhile: only one that does not run.
     pub(super) fn silences(self, instance: usize) -> bool {
         let silent = |(at, trouble): (usize, Trouble)| at == instance && trouble.halts();
         match self {
@@ -171,7 +171,7 @@ impl Fault {
 }
 
 impl Trouble {
-    /// Whether the process does not run meanwhile.
+    /// Returns whether the process does not run meanwhile.
     pub(super) fn halts(self) -> bool {
         matches!(
             self,

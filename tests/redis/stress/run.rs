@@ -48,7 +48,7 @@ pub(super) struct World {
 pub(super) struct Stress {
     seed: u64,
     outside: Runtime,
-    /// Of the instances and tasks.
+    /// The runtime of the instances and tasks.
     inside: Runtime,
     world: Arc<World>,
     nodes: Arc<[Node]>,
@@ -170,7 +170,7 @@ impl Stress {
         }
     }
 
-    /// Whether enough was read and written, and something was done to it.
+    /// Returns whether enough was read and written, and something was done to it.
     fn shows_something(&self) -> bool {
         let [reads, writes] = [&self.tally.reads, &self.tally.writes].map(|one| one.load(Relaxed));
         reads > 1_000 && writes > 100 && self.faults > 0

@@ -150,7 +150,7 @@ pub(super) fn stacks() -> String {
         thread::sleep(Duration::from_millis(100));
     }
     let all = fs::read_to_string(file.path()).unwrap_or_default();
-    // What the threads do that stand in this crate.
+    // What the threads do that are in this crate.
     let mut text = String::from("where the threads stand:");
     for stack in all
         .split("\n\n")
@@ -173,7 +173,7 @@ pub(super) fn memory() -> u64 {
 }
 
 #[test]
-fn what_stands_still_is_seen() {
+fn a_call_that_stands_still_is_seen() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .build()

@@ -22,7 +22,7 @@ const SECONDS: u64 = 10;
 /// Guesses that are sent together, a hundred times a second.
 const BURST: u64 = GUESSES / SECONDS / 100;
 
-/// Uses the good keys over and over until told to stop; returns how often.
+/// Uses the good keys over and over until `stop` is set; returns how often.
 fn use_good_keys(b: &ApiKeys, good: &[String], stop: &Arc<AtomicBool>) -> JoinHandle<u64> {
     let (b, good, stop) = (b.clone(), good.to_vec(), stop.clone());
     tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! A database that fails: whoever has a good key hears 200 or 503, never 401.
+//! A database that fails: a client with a good key gets 200 or 503, never 401.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ async fn scenario_a_failing_source_never_turns_good_keys_into_401() {
     let (status, _) = at_b.whoami(&fleet.good[0]).await;
     assert_eq!(status, 200);
 
-    // Beyond its bounds nobody knows, and says so: a key that was never loaded, one that was
+    // Beyond its bounds the answer is an error: of a key that was never loaded, one that was
     // changed meanwhile (here by the very write that fails), and one that does not exist.
     let changed = &fleet.good[1];
     a.revoke(changed).await.unwrap_err();

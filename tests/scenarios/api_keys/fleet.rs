@@ -81,7 +81,7 @@ impl Fleet {
         while fleet.good.len() < count {
             if making.len() < AT_ONCE && fleet.good.len() + making.len() < count {
                 let a = fleet.keys[0].clone();
-                making.spawn(async move { a.create("somebody").await.unwrap() });
+                making.spawn(async move { a.create("owner").await.unwrap() });
             } else if let Some(key) = making.join_next().await {
                 fleet.good.push(key.unwrap());
             }
@@ -160,7 +160,7 @@ impl Served {
         body["key"].as_str().unwrap().to_owned()
     }
 
-    /// The status and whose the key is.
+    /// The status and the owner of the key.
     pub(crate) async fn whoami(&self, key: &str) -> (u16, String) {
         let response = self.ask(key).await;
         let status = response.status().as_u16();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
-use super::sessions::Told;
+use super::sessions::Notified;
 use super::{Fleet, LATENCY, SECOND};
 use crate::support::fleet::until;
 
@@ -44,8 +44,8 @@ async fn revoked_while_redis_is_away(outage: Duration, max_staleness: Duration) 
     // Within every bound: what is revoked later is loaded again anyway.
     sleep(SECOND / 2).await;
     let revoked = Instant::now();
-    let told = a.revoke("token").await.unwrap();
-    assert_eq!(told, Told::Later);
+    let notified = a.revoke("token").await.unwrap();
+    assert_eq!(notified, Notified::Later);
     assert!(
         !a.allowed("token").await.unwrap(),
         "at once where it was revoked"
@@ -62,7 +62,7 @@ async fn revoked_while_redis_is_away(outage: Duration, max_staleness: Duration) 
         last.saturating_duration_since(verified),
     );
     assert!(last < by_redis.min(by_promise), "refused too late");
-    // The bound was tried: nobody can have told B before.
+    // The bound was tried: B cannot have heard of it before.
     if by_promise > back {
         assert!(last > revoked, "B should not have known yet");
     }
@@ -87,12 +87,12 @@ async fn scenario_a_token_revoked_while_redis_is_away_is_refused_soon_after_it_i
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "half a minute: make soak"]
-async fn scenario_soak_redis_away_for_thirty_seconds_with_the_default_bound() {
+async fn scenario_soak_with_redis_away_for_thirty_seconds_the_default_bound_holds() {
     revoked_while_redis_is_away(30 * SECOND, 2 * SECOND).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "half a minute: make soak"]
-async fn scenario_soak_redis_away_for_thirty_seconds_with_a_long_bound() {
+async fn scenario_soak_with_redis_away_for_thirty_seconds_a_long_bound_holds() {
     revoked_while_redis_is_away(30 * SECOND, 120 * SECOND).await;
 }

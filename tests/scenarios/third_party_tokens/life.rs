@@ -73,7 +73,7 @@ async fn pass(time: Duration) {
     sleep(Duration::from_millis(1)).await;
 }
 
-/// 300 s of 7,200 s: from then on a hit starts a call, and nobody waits for one.
+/// 300 s of 7,200 s: from then on a hit starts a call, and no caller waits for one.
 #[tokio::test(start_paused = true)]
 async fn scenario_tokens_are_replaced_in_the_margin_before_their_end() {
     const LIFE: Duration = Duration::from_secs(7_200);
@@ -85,7 +85,7 @@ async fn scenario_tokens_are_replaced_in_the_margin_before_their_end() {
         let mint = Arc::new(Mint::new(expires_in));
         let bus = LocalBus::default();
         let instance = start(&bus, &[("UNSTALE_TTL_JITTER", jitter)]).await;
-        let tokens = Tokens::build(&instance, mint.clone(), Shares::Nobody).unwrap();
+        let tokens = Tokens::build(&instance, mint.clone(), Shares::Instance).unwrap();
         let credentials = application("corp", "secret");
         let age = async || {
             let now = Moment::now();
@@ -109,7 +109,7 @@ async fn scenario_tokens_are_replaced_in_the_margin_before_their_end() {
             pass(STEP).await;
             assert!(age().await < 3 * STEP);
         }
-        assert_eq!(tokens.cache().stats().misses, 1, "nobody waits");
+        assert_eq!(tokens.cache().stats().misses, 1, "no caller waits");
     }
 }
 
@@ -149,7 +149,7 @@ async fn scenario_tokens_are_replaced_once_for_the_fleet() {
     assert_eq!(newest().await, [3; 3]);
     assert_eq!(mint.issued().len(), 4);
     let misses: u64 = fleet.iter().map(|it| it.1.cache().stats().misses).sum();
-    assert_eq!(misses, 3, "nobody waits but once");
+    assert_eq!(misses, 3, "a caller waits only once");
 }
 
 /// 120 s are 120 s, whatever margins, jitter, an issuer that fails and `stale_if_error` say; on every
@@ -160,9 +160,9 @@ async fn scenario_tokens_that_live_120_s_are_never_served_after_120_s() {
     let mut oldest = Duration::ZERO;
     for ahead in ["off", "60s", "300s", "2h", "0.9"] {
         for (jitter, kept) in [("0", "1h"), ("0.9", "off")] {
-            for shares in [Shares::Nobody, Shares::Fleet] {
+            for shares in [Shares::Instance, Shares::Fleet] {
                 let variables = [
-                    // Of this cache, which wins over what the program says.
+                    // The variable of this cache wins over what the program sets.
                     ("UNSTALE_CACHES__TOKENS__REFRESH_AHEAD", ahead),
                     ("UNSTALE_TTL_JITTER", jitter),
                     ("UNSTALE_STALE_IF_ERROR", kept),
@@ -212,7 +212,7 @@ async fn oldest_served(life: Duration, shares: Shares, variables: &[(&str, &str)
 async fn scenario_tokens_that_live_shorter_than_the_margin_are_not_asked_for_by_every_hit() {
     let (mint, bus) = (Arc::new(Mint::new("120")), LocalBus::default());
     let instance = start(&bus, &[]).await;
-    let tokens = Tokens::build(&instance, mint.clone(), Shares::Nobody).unwrap();
+    let tokens = Tokens::build(&instance, mint.clone(), Shares::Instance).unwrap();
     let credentials = application("corp", "secret");
     let read_for = async |seconds: u32| {
         for _ in 0..seconds * 50 {
@@ -236,7 +236,7 @@ async fn scenario_tokens_that_live_shorter_than_the_margin_are_not_asked_for_by_
     );
 }
 
-/// What says nothing of its life that anybody understands is for those who wait for it, and not kept.
+/// A token whose life is not understood is given to the callers that wait for it, and not kept.
 #[tokio::test(start_paused = true)]
 async fn scenario_tokens_of_unknown_life_are_not_kept() {
     for (expires_in, kept) in [

@@ -14,7 +14,7 @@ use super::tokens::{Credentials, Grant, Issuer, Shares, Tokens};
 
 const CAPACITY: usize = 10_000;
 
-/// Who asks at the same time.
+/// Callers at the same time.
 const CALLERS: usize = 32;
 
 /// Says that this process was started for one test alone.
@@ -58,12 +58,12 @@ async fn ask(tokens: &Tokens, applications: std::ops::Range<usize>) {
 }
 
 /// In this process alone: memory after the first fifty thousand and after all of them, and what is
-/// left of them when they have ended and nobody asks.
+/// left of them when they have ended and no caller asks.
 async fn flood(applications: usize) {
     let instance = Instance::start_on(&LocalBus::default(), Settings::default()).await;
     let instance = instance.unwrap();
     let mint = Arc::new(Mint::default());
-    let tokens = Tokens::build(&instance, mint.clone(), Shares::Nobody).unwrap();
+    let tokens = Tokens::build(&instance, mint.clone(), Shares::Instance).unwrap();
     let (empty, began) = (resident(), Moment::now());
     ask(&tokens, 0..5 * CAPACITY).await;
     let early = resident();
@@ -97,7 +97,7 @@ async fn flood(applications: usize) {
         );
         sleep(Duration::from_millis(50)).await;
     }
-    // Nobody has read anything meanwhile.
+    // Nothing has been read meanwhile.
     let after = tokens.cache().stats();
     assert_eq!((after.misses, after.hits), (stats.misses, stats.hits));
     let reaped = super::metric(&instance, r#"unstale_reaped_total{cache="tokens"}"#);

@@ -90,7 +90,7 @@ async fn read_for(
     }
 }
 
-/// Gets tokens for so long while Redis is dead, rejects one, asks for some that nobody has asked for,
+/// Gets tokens for so long while Redis is dead, rejects one, asks for some that were not asked for before,
 /// and counts log lines of all programs in the process, from `info` on. One instance, because a
 /// process has one.
 async fn without_redis(away: Duration) {

@@ -150,8 +150,8 @@ async fn two_entries(fleet: &Fleet, server: &RedisServer, seen: &mut Seen) {
         Fleet::lookup(b, &support).await,
         (tokens[1].clone(), Outcome::Hit)
     );
-    let nobody = b.1.get(&application(CORP, GUESSED)).await.unwrap();
-    assert!(nobody.is_none());
+    let unknown = b.1.get(&application(CORP, GUESSED)).await.unwrap();
+    assert!(unknown.is_none());
     seen.add("redis", contents(Admin::connect(server.port())));
 }
 

@@ -57,12 +57,12 @@ async fn scenario_a_client_that_disconnects_during_a_load_leaves_the_cache_fille
     drop(client);
     let gone = Instant::now();
     while dropped.load(SeqCst) == 0 {
-        assert!(gone.elapsed() < PATIENCE, "nobody noticed");
+        assert!(gone.elapsed() < PATIENCE, "it is not noticed");
         sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(fleet.reads(), (1, 0, 0));
 
-    // Nobody waits for it, and it ends all the same: the next client is answered from memory.
+    // No caller waits for it, and it still ends: the next client is answered from memory.
     while fleet.metric(0, r#"unstale_entries{cache="users"}"#) == 0 {
         assert!(gone.elapsed() < PATIENCE, "nothing was stored");
         sleep(Duration::from_millis(5)).await;

@@ -1,4 +1,4 @@
-//! What nobody asks for any more is freed, and closing twice does no harm.
+//! Entries that are no longer asked for are freed, and closing twice does no harm.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -38,7 +38,7 @@ fn alive(users: &[Weak<User>]) -> usize {
 const FREED: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scenario_an_entry_whose_life_has_ended_is_gone_from_memory_though_nobody_reads_it() {
+async fn scenario_an_entry_whose_life_has_ended_is_gone_from_memory_though_it_is_not_read() {
     let reap = Some(Duration::from_millis(20));
     let fleet = Fleet::start(1, short_lived(reap)).await;
     let loaded = load(&fleet).await;

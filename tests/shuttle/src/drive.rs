@@ -96,7 +96,7 @@ impl Instance {
         }
     }
 
-    /// A load, and what becomes of its value; whether it was stored.
+    /// A load, and what becomes of its value. Returns whether it was stored.
     pub fn load(&self, token: Token) -> bool {
         self.load_at(NOW, token, false)
     }

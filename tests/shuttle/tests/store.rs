@@ -12,7 +12,7 @@ use unstale_shuttle::drive::{Answer, Instance, Token, Wait, What};
 /// Schedules of each kind and test.
 const SCHEDULES: usize = 20_000;
 
-/// Of a schedule by PCT: how many times the order of priorities changes.
+/// How many times the order of priorities changes in a schedule by PCT.
 const DEPTH: usize = 3;
 
 /// So that a failure comes again. Its schedule is printed, and `shuttle::replay` takes it.
@@ -20,7 +20,7 @@ const SEED: u64 = 7;
 
 /// Runs a test under random schedules with two loads at once, and under PCT's with one.
 ///
-/// PCT may let a thread run for ever that waits for another, and quick_cache's `entry` waits so: it
+/// PCT may let a thread that waits for another run without end, and quick_cache's `entry` waits so: it
 /// asks again and again while another insert of the key is between its value and its place.
 fn in_every_order(test: fn(loads: usize)) {
     let random = RandomScheduler::new_from_seed(SEED, SCHEDULES);

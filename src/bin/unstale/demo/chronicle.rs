@@ -55,12 +55,15 @@ impl Chronicle {
             }
             Deed::Silence(number) => {
                 self.silences += 1;
-                let text = format!("instance {}: silenced, and nobody tells it", number + 1);
+                let text = format!(
+                    "instance {}: silenced, its connection looks open but delivers nothing",
+                    number + 1
+                );
                 (Kind::Fault, text)
             }
             Deed::Flood => {
                 self.floods += 1;
-                let text = "the others write more than the journal holds".to_owned();
+                let text = "the others write more events than the bus keeps".to_owned();
                 (Kind::Fault, text)
             }
             Deed::Heal(number) => {
@@ -82,17 +85,17 @@ impl Chronicle {
             if more(|row| row.counters.fences) {
                 say(
                     Kind::Noticed,
-                    "fenced, what it missed is gone from the journal",
+                    "fenced, dropped its entries: the events were gone",
                 );
             } else if more(|row| row.counters.repaired) {
-                say(Kind::Noticed, "has what it missed from the journal");
+                say(Kind::Noticed, "has read the events that it missed");
             } else if more(|row| row.counters.gaps) {
-                say(Kind::Noticed, "knows that it may miss events");
+                say(Kind::Noticed, "noticed that it may have missed events");
             }
             if was.state == InstanceState::Coherent && is.state == InstanceState::Degraded {
                 say(
                     Kind::Noticed,
-                    "degraded, soon it cannot vouch for its entries",
+                    "degraded, soon it can no longer prove its entries fresh",
                 );
             }
             if was.state == InstanceState::Degraded && is.state == InstanceState::Coherent {
@@ -106,9 +109,9 @@ impl Chronicle {
     pub(crate) fn faults(&self) -> String {
         let parts = [
             (self.lost, "lost message"),
-            (self.cuts, "cut"),
-            (self.silences, "silence"),
-            (self.floods, "flood"),
+            (self.cuts, "cut connection"),
+            (self.silences, "silent one"),
+            (self.floods, "burst of writes"),
         ];
         let parts: Vec<String> = parts
             .iter()
@@ -120,5 +123,57 @@ impl Chronicle {
         } else {
             parts.join(", ")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::fleet::Link;
+    use crate::demo::meters::Counters;
+    use crate::text::WIDTH;
+
+    #[test]
+    fn every_entry_fits_the_screen_and_faults_are_counted() {
+        let mut chronicle = Chronicle::default();
+        for deed in [
+            Deed::Lose(8),
+            Deed::Cut(8),
+            Deed::Silence(8),
+            Deed::Flood,
+            Deed::Flood,
+            Deed::Heal(8),
+        ] {
+            chronicle.note(Duration::ZERO, deed);
+        }
+        let was = Row {
+            state: InstanceState::Coherent,
+            link: Link::Up,
+            hits: 0,
+            lookups: 0,
+            reads_per_second: 0.0,
+            events_per_second: 0.0,
+            verified_age: None,
+            counters: Counters::default(),
+        };
+        for change in [
+            (|row| row.counters.fences += 1) as fn(&mut Row),
+            |row| row.counters.repaired += 1,
+            |row| row.counters.gaps += 1,
+            |row| row.state = InstanceState::Degraded,
+        ] {
+            let mut is = was.clone();
+            change(&mut is);
+            for rows in [&was, &is, &was] {
+                chronicle.observe(Duration::ZERO, &vec![rows.clone(); 9]);
+            }
+        }
+        assert!(chronicle.entries.len() > 6);
+        for entry in &chronicle.entries {
+            let before = "3599.9 s  ! ".len();
+            assert!(before + entry.text.len() <= WIDTH, "{}", entry.text);
+        }
+        let faults = "1 lost message, 1 cut connection, 1 silent one, 2 bursts of writes";
+        assert_eq!(chronicle.faults(), faults);
     }
 }

@@ -88,12 +88,12 @@ impl Totals {
         let bound = time(self.bound);
         let proven = if self.fleet.stale == 0 {
             format!(
-                "  No read was of a value replaced more than {bound} before; the worst: {}.",
+                "  No read returned a value replaced more than {bound} before; worst: {}.",
                 time(self.fleet.worst)
             )
         } else {
             format!(
-                "  BROKEN: {} of values replaced more than {bound} before; the worst: {}.",
+                "  BROKEN: {} returned values replaced more than {bound} before; worst: {}.",
                 some(self.fleet.stale, "read"),
                 time(self.fleet.worst)
             )
@@ -112,27 +112,72 @@ impl Totals {
                 count(self.refused)
             ),
             format!(
-                "  {}, applied {} times by peers, half of them within {}; {}.",
-                some(counters.published, "event"),
-                count(counters.applied),
+                "  {}, half of them delivered within {}; {} of traffic.",
+                some(counters.published, "invalidation"),
                 time(counters.propagation(0.5)),
                 bytes(counters.sent_bytes + counters.received_bytes)
             ),
+            format!("  Faults: {}.", chronicle.faults()),
             format!(
-                "  {}: {} noticed, {}, {}.",
-                chronicle.faults(),
-                some(counters.gaps, "gap"),
-                some(counters.repaired, "repair"),
-                some(counters.fences, "fence")
+                "  Missed events were noticed {}, and read again from the bus {};",
+                some(counters.gaps, "time"),
+                some(counters.repaired, "time"),
+            ),
+            format!(
+                "  {} they were kept no longer, and an instance dropped its entries.",
+                some(counters.fences, "time")
             ),
             "What it proves".to_owned(),
             proven,
             format!(
-                "  The same reads with only a TTL of {}: {}; the worst: {}.",
+                "  The same reads with only a TTL of {}: {}; worst: {}.",
                 time(TTL),
                 some(self.alone.stale, "stale read"),
                 time(self.alone.worst)
             ),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::WIDTH;
+
+    #[test]
+    fn every_line_of_the_summary_fits_however_long_the_run_was() {
+        const MANY: u64 = 12_345_678;
+        let verdict = Verdict {
+            reads: MANY,
+            stale: MANY,
+            worst: Duration::from_millis(12_340),
+        };
+        let counters = Counters {
+            hits: MANY,
+            published: MANY,
+            gaps: MANY,
+            repaired: MANY,
+            fences: MANY,
+            sent_bytes: MANY,
+            ..Counters::default()
+        };
+        let mut totals = Totals {
+            instances: 9,
+            bound: Duration::from_millis(1_930),
+            counters,
+            loads: MANY,
+            failed: 0,
+            writes: MANY,
+            refused: 12_345,
+            unconfirmed: 0,
+            fleet: verdict,
+            alone: verdict,
+        };
+        for stale in [MANY, 0] {
+            totals.fleet.stale = stale;
+            for line in totals.summary(&Chronicle::default()) {
+                assert!(line.chars().count() <= WIDTH, "{line}");
+            }
+        }
     }
 }

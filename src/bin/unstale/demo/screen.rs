@@ -346,7 +346,7 @@ fn draw_totals(frame: &mut Frame<'_>, area: Rect, totals: &Totals) {
             ("reads    ", count(totals.fleet.reads)),
             ("hits   ", percent(counters.hits, counters.reads())),
             ("loads  ", count(totals.loads)),
-            ("coalesced", count(counters.coalesced)),
+            ("shared   ", count(counters.coalesced)),
         ]),
         line([
             ("published", count(counters.published)),
@@ -356,8 +356,8 @@ fn draw_totals(frame: &mut Frame<'_>, area: Rect, totals: &Totals) {
         ]),
         line([
             ("gaps     ", count(counters.gaps)),
-            ("repairs", count(counters.repaired)),
-            ("fences ", count(counters.fences)),
+            ("reread ", count(counters.repaired)),
+            ("dropped", count(counters.fences)),
             (
                 "traffic  ",
                 bytes(counters.sent_bytes + counters.received_bytes),

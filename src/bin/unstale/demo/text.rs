@@ -30,10 +30,16 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
-/// `1 write`, `2,000 writes`.
+/// `1 write`, `2,000 writes`, `2 bursts of writes`.
 pub(crate) fn some(number: u64, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
-    format!("{} {what}{plural}", count(number))
+    let (noun, rest) = what.split_once(" of ").unwrap_or((what, ""));
+    let rest = if rest.is_empty() {
+        String::new()
+    } else {
+        format!(" of {rest}")
+    };
+    format!("{} {noun}{plural}{rest}", count(number))
 }
 
 /// `97.3 %`; of nothing, nothing.
@@ -64,8 +70,12 @@ mod tests {
         let times = [0, 20, 12_000, 1_420_000, 2_000_000].map(|us| time(Duration::from_micros(us)));
         assert_eq!(times, ["0 ms", "< 1 ms", "12 ms", "1.42 s", "2 s"]);
         assert_eq!(
-            [some(1, "write"), some(2, "write")],
-            ["1 write", "2 writes"]
+            [
+                some(1, "write"),
+                some(2, "write"),
+                some(2, "burst of writes")
+            ],
+            ["1 write", "2 writes", "2 bursts of writes"]
         );
         assert_eq!([percent(1, 3), percent(0, 0)], ["33.3 %", "-"]);
         assert_eq!(

@@ -9,6 +9,7 @@ use unstale::{Error, ErrorKind};
 
 use crate::colour::Paint;
 use crate::common::{count, time};
+use crate::text::wrap;
 
 /// A subscriber's buffer below this is cut in a burst that it would have survived: sixteen of the
 /// largest messages.
@@ -81,8 +82,15 @@ impl Finding {
             Level::Warn => paint.yellow("warn"),
             Level::Fail => paint.red("FAIL"),
         };
-        let mut lines = vec![format!("{level}  {:<13}  {}", self.check, self.found)];
-        lines.extend(self.remedy.iter().map(|text| format!("      -> {text}")));
+        // The level is put in last: its colours have no width.
+        let begin = format!("      {:<13}  ", self.check);
+        let mut lines = wrap(&begin, &" ".repeat(begin.len()), &self.found);
+        if let Some(first) = lines.first_mut() {
+            first.replace_range(..4, &level);
+        }
+        if let Some(remedy) = &self.remedy {
+            lines.extend(wrap("      -> ", "         ", remedy));
+        }
         lines
     }
 
@@ -101,6 +109,29 @@ impl Finding {
     }
 }
 
+/// The last line: whether anything is wrong.
+pub(super) fn verdict(findings: &[Finding], paint: Paint) -> String {
+    let of = |level| {
+        findings
+            .iter()
+            .filter(|finding| finding.level == level)
+            .count()
+    };
+    let (failed, warned) = (of(Level::Fail), of(Level::Warn));
+    let all = count(findings.len(), "check");
+    match (failed, warned) {
+        (0, 0) => paint.green(format_args!("{all}: nothing is wrong")),
+        (0, _) => paint.yellow(format_args!(
+            "{all}: nothing failed, {}",
+            count(warned, "warning")
+        )),
+        _ => paint.red(format_args!(
+            "{all}: {failed} FAILED, {}",
+            count(warned, "warning")
+        )),
+    }
+}
+
 /// No connection could be made.
 pub(super) fn unreachable(url: &str, error: &Error) -> Finding {
     let found = format!("{url}: {error}");
@@ -109,14 +140,14 @@ pub(super) fn unreachable(url: &str, error: &Error) -> Finding {
             "login",
             found,
             "put the right user and password into UNSTALE_REDIS_URL, as in \
-             redis://user:password@host:6379 (percent-encode : / ? # @), or create the user",
+             redis://user:password@host:6379 (percent-encode : / ? # @), or create the user in Redis",
         ),
         ErrorKind::Settings => Finding::fail("connection", found, "correct UNSTALE_REDIS_URL"),
         _ => Finding::fail(
             "connection",
             found,
-            "see that Redis runs there, that no firewall is between, that host and port in \
-             UNSTALE_REDIS_URL are right, and that rediss:// is used where and only where it has TLS",
+            "check that Redis runs there, that host and port in UNSTALE_REDIS_URL are right, that no \
+             firewall is in the way, and that the URL begins with rediss:// if and only if Redis has TLS",
         ),
     }
 }
@@ -126,7 +157,7 @@ pub(super) fn refused(check: &'static str, error: &Error) -> Finding {
     let remedy = match error.kind() {
         ErrorKind::Auth => "give the user this right",
         ErrorKind::Settings => "use Redis 7.0 or later",
-        _ => "see the log of Redis",
+        _ => "look into the log of Redis",
     };
     Finding::fail(check, error.to_string(), remedy)
 }
@@ -135,7 +166,7 @@ pub(super) fn rights(lack: Option<&Lack>) -> Finding {
     if let Some(lack) = lack {
         return Finding::fail("rights", &lack.found, &lack.remedy);
     }
-    let all = "every command, key and channel that an instance needs";
+    let all = "the user has every command, key and channel that an instance needs";
     Finding::ok("rights", all)
 }
 
@@ -144,12 +175,12 @@ pub(super) fn rehearsal(result: &Result<(), Error>) -> Finding {
     match result {
         Ok(()) => Finding::ok(
             "rehearsal",
-            "verified, announced, published, heard, repaired, stored",
+            "done once: verified, announced, published, heard, repaired, stored",
         ),
         Err(error) => Finding::fail(
             "rehearsal",
             error.to_string(),
-            "an instance meets the same error: see the log of Redis and its INFO",
+            "an instance would meet the same error: look into the log of Redis and its INFO",
         ),
     }
 }
@@ -169,7 +200,7 @@ pub(super) fn server(info: &Info, clustered: bool) -> Finding {
         return Finding::fail("server", found, error.to_string());
     }
     if role == "slave" {
-        let remedy = "name the primary in UNSTALE_REDIS_URL: a replica takes no events";
+        let remedy = "set UNSTALE_REDIS_URL to the primary: a replica takes no events";
         return Finding::fail("server", found, remedy);
     }
     if info.get("loading").is_some_and(|loading| loading == "1") {
@@ -189,15 +220,15 @@ pub(super) fn eviction(info: &Info) -> Finding {
         .get("maxmemory_policy")
         .map_or("unknown", String::as_str);
     let found = if limit == 0 {
-        format!("{policy}, no limit of memory")
+        format!("policy {policy}, no memory limit")
     } else {
-        format!("{policy}, limit {} MiB", limit >> 20)
+        format!("policy {policy}, memory limit {} MiB", limit >> 20)
     };
     if !policy.starts_with("allkeys-") {
         return Finding::ok("eviction", found);
     }
     let remedy = "CONFIG SET maxmemory-policy noeviction (or volatile-lru, if other keys are to be \
-                  evicted), in redis.conf as well: a counter that is evicted costs every instance \
+                  evicted), and in redis.conf: if Redis evicts a counter, every instance drops \
                   its cache";
     if limit == 0 {
         return Finding::warn("eviction", found, remedy);
@@ -213,7 +244,7 @@ pub(super) fn exposed_files(variables: &[String]) -> Option<Finding> {
             variables.join(", ")
         )
     };
-    let remedy = "give them the mode 0400, in Kubernetes by the volume's defaultMode";
+    let remedy = "give them the mode 0400 (in Kubernetes, defaultMode of the volume)";
     (!variables.is_empty()).then(|| Finding::warn("secret files", found(), remedy))
 }
 
@@ -236,12 +267,11 @@ pub(super) fn output_buffer(limit: Option<&str>) -> Finding {
         return Finding::warn(
             check,
             format!("not understood: {limit}"),
-            "see its part for pubsub",
+            "look at the part for pubsub",
         );
     };
     let found = format!("pubsub {hard} {soft} {seconds}");
-    let remedy =
-        "CONFIG SET client-output-buffer-limit \"pubsub 32mb 8mb 60\", in redis.conf as well";
+    let remedy = "CONFIG SET client-output-buffer-limit \"pubsub 32mb 8mb 60\", and in redis.conf";
     if hard == 0 && soft == 0 {
         let found = format!("{found}: a subscriber that stalls may fill the memory of Redis");
         return Finding::warn(check, found, remedy);
@@ -249,7 +279,7 @@ pub(super) fn output_buffer(limit: Option<&str>) -> Finding {
     let small = |limit: u64| (1..SMALL_BUFFER).contains(&limit);
     if small(hard) || small(soft) {
         let found =
-            format!("{found}: a burst of events cuts subscribers off, and they must repair");
+            format!("{found}: a burst of events disconnects subscribers, which then miss events");
         return Finding::warn(check, found, remedy);
     }
     Finding::ok(check, found)
@@ -268,14 +298,14 @@ pub(super) fn replicas(info: &Info, needed: Option<&str>, lag: Option<&str>) -> 
         return Finding::fail(
             "replicas",
             format!("{found}, {good} in step, {needed} needed to write"),
-            "Redis refuses every event now: bring replicas back, or lower min-replicas-to-write",
+            "Redis refuses every event now: start replicas again, or lower min-replicas-to-write",
         );
     }
     if there == 0 {
         return Finding::ok("replicas", "none");
     }
-    let remedy = "CONFIG SET min-replicas-to-write 1 and min-replicas-max-lag 1, in redis.conf as \
-                  well: a primary cut off from its replicas must refuse events";
+    let remedy = "CONFIG SET min-replicas-to-write 1 and min-replicas-max-lag 1, and in redis.conf: a \
+                  primary that is cut off from its replicas must refuse events";
     // INFO names good replicas only where the setting is on.
     if needed == Some(0) || (needed.is_none() && good.is_none()) {
         return Finding::warn(
@@ -285,7 +315,7 @@ pub(super) fn replicas(info: &Info, needed: Option<&str>, lag: Option<&str>) -> 
         );
     }
     if let Some(lag) = lag.filter(|lag| *lag > LONGEST_LAG) {
-        let found = format!("{found}, but one cut off goes on for {lag} s");
+        let found = format!("{found}, but a primary that is cut off takes events for {lag} s");
         return Finding::warn("replicas", found, remedy);
     }
     Finding::ok("replicas", format!("{found}, min-replicas-to-write is on"))
@@ -293,14 +323,19 @@ pub(super) fn replicas(info: &Info, needed: Option<&str>, lag: Option<&str>) -> 
 
 pub(super) fn lanes(theirs: Option<u32>, ours: u32) -> Finding {
     match theirs {
-        None => Finding::ok("lanes", format!("{ours}; no instance has been here yet")),
-        Some(theirs) if theirs == ours => Finding::ok("lanes", theirs.to_string()),
+        None => Finding::ok(
+            "lanes",
+            format!("{ours} here; no instance has been there yet"),
+        ),
+        Some(theirs) if theirs == ours => {
+            Finding::ok("lanes", format!("{theirs}, here and in the fleet"))
+        }
         Some(theirs) => Finding::fail(
             "lanes",
             format!("the fleet has {theirs}, UNSTALE_LANES says {ours}"),
             format!(
-                "set UNSTALE_LANES={theirs}; or, to change the fleet, stop every instance and \
-                 delete the namespace's keys"
+                "set UNSTALE_LANES={theirs}. To change the fleet instead, stop every instance and \
+                 delete the keys of the namespace"
             ),
         ),
     }
@@ -334,7 +369,7 @@ pub(super) fn clock(clocks: &Clocks) -> Finding {
         );
         return Finding::warn("clock", found, remedy);
     }
-    let found = format!("{} apart", time(clocks.offset));
+    let found = format!("{} apart from the clock here", time(clocks.offset));
     if clocks.offset > CLOCKS_APART {
         let remedy = "run NTP on both machines; the caches do not compare clocks, but readers \
                       of logs do";
@@ -351,14 +386,14 @@ pub(super) fn echo(delays: &[Duration], sent: usize, verify_interval: Duration) 
         return Finding::fail(
             check,
             format!("none of {sent} messages came back"),
-            "see that nothing between here and Redis cuts or holds back idle connections, and \
-             `CLIENT LIST TYPE pubsub` there",
+            "check that nothing between here and Redis closes or holds back idle connections, and \
+             look at `CLIENT LIST TYPE pubsub` in Redis",
         );
     };
     let found = format!("median {}, longest {}", time(*median), time(*longest));
     if delays.len() < sent {
         let found = format!("{} of {sent} messages came back; {found}", delays.len());
-        return Finding::fail(check, found, "see what cuts connections to Redis");
+        return Finding::fail(check, found, "find what closes connections to Redis");
     }
     if *longest > verify_interval {
         return Finding::warn(

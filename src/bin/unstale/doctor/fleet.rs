@@ -85,7 +85,7 @@ pub(super) async fn examine(
             Err(error) => findings.push(Finding::fail(
                 "metrics",
                 error.to_string(),
-                "see that the instance runs, and that UNSTALE_METRICS_ADDR or its route serves them",
+                "check that the instance runs, and that UNSTALE_METRICS_ADDR or a route of its own serves metrics",
             )),
         }
     }
@@ -96,7 +96,7 @@ pub(super) async fn examine(
 
 fn members_of(own: &Own) -> Finding {
     let found = match own.members.len() {
-        0 => "no instance is here now".to_owned(),
+        0 => "no instance is there now".to_owned(),
         _ => {
             let ids: Vec<_> = own.members.iter().map(String::as_str).collect();
             format!("{}: {}", count(ids.len(), "instance"), ids.join(" "))
@@ -109,9 +109,12 @@ fn members_of(own: &Own) -> Finding {
 fn deliveries(pause: Duration) -> Finding {
     let check = "deliveries";
     if pause.is_zero() {
-        return Finding::ok(check, "at once");
+        return Finding::ok(check, "without a pause");
     }
-    let found = format!("{} apart, for there are many subscribers", time(pause));
+    let found = format!(
+        "a pause of {} after each message, because there are many subscribers",
+        time(pause)
+    );
     if pause < LONG {
         return Finding::ok(check, found);
     }
@@ -125,9 +128,13 @@ fn deliveries(pause: Duration) -> Finding {
 
 /// Events that are signed as these settings say are not believed.
 fn of_other_keys(others: usize) -> Finding {
+    let have = if others == 1 { "has" } else { "have" };
     Finding::fail(
         "signing key",
-        format!("{} signs events otherwise", count(others, "instance")),
+        format!(
+            "{} {have} another signing key than these settings, or none",
+            count(others, "instance")
+        ),
         "give all instances, writers and operators the same UNSTALE_SIGNING_KEY",
     )
 }
@@ -152,15 +159,15 @@ fn neighbours(own: &Own, heard: &BTreeSet<Neighbour>) -> Finding {
     if !same.is_empty() {
         return Finding::warn(
             "fleets",
-            format!("instances listen to {} as well", same.join(", ")),
-            "instances of one fleet name the same database in UNSTALE_REDIS_URL; two fleets should \
-             have two namespaces",
+            format!("there are also instances in {}", same.join(", ")),
+            "set UNSTALE_REDIS_URL of all instances of a fleet to the same database; give two fleets \
+             two namespaces",
         );
     }
     let found = match names.len() {
-        0 => "no other is listened to at this server".to_owned(),
+        0 => "no other namespace has instances on this server".to_owned(),
         // Only a person can tell whether they are meant to be others.
-        _ => format!("others at this server: {}", names.join(", ")),
+        _ => format!("other namespaces on this server: {}", names.join(", ")),
     };
     Finding::ok("fleets", found)
 }
@@ -168,12 +175,12 @@ fn neighbours(own: &Own, heard: &BTreeSet<Neighbour>) -> Finding {
 /// Whether the latest event can be read with this key.
 fn readable(event: &Contents) -> Finding {
     match event {
-        Contents::Drops { .. } => Finding::ok("signing key", "reads the latest event"),
+        Contents::Drops { .. } => Finding::ok("signing key", "the latest event can be read"),
         Contents::Unreadable { why } => Finding::fail(
             "signing key",
             format!("the latest event cannot be read: {why}"),
-            "set UNSTALE_SIGNING_KEY to that of the fleet (or to none, as the fleet has); or see what \
-             else publishes in this namespace, with `unstale tail`",
+            "set UNSTALE_SIGNING_KEY to that of the fleet, or leave it unset as the fleet does; or find \
+             with `unstale tail` what else publishes in this namespace",
         ),
     }
 }
@@ -202,7 +209,7 @@ fn member(own: &Own, instance: &Instance) -> Finding {
         return Finding::fail(
             "instance",
             format!("{from} has no unstale_settings_info"),
-            "is it another version of this crate?",
+            "check its version: it may be another one of this crate",
         );
     };
     let (id, fleet, redis) = (info.label("id"), info.label("fleet"), info.label("redis"));
@@ -238,8 +245,8 @@ fn member(own: &Own, instance: &Instance) -> Finding {
         );
         return wrong(
             what,
-            "do both URLs lead to the same server? An instance that is cut off is no member either: \
-             see its log and its `unstale_connected`",
+            "check that both URLs lead to the same server. An instance that is cut off is no member \
+             either: look at its log and its metric `unstale_connected`",
         );
     }
     trouble(id, instance)
@@ -263,8 +270,8 @@ fn trouble(id: &str, instance: &Instance) -> Option<Finding> {
     if count("unstale_events_dropped_total", ("reason", "undecodable")) > 0.0 {
         return Some(Finding::warn(
             "instance",
-            format!("{id} at {from} has heard events that it cannot read"),
-            "has it the fleet's UNSTALE_SIGNING_KEY, and a version of this crate that is near?",
+            format!("{id} at {from} has received events that it cannot read"),
+            "give it the fleet's UNSTALE_SIGNING_KEY and the same version of this crate",
         ));
     }
     let jumps = count("unstale_clock_jumps_total", ("", ""));
@@ -272,7 +279,7 @@ fn trouble(id: &str, instance: &Instance) -> Option<Finding> {
         return Some(Finding::warn(
             "instance",
             format!("the clock at {id}, {from}, was set or stood still {jumps} times"),
-            "let NTP slew the clock instead of setting it; see whether its host is suspended",
+            "let NTP slew the clock instead of setting it; check whether its host is suspended",
         ));
     }
     None
@@ -324,8 +331,8 @@ fn together(own: &Own, instances: &[Instance]) -> Vec<Finding> {
     ] {
         let (values, shown) = alike(series, label);
         findings.push(match values {
-            1 => Finding::ok(check, shown),
-            _ => Finding::warn(check, format!("they differ: {shown}"), remedy),
+            1 => Finding::ok(check, format!("all the same: {shown}")),
+            _ => Finding::warn(check, format!("instances differ: {shown}"), remedy),
         });
     }
     let seen: BTreeSet<_> = instances
@@ -340,7 +347,7 @@ fn together(own: &Own, instances: &[Instance]) -> Vec<Finding> {
     if !unseen.is_empty() {
         let ids: Vec<_> = unseen.iter().map(|id| id.as_str()).collect();
         findings.push(Finding::ok(
-            "not looked at",
+            "not checked",
             format!(
                 "{} without --metrics: {}",
                 count(ids.len(), "member"),

@@ -4,8 +4,8 @@ use unstale::Settings;
 use unstale::operate::{Answer, By, Found, Member, Question};
 
 use super::facts::{behind, hash};
-use super::text::Text;
 use crate::common::{count, short, time};
+use crate::text::Text;
 
 /// Events, and members, that are listed: a screen of them.
 const SHOWN: usize = 10;

@@ -155,7 +155,7 @@ async fn one_beat_buries_a_bounded_number_of_members_the_oldest_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn members_that_were_lost_make_every_stranger_a_dead_one_once() {
+async fn after_the_members_are_lost_every_unknown_writer_is_settled_as_dead_once() {
     let bus = LocalBus::default();
     let (a, mut at_a) = bus.attach(config(1));
     let (b, _at_b) = bus.attach(config(2));
@@ -177,7 +177,7 @@ async fn members_that_were_lost_make_every_stranger_a_dead_one_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_cannot_reach_the_bus_cannot_leave() {
+async fn an_instance_that_cannot_reach_the_bus_cannot_leave() {
     let bus = LocalBus::default();
     for number in 0..2 {
         let (a, _at_a) = bus.attach(config(1));
@@ -266,7 +266,7 @@ async fn an_instance_with_a_short_timeout_does_not_expire_one_that_beats_slowly(
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_open_is_cleared_up_to_the_highest_number_of_the_list() {
+async fn writes_that_are_not_listed_as_open_are_cleared_up_to_the_highest_listed_number() {
     let bus = LocalBus::default();
     let (a, _at_a) = bus.attach(config(1));
     let (b, _at_b) = bus.attach(config(2));
@@ -290,7 +290,7 @@ async fn what_is_not_open_is_cleared_up_to_the_highest_number_of_the_list() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn leaving_clears_what_is_not_open() {
+async fn leaving_clears_the_writes_that_are_not_open() {
     let bus = LocalBus::default();
     let (a, _at_a) = bus.attach(config(1));
     a.announce(0, vec![intent(1, 1, 60 * SECOND, "late")])
@@ -333,7 +333,7 @@ async fn a_counter_that_goes_back_within_its_epoch_begins_another_with_the_next_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_connection_says_since_when() {
+async fn a_lost_connection_reports_since_when() {
     let bus = LocalBus::default();
     let (a, _at_a) = bus.attach(config(1));
     assert_eq!(a.away_since(0), None);

@@ -95,7 +95,7 @@ fn below_the_floor_and_without_a_history_nothing_is_stored() {
         tier.put(at(100), put(subject(1, 2), 100, &[])),
         Stored::Written
     );
-    // Of another life of the server nothing is believed.
+    // Nothing of another life of the server counts.
     let unsound = tier.fetch(at(100), false, NOW, &fetch(&put(subject(1, 2), 100, &[])));
     assert_eq!(unsound.found, Found::NoHistory);
 }
@@ -146,7 +146,7 @@ fn an_event_in_another_format_ends_the_whole_cache_for_this_one() {
 }
 
 #[test]
-fn what_cannot_be_read_ends_everything_and_a_hole_too_until_the_history_begins_again() {
+fn an_unreadable_event_or_a_hole_ends_everything_until_the_history_begins_again() {
     let value = put(subject(1, 2), 100, &[]);
     let bare = event(1, What::Keys(vec![3]));
     let signed = [&bare[..], b"16 bytes of MAC."].concat();

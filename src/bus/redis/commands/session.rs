@@ -34,7 +34,7 @@ pub(super) struct Session {
     /// By [`Script`].
     hashes: [Str; SOURCES.len()],
     silence: Lock<Silence>,
-    /// Why the connection was found to be no good.
+    /// Why the connection was found to be unusable.
     verdict: Lock<Option<Error>>,
     given_up: Notify,
 }
@@ -244,7 +244,7 @@ impl Session {
     }
 }
 
-/// What is left until the deadline, and never nothing: fred takes that for no timeout at all.
+/// Returns what is left until the deadline, and never nothing: fred takes that for no timeout at all.
 fn left(deadline: Instant, now: Instant) -> Duration {
     let left = deadline.saturating_duration_since(now);
     left.max(Duration::from_millis(1))
@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_command_whose_deadline_has_passed_has_a_timeout_all_the_same() {
+    async fn a_command_whose_deadline_has_passed_still_has_a_timeout() {
         let now = Instant::now();
         assert_eq!(left(now, now), Duration::from_millis(1));
         assert_eq!(

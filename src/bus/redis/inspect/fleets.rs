@@ -8,7 +8,7 @@ use super::Server;
 use crate::bus::redis::error;
 use crate::{Error, ErrorKind};
 
-/// A namespace that somebody listens to, and the number of its database; none in a cluster.
+/// A namespace that has a listener, and the number of its database; none in a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Neighbour {
     /// The namespace.
@@ -63,7 +63,7 @@ impl Server {
     }
 }
 
-/// The payload of the last entry that XRANGE returned.
+/// Returns the payload of the last entry that XRANGE returned.
 fn payload(answer: &Value) -> Option<Vec<u8>> {
     let Value::Array(entries) = answer else {
         return None;
@@ -77,7 +77,7 @@ fn payload(answer: &Value) -> Option<Vec<u8>> {
     Some(fields.get(1)?.as_bytes()?.to_vec())
 }
 
-/// What a channel's name says; `None` for a channel of something else.
+/// Returns what a channel's name says; `None` for a channel of something else.
 fn neighbour(channel: &str) -> Option<Neighbour> {
     let (lane, database) = channel.strip_prefix("us:{")?.split_once("}e")?;
     let (namespace, _) = lane.rsplit_once(':')?;

@@ -58,7 +58,7 @@ impl Server {
             Start::At(sequence) => format!("{sequence}-0"),
             Start::Behind(entry) => format!("({}", entry.id),
         };
-        // Of whatever stands behind the dash.
+        // Without a dash: up to every entry of this sequence.
         let to = last.to_string();
         let args = [&*journal, &from, &to, "COUNT", PAGE];
         let Value::Array(entries) = self.ask(lane, "XRANGE", &args).await? else {
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entry_is_none_and_an_entry_without_an_event_is_one() {
+    fn a_malformed_entry_is_none_and_an_entry_without_an_event_is_an_entry() {
         for strange in [
             Value::Null,
             array(&[]),

@@ -77,7 +77,7 @@ impl Server {
         Ok(head.map(|head| (head.epoch, head.sequence)))
     }
 
-    /// A lane's sequence and epoch.
+    /// Returns a lane's sequence and epoch.
     async fn counter(&self, lane: u32) -> Result<Counter, Error> {
         let state = self.names(lane).state;
         let answer = self
@@ -117,7 +117,7 @@ impl Server {
         Ok(Some(length.saturating_sub(placeholder.into())))
     }
 
-    /// A lane's members and when each was last heard of, by the server's clock since 1970.
+    /// Returns a lane's members and when each was last heard of, by the server's clock since 1970.
     async fn members(&self, lane: u32) -> Result<Vec<(u64, Duration)>, Error> {
         let members = self.names(lane).members;
         let most = MOST_MEMBERS.to_string();
@@ -136,7 +136,7 @@ impl Server {
         Ok(pairs.iter().filter_map(member).collect())
     }
 
-    /// Who began the writes that are open in a lane.
+    /// Returns the members whose writes are open in a lane.
     async fn open_writes(&self, lane: u32) -> Result<Vec<u64>, Error> {
         let intents = self.names(lane).intents;
         let Value::Array(ids) = self.ask(lane, "HKEYS", &[&intents]).await? else {

@@ -30,12 +30,12 @@ impl Server {
         args.extend(members.iter().map(field));
         let command = CustomCommand::new_static("HMGET", ClusterHash::FirstKey, false);
         let answer = client.custom(command, args).await;
-        let Value::Array(told) = answer.map_err(|error| error::from_fred(&error))? else {
+        let Value::Array(answers) = answer.map_err(|error| error::from_fred(&error))? else {
             return Err(error::unexpected("HMGET"));
         };
-        let pairs = members.iter().zip(&told);
+        let pairs = members.iter().zip(&answers);
         let notes =
-            pairs.filter_map(|(member, told)| Some((*member, Note::unpack(told.as_bytes()?)?)));
+            pairs.filter_map(|(member, note)| Some((*member, Note::unpack(note.as_bytes()?)?)));
         Ok(notes.collect())
     }
 }

@@ -178,7 +178,7 @@ async fn delivered(link: &mut Link, expected: &[u8]) -> Result<(), FredError> {
     }
 }
 
-/// What a refusal says is missing; any other error stays one.
+/// Returns what a refusal says is missing; any other error stays one.
 fn missing(refusal: &FredError) -> Result<MissingRight, Error> {
     MissingRight::of(refusal.details()).ok_or_else(|| error::from_fred(refusal))
 }

@@ -76,7 +76,7 @@ impl Default for Frames {
 }
 
 impl Frames {
-    /// Where the next bytes go; never empty while [`next`](Self::next) is called until it has no more.
+    /// Returns where the next bytes go; never empty while [`next`](Self::next) is called until it has no more.
     pub(super) fn vacant(&mut self) -> &mut [u8] {
         if self.unread.is_empty() {
             self.unread = 0..0;
@@ -92,7 +92,7 @@ impl Frames {
         self.unread.end += bytes;
     }
 
-    /// The next frame and how many bytes it took on the wire, if it has arrived.
+    /// Returns the next frame and how many bytes it took on the wire, if it has arrived.
     pub(in crate::bus::redis) fn next(&mut self) -> Result<Option<(Frame<'_>, u64)>, Malformed> {
         let passed = self.skip.min(self.unread.len() as u64);
         self.unread.start += passed as usize;
@@ -123,7 +123,7 @@ impl Found {
     }
 }
 
-/// The frame that these bytes begin with; `None` while it is not whole. Arrays are gone through without
+/// Returns the frame that these bytes begin with; `None` while it is not whole. Arrays are gone through without
 /// recursion, for a server may nest them as deep as it likes.
 fn find(bytes: &[u8]) -> Result<Option<Found>, Malformed> {
     let (mut words, mut known) = ([const { 0..0 }; 3], 0);
@@ -185,14 +185,14 @@ fn find(bytes: &[u8]) -> Result<Option<Found>, Malformed> {
     }))
 }
 
-/// The line that begins here, without its end.
+/// Returns the line that begins here, without its end.
 fn line(bytes: &[u8], at: usize) -> Option<Range<usize>> {
     let rest = bytes.get(at..)?;
     let length = rest.windows(2).position(|pair| pair == b"\r\n")?;
     Some(at..at + length)
 }
 
-/// A length or a count. That of RESP2's null, -1, is none: RESP3 has a sign of its own for it.
+/// Returns a length or a count. That of RESP2's null, -1, is none: RESP3 has a sign of its own for it.
 fn number(digits: &[u8]) -> Result<u64, Malformed> {
     let text = std::str::from_utf8(digits).map_err(|_| Malformed)?;
     let number: u64 = text.parse().map_err(|_| Malformed)?;
@@ -208,7 +208,7 @@ fn number(digits: &[u8]) -> Result<u64, Malformed> {
 mod tests {
     use super::*;
 
-    /// What comes of these bytes when they arrive in pieces of this size.
+    /// Returns what comes of these bytes when they arrive in pieces of this size.
     fn heard(bytes: &[u8], piece: usize) -> Result<Vec<String>, Malformed> {
         let (mut frames, mut all, mut taken) = (Frames::default(), Vec::new(), 0);
         for piece in bytes.chunks(piece) {
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_server_says_ends_it() {
+    fn bytes_that_no_server_sends_are_malformed() {
         let many = b"*1\r\n".repeat(5_000);
         let endless = vec![b'+'; BUFFER];
         let hostile: [&[u8]; 10] = [
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_at_all_is_gone_through() {
+    fn arbitrary_bytes_cause_no_panic() {
         for seed in 0..2_000 {
             let mut random = fastrand::Rng::with_seed(seed);
             let words: [&[u8]; 12] = [

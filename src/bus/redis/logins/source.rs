@@ -113,7 +113,7 @@ async fn read_file(path: &Path, most: u64, what: &str) -> Result<String, Error> 
     }
 }
 
-/// The login for sentinels that a URL has.
+/// Returns the login for sentinels that a URL has.
 pub(super) fn sentinels(address: &Address) -> Option<Login> {
     match &address.deployment {
         Deployment::Sentinel { login, .. } => Some(login.clone()),

@@ -9,7 +9,7 @@ if d and receivers > 0 then
   -- The server reads this call after it has written to the subscribers, so they took that long at most: the least that
   -- is measured counts. It may grow slowly, for a machine that has become slower.
   local due, pause, cost = pace_of(d)
-  cost = math.min((microseconds() - sent) / receivers, cost * 1.25, DEAREST)
+  cost = math.min((microseconds() - sent) / receivers, cost * 1.25, COSTLIEST)
   set_pace(s, due, pause, math.max(cost, CHEAPEST))
   d = redis.call('HGET', s, 'd')
 end

@@ -1,7 +1,7 @@
 -- KEYS: s j. ARGV: last sequence known, events at most.
 -- Returns: epoch, sequence, then sequence and payload of each event after that, oldest first; epoch 0 in a
 -- life of the server that no verification has found: a promoted replica gives numbers out again that its
--- journal does not have, and a page of it must not fill what another server has told of.
+-- journal does not have, and a page of it must not fill a gap in what another server has delivered.
 local head = redis.call('HMGET', KEYS[1], 'q', 'e', 'r')
 -- As in verify.lua.
 local info = redis.call('INFO', 'server', 'replication')

@@ -24,7 +24,7 @@ end
 -- The longest pause, and the bytes that follow the head of a message at most: an event as long as any, and its length.
 local FEW, SHARE, LONGEST, BODY = 100, 4, 250000, 65540
 -- What it takes to deliver to one subscriber, in microseconds: before it is measured, at least, and at most.
-local COST, CHEAPEST, DEAREST = 5, 1, 50
+local COST, CHEAPEST, COSTLIEST = 5, 1, 50
 
 local function waiting(s)
   return string.sub(s, 1, -2) .. 'd'
@@ -38,7 +38,7 @@ end
 -- What is damaged counts as nothing, and no number is beyond its bound: no publication fails for it.
 local function pace_of(d)
   local due, pause, cost = string.match(d or '', '^(%d+):(%d+):([%d.]+)$')
-  return tonumber(due) or 0, math.min(tonumber(pause) or 0, LONGEST), math.min(tonumber(cost) or COST, DEAREST)
+  return tonumber(due) or 0, math.min(tonumber(pause) or 0, LONGEST), math.min(tonumber(cost) or COST, COSTLIEST)
 end
 
 local function set_pace(s, due, pause, cost)
@@ -136,7 +136,7 @@ end
 -- where the latest of any other format was. If anything is missing, or not of this epoch, or 'q' is not
 -- the lane's sequence, nothing counts until a verification begins the history again.
 
--- Defined where it is needed: a script begins anew at each call, and most fleets have no shared tier.
+-- Defined where it is needed: a script begins again at each call, and most fleets have no shared tier.
 local function history()
   -- Names in r at most, and caches in f at most. As HISTORY and HISTORY_CACHES in bus/tier.rs.
   local HISTORY, HISTORY_CACHES = 65536, 4096

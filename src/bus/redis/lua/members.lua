@@ -44,7 +44,7 @@ end
 -- this beat comes, at now = B + E - S. So the latest beat lies ahead by X = B - now = S - E.
 -- By the clock of now, all that was noted before 2 belongs S earlier. It is moved by X, which is not more than
 -- S: no beat looks older and no deadline comes earlier than it truly is, and all come E late at most, the time
--- in which no member beat. Nothing was noted between 2 and 3: whatever notes a time begins with this.
+-- in which no member beat. Nothing was noted between 2 and 3: every script that notes a time begins with this.
 -- It costs one step for each member and open write, once for each step of the clock.
 local function follow_clock(m, w, now)
   local back = ahead(m, now)

@@ -17,7 +17,7 @@ local calls = {
   { 'ZADD', m, 'XX', '0', '' }, { 'ZREM', m, '' }, { 'ZSCORE', m, '' }, { 'ZRANGEBYSCORE', m, '1', '0' },
   { 'ZCARD', r }, { 'ZMSCORE', r, '' }, { 'ZRANGE', r, '1', '0' }, { 'ZREMRANGEBYRANK', r, '1', '0' },
 }
--- No script may run these, and the server says so only of those that it knows.
+-- No script may run these. For a command that it does not know, the server answers differently.
 local outside = { { 'SUBSCRIBE', ARGV[1] } }
 if publish == 'SPUBLISH' then
   outside = { { 'ASKING' }, { 'SSUBSCRIBE', ARGV[1] } }

@@ -14,8 +14,8 @@ use crate::url::Place;
 ///
 /// Another primary is promoted by more than half of the primaries, the one it replaces never among
 /// them. So where the others that name the present one make at least half of all *with* it, one of
-/// them has had a part in any promotion and would say so; one dead primary among three is no reason to
-/// believe none. A place that is named by as many or more is believed rather than it.
+/// them has had a part in any promotion and would name the new one; one dead primary among three does
+/// not stop that. If another place is named by as many or more, the present one is not confirmed.
 #[derive(Debug)]
 pub(super) struct Ballot {
     owner: Option<Place>,
@@ -74,7 +74,7 @@ impl Ballot {
         self.owner.is_none() || self.votes_for_owner() * 2 > others || counted >= others
     }
 
-    /// The owner, if it is confirmed.
+    /// Returns the owner, if it is confirmed.
     pub(super) fn outcome(&self) -> Result<Place, Error> {
         let Some(owner) = &self.owner else {
             return Err(error::unknown_place(
@@ -149,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn who_is_named_as_often_is_believed_rather() {
+    fn a_primary_whose_rival_is_named_as_often_is_not_confirmed() {
         let ok = |words: &[u16]| ballot(words.len() + 1, words).outcome().is_ok();
         assert!(!ok(&[1, 9]) && !ok(&[9, 9]) && !ok(&[1, 3]));
         assert!(ok(&[1, 1, 1, 9]) && !ok(&[1, 1, 9, 9]));
     }
 
     #[test]
-    fn it_ends_when_nothing_can_change() {
+    fn a_ballot_ends_when_no_vote_can_change_its_outcome() {
         assert!(!ballot(3, &[1]).is_decided());
         assert!(ballot(3, &[1, 1]).is_decided() && ballot(3, &[9, 9]).is_decided());
         assert!(ballot(4, &[1, 1]).is_decided() && !ballot(4, &[1]).is_decided());

@@ -27,7 +27,7 @@ use crate::url::{Address, Place};
 const SURVEYED: usize = 32;
 
 /// How often the slots are looked up although nothing seems to have moved: a primary that joined
-/// should be asked for its word, too.
+/// should be asked, too.
 const REFRESH: Duration = Duration::from_secs(30);
 
 /// The nodes of one cluster.

@@ -1,4 +1,4 @@
-//! What the sentinels say of one service: who named what, and whether most of them agree.
+//! What the sentinels say of one service: which server each named, and whether most of them agree.
 
 use std::collections::BTreeSet;
 
@@ -10,15 +10,15 @@ use crate::foreign::is_host;
 use crate::url::Place;
 use crate::{Error, ErrorKind};
 
-/// The sentinels' words about one service.
+/// The sentinels' answers about one service.
 #[derive(Debug)]
 pub(super) struct Poll {
     sentinels: usize,
-    /// As whom they are asked.
+    /// The user that asks them.
     user: String,
-    /// Who named what.
+    /// Each sentinel, and the server that it named.
     votes: Vec<(Place, Place)>,
-    /// Who answered that it watches no such service.
+    /// How many answered that they watch no such service.
     ignorant: usize,
     refusal: Option<Error>,
     silence: Option<Error>,
@@ -76,7 +76,7 @@ impl Poll {
         self.elected().is_none() && self.is_majority(self.votes.len())
     }
 
-    /// Every place that is named, once.
+    /// Returns every place that is named, once.
     pub(super) fn named(&self) -> BTreeSet<Place> {
         self.votes.iter().map(|(_, named)| named.clone()).collect()
     }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operator_must_mend_is_said() {
+    fn an_error_says_what_an_operator_must_fix() {
         let failure = |words: &[_]| poll(words).failure("m");
         let unknown = failure(&[Ok(Value::Null), Ok(Value::Null), Ok(names("1"))]);
         assert_eq!(unknown.kind(), ErrorKind::Settings);

@@ -91,7 +91,7 @@ impl Survey {
         ranges.flat_map(Range::nodes)
     }
 
-    /// Every node that any of them knows.
+    /// Returns every node that any of them knows.
     pub(super) fn nodes(&self) -> BTreeSet<Place> {
         let spellings = self.spellings();
         let places = self.named().map(|node| spellings.known(node.place.clone()));
@@ -99,7 +99,7 @@ impl Survey {
         places.into_iter().take(MOST_NODES).collect()
     }
 
-    /// The names of those nodes that announce one.
+    /// Returns the names of those nodes that announce one.
     pub(super) fn names(&self) -> HostNames {
         let names = self.named();
         let names = names.filter_map(|node| Some((node.place.clone(), node.name.clone()?)));
@@ -125,7 +125,7 @@ impl Survey {
         Spellings(pairs.collect())
     }
 
-    /// What most of them say.
+    /// Returns what most of them say.
     pub(super) fn result(self, slots: &[u16]) -> Result<View, Error> {
         if self.answers.is_empty() {
             let none = || {
@@ -217,7 +217,7 @@ fn node(asked: &Place, value: &Value) -> Option<Node> {
     })
 }
 
-/// The name among the metadata, which follow the node's id: pairs in an array, or a map.
+/// Returns the name among the metadata, which follow the node's id: pairs in an array, or a map.
 fn host_name(value: &Value) -> Option<String> {
     let Value::Array(parts) = value else {
         return None;
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn most_nodes_are_believed() {
+    fn slots_are_where_most_of_the_nodes_say() {
         let mut survey = Survey::default();
         for (first, second) in [(1, 2), (3, 2), (3, 2)] {
             survey.count(&place(1), &answer(first, second));

@@ -62,7 +62,7 @@ impl Spellings {
         }
     }
 
-    /// The place that was elected, by its address if others name it by that.
+    /// Returns the place that was elected, by its address if others name it by that.
     ///
     /// # Errors
     ///

@@ -42,7 +42,7 @@ pub(super) struct Testimony {
 pub(super) struct Witness {
     place: Place,
     target: Target,
-    /// Locked by the task that asks. A witness that still owes an answer has no voice.
+    /// Locked by the task that asks. A witness that has not answered the last question gives no testimony.
     state: Mutex<State>,
 }
 
@@ -91,7 +91,12 @@ impl Witness {
         common: &Common,
         questions: &[Question],
     ) -> Result<Vec<Result<Value, FredError>>, FredError> {
-        let busy = || FredError::new(FredKind::Timeout, "it owes an answer");
+        let busy = || {
+            FredError::new(
+                FredKind::Timeout,
+                "it has not answered the last question yet",
+            )
+        };
         let mut state = self.state.try_lock().map_err(|_| busy())?;
         // The connection may have died since it was used last, which shows at once.
         for fresh in [false, true] {

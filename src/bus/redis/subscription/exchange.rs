@@ -30,7 +30,7 @@ pub(super) enum Outcome {
     Fine,
     /// The lanes are subscribed to.
     Subscribed(Vec<u32>),
-    /// The connection is no good.
+    /// The connection cannot be used.
     Failed(FredError),
 }
 
@@ -70,7 +70,7 @@ impl Exchanges {
         self.waiting.iter().any(|exchange| is(&exchange.purpose))
     }
 
-    /// When the oldest one is too late.
+    /// Returns when the oldest one is too late.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let oldest = self.waiting.front()?;
         Some(oldest.began + self.timeout)
@@ -136,7 +136,10 @@ impl Exchanges {
 }
 
 fn out_of_step() -> FredError {
-    FredError::new(FredKind::Protocol, "answers came out of step")
+    FredError::new(
+        FredKind::Protocol,
+        "an answer belongs to no command that was sent",
+    )
 }
 
 #[cfg(test)]
@@ -155,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn answers_belong_to_the_oldest() {
+    async fn an_answer_belongs_to_the_oldest_question() {
         let mut exchanges = exchanges();
         let (asker, answer) = oneshot::channel();
         exchanges.begin(Purpose::Check);
@@ -174,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_not_asked_is_out_of_step() {
+    async fn an_answer_to_no_question_is_out_of_step() {
         let mut exchanges = exchanges();
         assert!(failure(exchanges.answered()).is_some());
         assert!(failure(exchanges.acknowledged(0)).is_some());

@@ -1,6 +1,6 @@
 //! At which server a subscription is made: the lanes' primary, or a replica of it.
 //!
-//! A replica may be late, or be cut off from its primary without a word. What it does not deliver is
+//! A replica may be late, or be cut off from its primary without notice. What it does not deliver is
 //! missing at the next verification, which asks the primary; where that comes to nothing, the subscription is
 //! made again, and then at the primary.
 
@@ -21,8 +21,8 @@ use crate::bus::redis::values;
 use crate::metrics::Kind;
 use crate::url::Place;
 
-/// How long a subscription stays at the primary for want of a replica: so long, to twice as long, lest all
-/// instances look for one at the same time.
+/// How long a subscription stays at the primary when it has no replica: from this to twice this long, so
+/// that not all instances look for one at the same time.
 const STAY: Duration = Duration::from_secs(60);
 
 /// Replicas of one primary that are chosen from.
@@ -37,7 +37,7 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// The server to subscribe at. Ends within the times for connecting and for a command.
+    /// Returns the server to subscribe at. Ends within the times for connecting and for a command.
     pub(super) async fn next(&mut self, peer: &Peer) -> Target {
         let replica = if self.failed {
             None
@@ -56,7 +56,7 @@ impl Choice {
         self.failed = self.at_replica;
     }
 
-    /// Where the subscription is at the primary for want of a replica, waits until there is one.
+    /// Waits until there is a replica, where the subscription is at the primary because there was none.
     pub(super) async fn better(&self, peer: &Peer) {
         if self.at_replica || peer.common.listen == Listen::Primary {
             return pending().await;
@@ -70,7 +70,7 @@ impl Choice {
     }
 }
 
-/// A replica to subscribe at; `None` where none is asked for or known.
+/// Returns a replica to subscribe at; `None` where none is asked for or known.
 async fn replica(peer: &Peer) -> Option<Place> {
     match &peer.common.listen {
         Listen::Primary => None,
@@ -82,7 +82,7 @@ async fn replica(peer: &Peer) -> Option<Place> {
     }
 }
 
-/// The replicas that the primary knows.
+/// Returns the replicas that the primary knows.
 async fn known(peer: &Peer) -> Result<Vec<Place>, FredError> {
     let (traffic, target) = (&peer.common.config.traffic, &peer.target);
     let connection: Connection = reach::open(target, traffic).await?;

@@ -1,4 +1,4 @@
-//! The way of what is heard to the one task that consumes it: bounded in number and in bytes.
+//! The queue from a subscription to the one task that consumes it: bounded in number and in bytes.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ impl AsRef<[u8]> for Queued {
 /// One connection's end of the queue.
 ///
 /// It never waits, so that a consumer that is stuck does not keep the connection from being read. Where
-/// it has no place, the event is dropped, and the next one that finds a place says so.
+/// it has no place, the event is dropped, and the next one that finds a place reports it.
 pub(super) struct Queue<'a> {
     events: &'a mpsc::Sender<BusEvent>,
     room: &'a Arc<Semaphore>,
@@ -97,20 +97,20 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// The graver cause stays.
+    /// The more serious cause stays.
     fn lose(&mut self, cause: GapCause) {
         if self.lost != Some(GapCause::Disconnected) {
             self.lost = Some(cause);
         }
     }
 
-    /// Whether the consumer is behind.
+    /// Returns whether the consumer is behind.
     pub(super) fn is_half_full(&self) -> bool {
         self.events.capacity() < self.events.max_capacity() / 2
             || self.room.available_permits() < EVENT_BYTES / 2
     }
 
-    /// Whether a dropped event is to be reported.
+    /// Returns whether a dropped event is to be reported.
     pub(super) fn owes_a_gap(&self) -> bool {
         self.lost.is_some()
     }

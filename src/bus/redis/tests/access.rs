@@ -1,4 +1,4 @@
-//! Who may connect, to what, and how: passwords, ACL users, databases, TLS.
+//! Which users may connect, to what, and how: passwords, ACL users, databases, TLS.
 
 use super::*;
 use crate::{Error, ErrorKind};
@@ -17,7 +17,7 @@ async fn refused(url: &str) -> Error {
 #[tokio::test]
 async fn a_wrong_login_is_an_error_at_once() {
     let server = RedisServer::start_with(&["--requirepass", "right"]);
-    for login in ["", ":wrong@", "nobody:right@"] {
+    for login in ["", ":wrong@", "stranger:right@"] {
         let error = refused(&format!("redis://{login}127.0.0.1:{}", server.port())).await;
         assert_eq!(error.kind(), ErrorKind::Auth, "{login}: {error}");
         let text = format!("{error} {error:?}");
@@ -48,7 +48,7 @@ async fn a_refused_subscription_is_never_taken_for_one() {
 }
 
 #[tokio::test]
-async fn a_user_who_is_removed_later_and_let_in_again() {
+async fn a_user_who_is_removed_and_let_in_again_is_connected_again() {
     let server = RedisServer::start();
     let mut admin = admin(&server);
     let set = [
@@ -103,7 +103,7 @@ async fn a_database_that_does_not_exist_is_an_error_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_printed_hides_the_password() {
+async fn printed_texts_hide_the_password() {
     let server = RedisServer::start();
     let url = format!("redis://default:hunter2@127.0.0.1:{}", server.port());
     let config = redis_config(&url);
@@ -244,7 +244,7 @@ mod tls {
     }
 
     #[tokio::test]
-    async fn files_that_are_no_good_are_named() {
+    async fn files_that_cannot_be_used_are_named() {
         let Some(server) = start("no") else {
             return;
         };

@@ -51,7 +51,7 @@ async fn a_counter_below_what_an_instance_has_applied_begins_another_epoch_for_a
     let after = bus.verify_from(0, applied).await.unwrap().head;
     assert_ne!(after.epoch, begun.epoch);
     assert_eq!(after.sequence, begun.sequence);
-    // Of an epoch that is over nothing more follows.
+    // A report about an epoch that is over changes nothing more.
     assert_eq!(bus.verify_from(0, applied).await.unwrap().head, after);
     // A place that was taken twice says as much.
     let taken = Known {
@@ -85,7 +85,7 @@ async fn a_counter_below_the_record_of_the_tier_begins_another_epoch() {
 /// begins the record again.
 #[cfg(feature = "shared")]
 #[tokio::test]
-async fn a_hole_in_the_record_is_mended_by_the_next_verification() {
+async fn a_hole_in_the_record_is_repaired_by_the_next_verification() {
     let server = RedisServer::start();
     let (bus, _events) = join(&server.url(), bus_config(1)).await;
     bus.share();

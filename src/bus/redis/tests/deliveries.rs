@@ -159,7 +159,7 @@ fn publish_and_die(admin: &mut Client) -> Option<u64> {
 }
 
 #[tokio::test]
-async fn what_nobody_comes_back_for_is_delivered_by_the_next_verification() {
+async fn events_whose_publisher_does_not_come_back_are_delivered_by_the_next_verification() {
     let server = RedisServer::start();
     let (bus, mut events) = join(&server.url(), bus_config(1)).await;
     let head = bus.verify(0).await.unwrap().head;
@@ -182,7 +182,7 @@ async fn what_nobody_comes_back_for_is_delivered_by_the_next_verification() {
 
 /// Redis may evict what waits: its events are missing then, and none takes the place of another.
 #[tokio::test]
-async fn what_was_evicted_while_it_waited_is_a_gap() {
+async fn an_event_that_is_evicted_while_it_waits_is_a_gap() {
     let server = RedisServer::start();
     let (bus, mut events) = join(&server.url(), bus_config(1)).await;
     let mut admin = admin(&server);

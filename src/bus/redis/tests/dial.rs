@@ -47,7 +47,7 @@ fn at(port: u16) -> SocketAddr {
 #[tokio::test]
 async fn a_name_whose_first_address_is_silent_leads_to_the_next() {
     let (server, silent) = (RedisServer::start(), Silent::start());
-    // One attempt to connect: whoever waits for the first address gets no further.
+    // One attempt to connect: an attempt that waits for the first address gets no further.
     let config = with(vec![silent.address, at(server.port())], PATIENCE * 2);
     let (bus, _events) = RedisBus::start(bus_config(1), &config).unwrap();
     bus.ready(PATIENCE).await.unwrap();

@@ -26,7 +26,7 @@ async fn works_again(bus: &RedisBus, events: &mut Events) {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_and_comes_back() {
+async fn a_server_that_is_killed_and_comes_back_is_used_again() {
     let server = RedisServer::start();
     let (bus, mut events) = join(&server.url(), bus_config(1)).await;
     server.kill();
@@ -80,7 +80,7 @@ async fn a_bus_may_start_before_its_server() {
 }
 
 #[tokio::test]
-async fn a_subscriber_that_is_killed() {
+async fn a_subscriber_that_is_killed_subscribes_again() {
     let server = RedisServer::start();
     let (bus, mut events) = join(&server.url(), bus_config(1)).await;
     for _ in 0..3 {
@@ -91,7 +91,7 @@ async fn a_subscriber_that_is_killed() {
 }
 
 #[tokio::test]
-async fn a_black_hole_that_heals() {
+async fn a_black_hole_is_noticed_and_the_bus_works_again_after_it() {
     let server = RedisServer::start();
     let proxy = Proxy::start(server.port()).await;
     let (bus, mut events) = join(&proxy.url(), bus_config(1)).await;
@@ -155,7 +155,7 @@ async fn a_black_hole_is_noticed_though_no_caller_waits_for_its_timeout() {
 }
 
 #[tokio::test]
-async fn an_idle_subscription_in_a_black_hole_is_noticed_when_asked_to_mend() {
+async fn a_black_hole_under_an_idle_subscription_is_noticed_when_a_repair_is_asked_for() {
     let server = RedisServer::start();
     let proxy = Proxy::start(server.port()).await;
     let (bus, mut events) = join(&proxy.url(), bus_config(1)).await;
@@ -172,7 +172,7 @@ async fn an_idle_subscription_in_a_black_hole_is_noticed_when_asked_to_mend() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_stopped_and_continued() {
+async fn a_server_that_is_stopped_and_continued_is_used_again() {
     let server = RedisServer::start();
     let (bus, mut events) = join(&server.url(), bus_config(1)).await;
     server.stop();
@@ -197,7 +197,7 @@ async fn a_server_that_is_stopped_and_continued() {
 
 /// fred's task waits for room in the socket and reads nothing.
 #[tokio::test]
-async fn a_stopped_server_whose_socket_is_full() {
+async fn calls_to_a_stopped_server_whose_socket_is_full_time_out() {
     let server = RedisServer::start();
     let (bus, _events) = join(&server.url(), bus_config(1)).await;
     server.stop();
@@ -285,7 +285,7 @@ async fn a_consumer_that_is_too_slow_learns_of_it() {
     loop {
         match next(&mut events).await {
             BusEvent::Message { position, .. } => {
-                // Nothing is missing without a word.
+                // Nothing is missing without a report of it.
                 assert_eq!(position.sequence, last + 1);
                 last = position.sequence;
             }
@@ -338,7 +338,7 @@ fn flood(client: &mut Client, total: u64) {
     client.cmd(&["EVAL", script, "0", &total.to_string(), &"x".repeat(40)]);
 }
 
-/// The server ends the subscription of a slot that it gives away; nothing else says so where the slot comes
+/// The server ends the subscription of a slot that it gives away. Nothing else shows it where the slot comes
 /// back before anything is published.
 #[tokio::test]
 async fn a_lane_whose_slot_goes_and_comes_back_is_subscribed_again() {

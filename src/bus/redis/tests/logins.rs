@@ -60,7 +60,7 @@ fn connections(server: &RedisServer) -> usize {
 }
 
 /// Successful `AUTH`s of clients that were connected.
-fn logged_in_anew(server: &RedisServer) -> u64 {
+fn logged_in_again(server: &RedisServer) -> u64 {
     let text = admin(server).cmd(&["INFO", "commandstats"]).text();
     let line = text
         .lines()
@@ -68,7 +68,7 @@ fn logged_in_anew(server: &RedisServer) -> u64 {
     line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
 }
 
-/// The server has another password and cuts everybody off; the source has it a moment later.
+/// The server has another password and cuts every connection; the source has it a moment later.
 async fn rotate(server: &RedisServer, config: &RedisConfig, change: impl FnOnce()) {
     let (bus, mut events) = start(config).await;
     user(server, "two");
@@ -130,7 +130,7 @@ async fn a_callback_with_another_password_lets_the_instance_back_in() {
     rotate(&server, &config, || *password.lock().unwrap() = "two").await;
 }
 
-/// Redis ends no connection when a password changes; services that issue tokens do, when one lapses.
+/// Redis ends no connection when a password changes; services that issue tokens do, when one expires.
 #[tokio::test]
 async fn open_connections_log_in_with_a_password_that_changed() {
     let server = RedisServer::start();
@@ -142,13 +142,13 @@ async fn open_connections_log_in_with_a_password_that_changed() {
     fs::write(&path, "two").unwrap();
     until(async || admin(&server).info("total_error_replies") != "0").await;
     user(&server, "two");
-    until(async || logged_in_anew(&server) >= 2 && connections(&server) == 2).await;
+    until(async || logged_in_again(&server) >= 2 && connections(&server) == 2).await;
     assert!(bus.connected());
     bus.verify(0).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_token_is_renewed_before_it_lapses() {
+async fn a_token_is_renewed_before_it_expires() {
     let server = RedisServer::start();
     user(&server, "one");
     let asked = Arc::new(AtomicU32::new(0));
@@ -166,13 +166,13 @@ async fn a_token_is_renewed_before_it_lapses() {
     });
     let config = with(&server.url(), LoginSource::Callback(callback));
     let (bus, _events) = start(&config).await;
-    until(async || logged_in_anew(&server) >= 4).await;
+    until(async || logged_in_again(&server) >= 4).await;
     assert!(asked.load(Relaxed) >= 4, "with failures in between");
     assert_eq!(connections(&server), 2, "no connection was made again");
     bus.verify(0).await.unwrap();
 }
 
-/// Not only that the password of before is refused, but why there is no newer one.
+/// The error says that the last password is refused, and also why there is no newer one.
 #[tokio::test]
 async fn a_callback_that_fails_later_is_named_when_its_last_password_is_refused() {
     let server = RedisServer::start();
@@ -196,7 +196,7 @@ async fn a_callback_that_fails_later_is_named_when_its_last_password_is_refused(
 }
 
 #[tokio::test]
-async fn a_source_of_the_password_that_is_no_good_is_named_at_once() {
+async fn a_source_of_the_password_that_cannot_be_used_is_named_at_once() {
     let server = RedisServer::start();
     user(&server, "one");
     let empty = file(&server, "empty", "\n");

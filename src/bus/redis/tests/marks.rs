@@ -5,7 +5,7 @@ use crate::bus::{Mark, MarkAt, Reached};
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// Whether this relay is refused the lease for so long.
+/// Returns whether this relay is refused the lease for so long.
 async fn refused(bus: &RedisBus, relay: u64, lease: Duration) -> bool {
     let mark = Mark {
         source: "orders".to_owned(),
@@ -30,7 +30,7 @@ async fn a_lease_that_is_given_up_is_free_and_only_its_relay_can_do_that() {
     assert!(!refused(&bus, 0xA, Duration::ZERO).await);
     assert!(!refused(&bus, 0xB, LONG).await);
     assert!(refused(&bus, 0xA, LONG).await);
-    // Of a relay that has none, too.
+    // The same of a relay that has no lease.
     assert!(!refused(&bus, 0xA, Duration::ZERO).await);
     assert!(refused(&bus, 0xA, LONG).await);
 }
@@ -42,7 +42,7 @@ async fn watching(server: &RedisServer) -> (Arc<RedisBus>, Events) {
     joined
 }
 
-/// Marks the lane in its epoch; whether that was set.
+/// Marks the lane in its epoch. Returns whether that was set.
 async fn marks(bus: &RedisBus, epoch: u64, reached: Reached) -> bool {
     let at = MarkAt {
         epoch,
@@ -86,7 +86,7 @@ async fn a_mark_comes_with_the_next_verification_and_never_goes_back() {
 }
 
 #[tokio::test]
-async fn what_is_damaged_counts_as_no_number_and_no_mark() {
+async fn damaged_fields_count_as_no_number_and_no_mark() {
     let server = RedisServer::start();
     let (bus, _events) = watching(&server).await;
     let epoch = bus

@@ -1,4 +1,4 @@
-//! Who is alive, and who finishes the writes of the dead.
+//! Which members are alive, and how the writes of the dead are finished.
 
 use super::*;
 use crate::bus::Intent;
@@ -167,7 +167,7 @@ async fn losing_the_members_does_not_orphan_their_writes() {
 }
 
 #[tokio::test]
-async fn losing_the_intents_is_told_to_everybody() {
+async fn losing_the_intents_is_reported_to_every_member() {
     let server = RedisServer::start();
     let (writer, _) = join(&server.url(), bus_config(1)).await;
     let (peer, _events) = join(&server.url(), bus_config(2)).await;
@@ -285,7 +285,7 @@ async fn leaving_with_open_writes_leaves_them_to_the_peers() {
 }
 
 #[tokio::test]
-async fn what_is_not_open_is_cleared_up_to_the_highest_number_of_the_list() {
+async fn writes_that_are_not_listed_as_open_are_cleared_up_to_the_highest_listed_number() {
     let server = RedisServer::start();
     let (writer, _) = join(&server.url(), bus_config(1)).await;
     let (peer, _events) = join(&server.url(), bus_config(2)).await;

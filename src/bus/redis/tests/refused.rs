@@ -7,7 +7,7 @@ use crate::bus::local::tests::config;
 use crate::bus::tier::{Fetch, Found, Head, Name, Put, Stored, Subject};
 use crate::event::{Event, MAX_PAYLOAD, Op, What, decode, encode_within};
 
-/// Of a cache that no event here names, so that it goes with everything only.
+/// A value of a cache that no event here names, so that only an event that drops everything ends it.
 fn bystander(position: Position) -> (Put, Fetch) {
     let subject = Subject {
         cache: 0xf0f0_f0f0,
@@ -40,7 +40,7 @@ fn bystander(position: Position) -> (Put, Fetch) {
     (put, fetch)
 }
 
-/// Whether this payload ends everything, on a bus whose head is `head`; then the next head.
+/// Returns whether this payload ends everything, on a bus whose head is `head`; then the next head.
 async fn ends_everything(bus: &dyn Bus, head: &mut Position, payload: &Bytes) -> bool {
     let (put, fetch) = bystander(*head);
     assert_eq!(bus.put(0, put).await.unwrap(), Stored::Written);
@@ -100,7 +100,7 @@ const APPENDED: [&[u8]; 14] = [
 ];
 
 #[tokio::test]
-async fn what_readers_refuse_ends_everything_in_the_tier() {
+async fn an_event_that_readers_refuse_ends_every_value_of_the_tier() {
     let server = RedisServer::start();
     let (bus, _events) = join(&server.url(), bus_config(1)).await;
     let (local, _local_events) = LocalBus::default().attach(config(1));

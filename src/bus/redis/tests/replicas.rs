@@ -65,7 +65,7 @@ async fn without_a_replica_the_primary_is_subscribed_at() {
     assert_eq!(message(&mut events).await.0, published.unwrap());
 }
 
-/// One that never comes back, and one that is chosen anew after its end.
+/// One that never comes back, and one that is chosen again after its end.
 #[tokio::test]
 async fn when_the_replica_is_gone_the_primary_is_subscribed_at() {
     let primary = RedisServer::start();
@@ -98,7 +98,7 @@ async fn members_count_as_subscribers() {
         admin.cmd(&[&b"HSET"[..], b"us:{shop:0}w", &member, b"86400000"]);
         admin.cmd(&[&b"ZADD"[..], b"us:{shop:0}m", place.as_bytes(), &member]);
     }
-    // Who joins counts.
+    // An instance that joins counts.
     let (other, _heard) = join(&primary.url(), bus_config(2)).await;
     other.verify(0).await.unwrap();
     bus.publish(0, Bytes::from_static(b"x"), Vec::new())

@@ -113,7 +113,7 @@ async fn every_command_that_a_host_has_taken_away_is_named() {
 
 /// The client library asks for it, and does without.
 #[tokio::test]
-async fn a_host_that_has_taken_client_away_will_do() {
+async fn a_host_that_has_taken_client_away_is_accepted() {
     let server = RedisServer::start_with(&["--rename-command", "CLIENT", ""]);
     let (bus, mut events) = join(&server.url(), bus_config(1)).await;
     publish_until_acknowledged(&bus).await;

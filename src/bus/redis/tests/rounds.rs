@@ -279,7 +279,7 @@ async fn another_number_of_lanes_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_no_message_is_garbled() {
+async fn a_payload_that_is_no_message_is_garbled() {
     let server = RedisServer::start();
     let (_bus, mut events) = join(&server.url(), bus_config(1)).await;
     let long = "x".repeat(crate::event::MAX_PAYLOAD + 17);
@@ -325,7 +325,7 @@ async fn errors_of_the_server_say_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_closed_bus_says_so_and_leaves_nothing_behind() {
+async fn a_closed_bus_refuses_calls_and_leaves_nothing_behind() {
     let server = RedisServer::start();
     let (bus, _events) = join(&server.url(), bus_config(1)).await;
     bus.verify(0).await.unwrap();

@@ -5,7 +5,7 @@ use super::target::{Host, TlsMode};
 /// What `sslrootcert` is for the system's roots, which are the default here.
 pub(super) const SYSTEM: &str = "system";
 
-/// What is right for the host, where the URL names no mode; an error, where a mode proves nothing.
+/// Returns what is right for the host, where the URL names no mode; an error, where a mode proves nothing.
 pub(super) fn tls(mode: Option<&str>, root: Option<&str>, host: &Host) -> Result<TlsMode, String> {
     let has_own_root = root.is_some_and(|root| root != SYSTEM);
     let mode = match mode {

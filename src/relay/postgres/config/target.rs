@@ -1,4 +1,4 @@
-//! What a connection has to know, wherever it is said.
+//! What a connection needs to know, from the URL or elsewhere.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ pub(crate) enum Host {
 }
 
 impl Host {
-    /// On this machine: no other one sees what is said.
+    /// On this machine: no other one sees the traffic.
     pub(super) fn is_local(&self) -> bool {
         match self {
             Self::Unix(_) => true,
@@ -54,7 +54,7 @@ impl Host {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TlsMode {
     Disable,
-    /// A CA that is trusted has signed the certificate, for whichever name.
+    /// A CA that is trusted has signed the certificate, for any name.
     VerifyCa,
     /// As above, and the certificate is for the host that is connected to.
     VerifyFull,
@@ -81,7 +81,7 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// The path of the socket file, where there is one.
+    /// Returns the path of the socket file, where there is one.
     pub(in crate::relay::postgres) fn socket_file(&self) -> Option<PathBuf> {
         match &self.host {
             Host::Unix(folder) => Some(folder.join(format!(".s.PGSQL.{}", self.port))),
@@ -89,7 +89,7 @@ impl Config {
         }
     }
 
-    /// Where the server is, for messages.
+    /// Returns where the server is, for messages.
     pub(crate) fn place(&self) -> String {
         match (&self.host, self.socket_file()) {
             (_, Some(file)) => file.display().to_string(),

@@ -16,7 +16,7 @@ fn bad(url: &str) -> String {
 }
 
 #[test]
-fn all_parts_are_read() {
+fn every_part_of_the_url_is_read() {
     let config = good(
         "postgres://re%40lay:p%3Ass%2F%C3%A9@db.example:6000/sh%6Fp?sslmode=verify-ca\
          &sslrootcert=/etc/ca.pem&application_name=it%20is&connect_timeout=3",
@@ -119,7 +119,7 @@ fn an_error_says_what_is_right_and_shows_nothing_of_the_url() {
         ),
         (
             "postgres://u:hunter2@h/d?password=hunter2",
-            "password is there twice",
+            "password is given twice",
         ),
         ("postgres://u:hunter2@h/d?sslmode=", "sslmode has no value"),
         (
@@ -137,7 +137,7 @@ fn an_error_says_what_is_right_and_shows_nothing_of_the_url() {
 
 proptest! {
     #[test]
-    fn any_text_is_survived(text in ".{0,60}") {
+    fn arbitrary_text_causes_no_panic(text in ".{0,60}") {
         let _ = Config::parse(&text);
         let _ = Config::parse(&format!("postgres://{text}"));
     }

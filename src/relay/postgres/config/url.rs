@@ -103,7 +103,7 @@ fn split(url: &str) -> Result<Parts, String> {
     }
     let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
     let mut parts = Parts::default();
-    // A password may contain anything but what ends it, so the last @ counts.
+    // A password may contain an @, so the last one counts.
     let hosts = match authority.rsplit_once('@') {
         None => authority,
         Some((login, hosts)) => {
@@ -164,7 +164,7 @@ fn options(parts: &mut Parts, query: &str) -> Result<(), String> {
         let value = filled(value)?.ok_or_else(|| format!("the option {name} has no value"))?;
         if field.replace(value).is_some() {
             return Err(format!(
-                "the option {name} is there twice, or in front as well"
+                "the option {name} is given twice, or also before the ?"
             ));
         }
     }

@@ -57,7 +57,7 @@ async fn a_stream_that_is_held_lives_on_while_it_is_not_read() {
     let mut db = Db::new().await;
     db.run("CREATE TABLE t (id int PRIMARY KEY, text text)")
         .await;
-    // The server gives up who is silent for as long.
+    // The server gives up a client that is silent for as long.
     let mut config = db.config.clone();
     config.silence = SILENCE;
     let connection = Connection::connect(&config, true).await.unwrap();
@@ -101,7 +101,7 @@ async fn an_end_and_a_drop_free_the_slot() {
 }
 
 #[tokio::test]
-async fn a_walsender_that_is_ended_says_so() {
+async fn a_walsender_that_is_terminated_ends_the_stream_with_its_code() {
     let mut db = Db::new().await;
     let mut stream = db.stream().await;
     db.run(&format!("SELECT pg_terminate_backend(({WALSENDER}))"))

@@ -86,7 +86,7 @@ async fn said(db: &mut Db, stream: &mut Stream, sql: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn rows_and_their_keys() {
+async fn rows_are_read_with_their_keys() {
     let mut db = Db::new().await;
     db.run("CREATE TABLE t (id int PRIMARY KEY, name text, at timestamptz, b bytea, f float8)")
         .await;
@@ -124,7 +124,7 @@ async fn rows_and_their_keys() {
 }
 
 #[tokio::test]
-async fn other_identities_and_changed_tables() {
+async fn rows_of_other_identities_and_altered_tables_are_read() {
     let mut db = Db::new().await;
     db.run("CREATE TABLE t (id int, name text); ALTER TABLE t REPLICA IDENTITY FULL")
         .await;
@@ -179,7 +179,7 @@ async fn large_values_that_did_not_change_are_not_there() {
 }
 
 #[tokio::test]
-async fn messages_of_applications() {
+async fn messages_of_applications_are_read() {
     let mut db = Db::new().await;
     let mut stream = db.stream().await;
     let emit = "SELECT pg_logical_emit_message(false, 'a', 'now'); \

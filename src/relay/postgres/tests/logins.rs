@@ -15,7 +15,7 @@ async fn refused(config: &Config) -> PgError {
     Connection::connect(config, false).await.unwrap_err()
 }
 
-/// Who proves what, over a connection that may be without TLS.
+/// Which role proves itself how, over a connection that may be without TLS.
 const RULES: &str = "local all postgres trust
 host all with_scram 127.0.0.1/32 scram-sha-256
 host all with_md5 127.0.0.1/32 md5
@@ -23,7 +23,7 @@ host all with_cleartext 127.0.0.1/32 password
 ";
 
 #[tokio::test]
-async fn each_kind_of_password() {
+async fn each_kind_of_password_is_accepted() {
     let certificates = Certificates::make("DNS:localhost");
     let server = PostgresServer::start_over(Some(&certificates), &[]).await;
     let roles = "CREATE ROLE with_scram LOGIN PASSWORD 'p:@é/%';
@@ -37,7 +37,7 @@ async fn each_kind_of_password() {
     for login in ["with_scram:p%3A%40%C3%A9%2F%25", "with_md5:hunter2"] {
         for replication in [false, true] {
             let connected = Connection::connect(&at(login), replication).await;
-            // The role may not replicate, which is said after the password was right.
+            // The role may not replicate, which the server reports after the password was right.
             let code = connected.as_ref().err().and_then(PgError::code);
             assert_eq!(code, replication.then_some("42501"), "{connected:?}");
         }
@@ -62,7 +62,7 @@ async fn each_kind_of_password() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_said() {
+async fn an_error_names_what_is_not_there() {
     let server = PostgresServer::start().await;
     let mut nowhere = config(&server, "postgres").await;
     nowhere.database = "nowhere".to_owned();

@@ -90,14 +90,14 @@ async fn a_stream_with_nothing_confirmed_is_quiet() {
             }
         }
     };
-    timeout(LONG, listening).await.expect("it never says so");
+    timeout(LONG, listening).await.expect("it is never named");
     // A few for each transaction: a server that believes us to be behind would ask without a pause.
     assert!(events < 300, "{events} events");
     stream.end(LONG).await;
 }
 
 #[tokio::test]
-async fn what_an_open_transaction_wrote_is_passed_after_a_flush() {
+async fn the_log_of_an_open_transaction_is_passed_after_a_flush() {
     let mut db = Db::new().await;
     db.run("CREATE TABLE t (id int PRIMARY KEY)").await;
     let mut stream = db.stream().await;
@@ -115,7 +115,7 @@ async fn what_an_open_transaction_wrote_is_passed_after_a_flush() {
 }
 
 #[tokio::test]
-async fn a_slot_waits_for_transactions_that_write_but_not_for_ever() {
+async fn a_slot_waits_for_transactions_that_write_but_not_forever() {
     let mut db = Db::new().await;
     db.run("CREATE TABLE t (id int PRIMARY KEY)").await;
     let mut connection = Connection::connect(&db.config, true).await.unwrap();

@@ -7,7 +7,7 @@ use crate::relay::change::{Cell, Change};
 use crate::relay::pgoutput::decode;
 
 #[tokio::test]
-async fn what_is_confirmed_moves_the_slot() {
+async fn a_confirmation_moves_the_slot() {
     let mut db = Db::new().await;
     let mut stream = db.stream().await;
     let before = db.confirmed().await;
@@ -76,7 +76,7 @@ async fn a_durable_slot_is_read_again_from_what_was_confirmed() {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_said_at_the_start() {
+async fn a_start_names_what_is_missing() {
     let db = Db::new().await;
     let config = db.config.clone();
     let start = async |slot: &str, publication: &str| {

@@ -66,7 +66,7 @@ async fn a_certificate_has_the_right_ca_and_the_right_name() {
 }
 
 #[tokio::test]
-async fn a_ca_that_cannot_be_used_is_said() {
+async fn a_ca_that_cannot_be_used_is_named() {
     let (server, certificates) = start().await;
     for (file, why) in [
         ("nowhere", "cannot be read"),

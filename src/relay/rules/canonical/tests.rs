@@ -55,7 +55,7 @@ fn every_form_has_the_bytes_of_the_protocol() {
 }
 
 #[test]
-fn what_no_type_writes_has_no_bytes() {
+fn text_that_no_type_writes_has_no_bytes() {
     for (form, texts) in [
         (
             Form::Integer,
@@ -139,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_it_panic(text: Vec<u8>) {
+    fn arbitrary_text_causes_no_panic(text: Vec<u8>) {
         for form in [
             Form::Integer, Form::Text, Form::Uuid, Form::Bool, Form::Bytes, Form::Address,
         ] {

@@ -5,11 +5,11 @@ use super::form::Form;
 /// What decides whether a type has a canonical form.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Type<'a> {
-    /// Of the type itself, below every domain.
+    /// The id of the type itself, below every domain.
     pub(crate) id: u32,
     pub(crate) modifier: i32,
     pub(crate) is_enum: bool,
-    /// The text's collation tells apart whatever differs in one byte.
+    /// The text's collation distinguishes all texts that differ in one byte.
     pub(crate) deterministic: bool,
     /// As PostgreSQL writes it.
     pub(crate) name: &'a str,
@@ -73,7 +73,7 @@ pub(crate) fn form_of(of: &Type<'_>) -> Result<Form, String> {
     Err(format!("type {} has no canonical form: {why}", of.name))
 }
 
-/// Whether a numeric's type modifier says that it has no digits behind the point.
+/// Returns whether a numeric's type modifier says that it has no digits behind the point.
 fn is_whole(modifier: i32) -> bool {
     /// What PostgreSQL adds to every modifier, so that 0 is none.
     const HEADER: i32 = 4;

@@ -1,4 +1,4 @@
-//! What the server and the publication must have, whatever the rules are.
+//! What the server and the publication must have, independently of the rules.
 
 use crate::relay::rules::Rules;
 use crate::relay::rules::catalog::Catalog;
@@ -29,7 +29,7 @@ pub(super) fn check(catalog: &Catalog, problems: &mut Problems) {
     if server.recovering {
         problems.report(
             place,
-            "is a replica: connect to the primary, whose log is the first to know",
+            "is a replica: connect to the primary, whose log has every change first",
         );
     }
     if !server.replicates {

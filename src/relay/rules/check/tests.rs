@@ -46,7 +46,7 @@ fn only(alter: impl FnOnce(&mut Catalog), parts: &[&str]) {
 }
 
 #[test]
-fn what_is_right_has_no_mistake() {
+fn rules_that_fit_the_database_have_no_mistake() {
     assert_eq!(mistakes(|_| ()), [""; 0]);
 }
 
@@ -54,10 +54,10 @@ fn what_is_right_has_no_mistake() {
 fn a_slot_that_outlives_the_relay_may_not_fill_the_disk() {
     let unbounded =
         "max_slot_wal_keep_size is -1, and the slot of UNSTALE_RELAY_SLOT fills the disk";
-    let mend = "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'";
+    let remedy = "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'";
     only(
         |catalog| catalog.server.durable_slot = true,
-        &[unbounded, mend],
+        &[unbounded, remedy],
     );
     let bounded = mistakes(|catalog| {
         catalog.server.durable_slot = true;
@@ -139,7 +139,7 @@ fn names_that_do_not_exist_have_the_nearest() {
 }
 
 #[test]
-fn what_the_log_does_not_have_is_refused() {
+fn a_table_that_the_log_does_not_have_is_refused() {
     for (kind, name) in [
         (Kind::View, "is a view"),
         (Kind::MaterializedView, "is a materialized view"),

@@ -14,7 +14,7 @@ impl TableName {
     }
 }
 
-/// The identifier with which a text begins, and what follows.
+/// Returns the identifier with which a text begins, and what follows.
 fn identifier(text: &str) -> Option<(String, &str)> {
     let Some(mut rest) = text.strip_prefix('"') else {
         let end = text.find('.').unwrap_or(text.len());

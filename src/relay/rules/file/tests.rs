@@ -88,7 +88,7 @@ fn one_error_has_every_mistake_with_its_line_and_what_is_right() {
 }
 
 #[test]
-fn what_is_not_toml_is_told_with_its_lines() {
+fn a_file_that_is_not_toml_is_reported_with_its_lines() {
     let error = mistakes("source = orders\nrule = [\n");
     assert!(error.contains("not TOML: line 1: "), "{error}");
     assert!(error.lines().count() >= 3, "{error}");
@@ -181,7 +181,7 @@ fn tables_are_named_as_in_sql() {
 
 proptest::proptest! {
     #[test]
-    fn no_file_makes_it_panic(
+    fn no_file_causes_a_panic(
         text: String,
         lines in proptest::collection::vec(
             "(source|table|cache|key|tags|all|format|rule)( = (\"[a-z.]{0,9}\"|true|-?[0-9]{1,12}|\\[[\"a-z{}=, ]{0,12}\\]))?|\\[\\[rule\\]\\]|\\[rule\\]",

@@ -120,7 +120,7 @@ fn a_million_rows_and_a_million_caches_take_bounded_memory() {
 
 proptest! {
     #[test]
-    fn nothing_that_was_named_is_left_out(
+    fn no_gathered_name_is_left_out(
         names in proptest::collection::vec((0_u32..4, 0_u64..40, any::<bool>()), 0..200),
         most in 1_usize..60,
     ) {

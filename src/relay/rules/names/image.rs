@@ -14,7 +14,7 @@ pub(super) enum Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// A column's text; `None` is a null.
+    /// Returns a column's text; `None` is a null.
     pub(super) fn cell(self, index: usize) -> Result<Option<&'a [u8]>, Unknown> {
         match self {
             Self::New(row, old) => match row.get(index) {

@@ -7,7 +7,7 @@ use crate::relay::rules::{Rule, TagColumn};
 /// How a rule treats the rows of a relation.
 #[derive(Debug)]
 pub(super) enum How {
-    /// Every change drops the whole cache: the rule says so, or it cannot be applied.
+    /// Every change drops the whole cache: the rule asks for it, or it cannot be applied.
     All,
     Rows {
         key: Vec<Part>,

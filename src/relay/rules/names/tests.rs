@@ -97,7 +97,7 @@ impl Applied {
 }
 
 #[test]
-fn a_new_row_is_its_key_and_its_tags() {
+fn a_new_row_drops_its_key_and_its_tags() {
     let plan = full(RULE);
     assert!(plan.whole);
     let names = plan.insert(&[Text(b"42"), Text(b"7")]);
@@ -107,7 +107,7 @@ fn a_new_row_is_its_key_and_its_tags() {
 }
 
 #[test]
-fn an_updated_row_is_what_it_was_and_what_it_is() {
+fn an_updated_row_drops_its_old_and_its_new_names() {
     let plan = full(RULE);
     let old = Old::Full(vec![Text(b"42"), Text(b"7")]);
     let names = plan.update(Some(old), &[Text(b"43"), Text(b"8")]);
@@ -121,14 +121,14 @@ fn an_updated_row_is_what_it_was_and_what_it_is() {
 }
 
 #[test]
-fn without_an_old_image_the_identity_is_what_it_was() {
+fn without_an_old_image_an_updated_row_drops_its_new_names_only() {
     let plan = applied(RULE, Identity::Index, [true, true]);
     let names = plan.update(None, &[Text(b"42"), Text(b"7")]);
     assert_eq!(names, [plan.key(&["42"]), plan.tag("tenant:7")]);
 }
 
 #[test]
-fn a_deleted_row_is_what_it_was() {
+fn a_deleted_row_drops_its_old_names() {
     let plan = applied(RULE, Identity::Index, [true, true]);
     let names = plan.delete(Old::Key(vec![Text(b"42"), Text(b"7")]));
     assert_eq!(names, [plan.key(&["42"]), plan.tag("tenant:7")]);

@@ -75,7 +75,7 @@ impl Tables {
 }
 
 impl Known {
-    /// Whether the relation is another table than the catalog's, or has other columns.
+    /// Returns whether the relation is another table than the catalog's, or has other columns.
     pub(super) fn differs(&self, relation: &Relation) -> bool {
         let mut pairs = relation.columns.iter().zip(&self.columns);
         relation.id != self.oid
@@ -83,7 +83,7 @@ impl Known {
             || pairs.any(|(column, known)| !known.is(column))
     }
 
-    /// How the values of the relation's column are written, if it is the catalog's.
+    /// Returns how the values of the relation's column are written, if it is the catalog's.
     pub(super) fn form(&self, relation: &Relation, index: usize) -> Option<Form> {
         let column = relation.columns.get(index)?;
         self.columns.iter().find(|known| known.is(column))?.form

@@ -27,7 +27,7 @@ impl Plans {
                 let concerns = !caches.is_empty() || !self.tables.open.is_empty();
                 out.extend(caches);
                 self.counts.altered += u64::from(concerns);
-                // Partitions come and go so, and no Relation message says it.
+                // Partitions are added and removed like this, and no Relation message shows it.
                 Ok(if concerns { Seen::Recheck } else { Seen::Same })
             }
             Ok(said) => {

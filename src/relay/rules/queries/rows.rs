@@ -1,4 +1,4 @@
-//! Makes the catalog of the queries' rows.
+//! Makes the catalog from the rows of the queries.
 
 use super::{Each, Row};
 use crate::error::{Error, ErrorKind};
@@ -45,7 +45,7 @@ impl Catalog {
     }
 }
 
-/// Of tables in the order of their OIDs.
+/// Finds a table among tables in the order of their OIDs.
 fn find(tables: &mut [Table], oid: u32) -> Option<&mut Table> {
     let place = tables.binary_search_by_key(&oid, |table| table.oid).ok()?;
     tables.get_mut(place)

@@ -73,7 +73,7 @@ impl Model {
                 return true;
             }
         }
-        // A load that was invalidated goes on for those who wait for it, and is not stored.
+        // A load that was invalidated goes on for the readers that wait for it, and is not stored.
         if without(Mechanism::TokenAtInsert) && store.load.is_some() {
             return false;
         }

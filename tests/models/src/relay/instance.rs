@@ -216,7 +216,7 @@ impl Relaying {
         Some(())
     }
 
-    /// The subscription leads to the new primary. What was asked before counts no more.
+    /// The subscription leads to the new primary. What was asked before no longer counts.
     pub(super) fn reconnect(&self, state: &mut State) -> Option<()> {
         let life = state.lanes[OF_KEY].primary.life;
         let instance = &mut state.instance;

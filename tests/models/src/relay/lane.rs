@@ -124,7 +124,7 @@ impl Lane {
         }
     }
 
-    /// An event is published; whether its place was given to another one before.
+    /// An event is published. Returns whether its place was given to another one before.
     pub(super) fn publish(&mut self, demoted: bool, own: bool) -> Option<(Position, bool)> {
         let fresh = self.epochs + 1;
         let server = self.server(demoted)?;

@@ -71,7 +71,7 @@ pub(super) struct Instance {
     pub(super) of_replica: bool,
     /// How often the key was dropped; 0 where no load reads a replica, and then there are no proofs.
     pub(super) clock: u64,
-    /// Of the source, latest last.
+    /// The proofs of the source, latest last.
     pub(super) proofs: Vec<Proof>,
     pub(super) marks: Marks,
     /// Up to when the source is proven.

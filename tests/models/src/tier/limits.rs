@@ -5,7 +5,7 @@
 pub enum Cut {
     /// A value does not count once its key was invalidated after its load began.
     Record,
-    /// A record that has missed an event says nothing any more.
+    /// A record that has missed an event no longer proves anything.
     Hole,
     /// A server that has not been verified in this life has no values.
     Sound,

@@ -171,7 +171,7 @@ impl Instance {
         self.seen = self.seen.max(version);
     }
 
-    /// The read ends with this version; whether it is kept.
+    /// The read ends with this version. Returns whether it is kept.
     pub(super) fn land(&mut self, load: Load, version: Version, tier: &Tier) -> bool {
         self.load = None;
         self.went_back |= version < load.wanted;

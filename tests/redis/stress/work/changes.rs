@@ -1,4 +1,4 @@
-//! What a task changes, and how it says so.
+//! What a task changes, and how it publishes that.
 
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,7 +20,7 @@ impl Worker {
         keys.into_iter().filter_map(commit).collect()
     }
 
-    /// Changes rows, and says so afterwards.
+    /// Changes rows, and invalidates them afterwards.
     pub(super) async fn invalidate(&mut self, call: &Call<'_>) {
         let (cache, key) = (call.cache, call.place.key);
         let group = (key % TAGS..ROWS).step_by(TAGS as usize);

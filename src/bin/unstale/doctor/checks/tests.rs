@@ -11,7 +11,8 @@ fn info(lines: &[(&str, &str)]) -> Info {
 
 fn is(finding: &Finding, level: Level, word: &str) {
     assert_eq!(finding.level, level, "{finding:?}");
-    let text = finding.lines(Paint::never()).join("\n");
+    let text = finding.lines(Paint::never()).join(" ");
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains(word), "{word}: {text}");
     assert_eq!(finding.remedy.is_some(), level != Level::Ok, "{text}");
 }

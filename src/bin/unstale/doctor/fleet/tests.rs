@@ -44,7 +44,8 @@ fn instance(change: (&str, &str), more: &str) -> Instance {
 }
 
 fn is(finding: &Finding, level: Level, word: &str) {
-    let text = finding.lines(Paint::never()).join("\n");
+    let text = finding.lines(Paint::never()).join(" ");
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(finding.level, level, "{text}");
     assert!(text.contains(word), "{word}: {text}");
 }

@@ -1,4 +1,4 @@
-//! The catalog of a real database, its mistakes, and the SQL that mends them.
+//! The catalog of a real database, its mistakes, and the SQL that fixes them.
 
 use testkit::postgres::PostgresServer;
 
@@ -114,7 +114,7 @@ key = ["name"]
 "#;
 
 #[tokio::test]
-async fn a_real_database_is_checked_and_mended() {
+async fn a_real_database_is_checked_and_repaired() {
     let server = PostgresServer::start().await;
     server.sql(TABLES).await;
     all_mistakes(&server).await;
@@ -133,7 +133,7 @@ async fn a_real_database_is_checked_and_mended() {
     assert!(error.contains(" 5 mistakes:"), "{error}");
     let sql = prepare(&rules, Some(&before), Names::default());
     server.sql(&sql).await;
-    // What it says can be run again, and mends what was taken away.
+    // The SQL can be run again, and restores what was taken away.
     server
         .sql("ALTER PUBLICATION unstale_orders DROP TABLE accounts")
         .await;

@@ -62,7 +62,7 @@ struct Log {
 
 impl Log {
     /// Whether the catalog was read again, and what a statement invalidates, in order, each once. Every call
-    /// begins to read anew, so that all tables are described again.
+    /// begins to read again, so that all tables are described again.
     async fn of(&mut self, sql: &str) -> (bool, Vec<Name>) {
         self.server.sql(sql).await;
         let mut names = Vec::new();
