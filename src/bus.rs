@@ -217,6 +217,20 @@ pub(crate) enum SubscriptionRepair {
 /// Which instances hear of each other's invalidations.
 ///
 /// `Display` writes the value of the label `bus` of `unstale_settings_info`.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+/// use unstale::BusKind;
+///
+/// let bus = instance.health().bus;
+/// assert_eq!((bus, bus.to_string().as_str()), (BusKind::Local, "local"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BusKind {

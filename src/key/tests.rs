@@ -164,7 +164,7 @@ fn an_address_of_any_length_is_encoded_whole() {
     }
 }
 
-/// Every value is told apart from every other by its canonical bytes.
+/// Every value has other canonical bytes than every other value.
 fn all_differ<K: Key + std::fmt::Debug>(keys: &[K]) {
     for (n, one) in keys.iter().enumerate() {
         for other in &keys[..n] {

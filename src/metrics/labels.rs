@@ -214,6 +214,22 @@ label! {
     /// Why a read did not find an entry that it could serve.
     ///
     /// `Display` writes the label `cause` of `unstale_misses_total`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
+    /// use unstale::MissCause;
+    ///
+    /// let prices = instance.cache::<String, u64>("prices").build()?;
+    /// let cause = prices.explain("sku-1").cause;
+    /// assert_eq!(cause, Some(MissCause::Cold)); // nothing has loaded it yet
+    /// assert_eq!(MissCause::Cold.to_string(), "cold");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[non_exhaustive]
     pub MissCause, "cause" {
         /// Never seen, as far as is remembered.

@@ -3,6 +3,21 @@
 use ::metrics::{KeyName, Recorder, Unit};
 
 /// One metric of this crate, as [`describe`](crate::metrics::describe) lists it.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use unstale::metrics::{SeriesKind, describe};
+///
+/// let series = describe().iter().find(|series| series.name() == "unstale_loads_total");
+/// let loads = series.ok_or("there is none")?;
+/// assert_eq!(loads.kind(), SeriesKind::Counter);
+/// assert_eq!(loads.labels().next().map(|label| label.name), Some("cache"));
+/// assert!(!loads.help().is_empty() && loads.buckets().is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Series {
     pub(super) name: &'static str,
@@ -15,6 +30,15 @@ pub struct Series {
 }
 
 /// What a metric is to Prometheus.
+///
+/// # Examples
+///
+/// ```
+/// use unstale::metrics::{SeriesKind, describe};
+///
+/// let counters = describe().iter().filter(|series| series.kind() == SeriesKind::Counter);
+/// assert!(counters.into_iter().all(|series| series.name().ends_with("_total")));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SeriesKind {
@@ -27,6 +51,16 @@ pub enum SeriesKind {
 }
 
 /// A label of a metric.
+///
+/// # Examples
+///
+/// ```
+/// use unstale::metrics::describe;
+///
+/// let misses = describe().iter().find(|series| series.name() == "unstale_misses_total");
+/// let causes = misses.into_iter().flat_map(|series| series.labels()).find(|label| label.name == "cause");
+/// assert!(causes.is_some_and(|causes| causes.values.contains(&"invalidated")));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Label {
