@@ -39,8 +39,8 @@ pub use table::{describe, histogram_buckets};
 
 pub(crate) use info::InstanceInfo;
 pub(crate) use labels::{
-    Audited, Collapse, Dropped, Fence, Gap, Kind, LaneWait, LoadOutcome, Mended, MissCause as Miss,
-    Repair, Scope, Side, StaleFor, Verification, WriteOutcome, label,
+    Audited, Collapse, Dropped, Fence, Gap, Kind, LaneWait, LoadOutcome, MissCause as Miss, Repair,
+    Scope, Side, StaleFor, SubscriptionMethod, Verification, WriteOutcome, label,
 };
 #[cfg(any(test, feature = "test-util", feature = "relay"))]
 pub(crate) use labels::{RelayCollapse, RelayState};

@@ -12,7 +12,7 @@ use crate::coherence::follower::{Learned, Repair, Repaired, Round};
 use crate::coherence::marks::Sent;
 use crate::coherence::reconcile::reregister;
 use crate::coherence::replies::{Reply, ask_journal, ask_verification};
-use crate::metrics::{Fence, Gap, Mended as MendedHow, Repair as RepairOutcome, Verification};
+use crate::metrics::{Fence, Gap, Repair as RepairOutcome, SubscriptionMethod, Verification};
 use crate::mutants::{Mechanism, without};
 use crate::time::Nanos;
 use crate::{Error, ErrorKind};
@@ -123,7 +123,7 @@ impl Coherence {
         let forgotten = !verified.known && state.registered;
         state.registered = true;
         if let Some(how) = state.follower.repair_needed() {
-            member.metrics.mends[MendedHow::from(how)].inc();
+            member.metrics.subscription_repairs[SubscriptionMethod::from(how)].inc();
             member.bus.repair_subscription(how);
         }
         let interrupted = std::mem::take(&mut state.interrupted);
@@ -352,7 +352,7 @@ impl Coherence {
     }
 }
 
-impl From<SubscriptionRepair> for MendedHow {
+impl From<SubscriptionRepair> for SubscriptionMethod {
     fn from(how: SubscriptionRepair) -> Self {
         match how {
             SubscriptionRepair::Resubscribe => Self::Resubscribe,

@@ -174,7 +174,7 @@ label! {
 
 label! {
     /// What was done to a subscription that did not deliver.
-    Mended, "how" {
+    SubscriptionMethod, "how" {
         /// Subscribed again on the same connection.
         Resubscribe = "resubscribe",
         /// Made a new connection.

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reaches_nobody_is_no_success() {
+    fn an_event_that_reaches_no_instance_is_no_success() {
         for (heard, says, drops) in [
             (
                 audience(0, &[], 0),

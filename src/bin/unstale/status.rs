@@ -127,7 +127,7 @@ struct Status {
     /// As the fleet has it; `None` where there is no fleet.
     agreed_lanes: Option<u32>,
     lanes: Vec<Lane>,
-    /// Events per second, by lane; `None` where its counter began anew meanwhile.
+    /// Events per second, by lane; `None` where its counter began again meanwhile.
     rates: Vec<Option<f64>>,
     /// By instance, how long ago it was last heard of, in any lane.
     members: BTreeMap<u64, Duration>,

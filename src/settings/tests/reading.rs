@@ -92,7 +92,7 @@ fn every_variable_reaches_its_field() {
 }
 
 #[test]
-fn values_that_do_not_parse_are_told_what_would_be_right() {
+fn values_that_do_not_parse_are_refused_with_what_would_be_right() {
     for (name, value, hint) in [
         (
             "UNSTALE_TTL",

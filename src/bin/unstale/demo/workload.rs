@@ -16,7 +16,7 @@ use super::source::{Source, Version};
 /// The instance whose reads the cache with nothing but a TTL gets as well.
 pub(crate) const MIRRORED: usize = 1;
 
-/// Writes of a flood; the journal holds fewer, and Redis up to a hundred more than it is told to.
+/// Writes of a flood; the journal holds fewer, and Redis up to a hundred more than it is asked to.
 const FLOOD: usize = 300;
 
 /// The flood is about rows that are seldom read, so that no read waits for what it drops.
