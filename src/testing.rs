@@ -84,7 +84,7 @@
 //!     |bus| bus.drop_tier_history(),
 //!     |bus| bus.drop_tier_values(),
 //!     |bus| bus.publish_unreadable(0),
-//!     |bus| bus.publish_raw(0, [0; 24]),
+//!     |bus| bus.publish_raw(0, vec![0; 24]),
 //!     |bus| bus.split(1, &[1]), // the second instance stays with the old server
 //! ];
 //! for (price, fault) in (1..).zip(faults) {

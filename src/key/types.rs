@@ -15,7 +15,8 @@ use super::encoder::KeyEncoder;
 use super::{Key, single};
 
 macro_rules! single_part {
-    ($($type:ty: $self:ident => $bytes:expr;)*) => { $(
+    ($($(#[$meta:meta])* $type:ty: $self:ident => $bytes:expr;)*) => { $(
+        $(#[$meta])*
         impl Key for $type {
             fn encode(&self, out: &mut KeyEncoder) {
                 let $self = self;
@@ -53,10 +54,8 @@ single_part! {
     Ipv4Addr: key => Text::of(key).as_bytes();
     Ipv6Addr: key => Text::of(key).as_bytes();
     IpAddr: key => Text::of(key).as_bytes();
-}
-
-#[cfg(feature = "uuid")]
-single_part! {
+    // On the implementation itself, so that its documentation names the feature.
+    #[cfg(feature = "uuid")]
     uuid::Uuid: key => key.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).as_bytes();
 }
 
