@@ -112,7 +112,7 @@ impl Totals {
                 count(self.refused)
             ),
             format!(
-                "  {}, half of them delivered within {}; {} of traffic.",
+                "  {}, half of them delivered in {}; {} of traffic.",
                 some(counters.published, "invalidation"),
                 time(counters.propagation(0.5)),
                 bytes(counters.sent_bytes + counters.received_bytes)
