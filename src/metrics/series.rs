@@ -3,6 +3,20 @@
 use ::metrics::{KeyName, Recorder, Unit};
 
 /// One metric of this crate, as [`describe`](crate::metrics::describe) lists it.
+///
+/// # Examples
+///
+/// ```
+/// use unstale::metrics::{SeriesKind, describe};
+///
+/// let misses = describe().iter().find(|series| series.name() == "unstale_misses_total");
+/// let misses = misses.expect("a metric of this crate");
+/// assert_eq!(misses.kind(), SeriesKind::Counter);
+/// assert!(misses.help().starts_with("Reads that found no entry"));
+/// let labels: Vec<&str> = misses.labels().map(|label| label.name).collect();
+/// assert_eq!(labels, ["cache", "cause"]);
+/// assert!(misses.buckets().is_empty());
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Series {
     pub(super) name: &'static str,
@@ -14,54 +28,66 @@ pub struct Series {
     pub(super) help: &'static str,
 }
 
-/// What a metric is to Prometheus.
+/// The type of a metric in Prometheus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SeriesKind {
-    /// Only grows; its name ends in `_total`.
+    /// A number that only grows. The name of the metric ends in `_total`.
     Counter,
-    /// A present value.
+    /// The current value.
     Gauge,
-    /// Durations in buckets.
+    /// Durations, counted in buckets.
     Histogram,
 }
 
 /// A label of a metric.
+///
+/// # Examples
+///
+/// ```
+/// use unstale::metrics::describe;
+///
+/// let misses = describe().iter().find(|series| series.name() == "unstale_misses_total");
+/// let cause = misses.and_then(|series| series.labels().find(|label| label.name == "cause"));
+/// assert!(cause.is_some_and(|cause| cause.values.contains(&"expired")));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Label {
-    /// Its name.
+    /// The name of the label.
     pub name: &'static str,
-    /// All values it can have; empty if the program decides (a cache's name, for example).
+    /// All values that the label can have. The list is empty if the program decides on the values, such as
+    /// the names of caches.
     pub values: &'static [&'static str],
 }
 
 impl Series {
-    /// The metric's name.
+    /// Returns the name of the metric.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Its type.
+    /// Returns the type of the metric.
     #[must_use]
     pub fn kind(&self) -> SeriesKind {
         self.kind
     }
 
-    /// Its labels; `cache` is the first of every metric that a cache has, and `source` of every one that a relay has.
+    /// Returns the labels of the metric. The first one is `cache` for a metric of a cache, and `source` for a metric
+    /// of a relay.
     pub fn labels(&self) -> impl Iterator<Item = Label> + use<> {
         let scope = self.scope.map(|name| Label { name, values: &[] });
         scope.into_iter().chain(self.labels.iter().copied())
     }
 
-    /// What it counts, in a sentence.
+    /// Returns what the metric counts, in a sentence.
     #[must_use]
     pub fn help(&self) -> &'static str {
         self.help
     }
 
-    /// The upper bounds of a histogram's buckets in seconds; empty for other types.
+    /// Returns the upper bounds of the buckets of a histogram, in seconds; nothing for other types.
     #[must_use]
     pub fn buckets(&self) -> Vec<f64> {
         self.bounds

@@ -16,7 +16,9 @@ use super::series::Series;
 use super::sources::{Age, OneOf, PerSource};
 use crate::time::Nanos;
 
-/// Every metric of this crate, for documentation, dashboards and tests that check them.
+/// Returns every metric of this crate, for documentation, dashboards and tests that check them.
+///
+/// # Examples
 ///
 /// ```
 /// for series in unstale::metrics::describe() {
@@ -40,7 +42,7 @@ pub fn describe() -> &'static [Series] {
 /// Returns the name of each histogram of this crate with the upper bounds of its buckets in seconds,
 /// for programs that install a Prometheus recorder of their own.
 ///
-/// Without buckets the exporter renders histograms as summaries, which cannot be added up over
+/// Without buckets, the exporter renders histograms as summaries, which cannot be summed over
 /// instances.
 ///
 /// # Examples

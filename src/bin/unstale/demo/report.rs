@@ -112,7 +112,7 @@ impl Totals {
                 count(self.refused)
             ),
             format!(
-                "  {}, half of them delivered within {}; {} of traffic.",
+                "  {}, half of them delivered in {}; {} of traffic.",
                 some(counters.published, "invalidation"),
                 time(counters.propagation(0.5)),
                 bytes(counters.sent_bytes + counters.received_bytes)
@@ -152,15 +152,17 @@ mod tests {
             stale: MANY,
             worst: Duration::from_millis(12_340),
         };
-        let counters = Counters {
-            hits: MANY,
-            published: MANY,
-            gaps: MANY,
-            repaired: MANY,
-            fences: MANY,
-            sent_bytes: MANY,
-            ..Counters::default()
-        };
+        let mut counters = Counters::default();
+        for counter in [
+            &mut counters.hits,
+            &mut counters.published,
+            &mut counters.gaps,
+            &mut counters.repaired,
+            &mut counters.fences,
+            &mut counters.sent_bytes,
+        ] {
+            *counter = MANY;
+        }
         let mut totals = Totals {
             instances: 9,
             bound: Duration::from_millis(1_930),
