@@ -104,13 +104,13 @@ async fn invalidate_drops_what_it_names_and_nothing_else_in_a_running_instance()
 async fn invalidate_that_reaches_nobody_says_so_and_fails() {
     let server = RedisServer::start();
     let url = server.url();
-    let nobody = |vars: &[(&str, &str)], args: &[&str], says: &str| {
+    let unheard = |vars: &[(&str, &str)], args: &[&str], says: &str| {
         let ran = run(args, vars);
         assert_eq!(ran.status, Some(1), "{ran:?}");
         assert!(ran.stdout.starts_with("acknowledged: 1 key"), "{ran:?}");
         assert!(ran.stderr.contains(says), "{says}: {ran:?}");
     };
-    nobody(
+    unheard(
         &on(&url),
         &["invalidate", "rows", "1"],
         "no instance is in namespace shop",
@@ -126,16 +126,16 @@ async fn invalidate_that_reaches_nobody_says_so_and_fails() {
     );
     // The cache, the namespace, the database.
     let none = "2 instances heard it, and none has a cache rosw";
-    nobody(&on(&url), &["invalidate", "rosw", "1"], none);
+    unheard(&on(&url), &["invalidate", "rosw", "1"], none);
     let oops = [("UNSTALE_REDIS_URL", &*url), ("UNSTALE_NAMESPACE", "oops")];
-    nobody(
+    unheard(
         &oops,
         &["invalidate", "rows", "1"],
         "no instance is in namespace oops",
     );
     let other = format!("{url}/1");
     let none = "the database in UNSTALE_REDIS_URL";
-    nobody(&on(&other), &["invalidate", "rows", "1"], none);
+    unheard(&on(&other), &["invalidate", "rows", "1"], none);
     // A cache that is built later is known a moment later.
     let cache = first.instance.cache::<u64, u64>("rosw").build().unwrap();
     told(&url, "rosw", 1).await;
@@ -145,7 +145,7 @@ async fn invalidate_that_reaches_nobody_says_so_and_fails() {
         ran.stdout.ends_with("heard by 2 instances, 1 with rosw\n"),
         "{ran:?}"
     );
-    // And what Redis has forgotten is told again.
+    // And instances repeat what Redis has forgotten.
     Client::connect(server.port()).cmd(&["FLUSHALL"]);
     crate::support::over_redis::until("it is known again", async || {
         let ran = run_on(&url, &["invalidate", "rosw", "1"]);
