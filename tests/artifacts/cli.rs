@@ -145,7 +145,7 @@ async fn invalidate_that_reaches_no_instance_warns_and_fails() {
         ran.stdout.ends_with("heard by 2 instances, 1 with rosw\n"),
         "{ran:?}"
     );
-    // And an instance sends again what Redis has forgotten.
+    // And instances repeat what Redis has forgotten.
     Client::connect(server.port()).cmd(&["FLUSHALL"]);
     crate::support::over_redis::until("it is known again", async || {
         let ran = run_on(&url, &["invalidate", "rosw", "1"]);
