@@ -209,10 +209,8 @@ impl Coherence {
     /// Events that a failover has lost go out again.
     fn republish(&self, lane: u32, head: Position, sent_at: Nanos) {
         let out = &self.member.lanes[lane as usize];
-        let clock = self.member.clock;
-        // By the clock that acknowledgements are noted with, which lags by one step at most.
-        let sent_at = sent_at.saturating_sub(clock.step());
-        let again = out.outbox().confirm(head, sent_at, clock.now());
+        // Acknowledgements and verifications are noted by the same clock, which does not lag.
+        let again = out.outbox().confirm(head, sent_at, self.member.clock.now());
         if again > 0 {
             self.member.metrics.republished.add(again as u64);
             out.work.notify_one();
