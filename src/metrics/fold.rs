@@ -62,7 +62,7 @@ impl<'a> Fold<'a> {
     }
 
     /// Whether histograms take what there is for reported.
-    pub(super) fn from_zero(&mut self, from_zero: bool) -> &mut Self {
+    pub(super) fn set_from_zero(&mut self, from_zero: bool) -> &mut Self {
         self.from_zero = from_zero;
         self
     }

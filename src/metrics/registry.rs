@@ -265,14 +265,14 @@ impl Metrics {
         let closed = self.closed.load(Relaxed);
         let from_zero = std::mem::take(&mut reported.from_zero);
         let mut fold = Fold::new(recorder, &mut reported.instance, None, closed);
-        self.counted.fold(fold.from_zero(from_zero));
+        self.counted.fold(fold.set_from_zero(from_zero));
         for (index, (source, counted)) in self.relays.iter().enumerate() {
             if reported.relays.len() == index {
                 reported.relays.push(Seen::default());
             }
             let seen = &mut reported.relays[index];
             let mut fold = Fold::new(recorder, seen, Some(source), closed);
-            counted.fold(fold.from_zero(from_zero));
+            counted.fold(fold.set_from_zero(from_zero));
         }
         // Both ascend.
         let there = |id: &u64| caches.binary_search_by_key(id, |scope| scope.id).is_ok();
@@ -281,7 +281,7 @@ impl Metrics {
             let seen = reported.caches.entry(cache.id).or_default();
             let closed = closed || !cache.is_there();
             let mut fold = Fold::new(recorder, seen, Some(&cache.tag), closed);
-            cache.counted.fold(fold.from_zero(from_zero));
+            cache.counted.fold(fold.set_from_zero(from_zero));
         }
     }
 

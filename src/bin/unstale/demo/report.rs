@@ -119,12 +119,12 @@ impl Totals {
             ),
             format!("  Faults: {}.", chronicle.faults()),
             format!(
-                "  Missed events were noticed {}, and read again from the bus {};",
+                "  Missed events were noticed {}, and read from the journal {}.",
                 some(counters.gaps, "time"),
                 some(counters.repaired, "time"),
             ),
             format!(
-                "  {} they were kept no longer, and an instance dropped its entries.",
+                "  {} the journal had lost them, and an instance dropped its entries.",
                 some(counters.fences, "time")
             ),
             "What it proves".to_owned(),
