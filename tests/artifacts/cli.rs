@@ -92,8 +92,8 @@ async fn invalidate_drops_what_it_names_and_nothing_else_in_a_running_instance()
         let whole =
             "1 of them dropped the whole cache: its keys have the format 1, not 9 (--format)\n";
         let whole = if args.contains(&"9") { whole } else { "" };
-        let expected = format!("heard by 1 instance, 1 with rows\n{whole}");
-        assert_eq!(heard, expected, "{ran:?}");
+        let said = format!("heard by 1 instance, 1 with rows\n{whole}");
+        assert_eq!(heard, said, "{ran:?}");
         assert_eq!(hits, expected, "{args:?}");
     }
     assert_eq!(node.instance.health().state, InstanceState::Coherent);
