@@ -76,7 +76,7 @@ def lane():
                colors={"verified": GREEN, "timed_out": RED}),
         series("Subscriptions repaired", "Subscriptions per minute that did not deliver although their "
                "connection answered. None is good.", PER_MINUTE,
-               ("60 * sum by (how) (rate(unstale_subscription_mends_total{I}[R]))", "{{how}}"), h=7, min=0,
+               ("60 * sum by (how) (rate(unstale_subscription_repairs_total{I}[R]))", "{{how}}"), h=7, min=0,
                stack=True, draw="bars", colors={"resubscribe": YELLOW, "reconnect": ORANGE}),
         series("Events not applied: grey is fine",
                "own (grey) is expected; duplicate, other_epoch and not_adopted (blue) are harmless. unknown_cache: "

@@ -113,7 +113,7 @@ pub fn counters(instance: &Instance) -> [(&'static str, u64); 8] {
         ("gaps", metrics.gaps.total()),
         ("repairs", metrics.repairs.total()),
         ("fences", metrics.fences.total()),
-        ("renewals", metrics.mends.total()),
+        ("renewals", metrics.subscription_repairs.total()),
         ("collapses", metrics.collapses.total()),
         ("republished", metrics.republished.get()),
         ("recovered", metrics.recovered_writes.get()),

@@ -1,20 +1,20 @@
 //! Every metric: names, labels, help, and how they reach Prometheus.
 //!
-//! The crate counts into plain atomics; nothing is looked up by name while it works.
-//! Once a second an instance *folds*: it adds what was counted since the last fold
+//! The crate counts into plain atomics and looks nothing up by name.
+//! Once a second, an instance *folds*: it adds what it has counted since the last fold
 //! to two recorders of the [`metrics`](https://docs.rs/metrics) crate:
 //!
 //! - its own Prometheus recorder, which it never installs globally, for `metrics_text` and for the
 //!   listener at `UNSTALE_METRICS_ADDR` (feature `prometheus`);
-//! - whatever recorder the program has installed, even if it did so after the instance started.
+//! - the recorder that the program has installed, even if after the instance started.
 //!
 //! A program with a Prometheus recorder of its own should give it the buckets of
-//! [`histogram_buckets`]; without buckets the exporter renders histograms as summaries.
+//! [`histogram_buckets`]. Without buckets, the exporter renders histograms as summaries.
 //!
-//! Several instances in a process share the program's series: counters add up, and so do amounts
-//! such as `unstale_entries`; an instance that closes takes its share back.
-//! Histograms hand over at most 1,000 samples a fold each, thinned out in proportion, so their
-//! quantiles are right and their `_count` is no count of events: use the `_total` counters for that.
+//! Several instances in a process share the series of the program: their counters are summed, and so are
+//! amounts such as `unstale_entries`. An instance that closes takes its share back.
+//! Each histogram hands over at most 1,000 samples a fold, thinned out in proportion. Its quantiles are
+//! right, but its `_count` is not the number of events: use the `_total` counters for that.
 
 mod cells;
 #[cfg(feature = "prometheus")]
@@ -39,8 +39,8 @@ pub use table::{describe, histogram_buckets};
 
 pub(crate) use info::InstanceInfo;
 pub(crate) use labels::{
-    Audited, Collapse, Dropped, Fence, Gap, Kind, LaneWait, LoadOutcome, Mended, MissCause as Miss,
-    Repair, Scope, Side, StaleFor, Verification, WriteOutcome, label,
+    Audited, Collapse, Dropped, Fence, Gap, Kind, LaneWait, LoadOutcome, MissCause as Miss, Repair,
+    Scope, Side, StaleFor, SubscriptionMethod, Verification, WriteOutcome, label,
 };
 #[cfg(any(test, feature = "test-util", feature = "relay"))]
 pub(crate) use labels::{RelayCollapse, RelayState};

@@ -31,7 +31,7 @@ enum Owner {
     Named(String),
     Pair(String, String),
     Unit(Unit),
-    Nobody,
+    Guest,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Key)]
@@ -62,12 +62,12 @@ fn owner() -> impl Strategy<Value = Owner> {
         text.prop_map(Owner::Named),
         (text, text).prop_map(|(a, b)| Owner::Pair(a, b)),
         Just(Owner::Unit(Unit)),
-        Just(Owner::Nobody),
+        Just(Owner::Guest),
     ]
 }
 
 /// Equal keys have equal digests, and different ones different: 64 bits do not collide by chance.
-fn told_apart<K: Key + Debug>(one: &K, other: &K) {
+fn distinct<K: Key + Debug>(one: &K, other: &K) {
     assert_eq!(
         one.digest() == other.digest(),
         one == other,
@@ -82,30 +82,30 @@ proptest! {
         other in ("[01a]{0,3}", prop::option::of(0..3_u8))
     ) {
         let [a, b] = [&one[0], &one[1]];
-        told_apart(a, b);
-        told_apart(&Pair(of.0.clone(), of.1), &Pair(other.0.clone(), other.1));
+        distinct(a, b);
+        distinct(&Pair(of.0.clone(), of.1), &Pair(other.0.clone(), other.1));
         let named = |(text, page): &(String, Option<u8>)| Named {
             tenant: text.clone(),
             r#type: text.chars().rev().collect(),
             page: page.map(|page| Newtype(page.into())),
         };
-        told_apart(&named(&of), &named(&other));
+        distinct(&named(&of), &named(&other));
         let page = |owner: &Owner, (text, by): &(String, Option<u8>)| Page {
             of: owner.clone(),
             also: text.clone().into_bytes(),
             by: by.map(|_| owner.clone()),
         };
-        told_apart(&page(a, &of), &page(b, &other));
-        told_apart(&page(a, &of), &page(a, &other));
-        told_apart(&Some(a.clone()), &Some(b.clone()));
+        distinct(&page(a, &of), &page(b, &other));
+        distinct(&page(a, &of), &page(a, &other));
+        distinct(&Some(a.clone()), &Some(b.clone()));
     }
 }
 
 #[test]
 fn no_two_of_many_owners_have_the_same_bytes() {
     let mut seen: HashMap<u64, Owner> = HashMap::new();
-    let texts = ["", "0", "1", "User", "Nobody", "a"];
-    let mut owners = vec![Owner::Nobody, Owner::Unit(Unit)];
+    let texts = ["", "0", "1", "User", "Guest", "a"];
+    let mut owners = vec![Owner::Guest, Owner::Unit(Unit)];
     for n in 0..10 {
         owners.extend([Owner::User(n), Owner::Team(n)]);
         for team in [None, Some(n)] {
@@ -130,7 +130,7 @@ fn a_newtype_and_a_tuple_struct_are_as_what_they_hold() {
     assert_eq!(pair.digest(), ("a", Some(1_u8)).digest());
     assert_eq!(Pair::FORMAT, <(String, Option<u8>)>::FORMAT);
     assert_eq!(Owner::User(7).digest(), ("User", 7_u64).digest());
-    assert_eq!(Owner::Nobody.digest(), "Nobody".digest());
+    assert_eq!(Owner::Guest.digest(), "Guest".digest());
 }
 
 #[test]

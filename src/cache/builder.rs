@@ -395,10 +395,10 @@ where
             capacity: options.capacity,
             negative_capacity: options.negative_capacity.unwrap_or(options.capacity),
             max_bytes: options.max_bytes,
-            // A hit reads a clock that lags: without its step the promise would be one step off.
+            // A hit reads a clock that lags: its age may be that much more than it seems.
             max_staleness: options
                 .max_staleness
-                .map(|bound| nanos(bound).saturating_sub(member.clock.step())),
+                .map(|bound| nanos(bound).saturating_sub(member.clock.lag())),
             refresh: options.refresh_ahead.map(refresh),
             remember_known: options.unknown_loads.is_some(),
             clock: member.clock,

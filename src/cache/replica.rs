@@ -39,8 +39,8 @@ where
         if without(Mechanism::MomentOfReplicas) {
             return Some((token, loaded_at));
         }
-        // The clock of hits lags behind by a step at most.
-        let at = proof.at.saturating_sub(self.member().clock.step());
+        // A hit reads a clock that lags.
+        let at = proof.at.saturating_sub(self.member().clock.lag());
         Some((token.min(proof.token), loaded_at.min(at)))
     }
 

@@ -12,7 +12,7 @@ use crate::coherence::follower::{Learned, Repair, Repaired, Round};
 use crate::coherence::marks::Sent;
 use crate::coherence::reconcile::reregister;
 use crate::coherence::replies::{Reply, ask_journal, ask_verification};
-use crate::metrics::{Fence, Gap, Mended as MendedHow, Repair as RepairOutcome, Verification};
+use crate::metrics::{Fence, Gap, Repair as RepairOutcome, SubscriptionMethod, Verification};
 use crate::mutants::{Mechanism, without};
 use crate::time::Nanos;
 use crate::{Error, ErrorKind};
@@ -123,7 +123,7 @@ impl Coherence {
         let forgotten = !verified.known && state.registered;
         state.registered = true;
         if let Some(how) = state.follower.repair_needed() {
-            member.metrics.mends[MendedHow::from(how)].inc();
+            member.metrics.subscription_repairs[SubscriptionMethod::from(how)].inc();
             member.bus.repair_subscription(how);
         }
         let interrupted = std::mem::take(&mut state.interrupted);
@@ -209,10 +209,8 @@ impl Coherence {
     /// Events that a failover has lost go out again.
     fn republish(&self, lane: u32, head: Position, sent_at: Nanos) {
         let out = &self.member.lanes[lane as usize];
-        let clock = self.member.clock;
-        // By the clock that acknowledgements are noted with, which lags by one step at most.
-        let sent_at = sent_at.saturating_sub(clock.step());
-        let again = out.outbox().confirm(head, sent_at, clock.now());
+        // Acknowledgements and verifications are noted by the same clock, which does not lag.
+        let again = out.outbox().confirm(head, sent_at, self.member.clock.now());
         if again > 0 {
             self.member.metrics.republished.add(again as u64);
             out.work.notify_one();
@@ -352,7 +350,7 @@ impl Coherence {
     }
 }
 
-impl From<SubscriptionRepair> for MendedHow {
+impl From<SubscriptionRepair> for SubscriptionMethod {
     fn from(how: SubscriptionRepair) -> Self {
         match how {
             SubscriptionRepair::Resubscribe => Self::Resubscribe,

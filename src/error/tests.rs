@@ -115,7 +115,7 @@ fn a_committed_write_gives_its_value_back_and_no_other_does() {
 }
 
 #[test]
-fn transient_errors_are_those_that_time_alone_may_mend() {
+fn transient_errors_are_those_that_may_end_with_time_alone() {
     let transient = |kind: &ErrorKind| Error::new(*kind, "").is_transient();
     let transient: Vec<ErrorKind> = kinds().into_iter().filter(transient).collect();
     use ErrorKind::{Bus, Limited, LoadTimeout, Overloaded};

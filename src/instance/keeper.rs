@@ -90,8 +90,8 @@ impl Clocks {
 
     /// The clock has caught up with the time that was missed, so that nothing is served beyond its
     /// bound. If the missed time is as long as the bound itself, nothing that is held was proven
-    /// lately, and it is dropped as well. While the coarse clock lags by more than two steps, ages are
-    /// too small: hits allow for one step, and a busy machine may be late by another.
+    /// lately, and it is dropped as well. While the coarse clock lags by more than hits allow for, ages
+    /// are too small.
     fn look(&mut self, member: &Member) {
         let look = watchdog::look();
         let missed = Duration::from_nanos(look.unseen.saturating_sub(self.unseen));
@@ -99,7 +99,7 @@ impl Clocks {
         if !missed.is_zero() {
             self.on_missed(member, missed);
         }
-        if look.lag > 2 * member.clock.step() {
+        if look.lag > member.clock.lag() {
             self.on_lag(member, Duration::from_nanos(look.lag));
         }
     }

@@ -111,7 +111,7 @@ fn the_default_digest_is_the_hash_of_the_canonical_bytes() {
 }
 
 #[test]
-fn parts_are_told_apart_by_their_lengths() {
+fn parts_are_distinguished_by_their_lengths() {
     let key = |a: &str, b: &str| (a.to_owned(), b.to_owned()).digest();
     assert_ne!(key("ab", "c"), key("a", "bc"));
     assert_ne!(key("ab", ""), "ab".digest());
@@ -164,7 +164,7 @@ fn an_address_of_any_length_is_encoded_whole() {
     }
 }
 
-/// Every value has other canonical bytes than every other value.
+/// Every value differs from every other in its canonical bytes.
 fn all_differ<K: Key + std::fmt::Debug>(keys: &[K]) {
     for (n, one) in keys.iter().enumerate() {
         for other in &keys[..n] {

@@ -40,7 +40,7 @@ pub(super) struct Fold<'a> {
     /// The label `cache` of a cache, or `source` of a relay.
     scope: Option<&'a Tag>,
     closed: bool,
-    anew: bool,
+    from_zero: bool,
 }
 
 impl<'a> Fold<'a> {
@@ -57,13 +57,13 @@ impl<'a> Fold<'a> {
             seen,
             scope,
             closed,
-            anew: false,
+            from_zero: false,
         }
     }
 
     /// Whether histograms take what there is for reported.
-    pub(super) fn anew(&mut self, anew: bool) -> &mut Self {
-        self.anew = anew;
+    pub(super) fn set_from_zero(&mut self, from_zero: bool) -> &mut Self {
+        self.from_zero = from_zero;
         self
     }
 
@@ -112,7 +112,7 @@ impl<'a> Fold<'a> {
                 count.saturating_sub(std::mem::replace(seen, *count))
             })
             .collect();
-        let grown = if self.anew {
+        let grown = if self.from_zero {
             vec![0; grown.len()]
         } else {
             grown

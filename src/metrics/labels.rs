@@ -174,7 +174,7 @@ label! {
 
 label! {
     /// What was done to a subscription that did not deliver.
-    Mended, "how" {
+    SubscriptionMethod, "how" {
         /// Subscribed again on the same connection.
         Resubscribe = "resubscribe",
         /// Made a new connection.
@@ -211,40 +211,30 @@ label! {
 }
 
 label! {
-    /// Why a read did not find an entry that it could serve.
+    /// Why a read found no entry that it could serve.
     ///
-    /// `Display` writes the label `cause` of `unstale_misses_total`.
+    /// `Display` writes the value of the label `cause` of `unstale_misses_total`.
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let instance = unstale::Instance::start(unstale::Settings::default()).await?;
-    /// use unstale::MissCause;
-    ///
-    /// let prices = instance.cache::<String, u64>("prices").build()?;
-    /// let cause = prices.explain("sku-1").cause;
-    /// assert_eq!(cause, Some(MissCause::Cold)); // nothing has loaded it yet
-    /// assert_eq!(MissCause::Cold.to_string(), "cold");
-    /// # Ok(())
-    /// # }
+    /// assert_eq!(unstale::MissCause::Expired.to_string(), "expired");
     /// ```
     #[non_exhaustive]
     pub MissCause, "cause" {
-        /// Never seen, as far as is remembered.
+        /// The instance does not know the key, or no longer.
         Cold = "cold",
         /// The entry was past its TTL.
         Expired = "expired",
-        /// It was invalidated by its key, a tag or its cache.
+        /// The entry was invalidated by its key, by a tag or with its whole cache.
         Invalidated = "invalidated",
-        /// The store made room.
+        /// The entry was evicted to make room.
         Evicted = "evicted",
-        /// Its lane was fenced.
+        /// All entries of its lane were dropped (fenced).
         Fenced = "fenced",
-        /// It could not be shown to be fresh enough.
+        /// The entry could not be proven fresh within `max_staleness`.
         Unverified = "unverified",
-        /// A remembered "does not exist" was past its negative TTL.
+        /// The answer "does not exist" was past its negative TTL.
         Negative = "negative",
     }
 }

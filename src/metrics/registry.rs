@@ -25,7 +25,7 @@ use crate::time::Nanos;
 const MAX_RECORDERS: usize = 4;
 
 /// Folds that one thread makes one after the other, for others that came meanwhile: the last fold of an
-/// instance that closes is among them. A recorder that folds in turn must not keep it for ever.
+/// instance that closes is among them. A recorder that folds in turn must not keep it without end.
 const ROUNDS: usize = 4;
 
 /// All metrics of one instance; its fields are those of [`InstanceMetrics`].
@@ -83,7 +83,7 @@ struct Caches {
 struct Reported {
     described: bool,
     /// It takes the place of another one: counters go on, and histograms begin again with what comes.
-    anew: bool,
+    from_zero: bool,
     instance: Seen,
     /// In the order of the relays.
     relays: Vec<Seen>,
@@ -263,16 +263,16 @@ impl Metrics {
             reported.described = true;
         }
         let closed = self.closed.load(Relaxed);
-        let anew = std::mem::take(&mut reported.anew);
+        let from_zero = std::mem::take(&mut reported.from_zero);
         let mut fold = Fold::new(recorder, &mut reported.instance, None, closed);
-        self.counted.fold(fold.anew(anew));
+        self.counted.fold(fold.set_from_zero(from_zero));
         for (index, (source, counted)) in self.relays.iter().enumerate() {
             if reported.relays.len() == index {
                 reported.relays.push(Seen::default());
             }
             let seen = &mut reported.relays[index];
             let mut fold = Fold::new(recorder, seen, Some(source), closed);
-            counted.fold(fold.anew(anew));
+            counted.fold(fold.set_from_zero(from_zero));
         }
         // Both ascend.
         let there = |id: &u64| caches.binary_search_by_key(id, |scope| scope.id).is_ok();
@@ -281,7 +281,7 @@ impl Metrics {
             let seen = reported.caches.entry(cache.id).or_default();
             let closed = closed || !cache.is_there();
             let mut fold = Fold::new(recorder, seen, Some(&cache.tag), closed);
-            cache.counted.fold(fold.anew(anew));
+            cache.counted.fold(fold.set_from_zero(from_zero));
         }
     }
 
@@ -297,7 +297,7 @@ impl Metrics {
         if own.note(names) {
             *own = Own::new();
             *reported = Reported {
-                anew: true,
+                from_zero: true,
                 ..Reported::default()
             };
             scopes.retain(|scope| scope.is_there());

@@ -7,16 +7,15 @@ use ::metrics::{KeyName, Recorder, Unit};
 /// # Examples
 ///
 /// ```
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use unstale::metrics::{SeriesKind, describe};
 ///
-/// let series = describe().iter().find(|series| series.name() == "unstale_loads_total");
-/// let loads = series.ok_or("there is none")?;
-/// assert_eq!(loads.kind(), SeriesKind::Counter);
-/// assert_eq!(loads.labels().next().map(|label| label.name), Some("cache"));
-/// assert!(!loads.help().is_empty() && loads.buckets().is_empty());
-/// # Ok(())
-/// # }
+/// for series in describe().iter().filter(|series| series.name() == "unstale_misses_total") {
+///     assert_eq!(series.kind(), SeriesKind::Counter);
+///     assert!(series.help().starts_with("Reads that found no entry"));
+///     let labels: Vec<&str> = series.labels().map(|label| label.name).collect();
+///     assert_eq!(labels, ["cache", "cause"]);
+///     assert!(series.buckets().is_empty());
+/// }
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Series {
@@ -29,7 +28,7 @@ pub struct Series {
     pub(super) help: &'static str,
 }
 
-/// What a metric is to Prometheus.
+/// The type of a metric in Prometheus.
 ///
 /// # Examples
 ///
@@ -42,11 +41,11 @@ pub struct Series {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SeriesKind {
-    /// Only grows; its name ends in `_total`.
+    /// A number that only grows. The name of the metric ends in `_total`.
     Counter,
-    /// A present value.
+    /// The current value.
     Gauge,
-    /// Durations in buckets.
+    /// Durations, counted in buckets.
     Histogram,
 }
 
@@ -58,44 +57,46 @@ pub enum SeriesKind {
 /// use unstale::metrics::describe;
 ///
 /// let misses = describe().iter().find(|series| series.name() == "unstale_misses_total");
-/// let causes = misses.into_iter().flat_map(|series| series.labels()).find(|label| label.name == "cause");
-/// assert!(causes.is_some_and(|causes| causes.values.contains(&"invalidated")));
+/// let cause = misses.and_then(|series| series.labels().find(|label| label.name == "cause"));
+/// assert!(cause.is_some_and(|cause| cause.values.contains(&"expired")));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Label {
-    /// Its name.
+    /// The name of the label.
     pub name: &'static str,
-    /// All values it can have; empty if the program decides (a cache's name, for example).
+    /// All values that the label can have. The list is empty if the program decides on the values, such as
+    /// the names of caches.
     pub values: &'static [&'static str],
 }
 
 impl Series {
-    /// The metric's name.
+    /// Returns the name of the metric.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Its type.
+    /// Returns the type of the metric.
     #[must_use]
     pub fn kind(&self) -> SeriesKind {
         self.kind
     }
 
-    /// Its labels; `cache` is the first of every metric that a cache has, and `source` of every one that a relay has.
+    /// Returns the labels of the metric. The first one is `cache` for a metric of a cache, and `source` for a metric
+    /// of a relay.
     pub fn labels(&self) -> impl Iterator<Item = Label> + use<> {
         let scope = self.scope.map(|name| Label { name, values: &[] });
         scope.into_iter().chain(self.labels.iter().copied())
     }
 
-    /// What it counts, in a sentence.
+    /// Returns what the metric counts, in a sentence.
     #[must_use]
     pub fn help(&self) -> &'static str {
         self.help
     }
 
-    /// The upper bounds of a histogram's buckets in seconds; empty for other types.
+    /// Returns the upper bounds of the buckets of a histogram, in seconds; nothing for other types.
     #[must_use]
     pub fn buckets(&self) -> Vec<f64> {
         self.bounds

@@ -119,7 +119,7 @@ pub(crate) struct Age {
     allow(dead_code, reason = "nothing relays")
 )]
 impl Age {
-    pub(crate) fn begin_anew(&self, at: Nanos) {
+    pub(crate) fn restart(&self, at: Nanos) {
         self.since.store(at.max(1), Relaxed);
     }
 

@@ -8,15 +8,17 @@ use super::histogram::{Histogram, Overage};
 use super::hits::{HIT_AGE, Hits};
 use super::info::{BuildInfo, InstanceInfo};
 use super::labels::{
-    Audited, Collapse, Dropped, Fence, Gap, Kind, LaneWait, LoadOutcome, Mended, MissCause as Miss,
+    Audited, Collapse, Dropped, Fence, Gap, Kind, LaneWait, LoadOutcome, MissCause as Miss,
     RelayCollapse, RelayState, Repair, Scope, SharedRead, SharedStore, SharedWait, Side, StaleFor,
-    Verification, WriteOutcome,
+    SubscriptionMethod, Verification, WriteOutcome,
 };
 use super::series::Series;
 use super::sources::{Age, OneOf, PerSource};
 use crate::time::Nanos;
 
-/// Every metric of this crate, for documentation, dashboards and tests that check them.
+/// Returns every metric of this crate, for documentation, dashboards and tests that check them.
+///
+/// # Examples
 ///
 /// ```
 /// for series in unstale::metrics::describe() {
@@ -40,7 +42,7 @@ pub fn describe() -> &'static [Series] {
 /// Returns the name of each histogram of this crate with the upper bounds of its buckets in seconds,
 /// for programs that install a Prometheus recorder of their own.
 ///
-/// Without buckets the exporter renders histograms as summaries, which cannot be added up over
+/// Without buckets, the exporter renders histograms as summaries, which cannot be summed over
 /// instances.
 ///
 /// # Examples
@@ -122,7 +124,7 @@ series! {
         delivery_pause: PerLane, "delivery_pause_seconds", "Pause after each message to the many subscribers of the lane. Events that are published in the pause are delivered together.";
         lane_waits: Family<LaneWait>, "lane_waits_total", "Reads that waited for the verification of their lane, by outcome.";
         connected: Gauge, "connected", "Instances of this process that are connected to their bus, which is Redis or inside the process.";
-        mends: Family<Mended>, "subscription_mends_total", "Subscriptions that were repaired because they delivered nothing, by method.";
+        subscription_repairs: Family<SubscriptionMethod>, "subscription_repairs_total", "Subscriptions that were repaired because they delivered nothing, by method.";
         outbox_keys: Gauge, "outbox_keys", "Keys, tags, caches and lanes that wait to be published.";
         collapses: Family<Collapse>, "outbox_collapses_total", "How often the full outbox replaced keys by whole caches, or everything by a whole lane.";
         publish_failures: Counter, "publish_failures_total", "Attempts to publish an event that failed. They are retried.";
@@ -220,6 +222,6 @@ impl RelayMetrics {
 
     /// Everything that was committed before this, and that instances wait for, is proven.
     pub(crate) fn proven(&self, at: Nanos) {
-        self.lag.begin_anew(at);
+        self.lag.restart(at);
     }
 }

@@ -36,7 +36,7 @@ pub async fn audience(settings: &Settings, cache: &str) -> Result<Audience, Erro
         let of_it = |cache: &&CacheFormat| cache.id == id;
         match caches.iter().find(of_it) {
             Some(found) => audience.formats.push(found.format),
-            // None told yet, or more than it could tell.
+            // It has reported none yet, or had more than it could report.
             None if caches.is_empty() || caches.iter().any(|cache| cache.id == 0) => {
                 audience.unknown += 1;
             }

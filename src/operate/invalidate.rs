@@ -67,8 +67,12 @@ pub struct Acknowledged {
     pub names: usize,
 }
 
-/// Publishes invalidations of one cache, one message after the other, and reports each that Redis
+/// Publishes invalidations of one cache, one message after the other, and reports each one that Redis
 /// acknowledged.
+///
+/// # Cancel safety
+///
+/// Messages that were sent before the future is dropped stay published; the others are not sent.
 ///
 /// # Errors
 ///

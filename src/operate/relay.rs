@@ -81,7 +81,7 @@ impl SourceRelay {
     ///
     /// # Errors
     ///
-    /// `Bus` where the database cannot be asked; `Settings` with all that is wrong, each with the SQL that mends it.
+    /// `Bus` where the database cannot be asked; `Settings` with all that is wrong, each with the SQL that corrects it.
     pub async fn check(&self) -> Result<String, Error> {
         let catalog = self.0.catalog().await?;
         check(&self.0.rules, &catalog)?;

@@ -93,7 +93,11 @@ impl Tail {
         self.0.lanes
     }
 
-    /// Waits for what comes next; lost connections are retried without end. Cancel safe.
+    /// Waits for what comes next. A lost connection is retried without end.
+    ///
+    /// # Cancel safety
+    ///
+    /// No event is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<Heard> {
         let mut event = self.0.events.recv().await?;
         // In a cluster one comes for each node.

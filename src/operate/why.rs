@@ -168,7 +168,7 @@ async fn see_members(
                 }
                 Some(true)
             }
-            // None told yet, or more than it could tell.
+            // It has reported none yet, or had more than it could report.
             None if caches.is_empty() || caches.iter().any(|known| known.id == 0) => None,
             None => Some(false),
         };

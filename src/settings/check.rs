@@ -186,8 +186,8 @@ fn subscribes(settings: &Settings, problems: &mut Problems) {
         && address.deployment != Deployment::Single
         && !problems.blames(&place)
     {
-        let why = "names one server, and redis_url a Sentinel or a cluster, which know their own: \
-                   must be primary or replicas";
+        let why = "must be primary or replicas, because redis_url names a Sentinel or a cluster, not one \
+                   server";
         problems.report(place, server, why);
     }
 }
@@ -212,13 +212,13 @@ fn secrets(settings: &Settings, problems: &mut Problems) {
             problems.report(Place::global(second), "", format!("needs {first} as well"));
         } else if other.is_some() && one == other {
             let why = format!(
-                "is the same as {first}: it is for another one, while {first} is being changed"
+                "is the same as {first}: it holds another secret, while {first} is being changed"
             );
             problems.report(Place::global(second), "", why);
         }
     }
     if settings.signing_key.is_some() && settings.journal == 0 {
-        let why = "needs a journal, which alone says which event has which sequence: set journal";
+        let why = "needs a journal, which proves the sequence of each event: set journal above 0";
         problems.report(Place::global("signing_key"), "", why);
     }
 }
@@ -232,7 +232,7 @@ fn twice(reason: &str, beat: Duration) -> String {
 
 /// The password for Redis comes from one place.
 fn passwords(settings: &Settings, problems: &mut Problems) {
-    const ONE_PLACE: &str = "the password is to be in one place only";
+    const ONE_PLACE: &str = "put the password in one place only";
     let file = Place::global("redis_password_file");
     let callback = Place::global("credentials");
     let (in_file, called) = (

@@ -177,7 +177,7 @@ fn is_ours(name: &str) -> bool {
 /// from nothing looks like this, and what was meant is unknown.
 fn empty(name: &str) -> &'static str {
     if name.to_ascii_lowercase().ends_with("redis_url") {
-        "is empty: name the Redis of the fleet, as in redis://127.0.0.1:6379, or say none for a fleet \
+        "is empty: set it to the Redis of the fleet, as in redis://127.0.0.1:6379, or to none for a fleet \
          inside this process"
     } else {
         "is empty: leave it out, or give it a value"
@@ -195,7 +195,7 @@ fn knows(variable: &str) -> Result<(), String> {
             bounds::cache_name(&cache.to_lowercase())?;
             match field(&name.to_lowercase()) {
                 Some(field) if field.cache.is_some() => Ok(()),
-                Some(_) => Err(format!("is not a setting of one cache; use {PREFIX}{name}")),
+                Some(_) => Err(format!("cannot be set for one cache; use {PREFIX}{name}")),
                 None => Err(unknown(variable, &suggestions(cache))),
             }
         }

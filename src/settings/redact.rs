@@ -3,7 +3,7 @@
 /// Returns what may be shown of a setting's value.
 ///
 /// Nothing of a secret by name, and of a URL neither the user info nor the query. What cannot be
-/// told apart from a password, such as letters where a port should be, is hidden as well.
+/// distinguished from a password, such as letters where a port should be, is hidden as well.
 pub(super) fn value(name: &str, value: &str) -> String {
     const HIDDEN: &str = "***";
     const SECRET: [&str; 4] = ["KEY", "PASSWORD", "SECRET", "TOKEN"];

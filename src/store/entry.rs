@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_hashes_of_different_keys_are_told_apart_by_lookups_only() {
+    fn equal_hashes_of_different_keys_are_distinguished_by_lookups_only() {
         let stored = Stored {
             hash: 7,
             key: String::from("a"),

@@ -145,7 +145,7 @@ async fn a_reconnection_that_began_in_a_silence_ends_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_subscription_is_mended_either_way() {
+async fn a_lost_subscription_is_repaired_either_way() {
     let mut pair = pair().await;
     for (how, heard) in [
         (SubscriptionRepair::Resubscribe, "+ two"),

@@ -92,8 +92,8 @@ async fn invalidate_drops_what_it_names_and_nothing_else_in_a_running_instance()
         let whole =
             "1 of them dropped the whole cache: its keys have the format 1, not 9 (--format)\n";
         let whole = if args.contains(&"9") { whole } else { "" };
-        let expected = format!("heard by 1 instance, 1 with rows\n{whole}");
-        assert_eq!(heard, expected, "{ran:?}");
+        let summary = format!("heard by 1 instance, 1 with rows\n{whole}");
+        assert_eq!(heard, summary, "{ran:?}");
         assert_eq!(hits, expected, "{args:?}");
     }
     assert_eq!(node.instance.health().state, InstanceState::Coherent);
@@ -145,7 +145,7 @@ async fn invalidate_that_reaches_no_instance_warns_and_fails() {
         ran.stdout.ends_with("heard by 2 instances, 1 with rosw\n"),
         "{ran:?}"
     );
-    // And an instance sends again what Redis has forgotten.
+    // And instances repeat what Redis has forgotten.
     Client::connect(server.port()).cmd(&["FLUSHALL"]);
     crate::support::over_redis::until("it is known again", async || {
         let ran = run_on(&url, &["invalidate", "rosw", "1"]);

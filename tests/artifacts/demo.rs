@@ -1,4 +1,4 @@
-//! `unstale demo`, as a new user runs it.
+//! `unstale demo`, as a person runs it who has just found the crate.
 
 use std::process::{Command, Output, Stdio};
 
@@ -186,7 +186,7 @@ fn bad_usage_and_a_stale_read_end_with_different_statuses() {
         assert_eq!((status, stdout.as_str()), (Some(2), ""), "{args:?}");
         assert!(stderr.contains(why), "{args:?}: {stderr}");
     }
-    // Nothing listens there, and the login stays a secret.
+    // No server listens there, and the login stays a secret.
     let url = format!("redis://:s3cret@127.0.0.1:{}", testkit::redis::free_port());
     let (status, _, stderr) = run(&["--redis", &url]);
     assert_eq!(status, Some(2), "{stderr}");

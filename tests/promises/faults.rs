@@ -23,8 +23,8 @@ const FENCED_EPOCH: &str = r#"fences_total{cause="epoch"}"#;
 const FENCED_UNDECODABLE: &str = r#"fences_total{cause="undecodable"}"#;
 const UNDECODABLE: &str = r#"events_dropped_total{reason="undecodable"}"#;
 const DUPLICATE: &str = r#"events_dropped_total{reason="duplicate"}"#;
-const RESUBSCRIBED: &str = r#"subscription_mends_total{how="resubscribe"}"#;
-const RECONNECTED: &str = r#"subscription_mends_total{how="reconnect"}"#;
+const RESUBSCRIBED: &str = r#"subscription_repairs_total{how="resubscribe"}"#;
+const RECONNECTED: &str = r#"subscription_repairs_total{how="reconnect"}"#;
 
 async fn start() -> Exposure {
     start_with(Settings::default()).await

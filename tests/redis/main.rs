@@ -176,7 +176,7 @@ fn repairs(node: &Node, outcome: &str) -> u64 {
 
 fn renewed(node: &Node, how: &str) -> u64 {
     node.metric(&format!(
-        "unstale_subscription_mends_total{{how=\"{how}\"}}"
+        "unstale_subscription_repairs_total{{how=\"{how}\"}}"
     ))
 }
 

@@ -246,6 +246,7 @@ impl<'a> Judge<'a> {
         let bound = ms(of.max_staleness);
         for (version, known) in self.missed(read) {
             let known = Self::known_to(read, known);
+            let at = known.map(|known| known.at);
             if let Some(known) = known {
                 let broken = if read.began > known.at + bound {
                     Some("too old")
@@ -259,32 +260,24 @@ impl<'a> Judge<'a> {
                     None
                 };
                 if let Some(broken) = broken {
-                    return Some(said(version, Some(known.at), broken));
+                    return Some(said(version, at, broken));
                 }
             }
             if read.id.0 >= self.ran.end && self.must_have_arrived(version) {
-                return Some(said(version, known.map(|known| known.at), "in the end"));
+                return Some(said(version, at, "in the end"));
             }
             let options = self.options_of(read.key);
             if options.source && read.began > version.at + bound {
-                return Some(said(
-                    version,
-                    known.map(|known| known.at),
-                    "too old since the commit",
-                ));
+                return Some(said(version, at, "too old since the commit"));
             }
             if self.own(read, version) {
-                return Some(said(version, known.map(|known| known.at), "its own"));
+                return Some(said(version, at, "its own"));
             }
             if self
                 .obliged(version, read)
                 .is_some_and(|latest| read.began > latest + bound)
             {
-                return Some(said(
-                    version,
-                    known.map(|known| known.at),
-                    "a write's bound",
-                ));
+                return Some(said(version, at, "a write's bound"));
             }
         }
         None

@@ -254,8 +254,8 @@ fn main() {
     for (what, raw, ours) in &scaling {
         report.goal(
             &format!("hit scaling, {what}"),
-            "as raw quick_cache: the second thread makes a hit no more than 1.05 x as much dearer",
-            format!("{ours:.2} x dearer, quick_cache {raw:.2} x"),
+            "as raw quick_cache: the second thread slows a hit by no more than 1.05 x as much",
+            format!("{ours:.2} x slower, quick_cache {raw:.2} x"),
             *ours <= raw * 1.05,
         );
     }

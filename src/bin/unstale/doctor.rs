@@ -56,8 +56,8 @@ pub(crate) struct Args {
     /// Write a JSON object
     #[arg(long)]
     json: bool,
-    /// Metrics of an instance: http://HOST:PORT/metrics, or a file;
-    /// give it once for each instance
+    /// Metrics of an instance, http://HOST:PORT/metrics or a
+    /// file; give it once for each instance
     #[arg(long, value_name = "URL", verbatim_doc_comment)]
     metrics: Vec<String>,
 }

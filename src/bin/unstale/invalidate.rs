@@ -13,7 +13,7 @@ use crate::common::{self, count};
 use crate::output::{self, Output};
 
 /// How long a cache that was built just now may take to be known in Redis, and how often to look.
-const TOLD: Duration = Duration::from_secs(1);
+const KNOWN: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
 
 const HELP: &str = "\
@@ -66,8 +66,9 @@ pub(crate) struct Args {
     #[arg(long, verbatim_doc_comment)]
     stdin: bool,
 
-    /// Format of the cache's keys, `Key::FORMAT` of their type
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    /// Format of the cache's keys, `Key::FORMAT` of their
+    /// type
+    #[arg(long, value_name = "N", default_value_t = 1, verbatim_doc_comment)]
     format: u32,
 }
 
@@ -116,7 +117,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
 
 /// Who is there. If no instance is known to have the cache, it may have been built just now.
 async fn heard_by(settings: &Settings, args: &Args) -> Result<Audience, Failure> {
-    let deadline = Instant::now() + TOLD;
+    let deadline = Instant::now() + KNOWN;
     loop {
         let heard = operate::audience(settings, &args.cache).await?;
         let known = heard.unknown == 0 && !heard.formats.is_empty();
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reaches_nobody_is_no_success() {
+    fn an_event_that_reaches_no_instance_is_no_success() {
         for (heard, says, drops) in [
             (
                 audience(0, &[], 0),

@@ -56,12 +56,12 @@ enum Command {
     Tail(tail::Args),
     /// Show the instances of the fleet and how many events they publish
     Status(status::Args),
-    /// Show which events dropped a key, and which instances published them
+    /// Show which events dropped a key, and who published them
     Why(why::Args),
     /// Invalidate what PostgreSQL's log says was changed
     #[cfg(feature = "relay")]
     Relay(relay::Args),
-    /// Check Redis, the user's rights and the settings, and say what to fix
+    /// Check Redis, the rights and the settings, and say what to fix
     Doctor(doctor::Args),
 }
 

@@ -96,7 +96,7 @@ async fn look(relay: SourceRelay, args: &Args) -> Result<ExitCode, Failure> {
 }
 
 async fn relay_on(settings: Settings, relay: SourceRelay) -> Result<ExitCode, Failure> {
-    // Wrong rules are told before anything is published.
+    // Wrong rules are reported before anything is published.
     if let Err(error) = relay.check().await
         && error.kind() == ErrorKind::Settings
     {

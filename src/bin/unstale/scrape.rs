@@ -88,18 +88,18 @@ async fn get(address: &str) -> Result<String, String> {
     if host.contains('@') {
         return Err("a user in the URL is not understood".to_owned());
     }
-    let told = |error: std::io::Error| error.to_string();
+    let failed = |error: std::io::Error| error.to_string();
     let server = if host.contains(':') {
         host.to_owned()
     } else {
         format!("{host}:80")
     };
-    let mut stream = TcpStream::connect(server).await.map_err(told)?;
+    let mut stream = TcpStream::connect(server).await.map_err(failed)?;
     let request = format!("GET /{path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(told)?;
+    stream.write_all(request.as_bytes()).await.map_err(failed)?;
     let mut answer = Vec::new();
     let mut stream = stream.take(MAX_ANSWER);
-    stream.read_to_end(&mut answer).await.map_err(told)?;
+    stream.read_to_end(&mut answer).await.map_err(failed)?;
     if stream.limit() == 0 {
         return Err(format!("more than {MAX_ANSWER} bytes"));
     }

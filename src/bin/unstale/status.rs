@@ -54,9 +54,9 @@ pub(crate) struct Args {
     /// Write a JSON object
     #[arg(long)]
     json: bool,
-    /// Metrics of an instance: http://HOST:PORT/metrics, or a file;
-    /// give it once for each instance. Without UNSTALE_REDIS_URL,
-    /// only what the metrics say is shown
+    /// Metrics of an instance, http://HOST:PORT/metrics or a
+    /// file; give it once for each instance. Without
+    /// UNSTALE_REDIS_URL, it shows only what these say
     #[arg(long, value_name = "URL", verbatim_doc_comment)]
     metrics: Vec<String>,
 }
@@ -127,7 +127,7 @@ struct Status {
     /// As the fleet has it; `None` where there is no fleet.
     agreed_lanes: Option<u32>,
     lanes: Vec<Lane>,
-    /// Events per second, by lane; `None` where its counter began anew meanwhile.
+    /// Events per second, by lane; `None` where a new epoch began meanwhile.
     rates: Vec<Option<f64>>,
     /// By instance, how long ago it was last heard of, in any lane.
     members: BTreeMap<u64, Duration>,

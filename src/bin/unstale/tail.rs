@@ -44,7 +44,7 @@ refuses; 2 wrong usage or settings.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
-    /// Show this cache by its name; may be given several times
+    /// Show this cache by its name; may be repeated
     #[arg(long, value_name = "NAME", num_args = 1..)]
     cache: Vec<String>,
 

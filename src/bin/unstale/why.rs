@@ -60,7 +60,7 @@ pub(crate) struct Args {
     hash: Option<u64>,
 
     /// Tag of the value, whose invalidation drops the key too;
-    /// may be given several times
+    /// may be repeated
     #[arg(long, value_name = "TAG", verbatim_doc_comment)]
     tag: Vec<String>,
 

@@ -92,7 +92,7 @@ fn every_variable_reaches_its_field() {
 }
 
 #[test]
-fn values_that_do_not_parse_are_told_what_would_be_right() {
+fn values_that_do_not_parse_are_refused_with_what_would_be_right() {
     for (name, value, hint) in [
         (
             "UNSTALE_TTL",
@@ -153,7 +153,7 @@ fn one_error_lists_everything() {
         "UNSTALE_LANES=0: must be from 1 to 1024",
         "UNSTALE_TLL: no such setting; the nearest is UNSTALE_TTL",
         "UNSTALE_CACHES__A__TTL=never: ",
-        "UNSTALE_CACHES__A__LANES: is not a setting of one cache; use UNSTALE_LANES",
+        "UNSTALE_CACHES__A__LANES: cannot be set for one cache; use UNSTALE_LANES",
         "UNSTALE_CACHES__1A__TTL: a cache's name must be",
     ] {
         assert!(

@@ -79,7 +79,7 @@ async fn a_restart_during_a_silence_is_found_out_when_it_heals() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flush_takes_everything_and_nobody_notices() {
+async fn a_flush_takes_everything_and_no_instance_notices() {
     for empty_restart in [false, true] {
         let mut pair = pair().await;
         let before = pair.publish("1").await;

@@ -51,7 +51,7 @@ async fn what_commands_print_of_a_fleet_fits_80_columns() {
     let server = RedisServer::start();
     let url = server.url();
     let node = node(&url, 2, &source()).await;
-    told(&url, "rows", 1).await;
+    until_known(&url, "rows", 1).await;
     node.cache.invalidate(&1).await.unwrap();
     let folder = tempfile::TempDir::new().unwrap();
     let metrics = folder.path().join("metrics");

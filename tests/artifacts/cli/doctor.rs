@@ -77,8 +77,8 @@ async fn doctor_fails_with_the_remedy_for_what_is_wrong_with_redis() {
         let url = format!("redis://{login}127.0.0.1:{}", strict.port());
         ill(&on(&url), "login", "UNSTALE_REDIS_URL");
     }
-    let nothing = format!("redis://:{PASSWORD}@127.0.0.1:{}", free_port());
-    ill(&on(&nothing), "connection", "UNSTALE_REDIS_URL");
+    let absent = format!("redis://:{PASSWORD}@127.0.0.1:{}", free_port());
+    ill(&on(&absent), "connection", "UNSTALE_REDIS_URL");
 
     let small = RedisServer::start_with(&["--client-output-buffer-limit", "pubsub 64kb 0 0"]);
     let ran = run_on(&small.url(), &["doctor", "--json"]);

@@ -64,7 +64,7 @@ const QUIET: [(&str, &str); 15] = [
         "a crash rarely hits a write that is open",
     ),
     (
-        "unstale_subscription_mends_total",
+        "unstale_subscription_repairs_total",
         "the subscription loses no more than messages",
     ),
     ("unstale_weight_bytes", "the service has no weigher"),

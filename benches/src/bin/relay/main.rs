@@ -56,7 +56,7 @@ async fn at_rest(rig: &Rig, report: &mut Report) {
             "three that are read from: each verifies twice a second",
             true,
         ),
-        ("three that nobody uses", false),
+        ("three without readers", false),
     ] {
         let reading = read_from.then(|| rig.read());
         tokio::time::sleep(SETTLES).await;

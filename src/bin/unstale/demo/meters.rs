@@ -190,7 +190,7 @@ unstale_propagation_seconds_bucket{le=\"0.002\"} 10\n\
 unstale_propagation_seconds_bucket{le=\"+Inf\"} 10\n";
 
     #[test]
-    fn series_are_told_from_those_that_only_begin_alike() {
+    fn series_are_distinguished_from_those_that_only_begin_alike() {
         let gaps: Vec<_> = series(TEXT, "unstale_gaps_total").collect();
         assert_eq!(
             gaps,

@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(
             source.replaced(0, 0),
             None,
-            "committed, but nobody was told"
+            "committed, but not acknowledged"
         );
         source.acknowledge(0, two);
         let at = source.replaced(0, 0).unwrap();

@@ -10,7 +10,7 @@ pub(crate) enum Deed {
     Lose(usize),
     /// Its connections are closed, and it cannot make new ones.
     Cut(usize),
-    /// Its connections stay open, and nothing arrives any more.
+    /// Its connections stay open, and nothing arrives through them.
     Silence(usize),
     /// The others write more rows than the journal holds events.
     Flood,

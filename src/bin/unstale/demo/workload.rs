@@ -16,7 +16,7 @@ use super::source::{Source, Version};
 /// The instance whose reads the cache with nothing but a TTL gets as well.
 pub(crate) const MIRRORED: usize = 1;
 
-/// Writes of a flood; the journal holds fewer, and Redis up to a hundred more than it is told to.
+/// Writes of a flood; the journal holds fewer, and Redis up to a hundred more than it is asked for.
 const FLOOD: usize = 300;
 
 /// The flood is about rows that are seldom read, so that no read waits for what it drops.
@@ -113,7 +113,7 @@ impl Workload {
         tokio::spawn(async move { while writers.join_next().await.is_some() {} })
     }
 
-    /// Lets everyone finish what they are at: a write that is dropped on its way stays open.
+    /// Lets all tasks finish what they do: a write that is dropped on its way stays open.
     pub(crate) async fn stop(mut self) {
         self.stop.store(true, Relaxed);
         let all = async { while self.tasks.join_next().await.is_some() {} };

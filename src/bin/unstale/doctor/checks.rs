@@ -166,7 +166,7 @@ pub(super) fn rights(lack: Option<&Lack>) -> Finding {
     if let Some(lack) = lack {
         return Finding::fail("rights", &lack.found, &lack.remedy);
     }
-    let all = "the user has every command, key and channel that an instance needs";
+    let all = "every command, key and channel that an instance needs";
     Finding::ok("rights", all)
 }
 
@@ -175,7 +175,7 @@ pub(super) fn rehearsal(result: &Result<(), Error>) -> Finding {
     match result {
         Ok(()) => Finding::ok(
             "rehearsal",
-            "done once: verified, announced, published, heard, repaired, stored",
+            "verified, announced, published, heard, repaired, stored",
         ),
         Err(error) => Finding::fail(
             "rehearsal",

@@ -87,9 +87,9 @@ fn what_a_second_service_has_set_otherwise_is_found() {
         Level::Ok,
         "is a member",
     );
-    let nudged = "unstale_clock_jumps_total 7\n";
+    let jumped = "unstale_clock_jumps_total 7\n";
     is(
-        &member(&own(), &instance(("id", "0000000a"), nudged)),
+        &member(&own(), &instance(("id", "0000000a"), jumped)),
         Level::Warn,
         "7 times",
     );
