@@ -55,7 +55,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// | `LoadPanic` | 500 | a bug of the loader |
 /// | `NoLoader` | 500 | a bug of the caller |
 /// | `Recursion` | 500 | a bug of the loader |
-/// | `Limited` | 429 | or 401, where the key is a credential |
+/// | `Limited` | 429 | not 401: the key may be a new one whose event is on its way |
 /// | `Overloaded` | 503 | |
 /// | `Bus` | 503 | |
 /// | `Auth` | 500 | fix the credentials |
@@ -97,7 +97,8 @@ struct Repr {
 ///         Ok(Some(tenant)) => (200, Some(tenant)),
 ///         Ok(None) => (401, None),
 ///         Err(error) => match error.kind() {
-///             ErrorKind::Key | ErrorKind::Limited => (401, None), // no key of ours, or guesses
+///             ErrorKind::Key => (401, None), // too long to be a key of ours
+///             ErrorKind::Limited => (429, None), // too many guesses: not looked for
 ///             _ => (503, None),
 ///         },
 ///     }

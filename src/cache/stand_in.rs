@@ -1,4 +1,4 @@
-//! What stands in for a load that fails, or takes long: an entry past its TTL, and nothing else.
+//! Serves an entry past its TTL in place of a load that fails or takes long, and nothing else.
 //!
 //! It relaxes the TTL alone. After an invalidation, unverified, or past a TTL of its own no entry is served.
 

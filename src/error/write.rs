@@ -28,6 +28,10 @@ use super::{Error, with_sources};
 /// | `Abandoned` | unknown | 504 |
 /// | `Unconfirmed` | yes | 200, or 202: peers follow within the bound |
 ///
+/// `?` turns it into a `Box<dyn Error>` if the error of the commit is an error type itself, such as
+/// `std::io::Error` or that of a database. [`BoxError`](crate::BoxError) is none: match the variants then, or
+/// give the commit an error type of your own.
+///
 /// `Display` prints the message with the error it is about. `Debug` prints the same, and then each
 /// source that it does not name already.
 ///

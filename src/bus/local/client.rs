@@ -163,7 +163,7 @@ impl Client {
         if let Some(connection) = state.connections.get_mut(&self.network.number) {
             connection.leave_isolation();
         }
-        let message = "the server that answered is the primary no more";
+        let message = "the server that answered is no longer the primary";
         Err(Error::new(ErrorKind::Bus, message))
     }
 }
