@@ -149,9 +149,10 @@ impl Shell {
         let typed = self.typed(line);
         self.commands += 1;
         let number = self.commands;
-        // In braces, not in a subshell: what it exports is for the next line as well.
+        let dir = self.dir.path().display();
+        // In braces, not in a subshell: what it exports is for the next line as well, and so is its folder.
         let script = format!(
-            "{{ {typed}\n}} >out.{number} 2>err.{number} </dev/null; echo \"end {number} $?\"\n"
+            "{{ {typed}\n}} >{dir}/out.{number} 2>{dir}/err.{number} </dev/null; echo \"end {number} $?\"\n"
         );
         self.input
             .write_all(script.as_bytes())
