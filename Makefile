@@ -30,7 +30,7 @@ test: ## all tests, against real servers that the tests start themselves
 	@for apart in $(APART); do \
 		(set -x; cd $$apart && cargo test --release --tests) || exit 1; \
 	done
-	cargo test --doc --all-features
+	cargo test --doc --workspace --all-features
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		set -x; scripts/servers.py test servers $(CURRENT) && cargo nextest run --workspace --all-features; \
 	else \
