@@ -25,8 +25,11 @@ pub(super) fn log([shown]: [Vec<&str>; 1]) {
                 tokio::time::sleep(POLL).await;
             }
         };
+        says("lost the connection").await;
         says("degraded").await;
         redis.restart();
+        // A lane may be verified before its connection says that it is back.
+        says("connected to Redis again").await;
         says("verified again").await;
         assert!(service.terminate().await.success());
         service.output()
